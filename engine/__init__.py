@@ -1,0 +1,1 @@
+"""Blocks, lanes, replicas and state. Knows no HTTP and no numeric library."""

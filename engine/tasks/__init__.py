@@ -1,0 +1,1 @@
+"""What replicas run (`python -m engine.tasks`): parse, check, compute, encode. Never imported by the server process."""

@@ -1,0 +1,1 @@
+"""HTTP on one side, the engine on the other; one file per surface."""

@@ -1,0 +1,50 @@
+"""The route table: what a surface answers, in one shape from which the router and /openapi.json are both made.
+
+Each handler file ends with its ROUTES; server/app.py joins them, fixed paths before `/{owner}/models/{model}`.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+
+from aiohttp import web
+from pydantic import BaseModel
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+# First path segments that belong to a surface and can never be an owner (compared in lower case).
+RESERVED = frozenset(
+    "api v1 v2 models embeddings verify workspaces datasets projects user users team teams graph_instances healthcheck metrics "
+    "docs openapi.json static favicon.ico robots.txt cache cache-reports valid is-valid hf_datasets "
+    "hf-datasets-count-by-cache-status queue queue-dump queue-dump-waiting-started webhook refresh-split splits rows first-rows "
+    "size parquet statistics search filter events assets".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One method on one path.
+
+    path       aiohttp pattern without a trailing slash; a trailing slash is always accepted as well
+    key        who may call: "none", "any", "full", "admin", or a phrase for the documentation
+    body       pydantic model of a JSON request body, or a media type such as "application/x-ndjson", or None
+    answers    status -> what it means, for the documentation
+    expect     handler of `Expect: 100-continue`, or None for the framework's own
+    query      query parameter -> what it does
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    summary: str
+    key: str = "any"
+    body: type[BaseModel] | str | None = None
+    answers: dict[int, str] = field(default_factory=dict)
+    query: dict[str, str] = field(default_factory=dict)
+    expect: Callable[[web.Request], Awaitable[web.StreamResponse | None]] | None = None
+
+
+def register(app: web.Application, routes: Iterable[Route]) -> None:
+    """Add every route, with and without its trailing slash."""
+    for route in routes:
+        for path in dict.fromkeys((route.path, route.path.rstrip("/") + "/")):
+            app.router.add_route(route.method, path, route.handler, expect_handler=route.expect)

@@ -1,0 +1,1 @@
+"""The process: settings, the web application, start, drain and stop."""
