@@ -9,6 +9,10 @@ from dataclasses import dataclass, field
 from aiohttp import web
 from pydantic import BaseModel
 
+from engine.errors import EngineError
+from handlers.errors import refusal
+from handlers.keys import COMPAT_STATUS
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 # First path segments that belong to a surface and can never be an owner (compared in lower case).
@@ -43,8 +47,39 @@ class Route:
     expect: Callable[[web.Request], Awaitable[web.StreamResponse | None]] | None = None
 
 
+def surface_of(request: web.Request) -> str:
+    """The surface a request belongs to, for counting: `streaming`, `accounts`, `operations`, ...; `none` for an unknown path."""
+    resource = request.match_info.route.resource
+    return SURFACES.get(resource.canonical, "none") if resource is not None else "none"
+
+
+# Canonical path -> surface; filled by `register`, so that an unknown path can never become a label.
+SURFACES: dict[str, str] = {}
+
+
+async def answer_expectation(
+    request: web.Request, admit: Callable[[web.Request], Awaitable[object]] | None = None
+) -> web.StreamResponse | None:
+    """Ask for the body only when `admit` lets the request in; else give the refusal in its place."""
+    try:
+        if request.headers.get("Expect", "").lower() != "100-continue":
+            raise EngineError("expectation_failed", "Expect takes 100-continue only")
+        if admit is not None:
+            await admit(request)
+    except EngineError as error:
+        response = refusal(error, compat=request.app[COMPAT_STATUS])
+        response.force_close()
+        return response
+    if request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    # The framework takes written bytes for a begun answer and would not send an error any more.
+    request.writer.output_size = 0
+    return None
+
+
 def register(app: web.Application, routes: Iterable[Route]) -> None:
     """Add every route, with and without its trailing slash."""
     for route in routes:
         for path in dict.fromkeys((route.path, route.path.rstrip("/") + "/")):
-            app.router.add_route(route.method, path, route.handler, expect_handler=route.expect)
+            SURFACES[path] = route.handler.__module__.rpartition(".")[2]
+            app.router.add_route(route.method, path, route.handler, expect_handler=route.expect or answer_expectation)

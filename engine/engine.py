@@ -1,0 +1,351 @@
+"""The engine: what handlers ask for. Predict one record, open a stream, tell how things are; start, drain, stop.
+
+Joins the pools with the models and the spill. Knows no HTTP; its errors carry codes.
+"""
+
+import asyncio
+import contextlib
+import enum
+import logging
+import secrets
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+
+import ujson
+
+from engine import metrics
+from engine.blocks import Answer, Block, Call, Lane, ServedModel
+from engine.errors import EngineError
+from engine.frames import Header
+from engine.pool import Pool
+from engine.replica import Replica, ReplicaGone
+from engine.repository import Repository, Version
+from engine.spill import Spill
+from engine.stream import Stream, StreamFailure, StreamState
+
+log = logging.getLogger("sluice.engine")
+
+# A model's example must be answered this soon for the model to count as online.
+HEARTBEAT_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the engine allows. Settings of server/config.py, by the same names."""
+
+    score_replicas: int
+    max_streams: int
+    max_streams_per_user: int
+    max_queued: int
+    window_bytes: int
+    spill_limit_bytes: int
+    spill_total_bytes: int
+    block_timeout_s: float
+    request_timeout_s: float
+    load_timeout_s: float
+    drain_s: float
+
+
+class ModelState(enum.StrEnum):
+    BUILDING = "building"  # nobody has opened it yet
+    ONLINE = "online"
+    OFFLINE = "offline"  # its files do not load
+
+
+@dataclass(slots=True)
+class Served:
+    """One version of a model as the engine knows it."""
+
+    model: ServedModel
+    example: bytes
+    state: ModelState = ModelState.BUILDING
+    loading: asyncio.Task[None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The answer to one record.
+
+    code     None, or why it has no result (errors.RECORD_CODES)
+    body     the JSON of the answer, as a replica encoded it
+    queue_s  seconds until a replica answered, less those of the run; infer_s, total_s: seconds
+    """
+
+    code: str | None
+    body: bytes
+    queue_s: float
+    infer_s: float
+    total_s: float
+
+
+class Engine:
+    """One server's engine. `start` before anything else, `stop` at the end."""
+
+    def __init__(self, repository: Repository, data_dir: Path, limits: Limits) -> None:
+        self.limits = limits
+        self.is_draining = False
+        self._repository = repository
+        self._spill = Spill(data_dir / "spill", limit_bytes=limits.spill_limit_bytes, total_limit_bytes=limits.spill_total_bytes)
+        self._score = Pool("score", limits.score_replicas, block_timeout_s=limits.block_timeout_s, on_ready=self._open_models)
+        self._served: dict[str, Served] = {}
+        self._pools = [self._score]
+        self._streams: set[Stream] = set()
+        self._places: Counter[str | None] = Counter()
+        self._was_ready = False
+        self._all_ended = asyncio.Event()
+        self._all_ended.set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._levels = metrics.LevelsCollector(self.levels)
+
+    # Life
+
+    async def start(self) -> None:
+        """Begin to keep replicas alive; returns before they are."""
+        self._spill.clean()
+        metrics.REGISTRY.register(self._levels)
+        await self._score.start()
+
+    async def drain(self) -> None:
+        """Let running streams end for `drain_s`, then end them with `shutting_down`. New work is refused from now on."""
+        self.is_draining = True
+        try:
+            async with asyncio.timeout(self.limits.drain_s):
+                await self._all_ended.wait()
+        except TimeoutError:
+            self.end_streams()
+
+    def end_streams(self) -> None:
+        """End what still runs, now."""
+        self.is_draining = True
+        for stream in list(self._streams):
+            stream.fail(StreamFailure("shutting_down", "the server is shutting down"))
+
+    async def ended(self) -> None:
+        """Wait until no stream is running."""
+        await self._all_ended.wait()
+
+    async def stop(self) -> None:
+        """End the replicas. Nothing is waited for that a client still wants: drain first."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._score.stop()
+        metrics.REGISTRY.unregister(self._levels)
+
+    # Models
+
+    def served(self, version: Version) -> Served:
+        """The engine's side of a version, made when it is first asked for."""
+        key = f"{version.title}@{version.number}"
+        if key not in self._served:
+            config = version.config
+            model = ServedModel(
+                key=key,
+                title=version.title,
+                name=config.name,
+                version=version.number,
+                load={"folder": str(version.folder), "config": config.model_dump(by_alias=True)},
+                max_batch_size=config.max_batch_size,
+                max_batch_tokens=config.max_batch_tokens if config.task == "embed" else None,
+            )
+            self._served[key] = Served(model, ujson.dumps(config.example).encode())
+        return self._served[key]
+
+    def model_status(self, version: Version | None) -> str:
+        """`online`, `building` or `offline`; None is a version whose files cannot be used."""
+        return ModelState.OFFLINE if version is None else self.served(version).state
+
+    def _open_models(self, replica: Replica) -> None:
+        """A replica is ready: let it open every active model, so that nobody's first request waits for that."""
+        for model in self._repository.models():
+            if model.active is not None:
+                self._spawn(self._open(replica, self.served(model.active)), f"open {model.title}")
+
+    async def _open(self, replica: Replica, served: Served) -> None:
+        """Open one model in one replica, and take what that tells: does it load, and what does a record cost."""
+        model = served.model
+        replica.models.add(model.key)
+        try:
+            header, _ = await replica.request({"task": "load", "model": model.key, **model.load})
+        except ReplicaGone:
+            return
+        if error := header.get("error"):
+            replica.models.discard(model.key)
+            served.state = ModelState.OFFLINE
+            metrics.MODEL_LOADS.labels(model.title, "failed").inc()
+            log.error("model does not load model=%s reason=%s", model.key, error["reason"])
+            return
+        served.state = ModelState.ONLINE
+        self._score.scheduler.costs.begin(model.key, header["seconds_per_record"])
+        metrics.MODEL_LOADS.labels(model.title, "loaded").inc()
+
+    async def ensure_loaded(self, version: Version) -> ServedModel:
+        """The model, once some replica has opened it. EngineError `model_building` or `no_instances`."""
+        served = self.served(version)
+        if served.state is not ModelState.ONLINE:
+            await self._wait_for_load(served)
+        return served.model
+
+    async def _wait_for_load(self, served: Served) -> None:
+        if served.loading is None or served.loading.done():
+            served.loading = self._spawn(self._load_somewhere(served), f"load {served.model.key}")
+        try:
+            async with asyncio.timeout(self.limits.load_timeout_s):
+                await asyncio.shield(served.loading)
+        except TimeoutError:
+            raise EngineError("model_building", "model still building", retry_after_s=5) from None
+        if served.state is not ModelState.ONLINE:
+            raise EngineError("no_instances", "no instances of model found")
+
+    async def _load_somewhere(self, served: Served) -> None:
+        replicas = self._score.replicas
+        if replicas:
+            await self._open(min(replicas, key=lambda replica: len(replica.batches)), served)
+
+    # One record
+
+    async def predict(self, version: Version, record: bytes, options: Header) -> Prediction:
+        """Score one record in the interactive lane.
+
+        record   JSON text of one object
+        options  `non_vectorized`
+        raises   EngineError: no_instances, model_building, timed_out
+        """
+        started = time.monotonic()
+        model = await self.ensure_loaded(version)
+        answer = await self._call(model, record, options, self.limits.request_timeout_s)
+        total_s = time.monotonic() - started
+        infer_s = answer.header["infer_s"]
+        return Prediction(answer.header["code"], bytes(answer.payload), total_s - infer_s, infer_s, total_s)
+
+    async def _call(self, model: ServedModel, record: bytes, options: Header, timeout_s: float) -> Answer:
+        call = Call(asyncio.get_running_loop().create_future())
+        block = Block("score", Lane.INTERACTIVE, call, model, options, [record], num_bytes=len(record))
+        self._score.submit(block)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await call.future
+        except TimeoutError:
+            raise EngineError("timed_out", "timed out", retry_after_s=1) from None
+
+    def check_capacity(self, *, is_stream: bool, user: str | None) -> None:
+        """Refuse what could not be served soon, before its body is read. EngineError."""
+        self.check_open()
+        if is_stream:
+            self._check_places(user)
+        elif self._score.scheduler.num_interactive >= self.limits.max_queued:
+            raise EngineError("too_many_requests", "too many requests", retry_after_s=1)
+
+    def check_open(self) -> None:
+        """Refuse everything while draining, or with no replica alive. EngineError."""
+        if self.is_draining:
+            raise EngineError("shutting_down", "shutting down", retry_after_s=5)
+        if not self._score.num_alive:
+            raise EngineError("no_instances", "no instances of model found", retry_after_s=1)
+
+    async def is_answering(self, version: Version) -> bool:
+        """A real heartbeat: the model's example, through the queue and a replica, within HEARTBEAT_TIMEOUT_S."""
+        try:
+            self.check_open()
+            async with asyncio.timeout(HEARTBEAT_TIMEOUT_S):
+                model = await self.ensure_loaded(version)
+                answer = await self._call(model, self.served(version).example, {}, HEARTBEAT_TIMEOUT_S)
+        except (EngineError, TimeoutError):
+            return False
+        return answer.header["code"] is None
+
+    # Streams
+
+    @contextlib.asynccontextmanager
+    async def stream(
+        self, version: Version, options: Header, *, user: str | None, is_ordered: bool
+    ) -> AsyncIterator[Stream]:
+        """A stream from admission to its end. EngineError: too_many_streams, no_instances, model_building, shutting_down.
+
+        options  `times`, `non_vectorized`: as the replica's `score` takes them
+        """
+        self.check_open()
+        self._check_places(user)
+        self._places[user] += 1
+        try:
+            model = await self.ensure_loaded(version)
+            stream = self._new_stream(model, options, is_ordered)
+            async with self._running(stream):
+                yield stream
+        finally:
+            self._places[user] -= 1
+
+    def _check_places(self, user: str | None) -> None:
+        limits = self.limits
+        if self._places.total() >= limits.max_streams or self._places[user] >= limits.max_streams_per_user:
+            raise EngineError("too_many_streams", "too many streams", retry_after_s=1)
+
+    def _new_stream(self, model: ServedModel, options: Header, is_ordered: bool) -> Stream:
+        bulk_id = secrets.token_hex(16)
+        return Stream(
+            bulk_id,
+            model,
+            options,
+            self._spill.outbox(bulk_id),
+            window_bytes=self.limits.window_bytes,
+            is_ordered=is_ordered,
+            wake=self._score.wake,
+        )
+
+    @contextlib.asynccontextmanager
+    async def _running(self, stream: Stream) -> AsyncIterator[None]:
+        self._streams.add(stream)
+        self._all_ended.clear()
+        self._score.scheduler.attach(stream)
+        try:
+            yield
+        finally:
+            stream.leave()
+            self._score.scheduler.detach(stream)
+            await stream.outbox.discard()
+            self._streams.remove(stream)
+            if not self._streams:
+                self._all_ended.set()
+
+    # How things are
+
+    @property
+    def health(self) -> str:
+        """`ok`, or `starting`, `draining`, `no replicas`."""
+        if self.is_draining:
+            return "draining"
+        if self._score.num_alive:
+            self._was_ready = True
+            return "ok"
+        return "no replicas" if self._was_ready else "starting"
+
+    @property
+    def num_streams(self) -> int:
+        return len(self._streams)
+
+    def num_replicas(self) -> dict[str, int]:
+        """Replicas alive, by pool."""
+        return {pool.name: pool.num_alive for pool in self._pools}
+
+    def levels(self) -> metrics.Levels:
+        """What /metrics shows of this moment."""
+        scheduler = self._score.scheduler
+        replicas = {(pool.name, "ready"): pool.num_alive for pool in self._pools}
+        replicas |= {(pool.name, "starting"): pool.size - pool.num_alive for pool in self._pools}
+        return metrics.Levels(
+            streams=dict.fromkeys(StreamState, 0) | Counter(stream.state for stream in self._streams),
+            queue_blocks={Lane.INTERACTIVE: scheduler.num_interactive, Lane.BULK: scheduler.num_bulk},
+            replicas=replicas,
+            spill_bytes=self._spill.total_bytes,
+            blocks_dropped=scheduler.num_dropped,
+        )
+
+    def _spawn(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
+        """A task of the engine's own, cancelled at its stop."""
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task

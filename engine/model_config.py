@@ -1,0 +1,172 @@
+"""config.json of a model: how a record becomes tensors and how tensors become a result.
+
+The keys, their types and defaults, and what must hold between them. Knows nothing of folders, graphs or tensors. An unknown key
+is an error: a slip of the pen must not be ignored.
+"""
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+Scalar = bool | int | float | str
+Text = Annotated[str, Field(min_length=1)]
+Count = Annotated[int, Field(ge=1)]
+# A name of a file inside the version's folder; never a path.
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+
+DEFAULT_BATCH_SIZE = 1024
+# Padded cells (longest text x texts) of one run: beyond it CPU throughput falls and the arena grows for good.
+DEFAULT_BATCH_TOKENS = 4096
+
+
+class Part(BaseModel):
+    """Values are taken as they are written: "true" is not a boolean, 1.0 is not an integer."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Entry(Part):
+    """What every input has.
+
+    input    name in the graph
+    missing  value of an absent or null field, "nan" for a missing float; without it such a record is `missing_field`
+    coerce   numeric strings become numbers, numbers and booleans their JSON text
+    """
+
+    input: Text
+    missing: Scalar | list[Scalar] | None = None
+    coerce: bool = False
+
+
+class ColumnInput(Entry):
+    """One field -> [N] or [N,1], as the graph says."""
+
+    kind: Literal["column"]
+    field: Text
+
+
+class MatrixInput(Entry):
+    """Fields, in this order -> [N,k]."""
+
+    kind: Literal["matrix"]
+    features: list[Text] = Field(min_length=1)
+
+
+class VectorInput(Entry):
+    """One field with a list of k numbers -> [N,k]; missing as a whole."""
+
+    kind: Literal["vector"]
+    field: Text
+
+
+class TextInput(Entry):
+    """One field through the tokenizer -> input_ids, attention_mask: int64 [N, longest of the block]."""
+
+    kind: Literal["text"]
+    field: Text
+    max_tokens: Count
+    tokenizer: FileName = "tokenizer.json"
+    pad_id: int = Field(default=0, ge=0)
+    pad_token: str = "[PAD]"
+
+
+Input = Annotated[ColumnInput | MatrixInput | VectorInput | TextInput, Field(discriminator="kind")]
+
+
+class Output(Part):
+    """One output of the graph.
+
+    output     name in the graph
+    key        `as` in the file: key in the result; None makes the result the bare value of the only output
+    labels     an integer i becomes labels[i]; for rows, the names of the columns
+    form       "object": a row becomes an object with the labels as keys
+    squeeze    rows of length 1 become scalars
+    axis       batch axis
+    pooling    for token vectors [N, tokens, width]: how they become one vector
+    normalise  divide each row by its length
+    """
+
+    output: Text
+    key: Text | None = Field(alias="as")
+    labels: list[Scalar] | dict[str, Scalar] | None = None
+    form: Literal["list", "object"] = "list"
+    squeeze: bool = True
+    axis: int = Field(default=0, ge=0)
+    pooling: Literal["mean", "cls"] | None = None
+    normalise: bool = False
+
+    @model_validator(mode="after")
+    def _form_needs_labels(self) -> "Output":
+        if self.form == "object" and not self.labels:
+            raise ValueError("form 'object' needs labels")
+        return self
+
+
+class ModelConfig(Part):
+    """The whole file. `example` is a record the model answers; it warms the model up and proves that it lives."""
+
+    owner: Text
+    name: Text
+    task: Literal["predict", "embed"]
+    description: str = ""
+    shared: bool = False
+    max_batch_size: Count = DEFAULT_BATCH_SIZE
+    inputs: list[Input] = Field(min_length=1)
+    outputs: list[Output] = Field(min_length=1)
+    example: dict[str, Any]
+    dim: Count | None = None
+    max_tokens: Count | None = None
+    max_batch_tokens: Count = DEFAULT_BATCH_TOKENS
+
+    @model_validator(mode="after")
+    def _keys_are_distinct(self) -> "ModelConfig":
+        keys = [output.key for output in self.outputs]
+        if None in keys and len(keys) > 1:
+            raise ValueError("'as': null is for a single output")
+        if len(set(keys)) < len(keys):
+            raise ValueError("two outputs have the same 'as'")
+        return self
+
+    @model_validator(mode="after")
+    def _embedding_is_complete(self) -> "ModelConfig":
+        if self.task == "embed" and (self.dim is None or self.max_tokens is None):
+            raise ValueError("task 'embed' needs dim and max_tokens")
+        if self.task == "embed" and [entry.kind for entry in self.inputs] != ["text"]:
+            raise ValueError("task 'embed' needs one input of kind 'text'")
+        return self
+
+    @property
+    def is_tokenised(self) -> bool:
+        """Whether the cost of a record grows with the length of its text."""
+        return any(entry.kind == "text" for entry in self.inputs)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The file with every default filled in, keys as in the file; what a replica is given."""
+        return self.model_dump(by_alias=True)
+
+    def as_written(self) -> dict[str, Any]:
+        """The file as it was written."""
+        return self.model_dump(by_alias=True, exclude_unset=True)
+
+
+def parse_config(text: bytes) -> ModelConfig:
+    """ValueError, with one sentence for the person who wrote the file."""
+    try:
+        raw = json.loads(text)
+        # What a listing could not write again: NaN, Infinity, 1e999, half of a surrogate pair.
+        json.dumps(raw, allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"config.json is not JSON: {error}") from None
+    try:
+        return ModelConfig.model_validate(raw)
+    except ValidationError as error:
+        raise ValueError(f"config.json: {first_fault(error)}") from None
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first fault pydantic found, as `field 'inputs.0.field': field required`."""
+    fault = error.errors(include_url=False)[0]
+    message = "A JSON object is needed" if fault["type"] == "model_type" else fault["msg"].removeprefix("Value error, ")
+    where = ".".join(str(part) for part in fault["loc"])
+    return f"field '{where}': {message[0].lower()}{message[1:]}" if where else message

@@ -1,0 +1,253 @@
+"""A pool: the replicas of one kind of work, kept alive and kept busy.
+
+Feeds free replicas from the scheduler, takes their answers to whoever waits, and decides what a death or a failure means for the
+blocks it touched: once more elsewhere, then divided, down to the one record that gets an error (streaming.md 3.4).
+"""
+
+import asyncio
+import itertools
+import logging
+import time
+from collections.abc import Callable, Iterable
+
+from engine import metrics
+from engine.blocks import Answer, Batch, Block, Lane, divide
+from engine.errors import EngineError
+from engine.frames import Header
+from engine.replica import Replica, ReplicaGone
+from engine.scheduler import Scheduler
+from engine.stream import StreamFailure
+
+log = logging.getLogger("sluice.pool")
+
+FIRST_BACKOFF_S = 0.1
+LONGEST_BACKOFF_S = 5.0
+HEARTBEAT_S = 2.0
+START_TIMEOUT_S = 60.0
+# With no replica for this long, what waits is told so.
+NO_REPLICA_S = 30.0
+# One batch in work, one behind it, so that a replica never waits for us.
+BATCHES_PER_REPLICA = 2
+# A record that kills a replica even when it is only to be refused is refused without being read; then we give up.
+REFUSAL_DEATHS = 2
+
+
+class Pool:
+    """`size` replicas, one scheduler."""
+
+    def __init__(
+        self,
+        name: str,
+        size: int,
+        *,
+        block_timeout_s: float,
+        niceness: int = 0,
+        on_ready: Callable[[Replica], None] | None = None,
+    ) -> None:
+        self.name = name
+        self.size = size
+        self.scheduler = Scheduler(size)
+        self._block_timeout_s = block_timeout_s
+        self._niceness = niceness
+        self._on_ready = on_ready
+        self._replicas: dict[int, Replica] = {}
+        self._keepers: list[asyncio.Task[None]] = []
+        self._watcher: asyncio.Task[None] | None = None
+        self._numbers = itertools.count(1)
+        self._last_alive = time.monotonic()
+        self._heard: dict[Replica, float] = {}
+
+    # Life
+
+    async def start(self) -> None:
+        """Begin to keep `size` replicas alive; returns at once."""
+        self._keepers = [
+            asyncio.create_task(self._keep_alive(slot), name=f"keep {self.name} {slot}") for slot in range(self.size)
+        ]
+        self._watcher = asyncio.create_task(self._watch(), name=f"watch {self.name}")
+
+    async def stop(self) -> None:
+        tasks = [*self._keepers, *([self._watcher] if self._watcher else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    @property
+    def replicas(self) -> list[Replica]:
+        """The replicas that can take work."""
+        return [replica for replica in self._replicas.values() if replica.is_ready]
+
+    @property
+    def num_alive(self) -> int:
+        """Replicas that answered their last heartbeat, or are at work on a block within its time limit."""
+        return len(self.replicas)
+
+    async def _keep_alive(self, slot: int) -> None:
+        backoff_s = FIRST_BACKOFF_S
+        while True:
+            replica = Replica(self, name=f"{self.name}-{next(self._numbers)}", niceness=self._niceness)
+            self._replicas[slot] = replica
+            try:
+                await self._live(replica)
+            finally:
+                del self._replicas[slot]
+                await replica.stop()
+            metrics.REPLICA_RESTARTS.labels(self.name).inc()
+            backoff_s = FIRST_BACKOFF_S if replica.answers_given else min(LONGEST_BACKOFF_S, backoff_s * 2)
+            await asyncio.sleep(backoff_s)  # a wait by design: a crashing program must not spin
+
+    async def _live(self, replica: Replica) -> None:
+        """From start to death of one replica."""
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                await replica.start()
+        except (OSError, ReplicaGone, TimeoutError) as error:
+            log.error("replica did not start name=%s reason=%s", replica.name, type(error).__name__)
+            return
+        log.info("replica started name=%s pid=%s", replica.name, replica.pid)
+        self._last_alive = self._heard[replica] = time.monotonic()
+        if self._on_ready:
+            self._on_ready(replica)
+        self.wake()
+        code = await replica.gone()
+        self._heard.pop(replica, None)
+        log.warning("replica died name=%s pid=%s exit=%s", replica.name, replica.pid, code)
+
+    async def _watch(self) -> None:
+        """Every HEARTBEAT_S: ask idle replicas for a sign of life, kill those stuck in a block, speak up when none is left."""
+        while True:
+            await asyncio.sleep(min(HEARTBEAT_S, self._block_timeout_s / 4))  # a heartbeat is a wait by nature
+            now = time.monotonic()
+            for replica in self.replicas:
+                self._check(replica, now)
+            if self.replicas:
+                self._last_alive = now
+            elif now - self._last_alive > NO_REPLICA_S:
+                self._give_up()
+
+    def _check(self, replica: Replica, now: float) -> None:
+        if replica.batches:
+            self._heard[replica] = now
+            if now - replica.batches[0].sent_at > self._block_timeout_s:
+                log.warning("replica stuck, killing it name=%s", replica.name)
+                self._blame(replica.batches[0].blocks, is_timeout=True)
+                replica.kill()
+        elif now - self._heard.get(replica, now) > self._block_timeout_s:
+            log.warning("replica silent, killing it name=%s", replica.name)
+            replica.kill()
+        else:
+            replica.request({"task": "ping"}).add_done_callback(lambda _: self._heard.__setitem__(replica, time.monotonic()))
+
+    def _give_up(self) -> None:
+        error = EngineError("no_instances", "no instances of model found", retry_after_s=1)
+        for block in self.scheduler.drain_requeued():
+            block.client.failed(block, StreamFailure("no_replica", "no replica is alive") if block.lane is Lane.BULK else error)
+
+    # Work
+
+    def submit(self, block: Block) -> None:
+        """Put a single block into the interactive lane and let a free replica take it."""
+        self.scheduler.submit(block)
+        self.wake()
+
+    def wake(self) -> None:
+        """Give every free replica what waits. First the idle ones; then, with bulk work only, one batch behind the running one."""
+        for depth in range(BATCHES_PER_REPLICA):
+            for replica in self.replicas:
+                if len(replica.batches) == depth and not replica.is_retiring and not self._feed(replica):
+                    break
+
+    def _feed(self, replica: Replica) -> bool:
+        """One more batch for this replica; False when nothing waits."""
+        batch = self.scheduler.next_batch(is_prefetch=bool(replica.batches))
+        if batch is None:
+            return False
+        now = time.monotonic()
+        replica.send(batch, now)
+        metrics.QUEUE_SECONDS.labels(batch.lane).observe(now - batch.blocks[0].waiting_since)
+        return True
+
+    def batch_answered(self, replica: Replica, batch: Batch, header: Header, payload: memoryview) -> None:
+        """A replica answered: feed it again first, then hand out what it said."""
+        if replica.batches:
+            replica.batches[0].sent_at = time.monotonic()  # only now it begins with this one
+        self._heard[replica] = time.monotonic()
+        self.wake()
+        if error := header.get("error"):
+            self._batch_failed(replica, batch, error)
+            return
+        self._learn(batch, header)
+        start = 0
+        for block, part in zip(batch.blocks, header["parts"], strict=True):
+            end = start + part["size"]
+            block.client.answered(block, Answer(part, payload[start:end]))
+            start = end
+
+    def _learn(self, batch: Batch, header: Header) -> None:
+        if batch.model is not None and batch.num_records:
+            self.scheduler.costs.learn(batch.model.key, sum(header["stages"].values()), batch.num_records)
+        metrics.observe_batch(batch, header)
+
+    def _batch_failed(self, replica: Replica, batch: Batch, error: Header) -> None:
+        """The replica lives but could not do it: its model does not load, or the task itself failed (a fault of ours)."""
+        if error["code"] == "load_failed":
+            if batch.model:
+                replica.models.discard(batch.model.key)
+            for block in batch.blocks:
+                block.client.failed(block, EngineError("no_instances", "no instances of model found", retry_after_s=1))
+            return
+        log.error("task failed task=%s reason=%s", batch.task, error["reason"])
+        for block in batch.blocks:
+            block.deaths += 1
+        self._try_again(batch.blocks)
+
+    def replica_lost(self, replica: Replica) -> None:
+        """The connection ended. The batch it worked on is blamed; the one behind it is not."""
+        batches = list(replica.batches)
+        replica.batches.clear()
+        if batches and not replica.is_retiring:
+            self._blame(batches[0].blocks)
+        for batch in reversed(batches):
+            self._try_again(batch.blocks)
+
+    @staticmethod
+    def _blame(blocks: Iterable[Block], *, is_timeout: bool = False) -> None:
+        for block in blocks:
+            if is_timeout:
+                block.is_timeout = True
+            else:
+                block.deaths += 1
+
+    def _try_again(self, blocks: list[Block]) -> None:
+        again = [part for block in blocks if not block.client.departed for part in self._next_try(block)]
+        metrics.BLOCKS_REQUEUED.inc(len(again))
+        self.scheduler.requeue(again)
+        self.wake()
+
+    @staticmethod
+    def _next_try(block: Block) -> list[Block]:
+        """What becomes of a block that came back: once more as it is, then divided; a single record is refused."""
+        if block.deaths < (1 if block.is_suspect else 2):
+            return [block]
+        if block.num_records > 1:
+            return list(divide(block))
+        if block.task != "score":
+            block.client.failed(block, EngineError("internal", "the server failed on this request"))
+            return []
+        if "refuse" not in block.header:
+            return [_refused(block)]
+        if block.deaths <= REFUSAL_DEATHS and block.num_bytes:
+            block.buffers, block.num_bytes = [], 0
+            return [block]
+        block.client.failed(block, StreamFailure("internal", "the server failed on this record"))
+        return []
+
+
+def _refused(block: Block) -> Block:
+    """The same record, to be answered with an error by a replica that only reads its yhat_id."""
+    if block.is_timeout:
+        block.header = {**block.header, "refuse": "timeout", "reason": "the model did not answer in time"}
+    else:
+        block.header = {**block.header, "refuse": "model_failed", "reason": "the model's process died on this record"}
+    block.deaths = 0
+    return block

@@ -1,0 +1,207 @@
+"""Scheduling: blocks of many streams and many single requests become work for free replicas.
+
+Knows sizes, lanes and order. Knows nothing of HTTP, of processes, of models' insides, or of what a record contains. Nothing here
+waits: a replica that is free asks for the next batch, and gets what is there.
+"""
+
+import math
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from engine.blocks import Batch, Block, Lane, ServedModel
+
+# A block of this long keeps a replica busy enough that the cost of a frame (about 0.1 ms) is below one per cent...
+BLOCK_TARGET_S = 0.020
+# ...and half of it while somebody waits for single answers, who must wait for the rest of one block.
+BUSY_BLOCK_TARGET_S = 0.010
+# Cutting finer than this to occupy an idle replica costs more in frames than it wins.
+SMALLEST_BLOCK_S = 0.001
+INTERACTIVE_MEMORY_S = 2.0
+BULK_PATIENCE_S = 0.5
+# Single records that wait for the same model share a run up to this long.
+SHARED_RUN_S = 0.005
+# Before a model was warmed up nothing is known; this errs towards small blocks.
+UNKNOWN_SECONDS_PER_RECORD = 0.001
+LEARNING_RATE = 0.2
+
+
+class BlockSource(Protocol):
+    """A stream, as the scheduler sees it."""
+
+    model: ServedModel
+    waiting_since: float
+
+    @property
+    def num_waiting(self) -> int:
+        """Lines that could be cut into a block now; 0 while the stream should not be served."""
+        ...
+
+    def take(self, max_records: int) -> Block: ...
+
+
+class Costs:
+    """Seconds per record of each model, a moving average."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+
+    def of(self, model: ServedModel | None) -> float:
+        if model is None:
+            return UNKNOWN_SECONDS_PER_RECORD
+        return self._seconds.get(model.key, UNKNOWN_SECONDS_PER_RECORD)
+
+    def learn(self, key: str, seconds: float, num_records: int) -> None:
+        latest = seconds / num_records
+        known = self._seconds.get(key)
+        self._seconds[key] = latest if known is None else (1 - LEARNING_RATE) * known + LEARNING_RATE * latest
+
+    def begin(self, key: str, seconds_per_record: float) -> None:
+        """The first value, from the warm-up; what streams taught since is worth more."""
+        self._seconds.setdefault(key, seconds_per_record)
+
+    def forget(self, key: str) -> None:
+        self._seconds.pop(key, None)
+
+
+class Scheduler:
+    """Two lanes. Interactive: single blocks, grouped by model. Bulk: streams, whose blocks are cut when a replica asks."""
+
+    def __init__(self, num_replicas: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._num_replicas = max(1, num_replicas)
+        self._clock = clock
+        self._groups: OrderedDict[object, deque[Block]] = OrderedDict()
+        self._streams: deque[BlockSource] = deque()
+        self._again: dict[Lane, deque[Block]] = {lane: deque() for lane in Lane}
+        self._interactive_at = -math.inf
+        self._was_aged_turn = False
+        self.costs = Costs()
+        self.num_dropped = 0
+        self.num_interactive = 0
+
+    # What waits
+
+    def submit(self, block: Block) -> None:
+        """Put a single block into the interactive lane."""
+        block.waiting_since = self._interactive_at = self._clock()
+        self._groups.setdefault(_group(block), deque()).append(block)
+        self.num_interactive += 1
+
+    def attach(self, stream: BlockSource) -> None:
+        self._streams.append(stream)
+
+    def detach(self, stream: BlockSource) -> None:
+        self._streams.remove(stream)
+
+    def requeue(self, blocks: Iterable[Block]) -> None:
+        """Put blocks whose replica died before everything else of their lane, in order."""
+        for block in reversed(list(blocks)):
+            self._again[block.lane].appendleft(block)
+
+    def drain_requeued(self) -> list[Block]:
+        """Take out every block (single or requeued) that waits: nobody is left to serve it."""
+        blocks = [block for queue in (*self._groups.values(), *self._again.values()) for block in queue]
+        self._groups.clear()
+        for queue in self._again.values():
+            queue.clear()
+        self.num_interactive = 0
+        return blocks
+
+    @property
+    def is_interactive_recent(self) -> bool:
+        return self._clock() - self._interactive_at < INTERACTIVE_MEMORY_S
+
+    @property
+    def num_bulk(self) -> int:
+        """Streams with lines waiting, and blocks waiting to be tried again."""
+        return sum(stream.num_waiting > 0 for stream in self._streams) + len(self._again[Lane.BULK])
+
+    # What is served
+
+    def next_batch(self, *, is_prefetch: bool = False) -> Batch | None:
+        """The next frame's blocks for a replica that is free, or, as a prefetch, for one that soon will be.
+
+        Interactive goes first, but a bulk block that waited longer than BULK_PATIENCE_S goes before it every second turn.
+        Nothing is prefetched while single requests come: a prefetched block would stand between them and the replica.
+        """
+        if is_prefetch:
+            return None if self.is_interactive_recent else self._next_bulk()
+        if not self._was_aged_turn and self._is_bulk_impatient() and (batch := self._next_bulk()):
+            self._was_aged_turn = True
+            return batch
+        self._was_aged_turn = False
+        return self._next_interactive() or self._next_bulk()
+
+    def _is_bulk_impatient(self) -> bool:
+        if not self.num_interactive:
+            return False
+        since = [stream.waiting_since for stream in self._streams if stream.num_waiting]
+        return bool(since) and self._clock() - min(since) > BULK_PATIENCE_S
+
+    def _next_interactive(self) -> Batch | None:
+        if block := self._pop_again(Lane.INTERACTIVE):
+            return Batch([block])
+        while self._groups:
+            group, queue = self._groups.popitem(last=False)
+            blocks = self._take_group(queue)
+            if queue:
+                self._groups[group] = queue  # to the back: round robin over models
+            if blocks:
+                return Batch(blocks)
+        return None
+
+    def _take_group(self, queue: deque[Block]) -> list[Block]:
+        """Blocks of one group that share a run: as many as fit into SHARED_RUN_S, departed callers left out."""
+        model = queue[0].model
+        limit = self._clamp(SHARED_RUN_S, model) if model else 1
+        blocks: list[Block] = []
+        while queue and len(blocks) < limit:
+            block = queue.popleft()
+            self.num_interactive -= 1
+            if self._is_wanted(block):
+                blocks.append(block)
+        return blocks
+
+    def _next_bulk(self) -> Batch | None:
+        if block := self._pop_again(Lane.BULK):
+            return Batch([block])
+        for _ in range(len(self._streams)):
+            stream = self._streams[0]
+            self._streams.rotate(-1)
+            if stream.num_waiting:
+                return Batch([stream.take(self.block_size(stream))])
+        return None
+
+    def _pop_again(self, lane: Lane) -> Block | None:
+        queue = self._again[lane]
+        while queue:
+            block = queue.popleft()
+            if self._is_wanted(block):
+                return block
+        return None
+
+    def _is_wanted(self, block: Block) -> bool:
+        if block.client.departed:
+            self.num_dropped += 1
+            return False
+        return True
+
+    # Sizes
+
+    def block_size(self, stream: BlockSource) -> int:
+        """Records of the next block of this stream: sized by time, but small enough to leave two blocks for every replica."""
+        size = self._clamp(BUSY_BLOCK_TARGET_S if self.is_interactive_recent else BLOCK_TARGET_S, stream.model)
+        waiting = sum(other.num_waiting for other in self._streams)
+        share = math.ceil(waiting / (2 * self._num_replicas))
+        return min(size, max(share, self._clamp(SMALLEST_BLOCK_S, stream.model)))
+
+    def _clamp(self, target_s: float, model: ServedModel) -> int:
+        return max(1, min(int(target_s / self.costs.of(model)), model.max_batch_size))
+
+
+def _group(block: Block) -> object:
+    """Blocks with equal groups may share a frame: same task, same model, same arguments."""
+    if block.model is None:
+        return block  # alone
+    return block.task, block.model.key, *block.header.items()

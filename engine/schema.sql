@@ -1,0 +1,27 @@
+-- The tables of sluice.db, one section per migration; PRAGMA user_version counts the sections that are in.
+-- A section that was ever released is never edited: what changes later is a new section at the end.
+
+-- migration 1: accounts, and what was changed about models at run time
+
+CREATE TABLE users (
+    name TEXT NOT NULL PRIMARY KEY,
+    created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%SZ', 'now'))
+) STRICT, WITHOUT ROWID;
+
+-- A key is 16 random bytes in hex, so a plain SHA-256 cannot be searched backwards; the key itself is nowhere.
+CREATE TABLE keys (
+    sha256 BLOB NOT NULL PRIMARY KEY CHECK (length(sha256) = 32),
+    user TEXT NOT NULL REFERENCES users (name) ON DELETE CASCADE,
+    kind TEXT NOT NULL CHECK (kind IN ('full', 'read_only')),
+    created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%SZ', 'now')),
+    UNIQUE (user, kind)
+) STRICT, WITHOUT ROWID;
+
+-- Overrides: NULL means as the model's folder says (its highest version, its config.json).
+CREATE TABLE models (
+    owner TEXT NOT NULL,
+    name TEXT NOT NULL,
+    active_version INTEGER CHECK (active_version >= 1),
+    shared INTEGER CHECK (shared IN (0, 1)),
+    PRIMARY KEY (owner, name)
+) STRICT, WITHOUT ROWID;

@@ -1,0 +1,216 @@
+"""Spill: results that wait for a client, in memory first, then in files.
+
+An Outbox is a queue of bytes for one stream. It is put to without waiting and read with `await`. While the client keeps up it is
+memory alone. Once spilling, what arrives goes to segment files and comes back in order; nothing is lost and nothing is reordered.
+File work runs in a thread, never on the event loop.
+"""
+
+import asyncio
+import shutil
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from engine.frames import Buffer
+
+PIECE_BYTES = 256 * 1024
+MEMORY_LIMIT_BYTES = 1024 * 1024
+SEGMENT_BYTES = 64 * 1024 * 1024
+DISK_RESERVE_BYTES = 1024 * 1024 * 1024
+
+
+class Spill:
+    """The spill folder and what all streams together have in it."""
+
+    def __init__(self, folder: Path, *, limit_bytes: int, total_limit_bytes: int) -> None:
+        self.folder = folder
+        self.limit_bytes = limit_bytes
+        self.total_limit_bytes = total_limit_bytes
+        self.total_bytes = 0
+        self._is_disk_short = False
+
+    def clean(self) -> None:
+        """Empty the folder: what an earlier process left belongs to nobody."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for path in self.folder.iterdir():
+            path.unlink(missing_ok=True)
+
+    def outbox(self, name: str) -> "Outbox":
+        return Outbox(self, name)
+
+    def is_full(self, unread_bytes: int) -> bool:
+        """Whether a stream with so many bytes spilled must stop."""
+        return unread_bytes >= self.limit_bytes or self.total_bytes >= self.total_limit_bytes or self._is_disk_short
+
+    def look_at_disk(self) -> None:
+        """Called from the writing thread, once per segment."""
+        self._is_disk_short = shutil.disk_usage(self.folder).free < DISK_RESERVE_BYTES + SEGMENT_BYTES
+
+
+@dataclass(slots=True)
+class SegmentFile:
+    path: Path
+    file: BinaryIO
+    written_bytes: int = 0
+    read_bytes: int = 0
+
+    def append(self, data: bytes) -> None:
+        self.file.seek(self.written_bytes)
+        self.file.write(data)
+        self.file.flush()
+        self.written_bytes += len(data)
+
+    def read(self, num_bytes: int) -> bytes:
+        self.file.seek(self.read_bytes)
+        data = self.file.read(min(num_bytes, self.written_bytes - self.read_bytes))
+        self.read_bytes += len(data)
+        return data
+
+    def remove(self) -> None:
+        self.file.close()
+        self.path.unlink(missing_ok=True)
+
+
+class Outbox:
+    """Bytes on their way to one client, first in, first out."""
+
+    def __init__(self, spill: Spill, name: str) -> None:
+        self._spill = spill
+        self._name = name
+        self._memory: deque[Buffer] = deque()
+        self._memory_bytes = 0
+        self._late: deque[Buffer] = deque()  # after what is in the files; only while spilling
+        self._late_bytes = 0
+        self._segments: deque[SegmentFile] = deque()
+        self._num_segments = 0
+        self._file_lock = asyncio.Lock()
+        self._flusher: asyncio.Task[None] | None = None
+        self._changed = asyncio.Event()
+        self._is_closed = False
+        self.is_spilling = False
+        self.spilled_bytes = 0  # in files, not yet read back
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes in memory that nobody has taken."""
+        return self._memory_bytes + self._late_bytes
+
+    @property
+    def is_over_memory_limit(self) -> bool:
+        """While spilling only what the disk has not yet taken counts: the rest of memory waits for the client, not for us."""
+        return (self._late_bytes if self.is_spilling else self._memory_bytes) > MEMORY_LIMIT_BYTES
+
+    @property
+    def is_full(self) -> bool:
+        return self.is_spilling and self._spill.is_full(self.spilled_bytes)
+
+    def put(self, data: Buffer) -> None:
+        """Append bytes. Never waits: whoever produces looks at `is_over_memory_limit` and `is_full` before it produces more."""
+        if self.is_spilling:
+            self._late.append(data)
+            self._late_bytes += len(data)
+            self._start_flusher()
+        else:
+            self._memory.append(data)
+            self._memory_bytes += len(data)
+        self._changed.set()
+
+    def close(self) -> None:
+        """Nothing more will be put; `get` gives None once everything was read."""
+        self._is_closed = True
+        self._changed.set()
+
+    def begin_spilling(self) -> None:
+        self.is_spilling = True
+
+    async def get(self) -> Buffer | None:
+        """The next bytes, at most PIECE_BYTES; None after the last."""
+        while True:
+            if self._memory:
+                return self._take_memory()
+            if self.spilled_bytes:
+                return await self._read_back()
+            if self.is_spilling:
+                await self._end_spilling()
+                continue
+            if self._is_closed:
+                return None
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def discard(self) -> None:
+        """Drop everything and remove the files."""
+        if self._flusher is not None:
+            self._flusher.cancel()
+            await asyncio.gather(self._flusher, return_exceptions=True)
+        async with self._file_lock:
+            while self._segments:
+                self._remove(self._segments.popleft())
+        self._memory.clear()
+        self._late.clear()
+        self._memory_bytes = self._late_bytes = 0
+
+    def _take_memory(self) -> Buffer:
+        """Small results are joined, large ones cut: one write of about PIECE_BYTES either way."""
+        first = self._memory.popleft()
+        if len(first) > PIECE_BYTES:
+            view = memoryview(first)
+            first = view[:PIECE_BYTES]
+            self._memory.appendleft(view[PIECE_BYTES:])
+        elif self._memory and len(first) + len(self._memory[0]) <= PIECE_BYTES:
+            pieces, size = [first], len(first)
+            while self._memory and size + len(self._memory[0]) <= PIECE_BYTES:
+                pieces.append(self._memory.popleft())
+                size += len(pieces[-1])
+            first = b"".join(pieces)
+        self._memory_bytes -= len(first)
+        return first
+
+    def _start_flusher(self) -> None:
+        if self._flusher is None or self._flusher.done():
+            self._flusher = asyncio.create_task(self._flush(), name=f"spill {self._name}")
+
+    async def _flush(self) -> None:
+        """Move what came late into the files until there is nothing more."""
+        while self._late:
+            async with self._file_lock:
+                data = b"".join(self._late)
+                self._late.clear()
+                await asyncio.to_thread(self._append, data)
+                self._late_bytes -= len(data)
+                self.spilled_bytes += len(data)
+                self._spill.total_bytes += len(data)
+            self._changed.set()
+
+    def _append(self, data: bytes) -> None:
+        if not self._segments or self._segments[-1].written_bytes >= SEGMENT_BYTES:
+            self._spill.look_at_disk()
+            path = self._spill.folder / f"{self._name}-{self._num_segments}"
+            self._num_segments += 1
+            self._segments.append(SegmentFile(path, path.open("w+b")))
+        self._segments[-1].append(data)
+
+    async def _read_back(self) -> bytes:
+        async with self._file_lock:
+            segment = self._segments[0]
+            data = await asyncio.to_thread(segment.read, PIECE_BYTES)
+            self.spilled_bytes -= len(data)
+            self._spill.total_bytes -= len(data)
+            if segment.read_bytes == segment.written_bytes:
+                self._segments.popleft()
+                await asyncio.to_thread(segment.remove)
+        return data
+
+    async def _end_spilling(self) -> None:
+        """The files are empty: wait for the flusher, and if still nothing is in the files, go on in memory."""
+        if self._flusher is not None:
+            await self._flusher
+        if not self.spilled_bytes:
+            self.is_spilling = False
+
+    def _remove(self, segment: SegmentFile) -> None:
+        unread = segment.written_bytes - segment.read_bytes
+        self.spilled_bytes -= unread
+        self._spill.total_bytes -= unread
+        segment.remove()

@@ -1,0 +1,99 @@
+"""The program a replica runs: `python -m engine.tasks SOCKET_FD NICENESS`.
+
+Reads frames from the socket, runs the task each one names, answers in order. Ends when the socket ends, so it never outlives the
+server process, even one that was killed.
+"""
+
+import os
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from engine import frames
+from engine.frames import Buffer, Header
+from engine.tasks.model import Model
+from engine.tasks.score import score
+
+Reply = tuple[Header, list[Buffer]]
+
+
+class LoadFailed(Exception):
+    """The files of a model do not make a model; says why in one line."""
+
+
+class Worker:
+    """The models of one replica, and the tasks it knows by name."""
+
+    def __init__(self) -> None:
+        self._models: dict[str, Model] = {}
+        self._faults: dict[str, str] = {}
+        self._tasks: dict[str, Callable[[Header, memoryview], Reply]] = {
+            "hello": lambda header, payload: ({}, []),
+            "ping": lambda header, payload: ({}, []),
+            "load": self._load,
+            "unload": self._unload,
+            "score": lambda header, payload: score(self._model(header), header, payload),
+        }
+
+    def run(self, header: Header, payload: memoryview) -> Reply:
+        """The answer to one frame; a failure becomes an answer with `error`, never the end of the replica."""
+        try:
+            return self._tasks[header["task"]](header, payload)
+        except LoadFailed as failure:
+            return {"error": {"code": "load_failed", "reason": str(failure)}}, []
+        except Exception as error:  # the replica must live on; the pool divides the block and tries again
+            traceback.print_exc()
+            return {"error": {"code": "task_failed", "reason": f"{type(error).__name__}: {error}"[:500]}}, []
+
+    def _load(self, header: Header, payload: memoryview) -> Reply:
+        """Open a model and warm it up; the answer tells seconds per record."""
+        key = header["model"]
+        self._faults.pop(key, None)
+        try:
+            model = Model(key, Path(header["folder"]), header["config"])
+            seconds_per_record = model.warm_up(header["config"]["example"])
+        except Exception as error:  # a foreign file may fail in any way; what it is goes to the server's log
+            self._faults[key] = f"{type(error).__name__}: {error}"[:500]
+            raise LoadFailed(self._faults[key]) from None
+        self._models[key] = model
+        return {"seconds_per_record": seconds_per_record}, []
+
+    def _unload(self, header: Header, payload: memoryview) -> Reply:
+        self._models.pop(header["model"], None)
+        return {}, []
+
+    def _model(self, header: Header) -> Model:
+        key = header["model"]
+        if key not in self._models:
+            raise LoadFailed(self._faults.get(key, "not loaded"))
+        return self._models[key]
+
+
+def prepare_process(niceness: int) -> None:
+    """Leave signals to the server (it drains first), and yield the core and the memory to it when either is short."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    if niceness:
+        os.nice(niceness)
+    try:
+        Path("/proc/self/oom_score_adj").write_text("500")
+    except OSError:
+        pass  # no such thing on this system, or not allowed: the kernel then chooses by size alone
+
+
+def main() -> None:
+    connection = socket.socket(fileno=int(sys.argv[1]))
+    prepare_process(int(sys.argv[2]))
+    worker = Worker()
+    try:
+        for header, payload in frames.receive(connection):
+            frames.send(connection, *worker.run(header, payload))
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # the server is gone; so are we
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,249 @@
+"""JSON on the record path: lines to records, results to lines. The only file here that imports a JSON library.
+
+Reading: orjson, a whole block in one call; a block that is not plain is read line by line, and a line that orjson refuses is read
+by ujson, which also takes NaN, integers of any size and lone surrogates. Writing: orjson, a whole column in one call.
+"""
+
+import json
+import math
+import re
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+import ujson
+
+Record = dict[str, Any]
+
+# Joins the lines of a block into one JSON array. Nobody outside can guess it, so a line cannot imitate it: lines that only make
+# sense together, or that hold several values, never pass as a block of one object a line.
+SEPARATOR_VALUE = secrets.randbits(62)
+SEPARATOR = b",%d," % SEPARATOR_VALUE
+ONE_OBJECT_HINT = "(use --data-binary, one object per line)"
+MAX_ID_CHARACTERS = 1024
+MAX_REASON_CHARACTERS = 200
+_VALUE_GAP = re.compile(r"[ \t\r]*")
+_scan = json.JSONDecoder().raw_decode
+
+
+class Fault(NamedTuple):
+    """Why a record gets an error in place of a result: a code of errors.RECORD_CODES and a sentence."""
+
+    code: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Parsed:
+    """The records of a block in the order of its lines.
+
+    records  one entry for each record; a Fault for what is no record
+    lines    index of each record's line within the block; None when every line is one record
+    """
+
+    records: list[Any]
+    lines: list[int] | None = None
+    faults: dict[int, Fault] = field(default_factory=dict)
+
+
+def parse_block(raw: bytes, num_lines: int) -> Parsed:
+    """Records of a block of newline-terminated lines."""
+    try:
+        values = orjson.loads(b"[" + raw[:-1].replace(b"\n", SEPARATOR) + b"]")
+    except orjson.JSONDecodeError:
+        return _parse_lines(raw)
+    records = values[::2]
+    separators = values[1::2]
+    if len(records) == num_lines and separators.count(SEPARATOR_VALUE) == num_lines - 1 and set(map(type, records)) == {dict}:
+        return Parsed(records)
+    return _parse_lines(raw)
+
+
+def _parse_lines(raw: bytes) -> Parsed:
+    """The careful way: one line at a time."""
+    parsed = Parsed([], [])
+    for i, line in enumerate(raw.split(b"\n")[:-1]):
+        line = line.strip(b" \t\r")
+        if not line:
+            continue
+        for value in _parse_line(line):
+            if isinstance(value, Fault):
+                parsed.faults[len(parsed.records)] = value
+            elif type(value) is not dict:
+                parsed.faults[len(parsed.records)] = Fault("not_an_object", "is not a JSON object")
+            parsed.records.append(value)
+            parsed.lines.append(i)  # type: ignore[union-attr]
+    return parsed
+
+
+def _parse_line(line: bytes) -> list[Any]:
+    """The values of one line: one if it is clean, several if objects share it, a Fault if it is not JSON."""
+    try:
+        return [orjson.loads(line)]
+    except orjson.JSONDecodeError:
+        pass
+    try:
+        text = line.decode()
+    except UnicodeDecodeError as error:
+        return [Fault("invalid_json", f"is not JSON: byte {error.start + 1} is not UTF-8")]
+    try:
+        return [ujson.loads(text)]
+    except (ValueError, RecursionError) as error:
+        reason = str(error)
+    if "railing data" in reason:
+        return _scan_values(text)
+    return [Fault("invalid_json", f"is not JSON: {reason[:MAX_REASON_CHARACTERS]}")]
+
+
+def _scan_values(text: str) -> list[Any]:
+    """Consecutive JSON values on one line, as curl -d makes them of a file by removing its newlines."""
+    values, position = [], 0
+    try:
+        while position < len(text):
+            value, end = _scan(text, position)
+            values.append(value)
+            position = _VALUE_GAP.match(text, end).end()  # type: ignore[union-attr]
+    except (ValueError, RecursionError):
+        return [Fault("invalid_json", f"is not JSON: data after the first value {ONE_OBJECT_HINT}")]
+    return values
+
+
+def parse_object(raw: bytes) -> Record | Fault:
+    """The record of a single prediction: any JSON text, over several lines if it likes."""
+    try:
+        value = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        try:
+            value = ujson.loads(raw.decode())
+        except (ValueError, RecursionError) as error:
+            reason = "not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)[:MAX_REASON_CHARACTERS]
+            return Fault("invalid_json", reason)
+    if type(value) is list:
+        return Fault("not_an_object", "send one object; for many use ?bulk=true")
+    if type(value) is not dict:
+        return Fault("not_an_object", "send one JSON object")
+    return value
+
+
+# yhat_id
+
+
+def random_ids(count: int) -> list[bytes]:
+    """Encoded ids (with quotes) for records that bring none: 16 random bytes each."""
+    digits = secrets.token_hex(16 * count).encode()
+    return [b'"' + digits[i : i + 32] + b'"' for i in range(0, 32 * count, 32)]
+
+
+def encode_ids(records: Sequence[Any], line_of: Callable[[int], bytes]) -> tuple[list[bytes], dict[int, Fault]]:
+    """The JSON text of each record's yhat_id, generated where it has none; and the faults, by index.
+
+    line_of  gives the text a record came from: orjson makes floats of integers over 64 bits, and an id goes back as it came
+    """
+    try:
+        values = [record.get("yhat_id") for record in records]
+    except AttributeError:  # some are no objects
+        values = [record.get("yhat_id") if type(record) is dict else None for record in records]
+    kinds = set(map(type, values))
+    if kinds == {str} and "" not in values and max(map(len, values)) <= MAX_ID_CHARACTERS:
+        if texts := _encode_strings(values):
+            return texts, {}
+    elif kinds == {type(None)}:
+        return random_ids(len(values)), {}
+    return _encode_mixed_ids(values, line_of)
+
+
+def _encode_mixed_ids(values: list[Any], line_of: Callable[[int], bytes]) -> tuple[list[bytes], dict[int, Fault]]:
+    ids, faults = random_ids(len(values)), {}
+    for i, value in enumerate(values):
+        if value is None or value == "":
+            continue
+        if type(value) is float and abs(value) >= 2**63:
+            value = _exact_id(line_of(i), value)
+        text = _encode_id(value)
+        if text is None:
+            faults[i] = Fault("invalid_yhat_id", "yhat_id must be a string or a number of at most 1024 characters")
+        else:
+            ids[i] = text
+    return ids, faults
+
+
+def _exact_id(line: bytes, value: float) -> Any:
+    """The id as it stands in its line, where integers keep all their digits."""
+    try:
+        return json.loads(line)["yhat_id"]
+    except (ValueError, LookupError, TypeError):
+        return value
+
+
+def _encode_id(value: Any) -> bytes | None:
+    """The JSON text of one id, or None when it cannot be one."""
+    if type(value) is str:
+        return None if len(value) > MAX_ID_CHARACTERS else dumps(value)
+    if type(value) is int:
+        try:
+            text = b"%d" % value
+        except ValueError:  # more digits than Python converts
+            return None
+        return text if len(text) <= MAX_ID_CHARACTERS else None
+    if type(value) is float and math.isfinite(value):
+        return orjson.dumps(value)
+    return None
+
+
+# Columns of results
+
+
+def dumps(value: Any) -> bytes:
+    """Compact JSON of anything; what orjson refuses (lone surrogates, huge integers) by ujson."""
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+    except TypeError:
+        return ujson.dumps(value, escape_forward_slashes=False).encode()
+
+
+def _encode_strings(values: list[str]) -> list[bytes] | None:
+    """The JSON text of each string. None when one of them is not Unicode.
+
+    Within an encoded array the bytes `","` occur between elements only: inside a string every quote has a backslash before it.
+    """
+    try:
+        encoded = orjson.dumps(values)
+    except TypeError:
+        return None
+    texts = encoded[2:-2].split(b'","')
+    return [b'"' + text + b'"' for text in texts]
+
+
+def encode_strings(values: list[str]) -> list[bytes]:
+    """The JSON text of each string."""
+    return _encode_strings(values) or [dumps(value) for value in values]
+
+
+def encode_numbers(values: np.ndarray) -> list[bytes]:
+    """The JSON text of each number of a vector; shortest digits that give the same float, NaN and infinities as null.
+
+    values  [N], any numeric or boolean dtype
+    """
+    if not len(values):
+        return []
+    return orjson.dumps(_plain(values), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
+
+
+def encode_rows(values: np.ndarray) -> list[bytes]:
+    """The JSON text of each row, without its outer brackets.
+
+    values  [N, k, ...]; every axis longer than zero
+    """
+    between = b"]" * (values.ndim - 1) + b"," + b"[" * (values.ndim - 1)
+    encoded = orjson.dumps(_plain(values), option=orjson.OPT_SERIALIZE_NUMPY)
+    inner = encoded[values.ndim : -values.ndim].split(between)
+    more = values.ndim - 2
+    return [b"[" * more + row + b"]" * more for row in inner] if more else inner
+
+
+def _plain(values: np.ndarray) -> np.ndarray:
+    """In the form orjson takes: C order, native bytes, no float16 rounding surprises."""
+    return np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))

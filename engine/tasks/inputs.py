@@ -1,0 +1,255 @@
+"""Records to tensors: one class for each kind of input in config.json.
+
+Each has a fast way for a block in which every record is plain, which gives up with Irregular, and a careful way that looks at one
+record and says what is wrong with it. Nothing is converted silently: numpy would turn None into NaN, "5.1" into 5.1, True into 1.0
+and 1e300 into infinity, and onnxruntime would turn None into the text "None".
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from itertools import chain
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+
+from engine.tasks.codec import Fault, Record
+
+MISSING = object()
+NUMPY_TYPES = {
+    "tensor(float)": np.float32,
+    "tensor(double)": np.float64,
+    "tensor(float16)": np.float16,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(int16)": np.int16,
+    "tensor(int8)": np.int8,
+    "tensor(uint8)": np.uint8,
+    "tensor(uint16)": np.uint16,
+    "tensor(uint32)": np.uint32,
+    "tensor(uint64)": np.uint64,
+    "tensor(bool)": np.bool_,
+    "tensor(string)": np.object_,
+}
+
+
+class Irregular(Exception):
+    """This block needs the careful way."""
+
+
+class Refused(Exception):
+    """One record cannot become a tensor."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.fault = Fault(code, reason)
+
+
+class Scalars:
+    """Values of one dtype: how plain ones are recognised in bulk, and how one is checked.
+
+    dtype  numpy type of the tensor; object for strings
+    """
+
+    def __init__(self, dtype: Any, *, coerce: bool) -> None:
+        self.dtype = np.dtype(dtype)
+        self._coerce = coerce
+        self._plain_types = {"f": {float, int}, "i": {int}, "u": {int}, "b": {bool}, "O": {str}}[self.dtype.kind]
+
+    def bulk(self, values: list[Any]) -> np.ndarray:
+        """All values at once, [N]; Irregular unless each is plain and in range."""
+        if not set(map(type, values)) <= self._plain_types:
+            raise Irregular
+        try:
+            with np.errstate(over="ignore"):
+                array = np.array(values, dtype=self.dtype)
+        except (OverflowError, ValueError):
+            raise Irregular from None
+        if self.dtype.kind == "f" and not np.isfinite(array).all():
+            raise Irregular
+        return array
+
+    def check(self, value: Any, name: str) -> Any:
+        """One value as the model takes it; Refused says what is wrong."""
+        if value is None:
+            raise Refused("missing_field", f"field '{name}' is missing")
+        if self._coerce:
+            value = self._coerced(value)
+        if type(value) not in self._plain_types:
+            raise Refused("wrong_type", f"field '{name}' must be {self._expected()}, not {_kind(value)}")
+        if self.dtype.kind == "f":
+            return self._check_float(value, name)
+        if self.dtype.kind in "iu":
+            return self._check_integer(value, name)
+        return value
+
+    def array(self, values: list[Any]) -> np.ndarray:
+        """Checked values, [N]."""
+        return np.array(values, dtype=self.dtype)
+
+    def _coerced(self, value: Any) -> Any:
+        if self.dtype.kind == "O" and type(value) in (int, float, bool):
+            return json.dumps(value)
+        if type(value) is str and self.dtype.kind in "fiu":
+            try:
+                number = float(value)
+            except ValueError:
+                return value
+            if self.dtype.kind == "f":
+                return number
+            return int(number) if math.isfinite(number) and number.is_integer() else value
+        return value
+
+    def _check_float(self, value: float, name: str) -> float:
+        try:
+            given = float(value)
+        except OverflowError:
+            given = math.inf
+            value = 0
+        with np.errstate(over="ignore"):
+            overflows = math.isinf(self.dtype.type(given)) and not (type(value) is float and math.isinf(value))
+        if overflows:
+            raise Refused("out_of_range", f"field '{name}' does not fit {self.dtype.name}")
+        return given
+
+    def _check_integer(self, value: int, name: str) -> int:
+        limits = np.iinfo(self.dtype)
+        if not limits.min <= value <= limits.max:
+            raise Refused("out_of_range", f"field '{name}' does not fit {self.dtype.name}")
+        return value
+
+    def _expected(self) -> str:
+        return {"f": "a number", "i": "an integer", "u": "an integer", "b": "true or false", "O": "a string"}[self.dtype.kind]
+
+
+def _kind(value: Any) -> str:
+    """The JSON name of a value's type."""
+    names = {bool: "a boolean", str: "a string", int: "an integer", float: "a number", list: "an array", dict: "an object"}
+    return names.get(type(value), "null")
+
+
+def default_of(entry: dict[str, Any]) -> Any:
+    """The value of an absent field, MISSING if it must be there."""
+    missing = entry.get("missing")
+    if missing is None:
+        return MISSING
+    return math.nan if missing == "nan" else missing
+
+
+class Column:
+    """One field -> [N] or [N,1]."""
+
+    def __init__(self, entry: dict[str, Any], dtype: Any, rank: int) -> None:
+        self.name: str = entry["input"]
+        self._field: str = entry["field"]
+        self._scalars = Scalars(dtype, coerce=entry.get("coerce", False))
+        is_text = self._scalars.dtype.kind == "O"
+        self._default = entry["missing"] if is_text and entry.get("missing") is not None else default_of(entry)
+        self._rank = rank
+
+    def bulk(self, records: Sequence[Record]) -> dict[str, np.ndarray]:
+        try:
+            return self._shaped(self._scalars.bulk(list(map(itemgetter(self._field), records))))
+        except KeyError:
+            raise Irregular from None
+
+    def check(self, record: Record) -> Any:
+        value = record.get(self._field)
+        if value is None and self._default is not MISSING:
+            return self._default
+        return self._scalars.check(value, self._field)
+
+    def stack(self, values: list[Any]) -> dict[str, np.ndarray]:
+        return self._shaped(self._scalars.array(values))
+
+    def _shaped(self, array: np.ndarray) -> dict[str, np.ndarray]:
+        return {self.name: array.reshape(-1, 1) if self._rank == 2 else array}
+
+
+class Matrix:
+    """Several fields, in order -> [N,k]."""
+
+    def __init__(self, entry: dict[str, Any], dtype: Any, rank: int) -> None:
+        self.name: str = entry["input"]
+        self._features: list[str] = entry["features"]
+        self._row = itemgetter(*self._features)
+        self._scalars = Scalars(dtype, coerce=entry.get("coerce", False))
+        self._default = default_of(entry)
+        # A model published without a config takes its row as one list, too: the field named like the input.
+        self._list_field: str | None = entry.get("field")
+
+    def bulk(self, records: Sequence[Record]) -> dict[str, np.ndarray]:
+        try:
+            rows = map(self._row, records)
+            values = list(chain.from_iterable(rows)) if len(self._features) > 1 else list(rows)
+        except KeyError:
+            raise Irregular from None
+        return {self.name: self._scalars.bulk(values).reshape(-1, len(self._features))}
+
+    def check(self, record: Record) -> list[Any]:
+        if self._list_field is not None and type(row := record.get(self._list_field)) is list:
+            return _check_list(self._scalars, row, self._list_field, len(self._features))
+        return [self._check_feature(record, name) for name in self._features]
+
+    def _check_feature(self, record: Record, name: str) -> Any:
+        value = record.get(name)
+        if value is None and self._default is not MISSING:
+            return self._default
+        return self._scalars.check(value, name)
+
+    def stack(self, values: list[list[Any]]) -> dict[str, np.ndarray]:
+        return {self.name: self._scalars.array(list(chain.from_iterable(values))).reshape(-1, len(self._features))}
+
+
+class Vector:
+    """One field with a list of k values -> [N,k]; missing as a whole."""
+
+    def __init__(self, entry: dict[str, Any], dtype: Any, width: int) -> None:
+        self.name: str = entry["input"]
+        self._field: str = entry["field"]
+        self._width = width
+        self._scalars = Scalars(dtype, coerce=entry.get("coerce", False))
+        default = default_of(entry)
+        self._default = default if default is MISSING or type(default) is list else [default] * width
+
+    def bulk(self, records: Sequence[Record]) -> dict[str, np.ndarray]:
+        try:
+            rows = list(map(itemgetter(self._field), records))
+        except KeyError:
+            raise Irregular from None
+        if set(map(type, rows)) != {list} or set(map(len, rows)) != {self._width}:
+            raise Irregular
+        return {self.name: self._scalars.bulk(list(chain.from_iterable(rows))).reshape(-1, self._width)}
+
+    def check(self, record: Record) -> list[Any]:
+        row = record.get(self._field)
+        if row is None and self._default is not MISSING:
+            return self._default
+        if row is None:
+            raise Refused("missing_field", f"field '{self._field}' is missing")
+        if type(row) is not list:
+            raise Refused("wrong_type", f"field '{self._field}' must be a list, not {_kind(row)}")
+        return _check_list(self._scalars, row, self._field, self._width)
+
+    def stack(self, values: list[list[Any]]) -> dict[str, np.ndarray]:
+        return {self.name: self._scalars.array(list(chain.from_iterable(values))).reshape(-1, self._width)}
+
+
+def _check_list(scalars: Scalars, row: list[Any], name: str, width: int) -> list[Any]:
+    if len(row) != width:
+        raise Refused("wrong_length", f"field '{name}' has {len(row)} values, the model takes {width}")
+    return [scalars.check(value, f"{name}[{i}]") for i, value in enumerate(row)]
+
+
+Input = Column | Matrix | Vector
+
+
+def build(entry: dict[str, Any], graph_type: str, shape: list[Any]) -> Input:
+    """The input of a config entry, for a graph input of this type and shape."""
+    dtype = NUMPY_TYPES[graph_type]
+    if entry["kind"] == "column":
+        return Column(entry, dtype, len(shape))
+    if entry["kind"] == "matrix":
+        return Matrix(entry, dtype, len(shape))
+    return Vector(entry, dtype, shape[-1])

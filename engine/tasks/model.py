@@ -1,0 +1,92 @@
+"""A model as a replica holds it: one onnxruntime session and the inputs and outputs of its config.json."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from engine.tasks import inputs, outputs
+from engine.tasks.codec import Fault, Record
+from engine.tasks.inputs import Irregular, Refused
+from engine.tasks.outputs import Column
+
+WARM_UP_RECORDS = (1, 64)
+
+
+def open_session(path: Path) -> onnxruntime.InferenceSession:
+    """A session that keeps to one core: replicas are the parallelism, and spinning would steal the neighbour's core."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # The arena keeps the largest shape it ever saw; without it iris is as fast and a replica's memory comes back.
+    options.enable_cpu_mem_arena = False
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+class Model:
+    """One version of a model, ready to score.
+
+    config  the checked config.json, with defaults filled in
+    """
+
+    def __init__(self, key: str, folder: Path, config: dict[str, Any]) -> None:
+        self.key = key
+        self.name: str = config["name"]
+        self.version = int(key.rpartition("@")[2])
+        self.max_batch_size: int = config["max_batch_size"]
+        self._session = open_session(folder / "model.onnx")
+        graph_inputs = {node.name: node for node in self._session.get_inputs()}
+        self._inputs = [
+            inputs.build(entry, graph_inputs[entry["input"]].type, graph_inputs[entry["input"]].shape) for entry in config["inputs"]
+        ]
+        graph_outputs = {node.name: node.type for node in self._session.get_outputs()}
+        self._outputs = [outputs.build(entry, graph_outputs[entry["output"]]) for entry in config["outputs"]]
+        self._output_names = [output.name for output in self._outputs]
+
+    def tensors(self, records: list[Record]) -> tuple[dict[str, np.ndarray], dict[int, Fault]]:
+        """The feeds of these records, without those that cannot be scored, and the faults of those, by index."""
+        try:
+            return self._merge(entry.bulk(records) for entry in self._inputs), {}
+        except Irregular:
+            return self._careful_tensors(records)
+
+    def _careful_tensors(self, records: list[Record]) -> tuple[dict[str, np.ndarray], dict[int, Fault]]:
+        rows, faults = [], {}
+        for i, record in enumerate(records):
+            try:
+                rows.append([entry.check(record) for entry in self._inputs])
+            except Refused as refused:
+                faults[i] = refused.fault
+        if not rows:
+            return {}, faults
+        columns = zip(*rows, strict=True)
+        return self._merge(entry.stack(list(values)) for entry, values in zip(self._inputs, columns, strict=True)), faults
+
+    @staticmethod
+    def _merge(parts: Any) -> dict[str, np.ndarray]:
+        feeds: dict[str, np.ndarray] = {}
+        for part in parts:
+            feeds.update(part)
+        return feeds
+
+    def run(self, feeds: dict[str, np.ndarray], num_records: int, *, unwrap: bool) -> list[Column]:
+        """Encoded results of a batch, in columns. Raises what onnxruntime raises, or WrongCount."""
+        values = self._session.run(self._output_names, feeds)
+        return outputs.result_columns(self._outputs, values, num_records, unwrap=unwrap)
+
+    def warm_up(self, example: Record) -> float:
+        """Score the example a few times; seconds per record of the largest batch."""
+        seconds = 0.0
+        for count in WARM_UP_RECORDS:
+            count = min(count, self.max_batch_size)
+            started = time.perf_counter()
+            feeds, faults = self.tensors([example] * count)
+            if faults:
+                raise ValueError(f"the example is refused: {faults[0].reason}")
+            self.run(feeds, count, unwrap=False)
+            seconds = (time.perf_counter() - started) / count
+        return seconds

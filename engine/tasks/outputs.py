@@ -1,0 +1,141 @@
+"""Tensors to JSON: each output of a model becomes, for every record of the batch, a piece of encoded result.
+
+Encodes by column, not by record: one call for a whole tensor, cut at the brackets. A column is (text before, pieces, text after);
+score.py joins all columns of a block once.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from engine.tasks import codec
+
+
+class Column(NamedTuple):
+    """The same part of every record's line: constant text around one piece a record."""
+
+    before: bytes
+    pieces: list[bytes]
+    after: bytes = b""
+
+
+class WrongCount(Exception):
+    """The model gave another number of results than it got records."""
+
+
+class Output:
+    """One output of the graph, as config.json wants it shown."""
+
+    def __init__(self, entry: dict[str, Any]) -> None:
+        self.name: str = entry["output"]
+        self.key: str | None = entry["as"]
+        self._labels = entry.get("labels")
+        self._is_object = entry.get("form") == "object"
+        self._squeeze: bool = entry.get("squeeze", True)
+        self._axis: int = entry.get("axis", 0)
+
+    def columns(self, value: Any, num_records: int, *, unwrap: bool) -> list[Column]:
+        """The columns of this output for a batch.
+
+        value   what the session gave: an array with the batch on `axis`, or a list of maps (zipmap)
+        unwrap  arrays of one element become that element, whatever `squeeze` says
+        """
+        if isinstance(value, list):
+            _check_count(len(value), num_records)
+            return [Column(b"", [codec.dumps(entry) for entry in value])]
+        array = np.moveaxis(value, self._axis, 0) if self._axis else value
+        _check_count(array.shape[0] if array.ndim else 0, num_records)
+        if (self._squeeze or unwrap) and array.ndim == 2 and array.shape[1] == 1:
+            array = array[:, 0]
+        return self._scalar(array) if array.ndim == 1 else self._rows(array)
+
+    def _scalar(self, array: np.ndarray) -> list[Column]:
+        """[N]: bare values, or labels in their place."""
+        if self._labels is not None and not self._is_object:
+            return [Column(b"", [self._label(value) for value in array.tolist()])]
+        return [Column(b"", _pieces(array))]
+
+    def _label(self, value: Any) -> bytes:
+        labels = self._labels
+        try:
+            return codec.dumps(labels[str(value)] if isinstance(labels, dict) else labels[value])  # type: ignore[index]
+        except (IndexError, KeyError, TypeError):
+            return codec.dumps(value)
+
+    def _rows(self, array: np.ndarray) -> list[Column]:
+        """[N,k,...]: a list a record, or an object with the labels as keys."""
+        if self._is_object and array.ndim == 2:
+            return self._object(array)
+        if 0 in array.shape or array.dtype.kind not in "fiub":
+            return [Column(b"", [codec.dumps(row.tolist()) for row in array])]
+        return [Column(b"[", codec.encode_rows(array), b"]")]
+
+    def _object(self, array: np.ndarray) -> list[Column]:
+        """Keys in alphabetical order, like everything else in a line."""
+        names = _names(self._labels, array.shape[1])
+        order = sorted(range(len(names)), key=names.__getitem__)
+        opening = [(b"{" if not i else b",") + codec.dumps(names[k]) + b":" for i, k in enumerate(order)]
+        columns = [Column(text, _pieces(array[:, k])) for text, k in zip(opening, order, strict=True)]
+        columns[-1] = columns[-1]._replace(after=b"}")
+        return columns
+
+
+class Labels(Output):
+    """An integer output shown as labels: the common case of a classifier, with the labels encoded once."""
+
+    def __init__(self, entry: dict[str, Any]) -> None:
+        super().__init__(entry)
+        labels = entry["labels"]
+        pairs = labels.items() if isinstance(labels, dict) else enumerate(labels)
+        self._encoded = {int(index): codec.dumps(label) for index, label in pairs}
+
+    def _scalar(self, array: np.ndarray) -> list[Column]:
+        values = array.tolist()
+        try:
+            return [Column(b"", list(map(self._encoded.__getitem__, values)))]
+        except KeyError:
+            return [Column(b"", [self._label(value) for value in values])]
+
+
+def build(entry: dict[str, Any], graph_type: str) -> Output:
+    """The output of a config entry, for a graph output of this type."""
+    labels = entry.get("labels")
+    is_indexed = labels and entry.get("form", "list") != "object" and "int" in graph_type
+    if is_indexed and all(str(key).lstrip("-").isdigit() for key in (labels if isinstance(labels, dict) else ())):
+        return Labels(entry)
+    return Output(entry)
+
+
+def result_columns(outputs: list[Output], values: list[Any], num_records: int, *, unwrap: bool) -> list[Column]:
+    """All columns of `result`: an object of the outputs by key, or the bare value of the only one."""
+    if len(outputs) == 1 and outputs[0].key is None:
+        return outputs[0].columns(values[0], num_records, unwrap=unwrap)
+    columns: list[Column] = []
+    for i, (output, value) in enumerate(sorted(zip(outputs, values, strict=True), key=lambda pair: pair[0].key or "")):
+        opening = (b"{" if not i else b",") + codec.dumps(output.key or output.name) + b":"
+        inner = output.columns(value, num_records, unwrap=unwrap)
+        columns += [inner[0]._replace(before=opening + inner[0].before), *inner[1:]]
+    columns[-1] = columns[-1]._replace(after=columns[-1].after + b"}")
+    return columns
+
+
+def _pieces(array: np.ndarray) -> list[bytes]:
+    """The JSON text of each element of a vector."""
+    if array.dtype.kind in "fiub":
+        return codec.encode_numbers(array)
+    values = array.tolist()
+    if all(type(value) is str for value in values):
+        return codec.encode_strings(values)
+    return [codec.dumps(value.decode(errors="replace") if isinstance(value, bytes) else value) for value in values]
+
+
+def _names(labels: Any, count: int) -> list[str]:
+    """The label of each column; a number where there is none."""
+    if isinstance(labels, dict):
+        return [str(labels.get(str(i), i)) for i in range(count)]
+    return [str(labels[i]) if i < len(labels) else str(i) for i in range(count)]
+
+
+def _check_count(count: int, num_records: int) -> None:
+    if count != num_records:
+        raise WrongCount(f"the model gave {count} results for {num_records} records")

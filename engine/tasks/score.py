@@ -1,0 +1,294 @@
+"""Scoring: a block of raw lines becomes a block of result lines (streaming.md 3.5).
+
+Parse, take the ids, build tensors, one run, encode by column, join once. A record that cannot be scored becomes an error line in its
+place; a run that fails is divided until only the record that fails alone is left. n records in, n lines out, always.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from engine.frames import Buffer, Header
+from engine.tasks import codec
+from engine.tasks.codec import Fault, Parsed
+from engine.tasks.model import Model
+from engine.tasks.outputs import Column
+
+LINE_END = b"\n"
+
+
+@dataclass(slots=True)
+class Stages:
+    """Seconds of each stage, as metrics and the cost average want them."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    _since: float = field(default_factory=time.perf_counter)
+
+    def ended(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._since
+        self._since = now
+
+
+@dataclass(slots=True)
+class Scored:
+    """What became of a list of records.
+
+    kept     index of each record that has a result, in order
+    columns  their encoded results, one piece a kept record in each column
+    faults   index -> why a record has none
+    """
+
+    kept: list[int]
+    columns: list[Column]
+    faults: dict[int, Fault]
+
+
+def score(model: Model, header: Header, payload: memoryview) -> tuple[Header, list[Buffer]]:
+    """The task `score`: one block of a stream, or the single records of several requests."""
+    if "bulk_id" in header:
+        return _score_stream(model, header, bytes(payload))
+    return _score_singles(model, header, payload)
+
+
+def _score_records(model: Model, records: list[Any], faults: dict[int, Fault], *, unwrap: bool, stages: Stages) -> Scored:
+    """Results and faults of records, some of which already have a fault."""
+    kept = [i for i in range(len(records)) if i not in faults] if faults else list(range(len(records)))
+    columns: list[Column] = []
+    done: list[int] = []
+    for start in range(0, len(kept), model.max_batch_size):
+        part = kept[start : start + model.max_batch_size]
+        scored = _run(model, [records[i] for i in part] if faults else records[start : start + len(part)], unwrap, stages)
+        faults.update((part[i], fault) for i, fault in scored.faults.items())
+        done += [part[i] for i in scored.kept]
+        columns = _extended(columns, scored.columns)
+    return Scored(done, columns, faults)
+
+
+def _run(model: Model, records: list[Any], unwrap: bool, stages: Stages) -> Scored:
+    """One run of the model; when it raises, the records are halved until the one that fails stands alone."""
+    feeds, faults = model.tensors(records)
+    kept = [i for i in range(len(records)) if i not in faults] if faults else list(range(len(records)))
+    stages.ended("parse")
+    if not kept:
+        return Scored([], [], faults)
+    try:
+        columns = model.run(feeds, len(kept), unwrap=unwrap)
+    except Exception as error:  # whatever a graph or an encoder raises: it must cost its own record only
+        if len(kept) == 1:
+            faults[kept[0]] = Fault("model_failed", _one_line(error))
+            return Scored([], [], faults)
+        return _bisect(model, records, kept, faults, unwrap, stages)
+    finally:
+        stages.ended("infer")
+    return Scored(kept, columns, faults)
+
+
+def _bisect(model: Model, records: list[Any], kept: list[int], faults: dict[int, Fault], unwrap: bool, stages: Stages) -> Scored:
+    middle = len(kept) // 2
+    done: list[int] = []
+    columns: list[Column] = []
+    for half in (kept[:middle], kept[middle:]):
+        scored = _run(model, [records[i] for i in half], unwrap, stages)
+        faults.update((half[i], fault) for i, fault in scored.faults.items())
+        done += [half[i] for i in scored.kept]
+        columns = _extended(columns, scored.columns)
+    return Scored(done, columns, faults)
+
+
+def _extended(columns: list[Column], more: list[Column]) -> list[Column]:
+    if not columns or not more:
+        return columns or more
+    return [column._replace(pieces=column.pieces + other.pieces) for column, other in zip(columns, more, strict=True)]
+
+
+def _one_line(error: Exception) -> str:
+    """A reason fit for strangers: the first line, no path, at most 200 characters."""
+    text = (str(error).splitlines() or [""])[0]
+    words = [word for word in text.split() if "/" not in word]
+    return " ".join(words)[: codec.MAX_REASON_CHARACTERS] or type(error).__name__
+
+
+# Streams
+
+
+def _score_stream(model: Model, header: Header, raw: bytes) -> tuple[Header, list[Buffer]]:
+    """One block of a stream -> its lines, in the order of the block."""
+    clock, stages = _Clock(header.get("times", "go")), Stages()
+    parsed = _refuse(header, raw) if "refuse" in header else codec.parse_block(raw, header["num_lines"])
+    ids, id_faults = codec.encode_ids(parsed.records, partial(_line_of, raw, parsed)) if parsed.records else ([], {})
+    faults = {**id_faults, **parsed.faults}
+    unwrap = header.get("non_vectorized", False)
+    scored = _score_records(model, parsed.records, faults, unwrap=unwrap, stages=stages)
+    lines = _StreamLines(model, header, clock)
+    payload, sizes = lines.encode(parsed, ids, scored)
+    stages.ended("encode")
+    reply = {"results": len(scored.kept), "errors": len(faults), "stages": stages.seconds}
+    part = {"size": len(payload), "results": len(scored.kept), "errors": len(faults)}
+    if header.get("want_sizes"):
+        part["line_sizes"] = _sizes_by_line(parsed, sizes, header["num_lines"])
+    return {**reply, "parts": [part]}, [payload]
+
+
+def _line_of(raw: bytes, parsed: Parsed, index: int) -> bytes:
+    """The line a record came from."""
+    return raw.split(LINE_END)[index if parsed.lines is None else parsed.lines[index]]
+
+
+def _refuse(header: Header, raw: bytes) -> Parsed:
+    """Records that are answered with an error whatever they hold: only their ids are read."""
+    parsed = codec.parse_block(raw, header["num_lines"]) if raw else Parsed([None])
+    for i in range(len(parsed.records)):
+        parsed.faults.setdefault(i, Fault(header["refuse"], header["reason"]))
+    return parsed
+
+
+def _sizes_by_line(parsed: Parsed, sizes: list[int], num_lines: int) -> list[int]:
+    """Bytes of output for each line of the block, when the reader must put them into another order."""
+    by_line = [0] * num_lines
+    for line, size in zip(parsed.lines or range(num_lines), sizes, strict=True):
+        by_line[line] += size
+    return by_line
+
+
+class _Clock:
+    """Start and end of a block. The end is start plus a monotonic duration, so it is never earlier."""
+
+    def __init__(self, form: str) -> None:
+        self._format: Callable[[int], bytes] = iso_time if form == "iso" else go_time
+        self._started_ns = time.time_ns()
+        self._monotonic_ns = time.monotonic_ns()
+
+    def times(self) -> tuple[bytes, bytes]:
+        ended_ns = self._started_ns + time.monotonic_ns() - self._monotonic_ns
+        return self._format(self._started_ns), self._format(ended_ns)
+
+
+def go_time(time_ns: int) -> bytes:
+    """Local time as Go prints it: `2016-03-30 16:52:43.825976228 -0400 EDT`."""
+    local = time.localtime(time_ns // 1_000_000_000)
+    zone = f"{time.strftime('%z', local)} {local.tm_zone}"
+    return f"{time.strftime('%Y-%m-%d %H:%M:%S', local)}.{time_ns % 1_000_000_000:09d} {zone}".encode()
+
+
+def iso_time(time_ns: int) -> bytes:
+    """RFC 3339, UTC, nine digits."""
+    moment = time.gmtime(time_ns // 1_000_000_000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', moment)}.{time_ns % 1_000_000_000:09d}Z".encode()
+
+
+class _StreamLines:
+    """The lines of one block. What is the same on every line is built once; keys stand in alphabetical order."""
+
+    def __init__(self, model: Model, header: Header, clock: _Clock) -> None:
+        started, ended = clock.times()
+        self._bulk_id = b'{"bulk_id":"%b"' % header["bulk_id"].encode()
+        self._end_time = b',"end_time":"%b"' % ended
+        self._middle = b',"start_time":"%b","version":%d,"yhat_id":' % (started, model.version)
+        self._tail = b',"yhat_model":%b}\n' % codec.dumps(model.name)
+        self._number_of = _line_numbers(header)
+
+    def encode(self, parsed: Parsed, ids: list[bytes], scored: Scored) -> tuple[bytes, list[int]]:
+        """All lines joined, and, when some are errors or stand apart, the size of each."""
+        if not scored.faults and parsed.lines is None and len(scored.kept) == len(ids):
+            return self._joined(scored.columns, ids), []
+        lines: list[bytes] = [b""] * len(parsed.records)
+        results = self._joined(scored.columns, [ids[i] for i in scored.kept]).split(LINE_END)
+        for i, line in zip(scored.kept, results, strict=False):
+            lines[i] = line + LINE_END
+        for i, fault in scored.faults.items():
+            lines[i] = self._error(fault, parsed.lines[i] if parsed.lines is not None else i, ids[i])
+        return b"".join(lines), list(map(len, lines))
+
+    def _joined(self, columns: list[Column], ids: list[bytes]) -> bytes:
+        if not ids:
+            return b""
+        opening = self._bulk_id + self._end_time + b',"result":'
+        return join_columns([*columns, Column(self._middle, ids)], opening, self._tail)
+
+    def _error(self, fault: Fault, line: int, yhat_id: bytes) -> bytes:
+        number = self._number_of(line)
+        reason = f"line {number} {fault.reason}" if fault.code in ("invalid_json", "not_an_object") else fault.reason
+        text = b',"error":%b,"line":%d' % (codec.dumps(reason), number)
+        code = b',"code":"%b"' % fault.code.encode()
+        return self._bulk_id + code + self._end_time + text + self._middle + yhat_id + self._tail
+
+
+def _line_numbers(header: Header) -> Callable[[int], int]:
+    """From the index of a line within the block to its number within the body."""
+    if "lines" in header:
+        return header["lines"].__getitem__
+    first: int = header["line"]
+    return lambda index: first + index
+
+
+def join_columns(columns: Iterable[Column], opening: bytes, closing: bytes) -> bytes:
+    """One text for all records: opening, then each column's piece between its constants, then closing.
+
+    Keeping each line as an object of its own halves the speed; here a record costs a few slots of one list and one join.
+    """
+    columns = list(columns)
+    num_records, width = len(columns[0].pieces), 2 * len(columns)
+    parts: list[bytes] = [b""] * (width * num_records + 1)
+    between = closing + opening
+    constant = columns[0].before
+    for i, column in enumerate(columns):
+        before = column.before if i else between + constant
+        previous = columns[i - 1].after if i else columns[-1].after
+        parts[2 * i : -1 : width] = [previous + before] * num_records
+        parts[2 * i + 1 : -1 : width] = column.pieces
+    parts[0] = opening + constant
+    parts[-1] = columns[-1].after + closing
+    return b"".join(parts)
+
+
+# Single records
+
+
+def _score_singles(model: Model, header: Header, payload: memoryview) -> tuple[Header, list[Buffer]]:
+    """Several requests in one run; each gets its own answer.
+
+    returns  a part for each: its size, `code` when it is an error, seconds of the run
+    """
+    stages = Stages()
+    texts = _cut(payload, header["sizes"])
+    records = list(map(codec.parse_object, texts))
+    ids, faults = codec.encode_ids(records, texts.__getitem__)
+    faults.update((i, record) for i, record in enumerate(records) if isinstance(record, Fault))
+    if "refuse" in header:
+        faults = {i: Fault(header["refuse"], header["reason"]) for i in range(len(records))} | faults
+    scored = _score_records(model, records, faults, unwrap=header.get("non_vectorized", False), stages=stages)
+    bodies = _single_bodies(model, ids, scored)
+    stages.ended("encode")
+    parts = [
+        {"size": len(body), "code": faults[i].code if i in faults else None, "infer_s": stages.seconds.get("infer", 0.0)}
+        for i, body in enumerate(bodies)
+    ]
+    reply = {"results": len(scored.kept), "errors": len(faults), "stages": stages.seconds, "parts": parts}
+    return reply, [b"".join(bodies)]
+
+
+def _cut(payload: memoryview, sizes: list[int]) -> list[bytes]:
+    """The payload in pieces of these sizes."""
+    texts, start = [], 0
+    for size in sizes:
+        texts.append(bytes(payload[start : start + size]))
+        start += size
+    return texts
+
+
+def _single_bodies(model: Model, ids: list[bytes], scored: Scored) -> list[bytes]:
+    """One JSON object a record, without a newline (streaming.md 2.3)."""
+    name = codec.dumps(model.name)
+    bodies = [b""] * len(ids)
+    if scored.kept:
+        middle = Column(b',"version":%d,"yhat_id":' % model.version, [ids[i] for i in scored.kept])
+        joined = join_columns([*scored.columns, middle], b'{"result":', b',"yhat_model":%b}\n' % name)
+        for i, body in zip(scored.kept, joined.split(LINE_END), strict=False):
+            bodies[i] = body
+    for i, fault in scored.faults.items():
+        head = b'{"code":"%b","error":%b' % (fault.code.encode(), codec.dumps(fault.reason))
+        bodies[i] = head + b',"yhat_id":%b,"yhat_model":%b}' % (ids[i], name)
+    return bodies

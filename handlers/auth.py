@@ -1,0 +1,66 @@
+"""Authentication: from an Authorization header to a caller, and the two demands a route can make of one.
+
+Knows headers and the accounts. Knows nothing of models: what a caller may use is decided in engine/repository.py.
+"""
+
+import base64
+
+from aiohttp import hdrs, web
+
+from engine.accounts import Caller
+from engine.errors import EngineError
+from handlers.keys import ACCOUNTS, ANONYMOUS
+
+
+async def caller_of(request: web.Request, *, surface: str) -> Caller | None:
+    """The caller; None when no credentials were sent and the surface is open. A wrong credential is refused even there."""
+    if hdrs.AUTHORIZATION not in request.headers and surface in request.app[ANONYMOUS]:
+        return None
+    return await known_caller(request)
+
+
+async def known_caller(request: web.Request) -> Caller:
+    """The caller on a path that is never open. EngineError `no_credentials` or `unauthorized`."""
+    user, key = credential(request)
+    return await request.app[ACCOUNTS].identify(user, key)
+
+
+def credential(request: web.Request) -> tuple[str | None, str]:
+    """User and key of the request; user None for a bearer.
+
+    raises EngineError `no_credentials` without an Authorization header, `unauthorized` for one that is neither Basic nor Bearer,
+    or whose content is not base64 of UTF-8 with a colon
+    """
+    header = request.headers.get(hdrs.AUTHORIZATION)
+    if header is None:
+        raise EngineError("no_credentials", "No basic authentication provided")
+    scheme, _, value = header.strip().partition(" ")
+    if scheme.lower() == "bearer":
+        return None, value.strip()
+    if scheme.lower() == "basic":
+        return _basic(value.strip())
+    raise EngineError("unauthorized", "Unauthorized")
+
+
+def _basic(value: str) -> tuple[str, str]:
+    """RFC 7617: base64 of user, colon, password; the user has no colon."""
+    try:
+        user, colon, key = base64.b64decode(value, validate=True).decode("utf-8").partition(":")
+    except ValueError:
+        raise EngineError("unauthorized", "Unauthorized") from None
+    if not colon:
+        raise EngineError("unauthorized", "Unauthorized")
+    return user, key
+
+
+def require_full(caller: Caller) -> None:
+    """EngineError `full_key_needed` for a read-only key."""
+    if caller.kind != "full":
+        raise EngineError("full_key_needed", "a full key is needed for this")
+
+
+def require_admin(caller: Caller) -> None:
+    """EngineError `full_key_needed` for a read-only key, `forbidden` for anybody but the admin."""
+    require_full(caller)
+    if not caller.is_admin:
+        raise EngineError("forbidden", "only the admin may do this")

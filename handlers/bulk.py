@@ -1,0 +1,252 @@
+"""One bulk request on its socket: reading, scoring and writing at the same time (streaming.md 2.4, 3.3).
+
+Moves bytes between the socket and engine/stream.py, and decides how the exchange ends: clean, cut, or left by the client.
+"""
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from engine import metrics
+from engine.errors import STREAM_CODES
+from engine.stream import Stream, StreamFailure
+from handlers.errors import dumps
+from handlers.lines import BadEncoding, LineCutter, decoder
+
+log = logging.getLogger("sluice.bulk")
+
+NDJSON = "application/x-ndjson"
+# What Accept may ask for; the lines are the same.
+JSON_TYPES = ("application/x-ndjson", "application/json", "application/jsonl", "application/jsonlines")
+# A cut stream's last line gets this long to reach the client, and the client this long to notice before the socket is gone.
+CUT_FLUSH_S = 2.0
+CUT_LINGER_S = 5.0
+GUARD_INTERVAL_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class BulkOptions:
+    """What a bulk request is held to. Settings of server/config.py, by the same names; 0 s = never for the idle timeout."""
+
+    line_limit_bytes: int
+    decoded_limit_bytes: int
+    idle_timeout_s: float
+    stall_timeout_s: float
+
+
+class Exchange:
+    """Request body in, response body out, on one connection."""
+
+    def __init__(self, request: web.Request, response: web.StreamResponse, stream: Stream, options: BulkOptions) -> None:
+        self._request = request
+        self._response = response
+        self._stream = stream
+        self._options = options
+        self._decoder = decoder(request.headers.get("Content-Encoding", "").strip().lower())
+        self._cutter = LineCutter(options.line_limit_bytes)
+        self._written_bytes = 0
+        self._started = time.monotonic()
+        self._has_client_left = False
+
+    async def run(self, *, with_summary: bool) -> web.StreamResponse:
+        """Until the stream has ended, failed or was left; the response to give back to the framework."""
+        await self._response.prepare(self._request)
+        reader = asyncio.create_task(self._read(), name=f"read {self._stream.bulk_id}")
+        writer = asyncio.create_task(self._write(), name=f"write {self._stream.bulk_id}")
+        guard = asyncio.create_task(self._guard(), name=f"guard {self._stream.bulk_id}")
+        broken = asyncio.create_task(self._stream.broken.wait(), name=f"broken {self._stream.bulk_id}")
+        tasks = (reader, writer, guard, broken)
+        try:
+            await asyncio.wait((writer, broken), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        return await self._end(with_summary)
+
+    # Reading
+
+    async def _read(self) -> None:
+        """The body into the stream, as fast as the stream has room. Every way it can break off is decided here."""
+        stream = self._stream
+        try:
+            await self._read_body()
+        except BadEncoding as error:
+            stream.body_ended(StreamFailure("bad_encoding", str(error)))
+        except web.RequestPayloadError:
+            stream.body_ended(StreamFailure("bad_encoding", "the chunks of the body are broken"))
+        except TimeoutError:
+            stream.body_ended(StreamFailure("idle_timeout", STREAM_CODES["idle_timeout"]))
+        except StreamFailure as failure:
+            stream.body_ended(failure)
+        except ConnectionError:
+            self._leave()
+        except Exception:  # a fault of ours must end this stream as a cut, not as a silence
+            log.exception("reading failed bulk_id=%s", stream.bulk_id)
+            stream.fail(StreamFailure("internal", STREAM_CODES["internal"]))
+
+    async def _read_body(self) -> None:
+        stream, content = self._stream, self._request.content
+        idle_timeout_s = self._options.idle_timeout_s or None
+        while True:
+            async with asyncio.timeout(idle_timeout_s):
+                data = await content.readany()
+            if not data:
+                break
+            for decoded in self._decoder.feed(data):
+                self._take(decoded)
+                await stream.room(self._taken_bytes)
+            if stream.departed:
+                return
+        self._decoder.finish()
+        for segment in self._cutter.finish():
+            stream.feed(segment)
+        stream.body_ended()
+        stream.offer()
+
+    def _take(self, decoded: bytes) -> None:
+        stream = self._stream
+        stream.counts.bytes_in += len(decoded)
+        if stream.counts.bytes_in > self._options.decoded_limit_bytes and "Content-Encoding" in self._request.headers:
+            raise StreamFailure("too_large", f"the body decodes to more than {self._options.decoded_limit_bytes} bytes")
+        for segment in self._cutter.feed(decoded):
+            stream.feed(segment)
+        stream.offer()
+
+    # Writing
+
+    async def _write(self) -> None:
+        """The outbox into the socket, until the stream closes it."""
+        stream = self._stream
+        try:
+            while (piece := await stream.outbox.get()) is not None:
+                self._written_bytes += len(piece)
+                await self._response.write(piece)
+                stream.counts.bytes_out += len(piece)
+                stream.taken()
+        except ConnectionError:
+            self._leave()
+
+    def _taken_bytes(self) -> int:
+        """Bytes that have left this process for the client."""
+        transport = self._request.transport
+        return self._written_bytes - (transport.get_write_buffer_size() if transport is not None else 0)
+
+    async def _guard(self) -> None:
+        """Watch for a client that is gone or takes nothing: no event tells of either."""
+        interval_s = min(GUARD_INTERVAL_S, self._options.stall_timeout_s / 4)
+        taken, since = self._taken_bytes(), time.monotonic()
+        while True:
+            await asyncio.sleep(interval_s)  # a wait by nature: it looks for what does not happen
+            if self._request.transport is None or self._request.transport.is_closing():
+                return self._leave()
+            now = time.monotonic()
+            if self._taken_bytes() != taken or not self._must_be_taken():
+                taken, since = self._taken_bytes(), now
+            elif now - since > self._options.stall_timeout_s:
+                self._stream.fail(self._stall())
+
+    def _must_be_taken(self) -> bool:
+        """Whether the stream can go on only if the client takes bytes."""
+        is_output_waiting = self._written_bytes > self._taken_bytes()
+        return is_output_waiting and (self._stream.is_body_ended or self._stream.outbox.is_full)
+
+    def _stall(self) -> StreamFailure:
+        code = "stalled" if self._stream.is_body_ended else "spill_full"
+        return StreamFailure(code, STREAM_CODES[code])
+
+    def _leave(self) -> None:
+        self._has_client_left = True
+        self._stream.leave()
+
+    # Ends
+
+    async def _end(self, with_summary: bool) -> web.StreamResponse:
+        if self._has_client_left:
+            self._note("left")
+        elif self._stream.failure is not None:
+            self._note("failed")
+            await self._cut(self._stream.failure)
+        else:
+            await self._finish(with_summary)
+        return self._response
+
+    async def _finish(self, with_summary: bool) -> None:
+        """The clean end: everything was read, everything was answered."""
+        try:
+            if with_summary:
+                await self._response.write(self._summary())
+            await self._response.write_eof()
+        except ConnectionError:
+            self._note("left")
+        else:
+            self._note("ended")
+
+    async def _cut(self, failure: StreamFailure) -> None:
+        """One last line that says why, and then no closing chunk: every client can tell this from an end.
+
+        The sending side is shut before the socket is dropped, so that the line arrives: a reset would overtake it.
+        """
+        transport = self._request.transport
+        if transport is None:
+            return
+        try:
+            async with asyncio.timeout(CUT_FLUSH_S):
+                transport.set_write_buffer_limits(high=0)
+                await self._response.write(self._last_line(failure))
+                await self._request.writer.drain()
+            transport.write_eof()
+            async with asyncio.timeout(CUT_LINGER_S):
+                while await self._request.content.readany():
+                    pass  # what the client still sends; closing over it would be a reset
+                while not transport.is_closing():
+                    await asyncio.sleep(0.05)  # the client has sent all: it closes as soon as it has seen the end
+        except (ConnectionError, TimeoutError, web.RequestPayloadError):
+            pass  # it does not read, or is gone: nothing more can be said
+        transport.abort()
+
+    def _last_line(self, failure: StreamFailure) -> bytes:
+        stream = self._stream
+        line = {
+            "bulk_id": stream.bulk_id,
+            "code": failure.code,
+            "error": failure.message,
+            "fatal": True,
+            "records": stream.counts.records,
+            "yhat_model": stream.model.name,
+        }
+        return dumps(line) + b"\n"
+
+    def _summary(self) -> bytes:
+        stream, counts = self._stream, self._stream.counts
+        summary = {
+            "bytes_in": counts.bytes_in,
+            "bytes_out": counts.bytes_out,
+            "errors": counts.errors,
+            "records": counts.records,
+            "results": counts.results,
+            "seconds": round(time.monotonic() - self._started, 3),
+        }
+        line = {"bulk_id": stream.bulk_id, "summary": summary, "version": stream.model.version, "yhat_model": stream.model.name}
+        return dumps(line) + b"\n"
+
+    def _note(self, outcome: str) -> None:
+        """One line of log and the counters, whatever the end."""
+        stream, counts = self._stream, self._stream.counts
+        metrics.STREAMS_ENDED.labels(outcome).inc()
+        metrics.BYTES.labels("in").inc(counts.bytes_in)
+        metrics.BYTES.labels("out").inc(counts.bytes_out)
+        log.info(
+            "stream %s bulk_id=%s model=%s results=%d errors=%d bytes_in=%d bytes_out=%d seconds=%.3f reason=%s",
+            *(outcome, stream.bulk_id, stream.model.key, counts.results, counts.errors, counts.bytes_in, counts.bytes_out),
+            *(time.monotonic() - self._started, stream.failure.code if stream.failure else "-"),
+        )
+
+
+def media_type(accept: str) -> str:
+    """The answer's type: the first of ours that Accept names."""
+    wanted = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
+    return next((name for name in wanted if name in JSON_TYPES), NDJSON)

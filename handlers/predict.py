@@ -1,0 +1,244 @@
+"""Predictions over HTTP: one record, or a stream of them, on `/{owner}/models/{model}` (streaming.md 2.1-2.7).
+
+Decides who may, which version, and whether there is room, before a byte of the body is read. Knows nothing of what a record holds.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from aiohttp import hdrs, web
+
+from engine.engine import Prediction
+from engine.errors import EngineError
+from engine.frames import Header
+from engine.accounts import OWNER_NAME
+from engine.repository import MODEL_NAME, Version
+from handlers.auth import caller_of
+from handlers.bulk import BulkOptions, Exchange, media_type
+from handlers.errors import json_response
+from handlers.keys import BODY_LIMIT, BULK_OPTIONS, COMPAT_STATUS, ENGINE, REPOSITORY, REQUEST_TIMEOUT
+from handlers.lines import ENCODINGS, BadEncoding, decoder
+from handlers.routes import RESERVED, Route, answer_expectation
+
+ALLOWED = "GET, HEAD, POST, PUT, DELETE, OPTIONS"
+TRUE = frozenset({"true", "1", "yes", "on"})
+RECORD_STATUSES = {"model_failed": 500, "timeout": 503}
+BODY_CODES = frozenset({"invalid_json", "not_an_object"})
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A request that may go on.
+
+    user  who is asking, None for nobody known
+    """
+
+    version: Version
+    user: str | None
+
+
+async def admit(request: web.Request) -> Admission:
+    """Credentials, access, model, capacity: in this order, so that names do not leak. EngineError says what stands against it."""
+    if ADMISSION in request:
+        return request[ADMISSION]
+    owner, name = request.match_info["owner"], request.match_info["model"]
+    if owner.lower() in RESERVED:
+        raise EngineError("not_found", "not found")
+    caller = await caller_of(request, surface="streaming")
+    if not OWNER_NAME.fullmatch(owner) or not MODEL_NAME.fullmatch(name):
+        raise EngineError("model_not_found", "model not found")
+    version = request.app[REPOSITORY].access(caller, owner, name, _version(request))
+    if request.method != hdrs.METH_GET:
+        _check_body_type(request)
+        request.app[ENGINE].check_capacity(is_stream=is_bulk(request), user=caller.name if caller else None)
+    request[ADMISSION] = Admission(version, caller.name if caller else None)
+    return request[ADMISSION]
+
+
+ADMISSION = web.RequestKey("admission", Admission)
+
+
+def is_bulk(request: web.Request) -> bool:
+    return _flag(request, "bulk")
+
+
+def _flag(request: web.Request, name: str) -> bool:
+    return bool(request.query_string) and request.query.get(name, "").lower() in TRUE
+
+
+def _version(request: web.Request) -> int | None:
+    """The kept version that `version=N` names. What is no number names none."""
+    text = request.query.get("version") if request.query_string else None
+    if text is None:
+        return None
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+
+
+def _check_body_type(request: web.Request) -> None:
+    if is_bulk(request) and request.content_type.startswith("multipart/"):
+        raise EngineError("unsupported_media_type", "send the file itself: curl --data-binary @file")
+    encoding = request.headers.get(hdrs.CONTENT_ENCODING, "").strip().lower()
+    if encoding not in ENCODINGS:
+        raise EngineError("unsupported_media_type", "Content-Encoding must be gzip, deflate or identity")
+
+
+async def expect(request: web.Request) -> web.StreamResponse | None:
+    """`Expect: 100-continue`: refused requests are answered in its place, so their bodies are never sent."""
+    return await answer_expectation(request, admit)
+
+
+async def predict(request: web.Request) -> web.StreamResponse:
+    """POST: one record, or a stream with `?bulk=true`."""
+    admission = await admit(request)
+    if is_bulk(request):
+        return await _stream(request, admission)
+    return await _single(request, admission)
+
+
+async def put(request: web.Request) -> web.StreamResponse:
+    """PUT: a stream with `?bulk=true`, as `curl -T` sends it."""
+    if not is_bulk(request):
+        raise EngineError("method_not_allowed", "PUT takes ?bulk=true; models are published by their folders")
+    return await _stream(request, await admit(request))
+
+
+# Streams
+
+
+async def _stream(request: web.Request, admission: Admission) -> web.StreamResponse:
+    app = request.app
+    stream = app[ENGINE].stream(
+        admission.version, _stream_header(request), user=admission.user, is_ordered=_flag(request, "ordered")
+    )
+    async with stream as running:
+        response = _stream_response(request, running.bulk_id)
+        exchange = Exchange(request, response, running, app[BULK_OPTIONS])
+        return await exchange.run(with_summary=_flag(request, "summary"))
+
+
+def _stream_header(request: web.Request) -> Header:
+    """The replica's side of the query parameters."""
+    times = request.query.get("times", "go").lower()
+    return {"times": "iso" if times == "iso" else "go", "non_vectorized": _flag(request, "non_vectorized")}
+
+
+def _stream_response(request: web.Request, bulk_id: str) -> web.StreamResponse:
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "X-Bulk-Id": bulk_id}
+    headers["Content-Type"] = media_type(request.headers.get(hdrs.ACCEPT, ""))
+    response = web.StreamResponse(headers=headers)
+    if request.version >= (1, 1):
+        response.enable_chunked_encoding()
+    else:
+        response.force_close()
+    return response
+
+
+# Single records
+
+
+async def _single(request: web.Request, admission: Admission) -> web.Response:
+    """One record in, one result out; 200 exactly, since old clients take any other status for a failure."""
+    async with asyncio.timeout(request.app[REQUEST_TIMEOUT]):
+        record = await _record(request)
+    header = {"non_vectorized": True} if _flag(request, "non_vectorized") else {}
+    prediction = await request.app[ENGINE].predict(admission.version, record, header)
+    return web.Response(
+        body=prediction.body,
+        status=_status(request, prediction),
+        headers={
+            hdrs.CONTENT_TYPE: "application/json",
+            "X-Queue-Time": f"{prediction.queue_s * 1000:.3f}",
+            "X-Inference-Time": f"{prediction.infer_s * 1000:.3f}",
+            "X-Total-Time": f"{prediction.total_s * 1000:.3f}",
+        },
+    )
+
+
+def _status(request: web.Request, prediction: Prediction) -> int:
+    if prediction.code is None:
+        return 200
+    if request.app[COMPAT_STATUS]:
+        return 500
+    if prediction.code in BODY_CODES:
+        return 400
+    return RECORD_STATUSES.get(prediction.code, 422)
+
+
+async def _record(request: web.Request) -> bytes:
+    """The whole decoded body. EngineError `body_too_large`, `invalid_body`."""
+    limit_bytes = request.app[BODY_LIMIT]
+    if (request.content_length or 0) > limit_bytes and hdrs.CONTENT_ENCODING not in request.headers:
+        raise _too_large(limit_bytes)
+    body = bytearray()
+    unpack = decoder(request.headers.get(hdrs.CONTENT_ENCODING, "").strip().lower())
+    try:
+        while data := await request.content.readany():
+            for decoded in unpack.feed(data):
+                body += decoded
+                if len(body) > limit_bytes:
+                    raise _too_large(limit_bytes)
+        unpack.finish()
+    except (BadEncoding, web.RequestPayloadError) as error:
+        raise EngineError("invalid_body", f"could not decode body: {error}") from None
+    if not body.strip():
+        raise EngineError("invalid_body", "could not decode body: it is empty")
+    return bytes(body)
+
+
+def _too_large(limit_bytes: int) -> EngineError:
+    return EngineError("body_too_large", f"body larger than {limit_bytes} bytes")
+
+
+# Status
+
+
+async def status(request: web.Request) -> web.Response:
+    """GET, HEAD: a real heartbeat of the model, its example through a replica."""
+    admission = await admit(request)
+    is_answering = await request.app[ENGINE].is_answering(admission.version)
+    answer = {"date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "status": "OK" if is_answering else "ERROR"}
+    return json_response(answer, status=200 if is_answering else 503)
+
+
+async def options(request: web.Request) -> web.Response:
+    """OPTIONS: what the path takes; no credentials asked."""
+    return web.Response(status=204, headers={"Allow": ALLOWED})
+
+
+QUERY = {
+    "bulk": "true: stream newline-delimited JSON both ways",
+    "ordered": "true: results in the order of the input (streams)",
+    "summary": "true: one last line with counts (streams)",
+    "non_vectorized": "true: arrays of one element at the top level of a result become that element",
+    "version": "a kept version in place of the active one",
+    "times": "go (default) or iso: the form of start_time and end_time (streams)",
+}
+REFUSALS = {
+    401: "no credentials, or wrong ones",
+    403: "a read-only key on another's model",
+    404: "no such model",
+    413: "the record is larger than SLUICE_BODY_LIMIT_BYTES",
+    415: "a form, or an unknown Content-Encoding",
+    417: "an Expect other than 100-continue",
+    429: "too many streams or requests; see Retry-After",
+    503: "draining, no replica, or the model does not load; see Retry-After",
+}
+ANSWERS = {
+    200: "a result, or result lines as they finish",
+    400: "the body could not be decoded",
+    422: "the record was refused",
+    500: "the model failed on the record",
+} | REFUSALS
+PATH = "/{owner}/models/{model}"
+BODY = "application/x-ndjson"
+
+ROUTES = [
+    Route("POST", PATH, predict, "Predict: one record, or a stream", "full, or the owner's", BODY, ANSWERS, QUERY, expect),
+    Route("POST", PATH + "/{file}", predict, "The same; the last segment is ignored", "full, or the owner's", BODY, ANSWERS, QUERY, expect),
+    Route("PUT", PATH, put, "Predict: a stream", "full, or the owner's", BODY, ANSWERS, QUERY, expect),
+    Route("PUT", PATH + "/{file}", put, "The same; curl -T appends the file's name", "full, or the owner's", BODY, ANSWERS, QUERY, expect),
+    Route("GET", PATH, status, "Status, after a heartbeat of the model", "full, or the owner's", None, {200: "OK", 503: "ERROR"} | REFUSALS),
+    Route("HEAD", PATH, status, "Status without a body", "full, or the owner's", None, {200: "OK", 503: "ERROR"} | REFUSALS),
+    Route("OPTIONS", PATH, options, "Methods of this path", "none", None, {204: "see Allow"}),
+]

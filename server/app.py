@@ -1,0 +1,70 @@
+"""The application: what is opened before the first request and closed after the last, and which routes there are."""
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from engine.accounts import Accounts
+from engine.engine import Engine
+from engine.repository import Repository
+from engine.store import Store
+from handlers import accounts, keys, operations, predict, repository
+from handlers.routes import Route, register
+from server.config import Settings
+from server.middlewares import answer_everything
+from server.users import SHIPPED_MODELS, name_check
+
+# Fixed paths come before `/{owner}/models/{model}`.
+ROUTES: list[Route] = [*operations.ROUTES, *accounts.ROUTES, *repository.ROUTES, *predict.ROUTES]
+
+
+@contextlib.asynccontextmanager
+async def open_app(settings: Settings) -> AsyncIterator[web.Application]:
+    """The application with everything it needs, open; closed again in reverse."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    async with contextlib.AsyncExitStack() as stack:
+        store = await Store.open(settings.data_dir / "sluice.db")
+        stack.push_async_callback(store.close)
+        models = Repository([SHIPPED_MODELS, settings.data_dir / "models"])
+        models.scan(await store.list_model_states())
+        users = Accounts(store, key_file=settings.data_dir / "admin.key", is_taken=name_check(models))
+        await users.ensure_admin()
+        engine = Engine(models, settings.data_dir, settings.limits())
+        await engine.start()
+        stack.push_async_callback(engine.stop)
+        yield _application(settings, models, users, engine)
+
+
+def _application(settings: Settings, models: Repository, users: Accounts, engine: Engine) -> web.Application:
+    app = web.Application(middlewares=[answer_everything])
+    app[keys.REPOSITORY] = models
+    app[keys.ACCOUNTS] = users
+    app[keys.ENGINE] = engine
+    app[keys.ANONYMOUS] = settings.anonymous
+    app[keys.COMPAT_STATUS] = settings.compat_status
+    app[keys.BODY_LIMIT] = settings.body_limit_bytes
+    app[keys.REQUEST_TIMEOUT] = settings.request_timeout_s
+    app[keys.BULK_OPTIONS] = settings.bulk_options()
+    app[keys.ROUTES] = ROUTES
+    register(app, ROUTES)
+    return app
+
+
+@contextlib.asynccontextmanager
+async def listening(app: web.Application, settings: Settings) -> AsyncIterator[str]:
+    """The application on its socket; gives the address, as `http://host:port`."""
+    # No access log: query strings must not be logged, and /metrics counts requests. Bodies are decoded by us (streaming.md 8.2).
+    runner = web.AppRunner(app, access_log=None, auto_decompress=False, read_bufsize=READ_BUFFER_BYTES)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, settings.host, settings.port, backlog=1024)
+        await site.start()
+        host, port = runner.addresses[0][:2]
+        yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    finally:
+        await runner.cleanup()
+
+
+# What a connection may hold unread before its socket is paused: one read of the event loop.
+READ_BUFFER_BYTES = 256 * 1024

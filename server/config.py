@@ -1,0 +1,166 @@
+"""Settings: each exists once, here, with its sentence and unit. `--help`, the README table and the checks are made from this table.
+
+A value comes from the command line, else from the environment (SLUICE_<NAME>), else it is the default. An empty value is the
+default. A value that cannot be is one line on stderr and exit code 64.
+"""
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from engine.engine import Limits
+from handlers.bulk import BulkOptions
+
+MIB = 1024 * 1024
+GIB = 1024 * MIB
+SURFACES = frozenset({"embeddings", "preview", "streaming", "metrics"})
+CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
+
+class BadSetting(ValueError):
+    """A setting has a value it cannot have; says which, and what would do."""
+
+
+def usable_cores() -> int:
+    """Cores this process may use: its affinity, and the quota of its control group."""
+    cores = len(os.sched_getaffinity(0))
+    try:
+        quota, period = CGROUP_QUOTA.read_text().split()
+        return max(1, min(cores, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError):  # no control groups here, or no quota ("max")
+        return cores
+
+
+def _count(text: str, least: int = 0) -> int:
+    number = int(text)
+    if number < least:
+        raise ValueError(f"at least {least}")
+    return number
+
+
+def _positive(text: str) -> int:
+    return _count(text, 1)
+
+
+def _port(text: str) -> int:
+    number = _count(text)
+    if number > 65535:
+        raise ValueError("at most 65535")
+    return number
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < math.inf:
+        raise ValueError("seconds, 0 or more")
+    return number
+
+
+def _positive_seconds(text: str) -> float:
+    number = _seconds(text)
+    if number == 0:
+        raise ValueError("more than 0 seconds")
+    return number
+
+
+def _flag(text: str) -> bool:
+    words = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+    if text.lower() not in words:
+        raise ValueError("true or false")
+    return words[text.lower()]
+
+
+def _level(text: str) -> str:
+    if text.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+        raise ValueError("DEBUG, INFO, WARNING or ERROR")
+    return text.upper()
+
+
+def _surfaces(text: str) -> frozenset[str]:
+    names = frozenset(part.strip().lower() for part in text.split(",") if part.strip())
+    if names == {"none"}:
+        return frozenset()
+    if not names <= SURFACES:
+        raise ValueError(f"any of {', '.join(sorted(SURFACES))}, or none")
+    return names
+
+
+def _setting(default: Any, parse: Callable[[str], Any], text: str) -> Any:
+    """A field of Settings: its default, how text becomes a value, and its sentence with the unit."""
+    metadata = {"parse": parse, "text": text}
+    return field(default_factory=default, metadata=metadata) if callable(default) else field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that can be set. Names end in their unit."""
+
+    host: str = _setting("127.0.0.1", str, "address to listen on")
+    port: int = _setting(9000, _port, "port to listen on; 0 takes a free one and logs it")
+    data_dir: Path = _setting(lambda: Path("data"), Path, "directory of everything the server writes")
+    log_level: str = _setting("INFO", _level, "DEBUG, INFO, WARNING or ERROR")
+    anonymous: frozenset[str] = _setting(
+        lambda: frozenset({"embeddings", "preview"}),
+        _surfaces,
+        "surfaces that need no credentials: embeddings, preview, streaming, metrics; none closes all",
+    )
+    compat_status: bool = _setting(False, _flag, "true: answer routing errors and refused records with 500, as ScienceOps did")
+    score_replicas: int = _setting(usable_cores, _positive, "replicas that score; default one for each usable core")
+    max_streams: int = _setting(64, _positive, "streams at once; more are answered 429")
+    max_streams_per_user: int = _setting(16, _positive, "streams of one user at once")
+    max_queued: int = _setting(1024, _positive, "single predictions that may wait; more are answered 429")
+    window_bytes: int = _setting(4 * MIB, _positive, "bytes of a stream that are read and not yet answered")
+    line_limit_bytes: int = _setting(MIB, _positive, "bytes of one line of a stream; a longer one gets an error line")
+    body_limit_bytes: int = _setting(8 * MIB, _positive, "bytes of a single prediction's body, decoded")
+    decoded_limit_bytes: int = _setting(64 * GIB, _positive, "bytes that an encoded stream may decode to")
+    spill_limit_bytes: int = _setting(4 * GIB, _positive, "bytes of results one stream may keep on disk for a client that does not read")
+    spill_total_bytes: int = _setting(16 * GIB, _positive, "the same for all streams together")
+    idle_timeout_s: float = _setting(300.0, _seconds, "seconds an upload may stop; 0 means for ever")
+    stall_timeout_s: float = _setting(60.0, _positive_seconds, "seconds a client may take nothing once the stream can only wait for it")
+    block_timeout_s: float = _setting(60.0, _positive_seconds, "seconds a replica may take for one block before it is killed")
+    request_timeout_s: float = _setting(60.0, _positive_seconds, "seconds until a single prediction is given up")
+    load_timeout_s: float = _setting(60.0, _positive_seconds, "seconds a request waits for a model that is loading")
+    drain_s: float = _setting(30.0, _seconds, "seconds that running streams get to end after SIGTERM")
+
+    def limits(self) -> Limits:
+        """The engine's part."""
+        return Limits(**{one.name: getattr(self, one.name) for one in fields(Limits)})
+
+    def bulk_options(self) -> BulkOptions:
+        """The part of a bulk exchange."""
+        return BulkOptions(**{one.name: getattr(self, one.name) for one in fields(BulkOptions)})
+
+
+def environment_name(name: str) -> str:
+    return f"SLUICE_{name.upper()}"
+
+
+def default_text(setting: "Field[Any]") -> str:
+    """The default as one would type it."""
+    if setting.name == "score_replicas":
+        return "usable cores"
+    value = setting.default if setting.default is not MISSING else setting.default_factory()  # type: ignore[misc]
+    if isinstance(value, frozenset):
+        return ",".join(sorted(value))
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def read_settings(environment: Mapping[str, str], arguments: Mapping[str, str | None] | None = None) -> Settings:
+    """Settings from texts. BadSetting names the first that cannot be."""
+    values = {}
+    for setting in fields(Settings):
+        given = (arguments or {}).get(setting.name)
+        text = given if given is not None else environment.get(environment_name(setting.name), "")
+        if text.strip():
+            values[setting.name] = _parsed(setting, text.strip())
+    return Settings(**values)
+
+
+def _parsed(setting: "Field[Any]", text: str) -> Any:
+    try:
+        return setting.metadata["parse"](text)
+    except ValueError as error:
+        raise BadSetting(f"{environment_name(setting.name)}={text}: {error}") from None

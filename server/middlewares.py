@@ -1,0 +1,48 @@
+"""What is done for every request: count it, and turn whatever went wrong into an answer."""
+
+import logging
+import time
+
+from aiohttp import hdrs, web
+
+from engine import metrics
+from engine.errors import EngineError
+from handlers.errors import json_response, refusal
+from handlers.keys import COMPAT_STATUS
+from handlers.routes import Handler, surface_of
+
+log = logging.getLogger("sluice.http")
+
+
+@web.middleware
+async def answer_everything(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """The outermost step."""
+    started = time.monotonic()
+    response = await _answer(request, handler)
+    if not response.prepared and request.can_read_body and not request.content.at_eof():
+        response.force_close()  # the rest of the body is not read: the connection cannot serve another request
+    surface = surface_of(request)
+    metrics.request_answered(surface, response.status, time.monotonic() - started)
+    return response
+
+
+async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except EngineError as error:
+        metrics.REJECTED.labels(error.code).inc()
+        return refusal(error, compat=request.app[COMPAT_STATUS])
+    except web.HTTPMethodNotAllowed as error:
+        allowed = {hdrs.ALLOW: ", ".join(sorted(error.allowed_methods))}
+        return json_response({"error": "method not allowed"}, status=405, headers=allowed)
+    except web.HTTPNotFound:
+        return json_response({"error": "not found"}, status=404)
+    except web.HTTPException:
+        raise
+    except TimeoutError:
+        return refusal(EngineError("timed_out", "timed out", retry_after_s=1))
+    except ConnectionError:
+        return web.Response(status=400)  # the client has gone: nobody will read this
+    except Exception:  # the last resort: a fault of ours, told to us in full and to the client not at all
+        log.exception("request failed method=%s path=%s", request.method, request.path)
+        return refusal(EngineError("internal", "internal error"))
