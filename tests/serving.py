@@ -1,0 +1,104 @@
+"""A real server for tests and benchmarks: its own process, its own data directory, a free port."""
+
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import requests
+
+ROOT = Path(__file__).resolve().parent.parent
+ADDRESS = re.compile(r"server listening address=(\S+)")
+START_TIMEOUT_S = 60
+
+
+class Server:
+    """One running server. `url`, `auth` (user, key) and the log are what a client needs."""
+
+    def __init__(self, data_dir: Path, settings: dict[str, str]) -> None:
+        self.data_dir = data_dir
+        self.log_path = data_dir.with_name(data_dir.name + ".log")
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")}
+        environment |= {"SLUICE_PORT": "0", "SLUICE_DATA_DIR": str(data_dir), **settings}
+        self._log = self.log_path.open("wb")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "server"], cwd=ROOT, env=environment, stdout=self._log, stderr=subprocess.STDOUT
+        )
+        self.url = self._wait_for_address()
+        self._wait_until_ready()
+        self.key = (data_dir / "admin.key").read_text().strip()
+        self.auth = ("admin", self.key)
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text()
+
+    def model(self, path: str) -> str:
+        """The URL of `owner/name`."""
+        owner, name = path.split("/")
+        return f"{self.url}/{owner}/models/{name}"
+
+    def replica_pids(self) -> list[int]:
+        """Process ids of the replicas that live now, oldest first."""
+        found = subprocess.run(
+            ["pgrep", "-P", str(self.process.pid), "-f", "engine.tasks"], capture_output=True, text=True, check=False
+        )
+        return [int(pid) for pid in found.stdout.split()]
+
+    def metric(self, name: str) -> float:
+        """The value of one series, named as /metrics shows it, with its labels; 0 when it is not there."""
+        for line in requests.get(f"{self.url}/metrics", auth=self.auth, timeout=10).text.splitlines():
+            if line.startswith(name + " "):
+                return float(line.rpartition(" ")[2])
+        return 0.0
+
+    def rss_bytes(self, field: str = "VmRSS") -> int:
+        """Memory of the server process now, or its peak (`VmHWM`)."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(rf"{field}:\s+(\d+) kB", status)[1]) * 1024  # type: ignore[index]
+
+    def stop(self, number: int = signal.SIGTERM, timeout_s: float = 30) -> int:
+        """Signal the server and wait for its end; the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        code = self.process.wait(timeout_s)
+        self._log.close()
+        return code
+
+    def _wait_for_address(self) -> str:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline and self.process.poll() is None:
+            if match := ADDRESS.search(self.log):
+                return match[1]
+            select.select([], [], [], 0.05)
+        raise RuntimeError(f"the server did not start:\n{self.log}")
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if requests.get(f"{self.url}/healthcheck", timeout=10).text == "ok":
+                return
+            select.select([], [], [], 0.05)
+        raise RuntimeError(f"no replica came up:\n{self.log}")
+
+
+@contextmanager
+def serving(data_dir: Path, **settings: str) -> Iterator[Server]:
+    """A server with these settings (`SLUICE_...` names and values), stopped at the end."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    server = Server(data_dir, settings)
+    try:
+        yield server
+    finally:
+        if server.process.poll() is None:
+            server.stop(signal.SIGKILL)
