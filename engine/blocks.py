@@ -48,7 +48,10 @@ class Answer(NamedTuple):
 class Client(Protocol):
     """Whoever waits for a block: told once, with an answer or with a failure."""
 
-    departed: bool
+    @property
+    def departed(self) -> bool:
+        """Whether the answer would find nobody."""
+        ...
 
     def answered(self, block: "Block", answer: Answer) -> None: ...
 
@@ -254,7 +257,8 @@ class LineQueue:
     def take(self, max_lines: int) -> Cut:
         """The next consecutive lines, at most `max_lines`; at least one must be waiting."""
         first = self._segments[0]
-        first_line, buffers, num_records, num_bytes = first.first_line, [], 0, 0
+        first_line, num_records, num_bytes = first.first_line, 0, 0
+        buffers: list[Buffer] = []
         while self._segments and num_records < max_lines:
             segment = self._segments[0]
             if segment.first_line != first_line + num_records or (num_records and (segment.refusal or first.refusal)):
@@ -360,5 +364,9 @@ class Call:
             self.future.set_result(answer)
 
     def failed(self, block: Block, error: Exception) -> None:
+        self.give_up(error)
+
+    def give_up(self, error: Exception) -> None:
+        """End the wait, unless it has ended."""
         if not self.future.done():
             self.future.set_exception(error)

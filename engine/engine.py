@@ -9,7 +9,7 @@ import enum
 import logging
 import secrets
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,18 +18,19 @@ import ujson
 
 from engine import metrics
 from engine.blocks import Answer, Block, Call, Lane, ServedModel
-from engine.errors import EngineError
+from engine.errors import EngineError, StreamFailure
 from engine.frames import Header
 from engine.pool import Pool
 from engine.replica import Replica, ReplicaGone
 from engine.repository import Repository, Version
 from engine.spill import Spill
-from engine.stream import Stream, StreamFailure, StreamState
+from engine.stream import Stream, StreamState
 
 log = logging.getLogger("sluice.engine")
 
 # A model's example must be answered this soon for the model to count as online.
 HEARTBEAT_TIMEOUT_S = 5.0
+LATE_CALLS_INTERVAL_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,7 @@ class Engine:
         self._all_ended = asyncio.Event()
         self._all_ended.set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._calls: deque[tuple[float, Call]] = deque()
         self._levels = metrics.LevelsCollector(self.levels)
 
     # Life
@@ -107,6 +109,7 @@ class Engine:
         self._spill.clean()
         metrics.REGISTRY.register(self._levels)
         await self._score.start()
+        self._spawn(self._give_up_late_calls(), "late calls")
 
     async def drain(self) -> None:
         """Let running streams end for `drain_s`, then end them with `shutting_down`. New work is refused from now on."""
@@ -216,20 +219,25 @@ class Engine:
         """
         started = time.monotonic()
         model = await self.ensure_loaded(version)
-        answer = await self._call(model, record, options, self.limits.request_timeout_s)
+        answer = await self._call(model, record, options)
         total_s = time.monotonic() - started
         infer_s = answer.header["infer_s"]
         return Prediction(answer.header["code"], bytes(answer.payload), total_s - infer_s, infer_s, total_s)
 
-    async def _call(self, model: ServedModel, record: bytes, options: Header, timeout_s: float) -> Answer:
+    async def _call(self, model: ServedModel, record: bytes, options: Header) -> Answer:
         call = Call(asyncio.get_running_loop().create_future())
-        block = Block("score", Lane.INTERACTIVE, call, model, options, [record], num_bytes=len(record))
-        self._score.submit(block)
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await call.future
-        except TimeoutError:
-            raise EngineError("timed_out", "timed out", retry_after_s=1) from None
+        self._calls.append((time.monotonic() + self.limits.request_timeout_s, call))
+        self._score.submit(Block("score", Lane.INTERACTIVE, call, model, options, [record], num_bytes=len(record)))
+        return await call.future
+
+    async def _give_up_late_calls(self) -> None:
+        """One clock for all calls: a timer for each would cost a tenth of a single prediction. All calls have the same patience."""
+        while True:
+            await asyncio.sleep(LATE_CALLS_INTERVAL_S)  # a wait by nature: it looks for what does not happen
+            now = time.monotonic()
+            while self._calls and (self._calls[0][1].departed or self._calls[0][0] < now):
+                _, call = self._calls.popleft()
+                call.give_up(EngineError("timed_out", "timed out", retry_after_s=1))
 
     def check_capacity(self, *, is_stream: bool, user: str | None) -> None:
         """Refuse what could not be served soon, before its body is read. EngineError."""
@@ -252,7 +260,7 @@ class Engine:
             self.check_open()
             async with asyncio.timeout(HEARTBEAT_TIMEOUT_S):
                 model = await self.ensure_loaded(version)
-                answer = await self._call(model, self.served(version).example, {}, HEARTBEAT_TIMEOUT_S)
+                answer = await self._call(model, self.served(version).example, {})
         except (EngineError, TimeoutError):
             return False
         return answer.header["code"] is None
@@ -260,9 +268,7 @@ class Engine:
     # Streams
 
     @contextlib.asynccontextmanager
-    async def stream(
-        self, version: Version, options: Header, *, user: str | None, is_ordered: bool
-    ) -> AsyncIterator[Stream]:
+    async def stream(self, version: Version, options: Header, *, user: str | None, is_ordered: bool) -> AsyncIterator[Stream]:
         """A stream from admission to its end. EngineError: too_many_streams, no_instances, model_building, shutting_down.
 
         options  `times`, `non_vectorized`: as the replica's `score` takes them
@@ -280,7 +286,8 @@ class Engine:
 
     def _check_places(self, user: str | None) -> None:
         limits = self.limits
-        if self._places.total() >= limits.max_streams or self._places[user] >= limits.max_streams_per_user:
+        is_users_full = user is not None and self._places[user] >= limits.max_streams_per_user
+        if is_users_full or self._places.total() >= limits.max_streams:
             raise EngineError("too_many_streams", "too many streams", retry_after_s=1)
 
     def _new_stream(self, model: ServedModel, options: Header, is_ordered: bool) -> Stream:
@@ -336,7 +343,7 @@ class Engine:
         replicas = {(pool.name, "ready"): pool.num_alive for pool in self._pools}
         replicas |= {(pool.name, "starting"): pool.size - pool.num_alive for pool in self._pools}
         return metrics.Levels(
-            streams=dict.fromkeys(StreamState, 0) | Counter(stream.state for stream in self._streams),
+            streams=dict.fromkeys(map(str, StreamState), 0) | Counter(str(stream.state) for stream in self._streams),
             queue_blocks={Lane.INTERACTIVE: scheduler.num_interactive, Lane.BULK: scheduler.num_bulk},
             replicas=replicas,
             spill_bytes=self._spill.total_bytes,

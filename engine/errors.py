@@ -64,3 +64,12 @@ class EngineError(Exception):
         self.code = code
         self.message = message
         self.retry_after_s = retry_after_s
+
+
+class StreamFailure(Exception):
+    """Why a stream ended before its end: a code of STREAM_CODES and one sentence."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message

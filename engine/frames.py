@@ -17,6 +17,8 @@ Buffer = bytes | bytearray | memoryview
 PREFIX = struct.Struct("<IQ")
 # Small frames arrive in one read of this size; the payload of a larger one is read straight into its own memory.
 SCRATCH_BYTES = 64 * 1024
+# Below this one write of a copy is cheaper than a gathering write of pieces.
+JOINED_BYTES = 16 * 1024
 HEADER_LIMIT_BYTES = 64 * 1024 * 1024
 
 
@@ -25,9 +27,11 @@ class BrokenFrame(Exception):
 
 
 def encode(header: Header, buffers: Sequence[Buffer] = ()) -> list[Buffer]:
-    """The buffers of one frame, ready for a gathering write; payload buffers are not copied."""
+    """The buffers of one frame, ready for a gathering write; a small payload is joined to its head, a large one not copied."""
     head = ujson.dumps(header).encode()
-    return [PREFIX.pack(len(head), sum(map(len, buffers))) + head, *buffers]
+    payload_bytes = sum(map(len, buffers))
+    head = PREFIX.pack(len(head), payload_bytes) + head
+    return [b"".join((head, *buffers))] if payload_bytes <= JOINED_BYTES else [head, *buffers]
 
 
 class FrameReader:

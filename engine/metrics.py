@@ -34,11 +34,15 @@ def _histogram(name: str, text: str, *labels: str, buckets: tuple[float, ...] = 
 REQUESTS = _counter("sluice_requests", "Requests answered.", "surface", "status")
 REQUEST_SECONDS = _histogram("sluice_request_seconds", "Seconds from a request's head to the end of its answer.", "surface")
 RECORDS = _counter("sluice_records", "Records answered, with a result or with an error line.", "model", "outcome")
-STREAMS_ENDED = _counter("sluice_streams", "Streams over: ended (clean), failed (cut by the server), left (by the client).", "outcome")
+STREAMS_ENDED = _counter(
+    "sluice_streams", "Streams over: ended (clean), failed (cut by the server), left (by the client).", "outcome"
+)
 REJECTED = _counter("sluice_rejected", "Requests refused before their first byte, by error code.", "reason")
 QUEUE_SECONDS = _histogram("sluice_queue_seconds", "Seconds a block waited for a replica.", "lane")
 BLOCK_RECORDS = _histogram("sluice_block_records", "Records in a block that a replica answered.", buckets=_RECORDS)
-BLOCK_SECONDS = _histogram("sluice_block_seconds", "Seconds of a block, by stage: parse, tokenise, infer, encode.", "model", "stage")
+BLOCK_SECONDS = _histogram(
+    "sluice_block_seconds", "Seconds of a block, by stage: parse, tokenise, infer, encode.", "model", "stage"
+)
 PADDING_RATIO = _gauge("sluice_padding_ratio", "Padded cells of all cells in the last block of a tokenised model.", "model")
 BYTES = _counter("sluice_bytes", "Bytes of bulk bodies: in (decoded), out.", "direction")
 REPLICA_RESTARTS = _counter("sluice_replica_restarts", "Replicas that died and were started again.", "pool")
@@ -73,7 +77,9 @@ class LevelsCollector:
 
     def collect(self) -> Iterator[Metric]:
         levels = self._read()
-        streams = GaugeMetricFamily("sluice_streams", "Streams now, by state: running, spilling, full, finishing.", labels=["state"])
+        streams = GaugeMetricFamily(
+            "sluice_streams", "Streams now, by state: running, spilling, full, finishing.", labels=["state"]
+        )
         for state, count in levels.streams.items():
             streams.add_metric([state], count)
         queue = GaugeMetricFamily(
@@ -93,7 +99,7 @@ class LevelsCollector:
 
 @functools.cache
 def _request_series(surface: str, status: int) -> tuple[Counter, Histogram]:
-    """Looking series up by their labels costs more than counting; there are few of these."""
+    """Looking a series up by its labels costs more than counting, and there are few: the functions here remember them."""
     return REQUESTS.labels(surface, str(status)), REQUEST_SECONDS.labels(surface)
 
 
@@ -103,6 +109,21 @@ def request_answered(surface: str, status: int, seconds: float) -> None:
     durations.observe(seconds)
 
 
+@functools.cache
+def queue_seconds(lane: str) -> Histogram:
+    return QUEUE_SECONDS.labels(lane)
+
+
+@functools.cache
+def _stage_seconds(title: str, stage: str) -> Histogram:
+    return BLOCK_SECONDS.labels(title, stage)
+
+
+@functools.cache
+def _records(title: str, outcome: str) -> Counter:
+    return RECORDS.labels(title, outcome)
+
+
 def observe_batch(batch: Batch, header: Header) -> None:
     """Take what a replica reported about one frame: records, stages, padding."""
     if batch.model is None:
@@ -110,9 +131,10 @@ def observe_batch(batch: Batch, header: Header) -> None:
     title = batch.model.title
     BLOCK_RECORDS.observe(batch.num_records)
     for stage, seconds in header["stages"].items():
-        BLOCK_SECONDS.labels(title, stage).observe(seconds)
+        _stage_seconds(title, stage).observe(seconds)
     if "padding" in header:
         PADDING_RATIO.labels(title).set(header["padding"])
-    for outcome, count in (("result", header["results"]), ("error", header["errors"])):
-        if count:
-            RECORDS.labels(title, outcome).inc(count)
+    if header["results"]:
+        _records(title, "result").inc(header["results"])
+    if header["errors"]:
+        _records(title, "error").inc(header["errors"])

@@ -167,6 +167,6 @@ def parse_config(text: bytes) -> ModelConfig:
 def first_fault(error: ValidationError) -> str:
     """The first fault pydantic found, as `field 'inputs.0.field': field required`."""
     fault = error.errors(include_url=False)[0]
-    message = "A JSON object is needed" if fault["type"] == "model_type" else fault["msg"].removeprefix("Value error, ")
+    message = "a JSON object is needed" if fault["type"] == "model_type" else fault["msg"].removeprefix("Value error, ")
     where = ".".join(str(part) for part in fault["loc"])
     return f"field '{where}': {message[0].lower()}{message[1:]}" if where else message

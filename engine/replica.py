@@ -9,7 +9,6 @@ import signal
 import socket
 import sys
 from collections import deque
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -179,5 +178,3 @@ def _retrieve(future: asyncio.Future[Any]) -> None:
     """Mark a failure as seen: a load that nobody awaits is reported by the block behind it."""
     if not future.cancelled():
         future.exception()
-
-

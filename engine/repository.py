@@ -218,9 +218,7 @@ def _config(folder: Path, model_folders: list[Path]) -> ModelConfig:
     raise ValueError("config.json is missing")
 
 
-def _model(
-    owner: str, name: str, versions: dict[int, Version], faults: dict[int, str], state: ModelState, shipped: bool
-) -> Model:
+def _model(owner: str, name: str, versions: dict[int, Version], faults: dict[int, str], state: ModelState, shipped: bool) -> Model:
     """Without an override the highest version that can be used is active, and shared is as its config says."""
     numbers = versions.keys() | faults.keys()
     active = state.active_version if state.active_version in numbers else max(versions or faults)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from engine.blocks import Batch, Block, Lane, ServedModel
+from engine.errors import StreamFailure
 
 # A block of this long keeps a replica busy enough that the cost of a frame (about 0.1 ms) is below one per cent...
 BLOCK_TARGET_S = 0.020
@@ -39,6 +40,8 @@ class BlockSource(Protocol):
         ...
 
     def take(self, max_records: int) -> Block: ...
+
+    def fail(self, failure: StreamFailure) -> None: ...
 
 
 class Costs:
@@ -99,14 +102,18 @@ class Scheduler:
         for block in reversed(list(blocks)):
             self._again[block.lane].appendleft(block)
 
-    def drain_requeued(self) -> list[Block]:
-        """Take out every block (single or requeued) that waits: nobody is left to serve it."""
+    def drain(self) -> list[Block]:
+        """Take out every block that waits, single or requeued."""
         blocks = [block for queue in (*self._groups.values(), *self._again.values()) for block in queue]
         self._groups.clear()
         for queue in self._again.values():
             queue.clear()
         self.num_interactive = 0
         return blocks
+
+    @property
+    def streams(self) -> list[BlockSource]:
+        return list(self._streams)
 
     @property
     def is_interactive_recent(self) -> bool:
@@ -152,9 +159,12 @@ class Scheduler:
         return None
 
     def _take_group(self, queue: deque[Block]) -> list[Block]:
-        """Blocks of one group that share a run: as many as fit into SHARED_RUN_S, departed callers left out."""
+        """Blocks of one group that share a run: as many as fit into SHARED_RUN_S, but a fair part if that occupies more replicas.
+
+        Departed callers are left out.
+        """
         model = queue[0].model
-        limit = self._clamp(SHARED_RUN_S, model) if model else 1
+        limit = self._shared(math.ceil(len(queue) / self._num_replicas), SHARED_RUN_S, model) if model else 1
         blocks: list[Block] = []
         while queue and len(blocks) < limit:
             block = queue.popleft()
@@ -191,10 +201,13 @@ class Scheduler:
 
     def block_size(self, stream: BlockSource) -> int:
         """Records of the next block of this stream: sized by time, but small enough to leave two blocks for every replica."""
-        size = self._clamp(BUSY_BLOCK_TARGET_S if self.is_interactive_recent else BLOCK_TARGET_S, stream.model)
+        target_s = BUSY_BLOCK_TARGET_S if self.is_interactive_recent else BLOCK_TARGET_S
         waiting = sum(other.num_waiting for other in self._streams)
-        share = math.ceil(waiting / (2 * self._num_replicas))
-        return min(size, max(share, self._clamp(SMALLEST_BLOCK_S, stream.model)))
+        return self._shared(math.ceil(waiting / (2 * self._num_replicas)), target_s, stream.model)
+
+    def _shared(self, share: int, target_s: float, model: ServedModel) -> int:
+        """A share of what waits, but no more than `target_s` of work and no less than is worth a frame."""
+        return min(self._clamp(target_s, model), max(share, self._clamp(SMALLEST_BLOCK_S, model)))
 
     def _clamp(self, target_s: float, model: ServedModel) -> int:
         return max(1, min(int(target_s / self.costs.of(model)), model.max_batch_size))

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from engine.blocks import Answer, Block, GroupedLineQueue, Lane, LineQueue, Segment, ServedModel
-from engine.errors import RECORD_CODES
+from engine.errors import RECORD_CODES, StreamFailure
 from engine.frames import Buffer, Header
 from engine.spill import Outbox
 
@@ -21,15 +21,6 @@ GROUPING_LINES = 512
 # A client that took nothing for this long while results wait is not reading: it will get them from the spill. A client that is only
 # slower than the replicas never meets this, and its results never touch the disk.
 SPILL_AFTER_S = 0.1
-
-
-class StreamFailure(Exception):
-    """Why a stream ended before its end: a code of errors.STREAM_CODES and one sentence."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
 
 
 class StreamState(enum.StrEnum):
@@ -100,7 +91,9 @@ class Stream:
         self._window_bytes = window_bytes
         self._reordering = Reordering() if is_ordered else None
         self._wake = wake
-        self._queue: LineQueue | GroupedLineQueue = GroupedLineQueue(model.max_batch_tokens) if model.max_batch_tokens else LineQueue()
+        self._queue: LineQueue | GroupedLineQueue = (
+            GroupedLineQueue(model.max_batch_tokens) if model.max_batch_tokens else LineQueue()
+        )
         self._unanswered_blocks = 0
         self._unanswered_bytes = 0  # taken by a replica, or answered and held back for its turn
         self._is_body_ended = False

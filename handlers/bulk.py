@@ -202,7 +202,7 @@ class Exchange:
             async with asyncio.timeout(CUT_LINGER_S):
                 while await self._request.content.readany():
                     pass  # what the client still sends; closing over it would be a reset
-                while not transport.is_closing():
+                while not transport.is_closing():  # noqa: ASYNC110 - the framework tells nobody of a lost connection
                     await asyncio.sleep(0.05)  # the client has sent all: it closes as soon as it has seen the end
         except (ConnectionError, TimeoutError, web.RequestPayloadError):
             pass  # it does not read, or is gone: nothing more can be said

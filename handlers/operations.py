@@ -37,6 +37,22 @@ async def show_metrics(request: web.Request) -> web.Response:
 
 
 ROUTES = [
-    Route("GET", "/healthcheck", healthcheck, "Whether the server can score", "none", None, {200: "ok", 503: "starting, draining or no replicas"}),
-    Route("GET", "/metrics", show_metrics, "Prometheus metrics", "admin", None, {200: "text", 401: "no credentials", 403: "not the admin"}),
+    Route(
+        "GET",
+        "/healthcheck",
+        healthcheck,
+        "Whether the server can score",
+        "none",
+        None,
+        {200: "ok", 503: "starting, draining or no replicas"},
+    ),
+    Route(
+        "GET",
+        "/metrics",
+        show_metrics,
+        "Prometheus metrics",
+        "admin",
+        None,
+        {200: "text", 401: "no credentials", 403: "not the admin"},
+    ),
 ]

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 
 from aiohttp import hdrs, web
 
+from engine.accounts import OWNER_NAME
 from engine.engine import Prediction
 from engine.errors import EngineError
 from engine.frames import Header
-from engine.accounts import OWNER_NAME
 from engine.repository import MODEL_NAME, Version
 from handlers.auth import caller_of
-from handlers.bulk import BulkOptions, Exchange, media_type
+from handlers.bulk import Exchange, media_type
 from handlers.errors import json_response
 from handlers.keys import BODY_LIMIT, BULK_OPTIONS, COMPAT_STATUS, ENGINE, REPOSITORY, REQUEST_TIMEOUT
-from handlers.lines import ENCODINGS, BadEncoding, decoder
+from handlers.lines import ENCODINGS, BadEncoding, Plain, decoder
 from handlers.routes import RESERVED, Route, answer_expectation
 
 ALLOWED = "GET, HEAD, POST, PUT, DELETE, OPTIONS"
@@ -139,8 +139,7 @@ def _stream_response(request: web.Request, bulk_id: str) -> web.StreamResponse:
 
 async def _single(request: web.Request, admission: Admission) -> web.Response:
     """One record in, one result out; 200 exactly, since old clients take any other status for a failure."""
-    async with asyncio.timeout(request.app[REQUEST_TIMEOUT]):
-        record = await _record(request)
+    record = await _record(request)
     header = {"non_vectorized": True} if _flag(request, "non_vectorized") else {}
     prediction = await request.app[ENGINE].predict(admission.version, record, header)
     return web.Response(
@@ -166,12 +165,28 @@ def _status(request: web.Request, prediction: Prediction) -> int:
 
 
 async def _record(request: web.Request) -> bytes:
-    """The whole decoded body. EngineError `body_too_large`, `invalid_body`."""
+    """The whole decoded body. EngineError `body_too_large`, `invalid_body`, `timed_out`."""
+    content = request.content
     limit_bytes = request.app[BODY_LIMIT]
-    if (request.content_length or 0) > limit_bytes and hdrs.CONTENT_ENCODING not in request.headers:
+    if content.is_eof() and hdrs.CONTENT_ENCODING not in request.headers:
+        body = content.read_nowait()  # it came with the head, as small bodies do
+        if len(body) > limit_bytes:
+            raise _too_large(limit_bytes)
+    else:
+        async with asyncio.timeout(request.app[REQUEST_TIMEOUT]):
+            body = await _long_record(request, limit_bytes)
+    if not body.strip():
+        raise EngineError("invalid_body", "could not decode body: it is empty")
+    return body
+
+
+async def _long_record(request: web.Request, limit_bytes: int) -> bytes:
+    """A body that comes in pieces or is encoded; refused as soon as it is known to be too large."""
+    encoding = request.headers.get(hdrs.CONTENT_ENCODING, "").strip().lower()
+    unpack = decoder(encoding)
+    if isinstance(unpack, Plain) and (request.content_length or 0) > limit_bytes:
         raise _too_large(limit_bytes)
     body = bytearray()
-    unpack = decoder(request.headers.get(hdrs.CONTENT_ENCODING, "").strip().lower())
     try:
         while data := await request.content.readany():
             for decoded in unpack.feed(data):
@@ -181,8 +196,6 @@ async def _record(request: web.Request) -> bytes:
         unpack.finish()
     except (BadEncoding, web.RequestPayloadError) as error:
         raise EngineError("invalid_body", f"could not decode body: {error}") from None
-    if not body.strip():
-        raise EngineError("invalid_body", "could not decode body: it is empty")
     return bytes(body)
 
 
@@ -235,10 +248,38 @@ BODY = "application/x-ndjson"
 
 ROUTES = [
     Route("POST", PATH, predict, "Predict: one record, or a stream", "full, or the owner's", BODY, ANSWERS, QUERY, expect),
-    Route("POST", PATH + "/{file}", predict, "The same; the last segment is ignored", "full, or the owner's", BODY, ANSWERS, QUERY, expect),
+    Route(
+        "POST",
+        PATH + "/{file}",
+        predict,
+        "The same; the last segment is ignored",
+        "full, or the owner's",
+        BODY,
+        ANSWERS,
+        QUERY,
+        expect,
+    ),
     Route("PUT", PATH, put, "Predict: a stream", "full, or the owner's", BODY, ANSWERS, QUERY, expect),
-    Route("PUT", PATH + "/{file}", put, "The same; curl -T appends the file's name", "full, or the owner's", BODY, ANSWERS, QUERY, expect),
-    Route("GET", PATH, status, "Status, after a heartbeat of the model", "full, or the owner's", None, {200: "OK", 503: "ERROR"} | REFUSALS),
+    Route(
+        "PUT",
+        PATH + "/{file}",
+        put,
+        "The same; curl -T appends the file's name",
+        "full, or the owner's",
+        BODY,
+        ANSWERS,
+        QUERY,
+        expect,
+    ),
+    Route(
+        "GET",
+        PATH,
+        status,
+        "Status, after a heartbeat of the model",
+        "full, or the owner's",
+        None,
+        {200: "OK", 503: "ERROR"} | REFUSALS,
+    ),
     Route("HEAD", PATH, status, "Status without a body", "full, or the owner's", None, {200: "OK", 503: "ERROR"} | REFUSALS),
     Route("OPTIONS", PATH, options, "Methods of this path", "none", None, {204: "see Allow"}),
 ]

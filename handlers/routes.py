@@ -17,10 +17,50 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 # First path segments that belong to a surface and can never be an owner (compared in lower case).
 RESERVED = frozenset(
-    "api v1 v2 models embeddings verify workspaces datasets projects user users team teams graph_instances healthcheck metrics "
-    "docs openapi.json static favicon.ico robots.txt cache cache-reports valid is-valid hf_datasets "
-    "hf-datasets-count-by-cache-status queue queue-dump queue-dump-waiting-started webhook refresh-split splits rows first-rows "
-    "size parquet statistics search filter events assets".split()
+    [
+        "api",
+        "v1",
+        "v2",
+        "models",
+        "embeddings",
+        "verify",
+        "workspaces",
+        "datasets",
+        "projects",
+        "user",
+        "users",
+        "team",
+        "teams",
+        "graph_instances",
+        "healthcheck",
+        "metrics",
+        "docs",
+        "openapi.json",
+        "static",
+        "favicon.ico",
+        "robots.txt",
+        "cache",
+        "cache-reports",
+        "valid",
+        "is-valid",
+        "hf_datasets",
+        "hf-datasets-count-by-cache-status",
+        "queue",
+        "queue-dump",
+        "queue-dump-waiting-started",
+        "webhook",
+        "refresh-split",
+        "splits",
+        "rows",
+        "first-rows",
+        "size",
+        "parquet",
+        "statistics",
+        "search",
+        "filter",
+        "events",
+        "assets",
+    ]
 )
 
 

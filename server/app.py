@@ -9,14 +9,14 @@ from engine.accounts import Accounts
 from engine.engine import Engine
 from engine.repository import Repository
 from engine.store import Store
-from handlers import accounts, keys, operations, predict, repository
+from handlers import accounts, keys, openapi, operations, predict, repository
 from handlers.routes import Route, register
 from server.config import Settings
 from server.middlewares import answer_everything
 from server.users import SHIPPED_MODELS, name_check
 
 # Fixed paths come before `/{owner}/models/{model}`.
-ROUTES: list[Route] = [*operations.ROUTES, *accounts.ROUTES, *repository.ROUTES, *predict.ROUTES]
+ROUTES: list[Route] = [*operations.ROUTES, *openapi.ROUTES, *accounts.ROUTES, *repository.ROUTES, *predict.ROUTES]
 
 
 @contextlib.asynccontextmanager
@@ -55,7 +55,7 @@ def _application(settings: Settings, models: Repository, users: Accounts, engine
 async def listening(app: web.Application, settings: Settings) -> AsyncIterator[str]:
     """The application on its socket; gives the address, as `http://host:port`."""
     # No access log: query strings must not be logged, and /metrics counts requests. Bodies are decoded by us (streaming.md 8.2).
-    runner = web.AppRunner(app, access_log=None, auto_decompress=False, read_bufsize=READ_BUFFER_BYTES)
+    runner = web.AppRunner(app, access_log=None, auto_decompress=False, read_bufsize=READ_BUFFER_BYTES, shutdown_timeout=SHUTDOWN_S)
     await runner.setup()
     try:
         site = web.TCPSite(runner, settings.host, settings.port, backlog=1024)
@@ -68,3 +68,5 @@ async def listening(app: web.Application, settings: Settings) -> AsyncIterator[s
 
 # What a connection may hold unread before its socket is paused: one read of the event loop.
 READ_BUFFER_BYTES = 256 * 1024
+# Streams have been drained before; what is left are single answers on their way.
+SHUTDOWN_S = 10.0

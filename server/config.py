@@ -7,7 +7,7 @@ default. A value that cannot be is one line on stderr and exit code 64.
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -116,10 +116,14 @@ class Settings:
     line_limit_bytes: int = _setting(MIB, _positive, "bytes of one line of a stream; a longer one gets an error line")
     body_limit_bytes: int = _setting(8 * MIB, _positive, "bytes of a single prediction's body, decoded")
     decoded_limit_bytes: int = _setting(64 * GIB, _positive, "bytes that an encoded stream may decode to")
-    spill_limit_bytes: int = _setting(4 * GIB, _positive, "bytes of results one stream may keep on disk for a client that does not read")
+    spill_limit_bytes: int = _setting(
+        4 * GIB, _positive, "bytes of results one stream may keep on disk for a client that does not read"
+    )
     spill_total_bytes: int = _setting(16 * GIB, _positive, "the same for all streams together")
     idle_timeout_s: float = _setting(300.0, _seconds, "seconds an upload may stop; 0 means for ever")
-    stall_timeout_s: float = _setting(60.0, _positive_seconds, "seconds a client may take nothing once the stream can only wait for it")
+    stall_timeout_s: float = _setting(
+        60.0, _positive_seconds, "seconds a client may take nothing once the stream can only wait for it"
+    )
     block_timeout_s: float = _setting(60.0, _positive_seconds, "seconds a replica may take for one block before it is killed")
     request_timeout_s: float = _setting(60.0, _positive_seconds, "seconds until a single prediction is given up")
     load_timeout_s: float = _setting(60.0, _positive_seconds, "seconds a request waits for a model that is loading")
@@ -142,7 +146,7 @@ def default_text(setting: "Field[Any]") -> str:
     """The default as one would type it."""
     if setting.name == "score_replicas":
         return "usable cores"
-    value = setting.default if setting.default is not MISSING else setting.default_factory()  # type: ignore[misc]
+    value = getattr(Settings(), setting.name)
     if isinstance(value, frozenset):
         return ",".join(sorted(value))
     return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)

@@ -33,7 +33,7 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         metrics.REJECTED.labels(error.code).inc()
         return refusal(error, compat=request.app[COMPAT_STATUS])
     except web.HTTPMethodNotAllowed as error:
-        allowed = {hdrs.ALLOW: ", ".join(sorted(error.allowed_methods))}
+        allowed = {str(hdrs.ALLOW): ", ".join(sorted(error.allowed_methods))}
         return json_response({"error": "method not allowed"}, status=405, headers=allowed)
     except web.HTTPNotFound:
         return json_response({"error": "not found"}, status=404)

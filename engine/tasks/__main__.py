@@ -4,6 +4,7 @@ Reads frames from the socket, runs the task each one names, answers in order. En
 server process, even one that was killed.
 """
 
+import contextlib
 import os
 import signal
 import socket
@@ -78,10 +79,8 @@ def prepare_process(niceness: int) -> None:
         signal.signal(number, signal.SIG_IGN)
     if niceness:
         os.nice(niceness)
-    try:
+    with contextlib.suppress(OSError):  # no such thing on this system, or not allowed: the kernel then chooses by size alone
         Path("/proc/self/oom_score_adj").write_text("500")
-    except OSError:
-        pass  # no such thing on this system, or not allowed: the kernel then chooses by size alone
 
 
 def main() -> None:

@@ -55,7 +55,7 @@ class Scalars:
     def __init__(self, dtype: Any, *, coerce: bool) -> None:
         self.dtype = np.dtype(dtype)
         self._coerce = coerce
-        self._plain_types = {"f": {float, int}, "i": {int}, "u": {int}, "b": {bool}, "O": {str}}[self.dtype.kind]
+        self._plain_types: set[type] = {"f": {float, int}, "i": {int}, "u": {int}, "b": {bool}, "O": {str}}[self.dtype.kind]
 
     def bulk(self, values: list[Any]) -> np.ndarray:
         """All values at once, [N]; Irregular unless each is plain and in range."""
@@ -211,7 +211,7 @@ class Vector:
         self._width = width
         self._scalars = Scalars(dtype, coerce=entry.get("coerce", False))
         default = default_of(entry)
-        self._default = default if default is MISSING or type(default) is list else [default] * width
+        self._default: Any = default if default is MISSING or type(default) is list else [default] * width
 
     def bulk(self, records: Sequence[Record]) -> dict[str, np.ndarray]:
         try:

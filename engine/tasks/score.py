@@ -126,7 +126,7 @@ def _score_stream(model: Model, header: Header, raw: bytes) -> tuple[Header, lis
     payload, sizes = lines.encode(parsed, ids, scored)
     stages.ended("encode")
     reply = {"results": len(scored.kept), "errors": len(faults), "stages": stages.seconds}
-    part = {"size": len(payload), "results": len(scored.kept), "errors": len(faults)}
+    part: Header = {"size": len(payload), "results": len(scored.kept), "errors": len(faults)}
     if header.get("want_sizes"):
         part["line_sizes"] = _sizes_by_line(parsed, sizes, header["num_lines"])
     return {**reply, "parts": [part]}, [payload]

@@ -59,6 +59,13 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 
 @pytest.fixture
+async def slow_store(tmp_path: Path) -> AsyncIterator[SlowStore]:
+    store = await SlowStore.open(tmp_path / "slow.db")
+    yield store
+    await store.close()
+
+
+@pytest.fixture
 async def other_process(tmp_path: Path, key_file: Path, store: Store) -> AsyncIterator[Accounts]:
     """The same database through a connection of its own, as the command line has it."""
     other_store = await Store.open(tmp_path / "sluice.db")
@@ -159,17 +166,15 @@ async def test_a_removed_user_is_unknown_at_once_and_can_replace_no_key(accounts
     assert await code_of(accounts.remove_user("eva")) == "invalid_request"
 
 
-async def test_a_look_up_overtaken_by_a_removal_is_not_remembered(tmp_path: Path, key_file: Path) -> None:
-    store = await SlowStore.open(tmp_path / "sluice.db")
-    accounts = make(store, key_file)
+async def test_a_look_up_overtaken_by_a_removal_is_not_remembered(slow_store: SlowStore, key_file: Path) -> None:
+    accounts = make(slow_store, key_file)
     key = await accounts.add_user("eva")
     look_up = asyncio.create_task(accounts.identify("eva", key))
-    await store.found.wait()
+    await slow_store.found.wait()
     await accounts.remove_user("eva")
-    store.gate.set()
+    slow_store.gate.set()
     await look_up
     assert await code_of(accounts.identify("eva", key)) == "unauthorized"
-    await store.close()
 
 
 async def test_a_user_removed_by_another_process_is_unknown_a_second_later(

@@ -71,11 +71,13 @@ async def test_every_commit_waits_for_the_disk(store: Store) -> None:
 
 
 async def test_eight_openers_of_a_new_file_make_its_tables_once(path: Path) -> None:
-    stores = await asyncio.gather(*(Store.open(path) for _ in range(8)))
-    assert await stores[0].add_user("eva", HASH)
-    assert await stores[7].find_key(HASH) == ("eva", "full")
-    for store in stores:
-        await store.close()
+    async def open_and_add(number: int) -> bool:
+        async with opened(path) as store:
+            return await store.add_user(f"user{number}", bytes([number]) * 32)
+
+    assert await asyncio.gather(*(open_and_add(number) for number in range(8))) == [True] * 8
+    async with opened(path) as store:
+        assert len(await store.list_users()) == 8
 
 
 async def test_a_database_of_a_newer_server_is_refused(path: Path) -> None:

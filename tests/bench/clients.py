@@ -1,0 +1,318 @@
+"""Clients to measure with: curl as users run it, wrk, and small ones on bare sockets that cost less than what they measure.
+
+Knows HTTP. Knows nothing of what is compared with what. All times are seconds.
+"""
+
+import asyncio
+import base64
+import contextlib
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.serving import Server
+
+CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+COUNT_STEP_BYTES = 1024 * 1024
+CHUNK_BYTES = 64 * 1024
+
+
+class Failed(Exception):
+    """A client did not get what it must get: a figure of this run would mean nothing."""
+
+
+# Streams
+
+
+class Curl:
+    """One `curl --data-binary @file -o out` of a stream. Started when made, so that several run at once."""
+
+    def __init__(self, server: Server, model: str, path: Path, out: Path) -> None:
+        self.out = out
+        command = ["curl", "-sS", "--fail", "-u", ":".join(server.auth), "--data-binary", f"@{path}", "-o", str(out)]
+        self._started = time.perf_counter()
+        self._process = subprocess.Popen([*command, f"{server.model(model)}?bulk=true"])
+
+    def wait(self) -> float:
+        """Seconds from the start of the program to its end: with its reading of the file, as the bare loop reads it."""
+        code = self._process.wait()
+        seconds = time.perf_counter() - self._started
+        if code:
+            raise Failed(f"curl ended with {code}")
+        return seconds
+
+    def check(self, num_records: int) -> None:
+        """Every record has a line. The answer is removed."""
+        num_lines = _count_lines(self.out)
+        self.out.unlink()
+        if num_lines != num_records:
+            raise Failed(f"{num_records} records were sent, {num_lines} lines came back")
+
+
+def stream(server: Server, model: str, path: Path, num_records: int) -> float:
+    """One stream; its seconds."""
+    curl = Curl(server, model, path, path.with_suffix(".out"))
+    seconds = curl.wait()
+    curl.check(num_records)
+    return seconds
+
+
+def streams(server: Server, model: str, path: Path, num_records: int, count: int) -> tuple[float, list[float]]:
+    """So many equal streams at once; seconds until the last has ended, and of each."""
+    started = time.perf_counter()
+    curls = [Curl(server, model, path, path.with_suffix(f".{i}.out")) for i in range(count)]
+    each = [0.0] * count
+    waiters = [threading.Thread(target=lambda i=i: each.__setitem__(i, curls[i].wait())) for i in range(count)]
+    for waiter in waiters:
+        waiter.start()
+    for waiter in waiters:
+        waiter.join()
+    total = time.perf_counter() - started
+    for curl in curls:
+        curl.check(num_records)
+    return total, each
+
+
+def _count_lines(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(piece.count(b"\n") for piece in iter(lambda: file.read(COUNT_STEP_BYTES), b""))
+
+
+@contextlib.contextmanager
+def endless_stream(server: Server, model: str, path: Path) -> Iterator[None]:
+    """One stream that sends this file again and again until the block ends: two programs, cat and curl, with a pipe between."""
+    url, user = f"{server.model(model)}?bulk=true", ":".join(server.auth)
+    command = 'while cat "$1"; do :; done | curl -sS -T - -u "$2" -o /dev/null "$3"'
+    shell = subprocess.Popen(["sh", "-c", command, "sh", str(path), user, url], start_new_session=True, stderr=subprocess.DEVNULL)
+    try:
+        yield
+        if shell.poll() is not None:
+            raise Failed("the stream that keeps the replicas busy has ended")
+    finally:
+        os.killpg(shell.pid, signal.SIGKILL)
+        shell.wait()
+
+
+def paced_stream(server: Server, model: str, path: Path, bytes_per_second: float) -> tuple[int, float]:
+    """One stream whose reader takes no more than so many bytes a second; lines that came, and seconds."""
+    with _open_stream(server, model, f"Content-Length: {path.stat().st_size}") as (connection, begin):
+        sender = threading.Thread(target=_send_file, args=(connection, path))
+        sender.start()
+        response = begin()
+        started, num_bytes, num_lines = time.perf_counter(), 0, 0
+        while data := response.read(CHUNK_BYTES):
+            num_lines += data.count(b"\n")
+            num_bytes += len(data)
+            time.sleep(max(0.0, num_bytes / bytes_per_second - (time.perf_counter() - started)))
+        sender.join()
+    return num_lines, time.perf_counter() - started
+
+
+def _send_file(connection: socket.socket, path: Path) -> None:
+    with path.open("rb") as file:
+        connection.sendfile(file)
+
+
+def hand_fed(server: Server, model: str, record: bytes, count: int, pause_s: float) -> list[float]:
+    """One stream fed by hand: each record is sent after the answer to the one before; seconds until each answer."""
+    seconds = []
+    with _open_stream(server, model, "Transfer-Encoding: chunked") as (connection, begin):
+        response = begin()
+        for _ in range(count):
+            time.sleep(pause_s)  # a slow hand
+            started = time.perf_counter()
+            connection.sendall(b"%x\r\n%b\n\r\n" % (len(record) + 1, record))
+            if b'"result"' not in response.readline():
+                raise Failed("a record had no result")
+            seconds.append(time.perf_counter() - started)
+        connection.sendall(b"0\r\n\r\n")
+        if response.read():
+            raise Failed("more lines than records")
+    return seconds
+
+
+@contextlib.contextmanager
+def _open_stream(server: Server, model: str, length: str) -> Iterator[tuple[socket.socket, Any]]:
+    """A connection on which the head of a streaming request was sent, and the function that reads the head of its answer."""
+
+    def begin() -> http.client.HTTPResponse:
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        if response.status != 200:
+            raise Failed(f"the server answered {response.status}")
+        return response
+
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.sendall(_head(server, f"{model}?bulk=true", length))
+        yield connection, begin
+
+
+# Single predictions
+
+
+def lone_singles(server: Server, model: str, record: bytes, count: int) -> list[float]:
+    """One after the other on one kept connection; seconds of each."""
+    request = _single(server, model, record)
+    seconds = []
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for _ in range(count):
+            started = time.perf_counter()
+            connection.sendall(request)
+            answer = connection.recv(CHUNK_BYTES)
+            while not _is_whole(answer):
+                answer += connection.recv(CHUNK_BYTES)
+            seconds.append(time.perf_counter() - started)
+            _check_status(answer)
+    return seconds
+
+
+def open_loop(server: Server, model: str, record: bytes, per_second: float, duration_s: float) -> list[float]:
+    """Single predictions at a steady rate, whether or not the earlier ones were answered; seconds of each, counted from the moment
+    it was due, so that a server that stalls is not asked less."""
+    return asyncio.run(_OpenLoop(server, model, record).run(per_second, duration_s))
+
+
+class _OpenLoop:
+    """Takes a kept connection that is free, or opens one more."""
+
+    def __init__(self, server: Server, model: str, record: bytes) -> None:
+        self._port = server.port
+        self._request = _single(server, model, record)
+        self._free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+
+    async def run(self, per_second: float, duration_s: float) -> list[float]:
+        started = time.perf_counter()
+        due = [started + i / per_second for i in range(int(per_second * duration_s))]
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._one(at)) for at in due]
+        for _, writer in self._free:
+            writer.close()
+        return [task.result() for task in tasks]
+
+    async def _one(self, at: float) -> float:
+        await asyncio.sleep(at - time.perf_counter())
+        connection = self._free.pop() if self._free else await asyncio.open_connection("127.0.0.1", self._port)
+        reader, writer = connection
+        writer.write(self._request)
+        _check_status(await _read_answer(reader))
+        seconds = time.perf_counter() - at
+        self._free.append(connection)
+        return seconds
+
+
+def many_singles(server: Server, model: str, record: bytes, connections: int, duration_s: float) -> dict[str, float]:
+    """As many as go on so many kept connections, by wrk, or by a client of ours where there is none.
+
+    returns  per_second, p50_ms, p99_ms
+    """
+    if shutil.which("wrk"):
+        headers = {"Authorization": _basic(server), "Content-Type": "application/json"}
+        return wrk(server.model(model), record, headers, connections, duration_s)
+    return asyncio.run(_closed_loop(server, _single(server, model, record), connections, duration_s))
+
+
+async def _closed_loop(server: Server, request: bytes, connections: int, duration_s: float) -> dict[str, float]:
+    seconds: list[float] = []
+    until = time.perf_counter() + duration_s
+
+    async def work() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        while (started := time.perf_counter()) < until:
+            writer.write(request)
+            _check_status(await _read_answer(reader))
+            seconds.append(time.perf_counter() - started)
+        writer.close()
+
+    await asyncio.gather(*(work() for _ in range(connections)))
+    p50, p99 = percentile(seconds, 50) * 1000, percentile(seconds, 99) * 1000
+    return {"per_second": len(seconds) / duration_s, "p50_ms": p50, "p99_ms": p99}
+
+
+WRK_SCRIPT = """
+wrk.method = "POST"
+wrk.body = [==[%s]==]
+%s
+function done(summary, latency, requests)
+  io.write(string.format('\\nFIGURES {"answered":%%d,"duration_us":%%d,"p50_us":%%d,"p99_us":%%d,"refused":%%d,"lost":%%d}\\n',
+    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99), summary.errors.status,
+    summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.timeout))
+end
+"""
+
+
+def wrk(url: str, body: bytes, headers: dict[str, str], connections: int, duration_s: float) -> dict[str, float]:
+    """POST this body with `wrk -t1`; per_second, p50_ms, p99_ms."""
+    lines = "\n".join(f'wrk.headers["{name}"] = "{value}"' for name, value in headers.items())
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+        script.write(WRK_SCRIPT % (body.decode(), lines))
+        script.flush()
+        command = ["wrk", "-t1", f"-c{connections}", f"-d{duration_s:g}s", "-s", script.name, url]
+        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    figures = json.loads(output.partition("FIGURES ")[2])
+    if figures["refused"] or figures["lost"] or not figures["answered"]:
+        raise Failed(f"wrk was not answered: {figures}")
+    per_second = figures["answered"] / figures["duration_us"] * 1e6
+    return {"per_second": per_second, "p50_ms": figures["p50_us"] / 1000, "p99_ms": figures["p99_us"] / 1000}
+
+
+# HTTP by hand
+
+
+def _single(server: Server, model: str, record: bytes) -> bytes:
+    return _head(server, model, f"Content-Type: application/json\r\nContent-Length: {len(record)}") + record
+
+
+def _head(server: Server, path: str, length: str) -> bytes:
+    target = server.model(path).removeprefix(server.url)
+    return f"POST {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: {_basic(server)}\r\n{length}\r\n\r\n".encode()
+
+
+def _basic(server: Server) -> str:
+    return "Basic " + base64.b64encode(":".join(server.auth).encode()).decode()
+
+
+def _is_whole(answer: bytes) -> bool:
+    head, end, body = answer.partition(b"\r\n\r\n")
+    return bool(end) and len(body) >= _length(head)
+
+
+async def _read_answer(reader: asyncio.StreamReader) -> bytes:
+    head = await reader.readuntil(b"\r\n\r\n")
+    return head + await reader.readexactly(_length(head))
+
+
+def _length(head: bytes) -> int:
+    match = CONTENT_LENGTH.search(head)
+    if match is None:
+        raise Failed(f"an answer without a length: {head!r}")
+    return int(match[1])
+
+
+def _check_status(answer: bytes) -> None:
+    if not answer.startswith(b"HTTP/1.1 200 "):
+        raise Failed(f"not a 200: {answer[:300]!r}")
+
+
+def percentile(values: list[float], percent: float) -> float:
+    """The smallest value that so many per cent of all do not exceed."""
+    ordered = sorted(values)
+    return ordered[max(0, -(-len(ordered) * percent // 100).__int__() - 1)]
+
+
+def note(text: str) -> None:
+    """What is going on, for people."""
+    print(text, file=sys.stderr, flush=True)

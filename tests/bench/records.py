@@ -1,0 +1,61 @@
+"""Records to measure with: generated once, the same every time, kept in .cache/ (git-ignored).
+
+Knows what the records of two models look like. Knows nothing of servers.
+"""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+CACHE = Path(__file__).resolve().parent / ".cache"
+IRIS = "sluice/iris"
+HELLO = "brandon/HelloWorld"
+LINES_PER_WRITE = 10_000
+# A prime, so that no block size meets the same values again and again.
+NUM_VARIANTS = 997
+NAMES = ("Ada", "Björn", "Chloé", "Dmitri", "Eve", "Fatima", "Grace", "Hiroshi", "Ingrid", "Jim")
+
+
+def file_of(model: str, num_records: int) -> Path:
+    """A file of so many records for this model, each with a yhat_id of its own: 0, 1, 2, ..."""
+    path = CACHE / f"{model.rpartition('/')[2].lower()}-{num_records}.ndjson"
+    if not path.exists():
+        CACHE.mkdir(exist_ok=True)
+        beside = path.with_suffix(".new")
+        with beside.open("wb") as file:
+            file.writelines(_pieces(model, num_records))
+        beside.rename(path)
+    return path
+
+
+def one_of(model: str) -> bytes:
+    """One record, as an application would send it."""
+    return _variants(model)[0].encode() + b'"0"}'
+
+
+def _pieces(model: str, num_records: int) -> Iterator[bytes]:
+    variants = _variants(model)
+    lines = (f'{variants[i % NUM_VARIANTS]}"{i}"}}\n' for i in range(num_records))
+    while piece := "".join(itertools.islice(lines, LINES_PER_WRITE)):
+        yield piece.encode()
+
+
+def _variants(model: str) -> list[str]:
+    """Records without the end that differs: their yhat_id."""
+    make = {IRIS: _iris, HELLO: _hello}[model]
+    return [make(i) + ',"yhat_id":' for i in range(NUM_VARIANTS)]
+
+
+def _iris(number: int) -> str:
+    """Measures within the range of the data the model was made from, in centimetres with one digit after the point."""
+    spread = number * 7919 % NUM_VARIANTS
+    sepal_length, sepal_width = 4.3 + spread % 37 / 10, 2.0 + spread % 25 / 10
+    petal_length, petal_width = 1.0 + spread % 60 / 10, 0.1 + spread % 25 / 10
+    return (
+        f'{{"sepal_length":{sepal_length:.1f},"sepal_width":{sepal_width:.1f},'
+        f'"petal_length":{petal_length:.1f},"petal_width":{petal_width:.1f}'
+    )
+
+
+def _hello(number: int) -> str:
+    return f'{{"name":"{NAMES[number % len(NAMES)]} {number}"'
