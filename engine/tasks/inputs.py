@@ -33,6 +33,9 @@ NUMPY_TYPES = {
     "tensor(string)": np.object_,
 }
 
+# numpy's kind of dtype -> the Python types that mean the same.
+PLAIN_TYPES: dict[str, set[type]] = {"f": {float, int}, "i": {int}, "u": {int}, "b": {bool}, "O": {str}}
+
 
 class Irregular(Exception):
     """This block needs the careful way."""
@@ -55,7 +58,7 @@ class Scalars:
     def __init__(self, dtype: Any, *, coerce: bool) -> None:
         self.dtype = np.dtype(dtype)
         self._coerce = coerce
-        self._plain_types: set[type] = {"f": {float, int}, "i": {int}, "u": {int}, "b": {bool}, "O": {str}}[self.dtype.kind]
+        self._plain_types = PLAIN_TYPES[self.dtype.kind]
 
     def bulk(self, values: list[Any]) -> np.ndarray:
         """All values at once, [N]; Irregular unless each is plain and in range."""

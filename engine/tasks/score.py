@@ -1,7 +1,7 @@
 """Scoring: a block of raw lines becomes a block of result lines (streaming.md 3.5).
 
-Parse, take the ids, build tensors, one run, encode by column, join once. A record that cannot be scored becomes an error line in its
-place; a run that fails is divided until only the record that fails alone is left. n records in, n lines out, always.
+Parse, take the ids, build tensors, one run, encode by column, join once. A record that cannot be scored becomes an error line in
+its place; a run that fails is divided until only the record that fails alone is left. n records in, n lines out, always.
 """
 
 import time
