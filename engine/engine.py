@@ -150,9 +150,9 @@ class Engine:
                 title=version.title,
                 name=config.name,
                 version=version.number,
-                load={"folder": str(version.folder), "config": config.model_dump(by_alias=True)},
+                load={"folder": str(version.folder), "config": config.as_dict()},
                 max_batch_size=config.max_batch_size,
-                max_batch_tokens=config.max_batch_tokens if config.task == "embed" else None,
+                max_batch_tokens=config.max_batch_tokens if config.is_tokenised else None,
             )
             self._served[key] = Served(model, ujson.dumps(config.example).encode())
         return self._served[key]

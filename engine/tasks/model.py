@@ -11,6 +11,7 @@ from engine.tasks import inputs, outputs
 from engine.tasks.codec import Fault, Record
 from engine.tasks.inputs import Irregular, Refused
 from engine.tasks.outputs import Column
+from engine.tasks.text import Text
 
 WARM_UP_RECORDS = (1, 64)
 
@@ -39,13 +40,18 @@ class Model:
         self.version = int(key.rpartition("@")[2])
         self.max_batch_size: int = config["max_batch_size"]
         self._session = open_session(folder / "model.onnx")
-        graph_inputs = {node.name: node for node in self._session.get_inputs()}
-        self._inputs = [
-            inputs.build(entry, graph_inputs[entry["input"]].type, graph_inputs[entry["input"]].shape) for entry in config["inputs"]
-        ]
+        self.is_tokenised = any(entry["kind"] == "text" for entry in config["inputs"])
+        self._inputs = [self._input(entry, folder) for entry in config["inputs"]]
         graph_outputs = {node.name: node.type for node in self._session.get_outputs()}
         self._outputs = [outputs.build(entry, graph_outputs[entry["output"]]) for entry in config["outputs"]]
         self._output_names = [output.name for output in self._outputs]
+
+    def _input(self, entry: dict[str, Any], folder: Path) -> inputs.Input | Text:
+        graph_inputs = {node.name: node for node in self._session.get_inputs()}
+        if entry["kind"] == "text":
+            return Text(entry, folder, list(graph_inputs))
+        node = graph_inputs[entry["input"]]
+        return inputs.build(entry, node.type, node.shape)
 
     def tensors(self, records: list[Record]) -> tuple[dict[str, np.ndarray], dict[int, Fault]]:
         """The feeds of these records, without those that cannot be scored, and the faults of those, by index."""

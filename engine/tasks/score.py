@@ -58,6 +58,7 @@ def _score_records(model: Model, records: list[Any], faults: dict[int, Fault], *
     kept = [i for i in range(len(records)) if i not in faults] if faults else list(range(len(records)))
     columns: list[Column] = []
     done: list[int] = []
+    stages.ended("parse")
     for start in range(0, len(kept), model.max_batch_size):
         part = kept[start : start + model.max_batch_size]
         scored = _run(model, [records[i] for i in part] if faults else records[start : start + len(part)], unwrap, stages)
@@ -71,7 +72,7 @@ def _run(model: Model, records: list[Any], unwrap: bool, stages: Stages) -> Scor
     """One run of the model; when it raises, the records are halved until the one that fails stands alone."""
     feeds, faults = model.tensors(records)
     kept = [i for i in range(len(records)) if i not in faults] if faults else list(range(len(records)))
-    stages.ended("parse")
+    stages.ended("tokenise" if model.is_tokenised else "parse")
     if not kept:
         return Scored([], [], faults)
     try:
