@@ -9,8 +9,8 @@ import enum
 import logging
 import secrets
 import time
-from collections import Counter, deque
-from collections.abc import AsyncIterator, Coroutine
+from collections import Counter
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,10 @@ log = logging.getLogger("sluice.engine")
 # A model's example must be answered this soon for the model to count as online.
 HEARTBEAT_TIMEOUT_S = 5.0
 LATE_CALLS_INTERVAL_S = 0.25
+# Jobs yield the cores to scoring.
+JOBS_NICENESS = 10
+# A version that kills this many replicas while they open it does not become active.
+OPENING_DEATHS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,7 @@ class Limits:
     """What the engine allows. Settings of server/config.py, by the same names."""
 
     score_replicas: int
+    jobs_replicas: int
     max_streams: int
     max_streams_per_user: int
     max_queued: int
@@ -45,6 +50,7 @@ class Limits:
     spill_limit_bytes: int
     spill_total_bytes: int
     block_timeout_s: float
+    check_timeout_s: float
     request_timeout_s: float
     load_timeout_s: float
     drain_s: float
@@ -58,12 +64,18 @@ class ModelState(enum.StrEnum):
 
 @dataclass(slots=True)
 class Served:
-    """One version of a model as the engine knows it."""
+    """One version of a model as the engine knows it.
+
+    num_users  streams and single records on it now
+    retired    set when it is unloaded everywhere; None as long as it may stay loaded
+    """
 
     model: ServedModel
     example: bytes
     state: ModelState = ModelState.BUILDING
     loading: asyncio.Task[None] | None = None
+    num_users: int = 0
+    retired: asyncio.Event | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,19 +99,24 @@ class Engine:
 
     def __init__(self, repository: Repository, data_dir: Path, limits: Limits) -> None:
         self.limits = limits
-        self.is_draining = False
+        self.draining = asyncio.Event()  # set once, when the server begins to stop
         self._repository = repository
         self._spill = Spill(data_dir / "spill", limit_bytes=limits.spill_limit_bytes, total_limit_bytes=limits.spill_total_bytes)
         self._score = Pool("score", limits.score_replicas, block_timeout_s=limits.block_timeout_s, on_ready=self._open_models)
+        self._jobs = Pool(
+            "jobs", max(1, limits.jobs_replicas), block_timeout_s=limits.check_timeout_s, niceness=JOBS_NICENESS, is_lazy=True
+        )
         self._served: dict[str, Served] = {}
-        self._pools = [self._score]
+        self._coming: list[Version] = []
+        self._replica_came = asyncio.Event()  # of the next replica that becomes ready; then there is another one
+        self._pools = [self._score, self._jobs]
         self._streams: set[Stream] = set()
         self._places: Counter[str | None] = Counter()
         self._was_ready = False
         self._all_ended = asyncio.Event()
         self._all_ended.set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._calls: deque[tuple[float, Call]] = deque()
+        self._calls: dict[Call, float] = {}  # waiting -> when to give up, soonest first
         self._levels = metrics.LevelsCollector(self.levels)
 
     # Life
@@ -108,12 +125,13 @@ class Engine:
         """Begin to keep replicas alive; returns before they are."""
         self._spill.clean()
         metrics.REGISTRY.register(self._levels)
-        await self._score.start()
+        for pool in self._pools:
+            await pool.start()
         self._spawn(self._give_up_late_calls(), "late calls")
 
     async def drain(self) -> None:
         """Let running streams end for `drain_s`, then end them with `shutting_down`. New work is refused from now on."""
-        self.is_draining = True
+        self.draining.set()
         try:
             async with asyncio.timeout(self.limits.drain_s):
                 await self._all_ended.wait()
@@ -122,7 +140,7 @@ class Engine:
 
     def end_streams(self) -> None:
         """End what still runs, now."""
-        self.is_draining = True
+        self.draining.set()
         for stream in list(self._streams):
             stream.fail(StreamFailure("shutting_down", "the server is shutting down"))
 
@@ -135,14 +153,15 @@ class Engine:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._score.stop()
+        for pool in self._pools:
+            await pool.stop()
         metrics.REGISTRY.unregister(self._levels)
 
     # Models
 
     def served(self, version: Version) -> Served:
         """The engine's side of a version, made when it is first asked for."""
-        key = f"{version.title}@{version.number}"
+        key = _key(version)
         if key not in self._served:
             config = version.config
             model = ServedModel(
@@ -163,18 +182,24 @@ class Engine:
 
     def _open_models(self, replica: Replica) -> None:
         """A replica is ready: let it open every active model, so that nobody's first request waits for that."""
-        for model in self._repository.models():
-            if model.active is not None:
-                self._spawn(self._open(replica, self.served(model.active)), f"open {model.title}")
+        self._replica_came.set()
+        self._replica_came = asyncio.Event()
+        active = [model.active for model in self._repository.models() if model.active is not None]
+        for version in (*active, *self._coming):
+            self._spawn(self._open(replica, self.served(version)), f"open {_key(version)}")
 
     async def _open(self, replica: Replica, served: Served) -> None:
         """Open one model in one replica, and take what that tells: does it load, and what does a record cost."""
         model = served.model
         replica.models.add(model.key)
+        replica.num_opening += 1
         try:
             header, _ = await replica.request({"task": "load", "model": model.key, **model.load})
         except ReplicaGone:
             return
+        finally:
+            replica.num_opening -= 1
+            self._score.wake()
         if error := header.get("error"):
             replica.models.discard(model.key)
             served.state = ModelState.OFFLINE
@@ -208,6 +233,88 @@ class Engine:
         if replicas:
             await self._open(min(replicas, key=lambda replica: len(replica.batches)), served)
 
+    # Versions that come and go
+
+    @contextlib.asynccontextmanager
+    async def coming(self, version: Version) -> AsyncIterator[None]:
+        """A version that becomes active inside: every replica has it open by then, those that start meanwhile as well.
+
+        raises  EngineError `load_failed`. Whatever fails, here or inside, the version is unloaded again.
+        """
+        self._coming.append(version)
+        try:
+            await self._open_everywhere(self.served(version))
+            yield
+        except BaseException:
+            self.retire(version)
+            raise
+        finally:
+            self._coming.remove(version)
+
+    async def _open_everywhere(self, served: Served) -> None:
+        """One replica after the other, so that the others go on answering. One that dies may try once more as a new one."""
+        served.retired = None
+        opened: set[Replica] = set()
+        num_lost = 0
+        while waiting := [replica for replica in self._score.replicas if replica not in opened]:
+            replica, replica_came = waiting[0], self._replica_came
+            await self._open(replica, served)
+            opened.add(replica)
+            num_lost += not replica.is_ready
+            if num_lost >= OPENING_DEATHS or served.model.key not in replica.models:
+                raise EngineError("load_failed", f"version {served.model.version} does not load; the active version is as it was")
+            if not replica.is_ready:
+                await self._wait_for_replica(replica_came)
+
+    async def _wait_for_replica(self, came: asyncio.Event) -> None:
+        """Until another replica is ready, or none has come for `load_timeout_s`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.limits.load_timeout_s):
+                await came.wait()
+
+    def retire(self, version: Version) -> asyncio.Event:
+        """Unload a version from every replica when its last stream and single have ended; the event tells when that was done."""
+        served = self.served(version)
+        if served.retired is None:
+            served.retired = asyncio.Event()
+            self._unload_if_unused(served)
+        return served.retired
+
+    def is_used(self, version: Version) -> bool:
+        """Whether a stream or a single record is on this version now."""
+        key = _key(version)
+        return key in self._served and self._served[key].num_users > 0
+
+    @contextlib.contextmanager
+    def _using(self, served: Served) -> Iterator[None]:
+        served.num_users += 1
+        try:
+            yield
+        finally:
+            served.num_users -= 1
+            self._unload_if_unused(served)
+
+    def _unload_if_unused(self, served: Served) -> None:
+        """The end of a retired version. A block of it that a departed caller left behind only opens it again."""
+        if served.retired is None or served.num_users:
+            return
+        key = served.model.key
+        self._served.pop(key, None)
+        self._score.scheduler.costs.forget(key)
+        for replica in self._score.replicas:
+            if key in replica.models:
+                replica.models.discard(key)
+                replica.request({"task": "unload", "model": key})
+        served.retired.set()
+
+    # Work that is no record
+
+    async def run_task(self, task: str, header: Header) -> Header:
+        """Run a task in a replica of the `jobs` pool; the header of its answer. EngineError: TaskFailed, no_instances."""
+        call = Call(asyncio.get_running_loop().create_future())
+        self._jobs.submit(Block(task, Lane.INTERACTIVE, call, header=header))
+        return (await call.future).header
+
     # One record
 
     async def predict(self, version: Version, record: bytes, options: Header) -> Prediction:
@@ -218,25 +325,30 @@ class Engine:
         raises   EngineError: no_instances, model_building, timed_out
         """
         started = time.monotonic()
-        model = await self.ensure_loaded(version)
-        answer = await self._call(model, record, options)
+        with self._using(self.served(version)):
+            model = await self.ensure_loaded(version)
+            answer = await self._call(model, record, options)
         total_s = time.monotonic() - started
         infer_s = answer.header["infer_s"]
         return Prediction(answer.header["code"], bytes(answer.payload), total_s - infer_s, infer_s, total_s)
 
     async def _call(self, model: ServedModel, record: bytes, options: Header) -> Answer:
         call = Call(asyncio.get_running_loop().create_future())
-        self._calls.append((time.monotonic() + self.limits.request_timeout_s, call))
-        self._score.submit(Block("score", Lane.INTERACTIVE, call, model, options, [record], num_bytes=len(record)))
-        return await call.future
+        self._calls[call] = time.monotonic() + self.limits.request_timeout_s
+        try:
+            self._score.submit(Block("score", Lane.INTERACTIVE, call, model, options, [record], num_bytes=len(record)))
+            return await call.future
+        finally:
+            del self._calls[call]
 
     async def _give_up_late_calls(self) -> None:
         """One clock for all calls: a timer for each would cost a tenth of a single prediction. All calls have the same patience."""
         while True:
             await asyncio.sleep(LATE_CALLS_INTERVAL_S)  # a wait by nature: it looks for what does not happen
             now = time.monotonic()
-            while self._calls and (self._calls[0][1].departed or self._calls[0][0] < now):
-                _, call = self._calls.popleft()
+            for call, until in self._calls.items():
+                if until > now:
+                    break
                 call.give_up(EngineError("timed_out", "timed out", retry_after_s=1))
 
     def check_capacity(self, *, is_stream: bool, user: str | None) -> None:
@@ -258,9 +370,10 @@ class Engine:
         """A real heartbeat: the model's example, through the queue and a replica, within HEARTBEAT_TIMEOUT_S."""
         try:
             self.check_open()
-            async with asyncio.timeout(HEARTBEAT_TIMEOUT_S):
-                model = await self.ensure_loaded(version)
-                answer = await self._call(model, self.served(version).example, {})
+            with self._using(served := self.served(version)):
+                async with asyncio.timeout(HEARTBEAT_TIMEOUT_S):
+                    model = await self.ensure_loaded(version)
+                    answer = await self._call(model, served.example, {})
         except (EngineError, TimeoutError):
             return False
         return answer.header["code"] is None
@@ -277,10 +390,11 @@ class Engine:
         self._check_places(user)
         self._places[user] += 1
         try:
-            model = await self.ensure_loaded(version)
-            stream = self._new_stream(model, options, is_ordered)
-            async with self._running(stream):
-                yield stream
+            with self._using(self.served(version)):
+                model = await self.ensure_loaded(version)
+                stream = self._new_stream(model, options, is_ordered)
+                async with self._running(stream):
+                    yield stream
         finally:
             self._places[user] -= 1
 
@@ -320,6 +434,10 @@ class Engine:
     # How things are
 
     @property
+    def is_draining(self) -> bool:
+        return self.draining.is_set()
+
+    @property
     def health(self) -> str:
         """`ok`, or `starting`, `draining`, `no replicas`."""
         if self.is_draining:
@@ -334,14 +452,14 @@ class Engine:
         return len(self._streams)
 
     def num_replicas(self) -> dict[str, int]:
-        """Replicas alive, by pool."""
-        return {pool.name: pool.num_alive for pool in self._pools}
+        """Replicas alive, by pool; a pool that was never needed is left out."""
+        return {pool.name: pool.num_alive for pool in self._pools if pool.num_started}
 
     def levels(self) -> metrics.Levels:
         """What /metrics shows of this moment."""
         scheduler = self._score.scheduler
         replicas = {(pool.name, "ready"): pool.num_alive for pool in self._pools}
-        replicas |= {(pool.name, "starting"): pool.size - pool.num_alive for pool in self._pools}
+        replicas |= {(pool.name, "starting"): pool.num_started - pool.num_alive for pool in self._pools}
         return metrics.Levels(
             streams=dict.fromkeys(map(str, StreamState), 0) | Counter(str(stream.state) for stream in self._streams),
             queue_blocks={Lane.INTERACTIVE: scheduler.num_interactive, Lane.BULK: scheduler.num_bulk},
@@ -356,3 +474,8 @@ class Engine:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _key(version: Version) -> str:
+    """The key of a version in every process."""
+    return f"{version.title}@{version.number}"

@@ -8,7 +8,7 @@ EngineError, whose code becomes a status at the edge (REQUEST_CODES). Of a strea
 RECORD_CODES = {
     "invalid_json": "the line is not JSON",
     "not_an_object": "the line is JSON, but not an object",
-    "line_too_long": "the line is longer than SLUICE_LINE_LIMIT_BYTES",
+    "line_too_long": "the line is longer than SLUICE_LINE_LIMIT_BYTES (send a file with --data-binary, one object per line)",
     "missing_field": "a field the model needs is absent or null",
     "wrong_type": "a field has a type the model does not take",
     "out_of_range": "a number does not fit the model's type",
@@ -29,9 +29,13 @@ REQUEST_CODES = {
     "unsupported_media_type": "the content type or encoding is not accepted",
     "expectation_failed": "Expect names something other than 100-continue",
     "invalid_body": "the body could not be decoded",
-    "body_too_large": "the body is larger than SLUICE_BODY_LIMIT_BYTES",
+    "body_too_large": "the body is larger than SLUICE_BODY_LIMIT_BYTES, or SLUICE_MODEL_LIMIT_BYTES when publishing",
     "invalid_request": "a field of the request is missing or wrong",
     "name_taken": "the name is reserved or in use",
+    "invalid_model": "the uploaded files make no model that can be served",
+    "load_failed": "a version that passed its check does not load in a replica; the active version is as it was",
+    "shipped_model": "a model that ships with the server cannot be deleted or shared otherwise",
+    "active_version": "the active version of a model cannot be deleted alone",
     "too_many_streams": "SLUICE_MAX_STREAMS or SLUICE_MAX_STREAMS_PER_USER streams are running",
     "too_many_requests": "SLUICE_MAX_QUEUED requests are waiting",
     "shutting_down": "the server is draining",
@@ -64,6 +68,17 @@ class EngineError(Exception):
         self.code = code
         self.message = message
         self.retry_after_s = retry_after_s
+
+
+class TaskFailed(EngineError):
+    """Work that is no record cost two replicas their life, or ran past its limit. Whoever asked for it says what that means.
+
+    is_timeout  it was the limit
+    """
+
+    def __init__(self, *, is_timeout: bool) -> None:
+        super().__init__("internal", "the server failed on this request")
+        self.is_timeout = is_timeout
 
 
 class StreamFailure(Exception):

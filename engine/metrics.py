@@ -38,6 +38,7 @@ STREAMS_ENDED = _counter(
     "sluice_streams", "Streams over: ended (clean), failed (cut by the server), left (by the client).", "outcome"
 )
 REJECTED = _counter("sluice_rejected", "Requests refused before their first byte, by error code.", "reason")
+WEBSOCKETS = Gauge("sluice_websockets", "WebSocket connections open now.", registry=REGISTRY)
 QUEUE_SECONDS = _histogram("sluice_queue_seconds", "Seconds a block waited for a replica.", "lane")
 BLOCK_RECORDS = _histogram("sluice_block_records", "Records in a block that a replica answered.", buckets=_RECORDS)
 BLOCK_SECONDS = _histogram(

@@ -47,10 +47,14 @@ class ColumnInput(Entry):
 
 
 class MatrixInput(Entry):
-    """Fields, in this order -> [N,k]."""
+    """Fields, in this order -> [N,k]; or one field with the whole row as a list, in a record that has it.
+
+    field  the name of that one field; models published without a config have it
+    """
 
     kind: Literal["matrix"]
     features: list[Text] = Field(min_length=1)
+    field: Text | None = None
 
 
 class VectorInput(Entry):

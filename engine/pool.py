@@ -8,12 +8,13 @@ import asyncio
 import functools
 import itertools
 import logging
+import signal
 import time
 from collections.abc import Callable, Iterable
 
 from engine import metrics
 from engine.blocks import Answer, Batch, Block, Lane, divide
-from engine.errors import STREAM_CODES, EngineError, StreamFailure
+from engine.errors import STREAM_CODES, EngineError, StreamFailure, TaskFailed
 from engine.frames import Header
 from engine.replica import Replica, ReplicaGone
 from engine.scheduler import Scheduler
@@ -33,7 +34,7 @@ REFUSAL_DEATHS = 2
 
 
 class Pool:
-    """`size` replicas, one scheduler."""
+    """`size` replicas, one scheduler. A lazy pool starts each replica when work first finds all others taken."""
 
     def __init__(
         self,
@@ -42,6 +43,7 @@ class Pool:
         *,
         block_timeout_s: float,
         niceness: int = 0,
+        is_lazy: bool = False,
         on_ready: Callable[[Replica], None] | None = None,
     ) -> None:
         self.name = name
@@ -49,6 +51,7 @@ class Pool:
         self.scheduler = Scheduler(size)
         self._block_timeout_s = block_timeout_s
         self._niceness = niceness
+        self._is_lazy = is_lazy
         self._on_ready = on_ready
         self._replicas: dict[int, Replica] = {}
         self._keepers: list[asyncio.Task[None]] = []
@@ -61,9 +64,16 @@ class Pool:
     # Life
 
     async def start(self) -> None:
-        """Begin to keep `size` replicas alive; returns at once."""
-        self._keepers = [asyncio.create_task(self._keep_alive(slot), name=f"keep {self.name} {slot}") for slot in range(self.size)]
+        """Begin to keep `size` replicas alive, or none yet in a lazy pool; returns at once."""
+        self._last_alive = time.monotonic()
         self._watcher = asyncio.create_task(self._watch(), name=f"watch {self.name}")
+        if not self._is_lazy:
+            for _ in range(self.size):
+                self._keep_one_more()
+
+    def _keep_one_more(self) -> None:
+        slot = len(self._keepers)
+        self._keepers.append(asyncio.create_task(self._keep_alive(slot), name=f"keep {self.name} {slot}"))
 
     async def stop(self) -> None:
         tasks = [*self._keepers, *([self._watcher] if self._watcher else [])]
@@ -76,6 +86,11 @@ class Pool:
     def replicas(self) -> list[Replica]:
         """The replicas that can take work."""
         return [replica for replica in self._replicas.values() if replica.is_ready and not replica.is_retiring]
+
+    @property
+    def num_started(self) -> int:
+        """Replicas that are kept alive: `size`, or fewer in a lazy pool."""
+        return len(self._keepers)
 
     @property
     def num_alive(self) -> int:
@@ -93,7 +108,9 @@ class Pool:
                 del self._replicas[slot]
                 await replica.stop()
             metrics.REPLICA_RESTARTS.labels(self.name).inc()
-            backoff_s = FIRST_BACKOFF_S if replica.answers_given else min(LONGEST_BACKOFF_S, backoff_s * 2)
+            # Killed from outside, or after work well done, it may come back at once; one that ends by itself at the start must not spin.
+            was_well = replica.answers_given or replica.exit_code == -signal.SIGKILL
+            backoff_s = FIRST_BACKOFF_S if was_well else min(LONGEST_BACKOFF_S, backoff_s * 2)
             await asyncio.sleep(backoff_s)  # a wait by design: a crashing program must not spin
 
     async def _live(self, replica: Replica) -> None:
@@ -120,7 +137,7 @@ class Pool:
             now = time.monotonic()
             for replica in self.replicas:
                 self._check(replica, now)
-            if self.replicas:
+            if self.replicas or not self._keepers:
                 self._last_alive = now
             elif now - self._last_alive > NO_REPLICA_S:
                 self._give_up(EngineError("no_instances", "no instances of model found", retry_after_s=1))
@@ -155,7 +172,15 @@ class Pool:
     def submit(self, block: Block) -> None:
         """Put a single block into the interactive lane and let a free replica take it."""
         self.scheduler.submit(block)
+        if self._is_lazy:
+            self._grow()
         self.wake()
+
+    def _grow(self) -> None:
+        """One more replica if there is more work than replicas."""
+        num_taken = sum(bool(replica.batches) for replica in self._replicas.values())
+        if len(self._keepers) < min(self.size, num_taken + self.scheduler.num_interactive):
+            self._keep_one_more()
 
     def wake(self) -> None:
         """Let free replicas look for work, once what happens in this turn of the event loop has happened.
@@ -169,7 +194,8 @@ class Pool:
     def _feed_all(self) -> None:
         """Every free replica gets what waits. First the idle ones; then, with bulk work only, one batch behind the running one."""
         self._is_waking = False
-        replicas = self.replicas
+        # One that is opening a model would let singles wait for that; it gets work only if all are.
+        replicas = [replica for replica in self.replicas if not replica.num_opening] or self.replicas
         for depth in range(BATCHES_PER_REPLICA):
             for replica in replicas:
                 if len(replica.batches) == depth and not self._feed(replica):
@@ -245,13 +271,12 @@ class Pool:
     @staticmethod
     def _next_try(block: Block) -> list[Block]:
         """What becomes of a block that came back: once more as it is, then divided; a single record is refused."""
+        if block.task != "score":
+            return _next_try_of_task(block)
         if block.deaths < (1 if block.is_suspect else 2):
             return [block]
         if block.num_records > 1:
             return list(divide(block))
-        if block.task != "score":
-            block.client.failed(block, EngineError("internal", "the server failed on this request"))
-            return []
         if "refuse" not in block.header:
             return [_refused(block)]
         if block.deaths <= REFUSAL_DEATHS and block.num_bytes:
@@ -259,6 +284,14 @@ class Pool:
             return [block]
         block.client.failed(block, StreamFailure("internal", "the server failed on this record"))
         return []
+
+
+def _next_try_of_task(block: Block) -> list[Block]:
+    """Work that is no record: once more after a death, which may have been an accident; never after its time ran out."""
+    if block.deaths < 2 and not block.is_timeout:
+        return [block]
+    block.client.failed(block, TaskFailed(is_timeout=block.is_timeout))
+    return []
 
 
 def _refused(block: Block) -> Block:

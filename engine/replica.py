@@ -41,6 +41,7 @@ class Replica(asyncio.BufferedProtocol):
         self.models: set[str] = set()  # keys it was told to load
         self.batches: deque[Batch] = deque()  # sent and unanswered; the first is the one it works on
         self.is_ready = False
+        self.num_opening = 0  # models it is opening now, while it answers nothing else
         self.is_retiring = False  # told to stop: gets no more work, and its end is no accident
         self.answers_given = 0
         self._owner = owner
@@ -77,6 +78,11 @@ class Replica(asyncio.BufferedProtocol):
     @property
     def pid(self) -> int | None:
         return self._process.pid if self._process else None
+
+    @property
+    def exit_code(self) -> int | None:
+        """How the child ended; negative for a signal, None while it lives."""
+        return self._process.returncode if self._process else None
 
     def kill(self) -> None:
         """End the child at once; the loss is reported like any other death."""

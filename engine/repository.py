@@ -83,6 +83,11 @@ class Model:
     def description(self) -> str:
         return self.active.config.description if self.active else ""
 
+    def forget(self, number: int) -> None:
+        """Requests for this version find none from now on."""
+        self.versions.pop(number, None)
+        self.faults.pop(number, None)
+
 
 @dataclass(slots=True)
 class Repository:
@@ -100,6 +105,21 @@ class Repository:
         names = sorted({name for root in self.roots for name in _names(root)})
         found = (self._read(owner, name, states.get((owner, name), ModelState())) for owner, name in names)
         self._models = {(model.owner, model.name): model for model in found if model is not None}
+
+    def read(self, owner: str, name: str, state: ModelState) -> Model | None:
+        """Look at one model again; nobody sees it before `replace`. Blocks on files: in a thread."""
+        return self._read(owner, name, state)
+
+    def replace(self, owner: str, name: str, model: Model | None) -> None:
+        """From now on requests get this model, or none."""
+        if model is None:
+            self._models.pop((owner, name), None)
+        else:
+            self._models[owner, name] = model
+
+    @property
+    def writable_root(self) -> Path:
+        return self.roots[-1]
 
     def find(self, owner: str, name: str) -> Model | None:
         return self._models.get((owner, name))
@@ -127,6 +147,20 @@ class Repository:
         if model is None or not visible_to(caller, model):
             raise EngineError("model_not_found", "model not found")
         return model
+
+    def changeable(self, caller: Caller, owner: str, name: str) -> Model | None:
+        """The model that this caller may change, None when there is none yet and the caller may make it.
+
+        raises  EngineError `full_key_needed`; of another owner's model `forbidden` if the caller may see it, else `model_not_found`
+        """
+        if caller.kind != "full":
+            raise EngineError("full_key_needed", "a full key is needed for this")
+        model = self.find(owner, name)
+        if owns(caller, owner):
+            return model
+        if model is not None and visible_to(caller, model):
+            raise EngineError("forbidden", "only the owner of a model may change it")
+        raise EngineError("model_not_found", "model not found")
 
     def access(self, caller: Caller | None, owner: str, name: str, version: int | None = None) -> Version:
         """The version that answers this caller: the active one, or a kept one by number.

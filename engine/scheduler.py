@@ -56,7 +56,7 @@ class Costs:
         return self._seconds.get(model.key, UNKNOWN_SECONDS_PER_RECORD)
 
     def learn(self, key: str, seconds: float, num_records: int) -> None:
-        latest = seconds / num_records
+        latest = max(seconds / num_records, 1e-9)
         known = self._seconds.get(key)
         self._seconds[key] = latest if known is None else (1 - LEARNING_RATE) * known + LEARNING_RATE * latest
 
@@ -144,6 +144,7 @@ class Scheduler:
         if not self.num_interactive:
             return False
         since = [stream.waiting_since for stream in self._streams if stream.num_waiting]
+        since += [block.waiting_since for block in self._again[Lane.BULK]]
         return bool(since) and self._clock() - min(since) > BULK_PATIENCE_S
 
     def _next_interactive(self) -> Batch | None:

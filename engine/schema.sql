@@ -25,3 +25,8 @@ CREATE TABLE models (
     shared INTEGER CHECK (shared IN (0, 1)),
     PRIMARY KEY (owner, name)
 ) STRICT, WITHOUT ROWID;
+
+-- migration 2: publishing
+
+-- The highest number a version ever had. Numbers are never used again, so the row stays when the model is gone.
+ALTER TABLE models ADD COLUMN highest_version INTEGER NOT NULL DEFAULT 0 CHECK (highest_version >= 0);

@@ -141,15 +141,15 @@ class Outbox:
 
     async def discard(self) -> None:
         """Drop everything and remove the files."""
-        if self._flusher is not None:
-            self._flusher.cancel()
+        self._late.clear()
+        if self._flusher is not None:  # not cancelled: its thread would go on and leave a file behind
             await asyncio.gather(self._flusher, return_exceptions=True)
         async with self._file_lock:
             while self._segments:
-                self._remove(self._segments.popleft())
+                self._segments.popleft().remove()
+        self._spill.total_bytes -= self.spilled_bytes
         self._memory.clear()
-        self._late.clear()
-        self._memory_bytes = self._late_bytes = 0
+        self._memory_bytes = self._late_bytes = self.spilled_bytes = 0
 
     def _take_memory(self) -> Buffer:
         """Small results are joined, large ones cut: one write of about PIECE_BYTES either way."""
@@ -168,7 +168,8 @@ class Outbox:
         return first
 
     def _start_flusher(self) -> None:
-        if self._flusher is None or self._flusher.done():
+        is_idle = self._flusher is None or (self._flusher.done() and self._flusher.exception() is None)
+        if is_idle:  # after a fault there is a gap: nothing more is written, and the reader hears of it
             self._flusher = asyncio.create_task(self._flush(), name=f"spill {self._name}")
 
     async def _flush(self) -> None:
@@ -208,9 +209,3 @@ class Outbox:
             await self._flusher
         if not self.spilled_bytes:
             self.is_spilling = False
-
-    def _remove(self, segment: SegmentFile) -> None:
-        unread = segment.written_bytes - segment.read_bytes
-        self.spilled_bytes -= unread
-        self._spill.total_bytes -= unread
-        segment.remove()

@@ -44,7 +44,9 @@ PUT_KEY = """
 """
 
 # What was changed about models at run time?
-LIST_MODEL_STATES = "SELECT owner, name, active_version, shared FROM models"
+LIST_MODEL_STATES = """
+    SELECT owner, name, active_version, shared FROM models WHERE active_version IS NOT NULL OR shared IS NOT NULL
+"""
 # Which version of a model answers?
 SET_ACTIVE_VERSION = """
     INSERT INTO models (owner, name, active_version) VALUES (?, ?, ?)
@@ -55,8 +57,17 @@ SET_SHARED = """
     INSERT INTO models (owner, name, shared) VALUES (?, ?, ?)
     ON CONFLICT (owner, name) DO UPDATE SET shared = excluded.shared
 """
-# Forget what was changed about a model that is gone.
-FORGET_MODEL = "DELETE FROM models WHERE owner = ? AND name = ?"
+# Which is the highest number a version of a model ever had?
+HIGHEST_VERSION = "SELECT highest_version FROM models WHERE owner = ? AND name = ?"
+# Note a number that is in use from now on, and which version answers if nothing else says so.
+NOTE_VERSION = """
+    INSERT INTO models (owner, name, highest_version, active_version) VALUES (?, ?, ?, ?)
+    ON CONFLICT (owner, name) DO UPDATE SET
+        highest_version = max(highest_version, excluded.highest_version),
+        active_version = coalesce(active_version, excluded.active_version)
+"""
+# Forget what was changed about a model that is gone, but for the numbers of its versions.
+FORGET_MODEL = "UPDATE models SET active_version = NULL, shared = NULL WHERE owner = ? AND name = ?"
 
 
 class StoreError(Exception):
@@ -139,6 +150,15 @@ class Store:
 
     async def set_shared(self, owner: str, name: str, shared: bool | None) -> None:
         await self._write((SET_SHARED, (owner, name, shared)))
+
+    async def highest_version(self, owner: str, name: str) -> int:
+        """0 when none is known."""
+        rows = await self._rows(HIGHEST_VERSION, (owner, name))
+        return int(rows[0][0]) if rows else 0
+
+    async def note_version(self, owner: str, name: str, number: int, active_version: int | None) -> None:
+        """This number is taken for ever. A model without a pointer gets one to `active_version`, if that is not None."""
+        await self._write((NOTE_VERSION, (owner, name, number, active_version)))
 
     async def forget_model(self, owner: str, name: str) -> None:
         await self._write((FORGET_MODEL, (owner, name)))

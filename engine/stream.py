@@ -52,18 +52,18 @@ class Reordering:
     """
 
     next_line: int = 1
-    held: dict[int, tuple[int, Buffer, int]] = field(default_factory=dict)
+    held: dict[int, tuple[int, Buffer, int, int]] = field(default_factory=dict)
 
-    def put(self, first_line: int, num_lines: int, data: Buffer, num_bytes: int) -> None:
-        self.held[first_line] = (num_lines, data, num_bytes)
+    def put(self, first_line: int, num_lines: int, data: Buffer, num_bytes: int, num_blocks: int) -> None:
+        self.held[first_line] = (num_lines, data, num_bytes, num_blocks)
 
-    def take(self) -> tuple[Buffer, int] | None:
-        """The next data in order and the input bytes it answers, if it is here."""
+    def take(self) -> tuple[Buffer, int, int] | None:
+        """The next data in order, the input bytes it answers and the blocks whose turn came with it, if it is here."""
         if self.next_line not in self.held:
             return None
-        num_lines, data, num_bytes = self.held.pop(self.next_line)
+        num_lines, data, num_bytes, num_blocks = self.held.pop(self.next_line)
         self.next_line += num_lines
-        return data, num_bytes
+        return data, num_bytes, num_blocks
 
 
 class Stream:
@@ -197,13 +197,12 @@ class Stream:
     # Results back
 
     def answered(self, block: Block, answer: Answer) -> None:
-        self.counts.results += answer.header["results"]
-        self.counts.errors += answer.header["errors"]
-        self._unanswered_blocks -= 1
         if self.departed:
             return
+        self.counts.results += answer.header["results"]
+        self.counts.errors += answer.header["errors"]
         if self._reordering is None:
-            self._deliver(answer.payload, block.num_bytes)
+            self._deliver(answer.payload, block.num_bytes, 1)
         else:
             self._hold_back(self._reordering, block, answer)
             while turn := self._reordering.take():
@@ -219,7 +218,8 @@ class Stream:
         """The client took bytes: there may be room again."""
         self._look_again()
 
-    def _deliver(self, data: Buffer, num_input_bytes: int) -> None:
+    def _deliver(self, data: Buffer, num_input_bytes: int, num_blocks: int) -> None:
+        self._unanswered_blocks -= num_blocks
         self._unanswered_bytes -= num_input_bytes
         if len(data):
             self.outbox.put(data)
@@ -228,12 +228,14 @@ class Stream:
     @staticmethod
     def _hold_back(reordering: Reordering, block: Block, answer: Answer) -> None:
         if block.lines is None:
-            reordering.put(block.first_line, block.num_records, answer.payload, block.num_bytes)
+            reordering.put(block.first_line, block.num_records, answer.payload, block.num_bytes, 1)
             return
+        # The block's turn is that of its oldest line: a younger one may wait for a line that is not yet taken.
+        oldest = min(block.lines)
         start, share = 0, block.num_bytes // block.num_records
         for i, (line, size) in enumerate(zip(block.lines, answer.header["line_sizes"], strict=True)):
             rest = share if i else block.num_bytes - share * (block.num_records - 1)
-            reordering.put(line, 1, answer.payload[start : start + size], rest)
+            reordering.put(line, 1, answer.payload[start : start + size], rest, int(line == oldest))
             start += size
 
     # Ends

@@ -4,7 +4,10 @@ Moves bytes between the socket and engine/stream.py, and decides how the exchang
 """
 
 import asyncio
+import fcntl
 import logging
+import sys
+import termios
 import time
 from dataclasses import dataclass
 
@@ -50,6 +53,7 @@ class Exchange:
         self._written_bytes = 0
         self._started = time.monotonic()
         self._has_client_left = False
+        self._is_flushed = False
 
     async def run(self, *, with_summary: bool) -> web.StreamResponse:
         """Until the stream has ended, failed or was left; the response to give back to the framework."""
@@ -61,6 +65,9 @@ class Exchange:
         tasks = (reader, writer, guard, broken)
         try:
             await asyncio.wait((writer, broken), return_when=asyncio.FIRST_COMPLETED)
+            # What was answered before a failure still goes out, if the client takes it.
+            await asyncio.wait((writer,), timeout=CUT_FLUSH_S)
+            self._is_flushed = writer.done()
         finally:
             for task in tasks:
                 task.cancel()
@@ -129,11 +136,19 @@ class Exchange:
                 stream.taken()
         except ConnectionError:
             self._leave()
+        except Exception:  # a full disk, a fault of ours: what is missing must never look like a clean end
+            log.exception("writing failed bulk_id=%s", stream.bulk_id)
+            stream.fail(StreamFailure("internal", STREAM_CODES["internal"]))
 
     def _taken_bytes(self) -> int:
-        """Bytes that have left this process for the client."""
+        """Bytes that the client's side has acknowledged: not in our buffer, not in the kernel's.
+
+        The kernel's counts: it frees room in steps of megabytes, and a client that takes 10 KB a second would seem to take nothing.
+        """
         transport = self._request.transport
-        return self._written_bytes - (transport.get_write_buffer_size() if transport is not None else 0)
+        if transport is None:
+            return self._written_bytes
+        return self._written_bytes - transport.get_write_buffer_size() - unsent_bytes(transport)
 
     async def _guard(self) -> None:
         """Watch for a client that is gone or takes nothing: no event tells of either."""
@@ -218,7 +233,8 @@ class Exchange:
             "records": stream.counts.records,
             "yhat_model": stream.model.name,
         }
-        return dumps(line) + b"\n"
+        # Bytes that were not all taken may end inside a line.
+        return (b"" if self._is_flushed else b"\n") + dumps(line) + b"\n"
 
     def _summary(self) -> bytes:
         stream, counts = self._stream, self._stream.counts
@@ -244,6 +260,15 @@ class Exchange:
             *(outcome, stream.bulk_id, stream.model.key, counts.results, counts.errors, counts.bytes_in, counts.bytes_out),
             *(time.monotonic() - self._started, stream.failure.code if stream.failure else "-"),
         )
+
+
+def unsent_bytes(transport: asyncio.Transport) -> int:
+    """Bytes of a TCP connection in the kernel, not yet acknowledged by the other side; 0 where the system does not tell."""
+    connection = transport.get_extra_info("socket")
+    try:
+        return int.from_bytes(fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"), sys.byteorder)
+    except (OSError, AttributeError):
+        return 0
 
 
 def media_type(accept: str) -> str:

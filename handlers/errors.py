@@ -19,6 +19,10 @@ STATUSES = {
     "body_too_large": 413,
     "invalid_request": 422,
     "name_taken": 409,
+    "invalid_model": 422,
+    "load_failed": 500,
+    "shipped_model": 409,
+    "active_version": 409,
     "too_many_streams": 429,
     "too_many_requests": 429,
     "shutting_down": 503,
@@ -30,6 +34,9 @@ STATUSES = {
 
 # What ScienceOps answered with 500: routing errors and refused records. Only with SLUICE_COMPAT_STATUS.
 COMPAT_CODES = frozenset({"model_not_found", "no_instances", "model_building", "timed_out"})
+
+# Codes that stand in the answer, too: what publishing refuses is read by programs.
+TOLD_CODES = frozenset({"invalid_model", "load_failed"})
 
 REALM = 'Basic realm="sluice"'
 
@@ -45,11 +52,14 @@ def json_response(value: object, *, status: int = 200, headers: dict[str, str] |
 
 
 def refusal(error: EngineError, *, compat: bool = False) -> web.Response:
-    """The answer to a request that is refused before its first byte: `{"error": message}`, status by code."""
+    """The answer to a request that is refused before its first byte: `{"error": message}`, for some with `code`; status by code."""
     status = 500 if compat and error.code in COMPAT_CODES else STATUSES[error.code]
     headers = {}
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(error.retry_after_s)
     if status == 401:
         headers["WWW-Authenticate"] = REALM
-    return json_response({"error": error.message}, status=status, headers=headers)
+    body = {"error": error.message}
+    if error.code in TOLD_CODES:
+        body["code"] = error.code
+    return json_response(body, status=status, headers=headers)

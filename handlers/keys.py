@@ -4,12 +4,14 @@ from aiohttp import web
 
 from engine.accounts import Accounts
 from engine.engine import Engine
+from engine.publishing import Publisher
 from engine.repository import Repository
 from handlers.bulk import BulkOptions
 
 ENGINE = web.AppKey("engine", Engine)
 ACCOUNTS = web.AppKey("accounts", Accounts)
 REPOSITORY = web.AppKey("repository", Repository)
+PUBLISHER = web.AppKey("publisher", Publisher)
 BULK_OPTIONS = web.AppKey("bulk_options", BulkOptions)
 BODY_LIMIT = web.AppKey("body_limit_bytes", int)
 REQUEST_TIMEOUT = web.AppKey("request_timeout_s", float)

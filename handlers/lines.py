@@ -116,18 +116,22 @@ class Inflate:
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Decoded bytes in small steps. BadEncoding when the data is broken."""
-        while data:
+        is_more = False
+        while data or is_more:
             if self._decoder.eof:
                 if not self._is_gzip:
                     raise BadEncoding("data after the end of the deflate stream")
                 self._decoder = zlib.decompressobj(31)
-            self._choose_deflate(data)
+            if data:
+                self._choose_deflate(data)
             try:
                 decoded = self._decoder.decompress(data, DECODE_STEP_BYTES)
             except zlib.error as error:
                 raise BadEncoding(f"the body is not {'gzip' if self._is_gzip else 'deflate'}: {_reason(error)}") from None
             self._is_between = self._decoder.eof
             data = self._decoder.unused_data if self._decoder.eof else self._decoder.unconsumed_tail
+            # A full step may leave output in the decoder although it took all its input.
+            is_more = not self._decoder.eof and len(decoded) == DECODE_STEP_BYTES
             if decoded:
                 yield decoded
 

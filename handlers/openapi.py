@@ -43,7 +43,7 @@ PATH_PARAMETERS: dict[str, Json] = {
 RECORD_EXAMPLE = {"name": "Kermit"}
 LINES_EXAMPLE = '{"name":"jim"}\n{"name":"bob"}\n{"name":"sarah"}\n'
 
-_YHAT_ID = {"type": ["string", "number"], "description": "as the record had it, or 32 hex digits"}
+_YHAT_ID = {"anyOf": [{"type": "string"}, {"type": "number"}], "description": "as the record had it, or 32 hex digits"}
 _RECORD = {"code": {"type": "string"}, "error": {"type": "string"}, "yhat_id": _YHAT_ID, "yhat_model": {"type": "string"}}
 BASE_SCHEMAS: Json = {
     "Record": {"type": "object", "description": "Fields as the model's config.json names them, and yhat_id if you like."},
@@ -163,8 +163,10 @@ def _query_parameters(route: Route) -> list[Json]:
     ]
 
 
-def _body(body: type[BaseModel] | str) -> Json:
+def _body(body: type[BaseModel] | str | tuple[str, ...]) -> Json:
     """The content of a request body. What takes lines takes one JSON record as well."""
+    if isinstance(body, tuple):
+        return {kind: content for one in body for kind, content in _body(one).items()}
     if not isinstance(body, str):
         return {JSON: {"schema": {"$ref": SCHEMAS + body.__name__}}}
     if body == NDJSON:
@@ -192,8 +194,8 @@ def _answer(route: Route, status: int) -> Json:
 
 # The pages
 
-# Swagger UI 4.15.5, the one in the package, refuses to show a document that says 3.1. Ours uses nothing that 3.0 has not, but for
-# lists of types, which it shows as they are; so the page, and only the page, calls it 3.0.
+# Swagger UI 4.15.5, the one in the package, refuses to show a document that says 3.1. What ours says is valid in 3.0 as well, so
+# the page, and only the page, calls it that.
 START = """fetch("/openapi.json").then((answer) => answer.json()).then((spec) => {
   SwaggerUIBundle({
     spec: {...spec, openapi: "3.0.3"},
@@ -259,9 +261,9 @@ async def docs_file(request: web.Request) -> web.StreamResponse:
 DOCS_FILE = {200: "the file", 404: "not one of its files"}
 
 ROUTES = [
-    Route("GET", "/openapi.json", openapi, "This document", "none", None, {200: "OpenAPI 3.1"}),
+    Route("GET", "/openapi.json", openapi, "The OpenAPI document of every route", "none", None, {200: "OpenAPI 3.1"}),
     Route("HEAD", "/openapi.json", openapi, "The same without a body", "none", None, {200: "OpenAPI 3.1"}),
-    Route("GET", "/docs", docs, "This document as a page to read and try", "none", None, {200: "HTML"}),
+    Route("GET", "/docs", docs, "The same as a page to read and try (Swagger UI)", "none", None, {200: "HTML"}),
     Route("HEAD", "/docs", docs, "The same without a body", "none", None, {200: "HTML"}),
     Route("GET", "/docs/{file}", docs_file, "A file of that page", "none", None, DOCS_FILE),
     Route("HEAD", "/docs/{file}", docs_file, "The same without a body", "none", None, DOCS_FILE),

@@ -4,12 +4,13 @@ Decides who may, which version, and whether there is room, before a byte of the 
 """
 
 import asyncio
+import functools
 import time
 from dataclasses import dataclass
 
 from aiohttp import hdrs, web
 
-from engine.accounts import OWNER_NAME
+from engine.accounts import OWNER_NAME, Caller
 from engine.engine import Prediction
 from engine.errors import EngineError
 from engine.frames import Header
@@ -19,7 +20,9 @@ from handlers.bulk import Exchange, media_type
 from handlers.errors import json_response
 from handlers.keys import BODY_LIMIT, BULK_OPTIONS, COMPAT_STATUS, ENGINE, REPOSITORY, REQUEST_TIMEOUT
 from handlers.lines import ENCODINGS, BadEncoding, Plain, decoder
+from handlers.publish import PUBLISHING_ANSWERS, UPLOADS, admit_upload, publish
 from handlers.routes import RESERVED, Route, answer_expectation
+from handlers.websocket import Conversation, Question, is_upgrade
 
 ALLOWED = "GET, HEAD, POST, PUT, DELETE, OPTIONS"
 TRUE = frozenset({"true", "1", "yes", "on"})
@@ -31,11 +34,15 @@ BODY_CODES = frozenset({"invalid_json", "not_an_object"})
 class Admission:
     """A request that may go on.
 
-    user  who is asking, None for nobody known
+    caller  who is asking, None for nobody known
     """
 
     version: Version
-    user: str | None
+    caller: Caller | None
+
+    @property
+    def user(self) -> str | None:
+        return self.caller.name if self.caller else None
 
 
 async def admit(request: web.Request) -> Admission:
@@ -48,15 +55,21 @@ async def admit(request: web.Request) -> Admission:
     caller = await caller_of(request, surface="streaming")
     if not OWNER_NAME.fullmatch(owner) or not MODEL_NAME.fullmatch(name):
         raise EngineError("model_not_found", "model not found")
-    version = request.app[REPOSITORY].access(caller, owner, name, _version(request))
+    version = _find_version(request, caller)
     if request.method != hdrs.METH_GET:
         _check_body_type(request)
         request.app[ENGINE].check_capacity(is_stream=is_bulk(request), user=caller.name if caller else None)
-    request[ADMISSION] = Admission(version, caller.name if caller else None)
+    request[ADMISSION] = Admission(version, caller)
     return request[ADMISSION]
 
 
 ADMISSION = web.RequestKey("admission", Admission)
+
+
+def _find_version(request: web.Request, caller: Caller | None) -> Version:
+    """The version that answers now."""
+    owner, name = request.match_info["owner"], request.match_info["model"]
+    return request.app[REPOSITORY].access(caller, owner, name, _version(request))
 
 
 def is_bulk(request: web.Request) -> bool:
@@ -85,7 +98,8 @@ def _check_body_type(request: web.Request) -> None:
 
 async def expect(request: web.Request) -> web.StreamResponse | None:
     """`Expect: 100-continue`: refused requests are answered in its place, so their bodies are never sent."""
-    return await answer_expectation(request, admit)
+    is_publishing = request.method == hdrs.METH_PUT and not is_bulk(request)
+    return await answer_expectation(request, admit_upload if is_publishing else admit)
 
 
 async def predict(request: web.Request) -> web.StreamResponse:
@@ -97,9 +111,9 @@ async def predict(request: web.Request) -> web.StreamResponse:
 
 
 async def put(request: web.Request) -> web.StreamResponse:
-    """PUT: a stream with `?bulk=true`, as `curl -T` sends it."""
+    """PUT: a stream with `?bulk=true`, as `curl -T` sends it; without, the files of a new version."""
     if not is_bulk(request):
-        raise EngineError("method_not_allowed", "PUT takes ?bulk=true; models are published by their folders")
+        return await publish(request)
     return await _stream(request, await admit(request))
 
 
@@ -140,8 +154,7 @@ def _stream_response(request: web.Request, bulk_id: str) -> web.StreamResponse:
 async def _single(request: web.Request, admission: Admission) -> web.Response:
     """One record in, one result out; 200 exactly, since old clients take any other status for a failure."""
     record = await _record(request)
-    header = {"non_vectorized": True} if _flag(request, "non_vectorized") else {}
-    prediction = await request.app[ENGINE].predict(admission.version, record, header)
+    prediction = await request.app[ENGINE].predict(admission.version, record, _single_header(request))
     return web.Response(
         body=prediction.body,
         status=_status(request, prediction),
@@ -152,6 +165,11 @@ async def _single(request: web.Request, admission: Admission) -> web.Response:
             "X-Total-Time": f"{prediction.total_s * 1000:.3f}",
         },
     )
+
+
+def _single_header(request: web.Request) -> Header:
+    """The replica's side of the query parameters."""
+    return {"non_vectorized": True} if _flag(request, "non_vectorized") else {}
 
 
 def _status(request: web.Request, prediction: Prediction) -> int:
@@ -203,12 +221,23 @@ def _too_large(limit_bytes: int) -> EngineError:
     return EngineError("body_too_large", f"body larger than {limit_bytes} bytes")
 
 
+# A socket
+
+
+async def _converse(request: web.Request, admission: Admission) -> web.StreamResponse:
+    """A WebSocket: one record after the other, each answered by the version that is active by then."""
+    find_version = functools.partial(_find_version, request, admission.caller)
+    return await Conversation(request, Question(admission.version.title, find_version, _single_header(request))).run()
+
+
 # Status
 
 
-async def status(request: web.Request) -> web.Response:
-    """GET, HEAD: a real heartbeat of the model, its example through a replica."""
+async def status(request: web.Request) -> web.StreamResponse:
+    """GET, HEAD: a real heartbeat of the model, its example through a replica. With `Upgrade: websocket`: a conversation."""
     admission = await admit(request)
+    if is_upgrade(request):
+        return await _converse(request, admission)
     is_answering = await request.app[ENGINE].is_answering(admission.version)
     answer = {"date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "status": "OK" if is_answering else "ERROR"}
     return json_response(answer, status=200 if is_answering else 503)
@@ -245,6 +274,17 @@ ANSWERS = {
 } | REFUSALS
 PATH = "/{owner}/models/{model}"
 BODY = "application/x-ndjson"
+PUT_SUMMARY = "With bulk=true predict: a stream; without publish: a version of a model"
+PUT_KEY = "full, or the owner's to predict; the owner's full, or the admin's to publish"
+PUT_ANSWERS = (
+    PUBLISHING_ANSWERS
+    | REFUSALS
+    | {
+        200: "result lines as they finish; when publishing, the active version is the same",
+        413: "the model is larger than SLUICE_MODEL_LIMIT_BYTES",
+        415: "an unknown Content-Encoding, or a form with bulk=true; when publishing, neither application/octet-stream nor a form",
+    }
+)
 
 ROUTES = [
     Route("POST", PATH, predict, "Predict: one record, or a stream", "full, or the owner's", BODY, ANSWERS, QUERY, expect),
@@ -259,15 +299,15 @@ ROUTES = [
         QUERY,
         expect,
     ),
-    Route("PUT", PATH, put, "Predict: a stream", "full, or the owner's", BODY, ANSWERS, QUERY, expect),
+    Route("PUT", PATH, put, PUT_SUMMARY, PUT_KEY, (BODY, *UPLOADS), PUT_ANSWERS, QUERY, expect),
     Route(
         "PUT",
         PATH + "/{file}",
         put,
         "The same; curl -T appends the file's name",
-        "full, or the owner's",
-        BODY,
-        ANSWERS,
+        PUT_KEY,
+        (BODY, *UPLOADS),
+        PUT_ANSWERS,
         QUERY,
         expect,
     ),
@@ -275,10 +315,11 @@ ROUTES = [
         "GET",
         PATH,
         status,
-        "Status, after a heartbeat of the model",
+        "Status, after a heartbeat of the model; with Upgrade: websocket, one record a message",
         "full, or the owner's",
         None,
-        {200: "OK", 503: "ERROR"} | REFUSALS,
+        {101: "the WebSocket is open", 200: "OK", 400: "no WebSocket handshake", 503: "ERROR"} | REFUSALS,
+        {name: QUERY[name] for name in ("non_vectorized", "version")},
     ),
     Route("HEAD", PATH, status, "Status without a body", "full, or the owner's", None, {200: "OK", 503: "ERROR"} | REFUSALS),
     Route("OPTIONS", PATH, options, "Methods of this path", "none", None, {204: "see Allow"}),

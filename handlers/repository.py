@@ -23,8 +23,12 @@ async def list_models(request: web.Request) -> web.Response:
 
 async def show_model(request: web.Request) -> web.Response:
     """One record of the list, with what it takes and gives."""
-    model = await _model(request)
-    return json_response(_summary(request, model) | _details(model))
+    return json_response(model_record(request, await _model(request)))
+
+
+def model_record(request: web.Request, model: Model) -> dict[str, Any]:
+    """The whole record of one model."""
+    return _summary(request, model) | _details(model)
 
 
 async def check_model(request: web.Request) -> web.Response:

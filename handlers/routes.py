@@ -4,7 +4,7 @@ Each handler file ends with its ROUTES; server/app.py joins them, fixed paths be
 """
 
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from aiohttp import web
 from pydantic import BaseModel
@@ -70,7 +70,7 @@ class Route:
 
     path       aiohttp pattern without a trailing slash; a trailing slash is always accepted as well
     key        who may call: "none", "any", "full", "admin", or a phrase for the documentation
-    body       pydantic model of a JSON request body, or a media type such as "application/x-ndjson", or None
+    body       pydantic model of a JSON request body, or a media type such as "application/x-ndjson", or several, or None
     answers    status -> what it means, for the documentation
     expect     handler of `Expect: 100-continue`, or None for the framework's own
     query      query parameter -> what it does
@@ -81,7 +81,7 @@ class Route:
     handler: Handler
     summary: str
     key: str = "any"
-    body: type[BaseModel] | str | None = None
+    body: type[BaseModel] | str | tuple[str, ...] | None = None
     answers: dict[int, str] = field(default_factory=dict)
     query: dict[str, str] = field(default_factory=dict)
     expect: Callable[[web.Request], Awaitable[web.StreamResponse | None]] | None = None
@@ -118,8 +118,11 @@ async def answer_expectation(
 
 
 def register(app: web.Application, routes: Iterable[Route]) -> None:
-    """Add every route, with and without its trailing slash."""
-    for route in routes:
+    """Add every route, with and without its trailing slash. Where GET answers, HEAD does."""
+    routes = list(routes)
+    own_head = {route.path for route in routes if route.method == "HEAD"}
+    heads = [replace(route, method="HEAD") for route in routes if route.method == "GET" and route.path not in own_head]
+    for route in (*routes, *heads):
         for path in dict.fromkeys((route.path, route.path.rstrip("/") + "/")):
             SURFACES[path] = route.handler.__module__.rpartition(".")[2]
             app.router.add_route(route.method, path, route.handler, expect_handler=route.expect or answer_expectation)

@@ -59,9 +59,7 @@ def language() -> Built:
     """Logistic regression on which character 1- to 3-grams a text has (tf-idf without counts)."""
     pairs = sorted((name, text) for name, found in _sentences().items() if len(found) >= MIN_SENTENCES for text in found)
     truths, texts = map(list, zip(*pairs, strict=True))
-    train, held, train_truths, held_truths = train_test_split(
-        texts, truths, test_size=HELD_OUT, random_state=SEED, stratify=truths
-    )
+    train, held, train_truths, held_truths = train_test_split(texts, truths, test_size=HELD_OUT, random_state=SEED, stratify=truths)
     vectorizer = TfidfVectorizer(
         analyzer=_grams, vocabulary=_vocabulary(train, train_truths), binary=True, lowercase=False, dtype=np.float32
     )

@@ -1,5 +1,6 @@
 """The application: what is opened before the first request and closed after the last, and which routes there are."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
@@ -7,16 +8,17 @@ from aiohttp import web
 
 from engine.accounts import Accounts
 from engine.engine import Engine
+from engine.publishing import Publisher, clean
 from engine.repository import Repository
 from engine.store import Store
-from handlers import accounts, keys, openapi, operations, predict, repository
+from handlers import accounts, keys, openapi, operations, predict, publish, repository
 from handlers.routes import Route, register
 from server.config import Settings
 from server.middlewares import answer_everything
 from server.users import SHIPPED_MODELS, name_check
 
 # Fixed paths come before `/{owner}/models/{model}`.
-ROUTES: list[Route] = [*operations.ROUTES, *openapi.ROUTES, *accounts.ROUTES, *repository.ROUTES, *predict.ROUTES]
+ROUTES: list[Route] = [*operations.ROUTES, *openapi.ROUTES, *accounts.ROUTES, *publish.ROUTES, *repository.ROUTES, *predict.ROUTES]
 
 
 @contextlib.asynccontextmanager
@@ -27,20 +29,23 @@ async def open_app(settings: Settings) -> AsyncIterator[web.Application]:
         store = await Store.open(settings.data_dir / "sluice.db")
         stack.push_async_callback(store.close)
         models = Repository([SHIPPED_MODELS, settings.data_dir / "models"])
+        await asyncio.to_thread(clean, models.writable_root)
         models.scan(await store.list_model_states())
         users = Accounts(store, key_file=settings.data_dir / "admin.key", is_taken=name_check(models))
         await users.ensure_admin()
         engine = Engine(models, settings.data_dir, settings.limits())
         await engine.start()
         stack.push_async_callback(engine.stop)
-        yield _application(settings, models, users, engine)
+        publisher = Publisher(store, models, engine, settings.publishing_limits())
+        yield _application(settings, models, users, engine, publisher)
 
 
-def _application(settings: Settings, models: Repository, users: Accounts, engine: Engine) -> web.Application:
+def _application(settings: Settings, models: Repository, users: Accounts, engine: Engine, publisher: Publisher) -> web.Application:
     app = web.Application(middlewares=[answer_everything])
     app[keys.REPOSITORY] = models
     app[keys.ACCOUNTS] = users
     app[keys.ENGINE] = engine
+    app[keys.PUBLISHER] = publisher
     app[keys.ANONYMOUS] = settings.anonymous
     app[keys.COMPAT_STATUS] = settings.compat_status
     app[keys.BODY_LIMIT] = settings.body_limit_bytes

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.engine import Limits
+from engine.publishing import PublishingLimits
 from handlers.bulk import BulkOptions
 
 MIB = 1024 * 1024
@@ -83,7 +84,7 @@ def _surfaces(text: str) -> frozenset[str]:
     names = frozenset(part.strip().lower() for part in text.split(",") if part.strip())
     if names == {"none"}:
         return frozenset()
-    if not names <= SURFACES:
+    if not names or not names <= SURFACES:
         raise ValueError(f"any of {', '.join(sorted(SURFACES))}, or none")
     return names
 
@@ -109,6 +110,7 @@ class Settings:
     )
     compat_status: bool = _setting(False, _flag, "true: answer routing errors and refused records with 500, as ScienceOps did")
     score_replicas: int = _setting(usable_cores, _positive, "replicas that score; default one for each usable core")
+    jobs_replicas: int = _setting(2, _count, "replicas for durable work and publishing checks, started when first needed")
     max_streams: int = _setting(64, _positive, "streams at once; more are answered 429")
     max_streams_per_user: int = _setting(16, _positive, "streams of one user at once")
     max_queued: int = _setting(1024, _positive, "single predictions that may wait; more are answered 429")
@@ -125,6 +127,9 @@ class Settings:
         60.0, _positive_seconds, "seconds a client may take nothing once the stream can only wait for it"
     )
     block_timeout_s: float = _setting(60.0, _positive_seconds, "seconds a replica may take for one block before it is killed")
+    check_timeout_s: float = _setting(120.0, _positive_seconds, "seconds the check of a published model may take")
+    model_limit_bytes: int = _setting(2 * GIB, _positive, "bytes of a model's files when it is published")
+    keep_versions: int = _setting(10, _positive, "newest versions of a model that are kept; the active one always is")
     request_timeout_s: float = _setting(60.0, _positive_seconds, "seconds until a single prediction is given up")
     load_timeout_s: float = _setting(60.0, _positive_seconds, "seconds a request waits for a model that is loading")
     drain_s: float = _setting(30.0, _seconds, "seconds that running streams get to end after SIGTERM")
@@ -132,6 +137,10 @@ class Settings:
     def limits(self) -> Limits:
         """The engine's part."""
         return Limits(**{one.name: getattr(self, one.name) for one in fields(Limits)})
+
+    def publishing_limits(self) -> PublishingLimits:
+        """The part of publishing."""
+        return PublishingLimits(**{one.name: getattr(self, one.name) for one in fields(PublishingLimits)})
 
     def bulk_options(self) -> BulkOptions:
         """The part of a bulk exchange."""

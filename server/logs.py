@@ -24,5 +24,7 @@ def configure(level: str) -> None:
     """Set up logging for the process."""
     logging.basicConfig(level=level, format=FORMAT, stream=sys.stderr, force=True)
     logging.getLogger("aiohttp.server").addFilter(ClientFaults())
+    # Warns of subprotocols it does not know, by their names: some clients put a key there.
+    logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)
     # Says "Using selector" and the like; nobody reading our story needs it.
     logging.getLogger("asyncio").setLevel(logging.WARNING)

@@ -13,6 +13,10 @@ from handlers.routes import Handler, surface_of
 
 log = logging.getLogger("sluice.http")
 
+SWITCHED = 101
+# The order in which Allow names them.
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+
 
 @web.middleware
 async def answer_everything(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -22,7 +26,8 @@ async def answer_everything(request: web.Request, handler: Handler) -> web.Strea
     if not response.prepared and request.can_read_body and not request.content.at_eof():
         response.force_close()  # the rest of the body is not read: the connection cannot serve another request
     surface = surface_of(request)
-    metrics.request_answered(surface, response.status, time.monotonic() - started)
+    if response.status != SWITCHED:  # a WebSocket was counted when it opened: how long it lives is no answer time
+        metrics.request_answered(surface, response.status, time.monotonic() - started)
     return response
 
 
@@ -33,8 +38,9 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         metrics.REJECTED.labels(error.code).inc()
         return refusal(error, compat=request.app[COMPAT_STATUS])
     except web.HTTPMethodNotAllowed as error:
-        allowed = {str(hdrs.ALLOW): ", ".join(sorted(error.allowed_methods))}
-        return json_response({"error": "method not allowed"}, status=405, headers=allowed)
+        response = refusal(EngineError("method_not_allowed", "method not allowed"))
+        response.headers[hdrs.ALLOW] = ", ".join(sorted(error.allowed_methods, key=METHODS.index))
+        return response
     except web.HTTPNotFound:
         return json_response({"error": "not found"}, status=404)
     except web.HTTPException:

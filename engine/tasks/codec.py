@@ -1,7 +1,7 @@
 """JSON on the record path: lines to records, results to lines. The only file here that imports a JSON library.
 
 Reading: orjson, a whole block in one call; a block that is not plain is read line by line, and a line that orjson refuses is read
-by ujson, which also takes NaN, integers of any size and lone surrogates. Writing: orjson, a whole column in one call.
+by json, which also takes NaN, integers of any size and lone surrogates. Writing: orjson, a whole column in one call.
 """
 
 import json
@@ -26,7 +26,18 @@ ONE_OBJECT_HINT = "(use --data-binary, one object per line)"
 MAX_ID_CHARACTERS = 1024
 MAX_REASON_CHARACTERS = 200
 _VALUE_GAP = re.compile(r"[ \t\r]*")
-_scan = json.JSONDecoder().raw_decode
+
+
+class TooLarge(float):
+    """A number that no float holds, such as 1e400. Not to be taken for an infinity that somebody wrote."""
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    return TooLarge(value) if math.isinf(value) else value
+
+
+_decoder = json.JSONDecoder(parse_float=_float)
 
 
 class Fault(NamedTuple):
@@ -55,10 +66,10 @@ def parse_block(raw: bytes, num_lines: int) -> Parsed:
         values = orjson.loads(b"[" + raw[:-1].replace(b"\n", SEPARATOR) + b"]")
     except orjson.JSONDecodeError:
         return _parse_lines(raw)
-    records = values[::2]
-    separators = values[1::2]
-    if len(records) == num_lines and separators.count(SEPARATOR_VALUE) == num_lines - 1 and set(map(type, records)) == {dict}:
-        return Parsed(records)
+    if len(values) == 2 * num_lines - 1 and values[1::2].count(SEPARATOR_VALUE) == num_lines - 1:
+        records = values[::2]
+        if set(map(type, records)) == {dict}:
+            return Parsed(records)
     return _parse_lines(raw)
 
 
@@ -90,12 +101,22 @@ def _parse_line(line: bytes) -> list[Any]:
     except UnicodeDecodeError as error:
         return [Fault("invalid_json", f"is not JSON: byte {error.start + 1} is not UTF-8")]
     try:
-        return [ujson.loads(text)]
+        return [_decoder.decode(text)]
+    except json.JSONDecodeError as error:
+        if error.msg == "Extra data":
+            return _scan_values(text)
+    except (ValueError, RecursionError):
+        pass  # an integer of thousands of digits, or nesting that nobody means
+    return [Fault("invalid_json", f"is not JSON: {_reason(text)}")]
+
+
+def _reason(text: str) -> str:
+    """Why a text is not JSON, in one line. ujson says it best, but also takes numbers that are none, such as `01`."""
+    try:
+        ujson.loads(text)
     except (ValueError, RecursionError) as error:
-        reason = str(error)
-    if "railing data" in reason:
-        return _scan_values(text)
-    return [Fault("invalid_json", f"is not JSON: {reason[:MAX_REASON_CHARACTERS]}")]
+        return str(error)[:MAX_REASON_CHARACTERS]
+    return "a number is not written as JSON writes numbers"
 
 
 def _scan_values(text: str) -> list[Any]:
@@ -103,12 +124,17 @@ def _scan_values(text: str) -> list[Any]:
     values, position = [], 0
     try:
         while position < len(text):
-            value, end = _scan(text, position)
+            value, end = _decoder.raw_decode(text, position)
             values.append(value)
             position = _VALUE_GAP.match(text, end).end()  # type: ignore[union-attr]
     except (ValueError, RecursionError):
         return [Fault("invalid_json", f"is not JSON: data after the first value {ONE_OBJECT_HINT}")]
     return values
+
+
+def number(text: str) -> Any:
+    """What a text means that should be a JSON number. ValueError when it is not JSON."""
+    return _decoder.decode(text)
 
 
 def parse_object(raw: bytes) -> Record | Fault:
@@ -117,10 +143,11 @@ def parse_object(raw: bytes) -> Record | Fault:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError:
         try:
-            value = ujson.loads(raw.decode())
-        except (ValueError, RecursionError) as error:
-            reason = "not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)[:MAX_REASON_CHARACTERS]
-            return Fault("invalid_json", reason)
+            value = _decoder.decode(raw.decode())
+        except UnicodeDecodeError:
+            return Fault("invalid_json", "not UTF-8")
+        except (ValueError, RecursionError):
+            return Fault("invalid_json", _reason(raw.decode(errors="replace")))
     if type(value) is list:
         return Fault("not_an_object", "send one object; for many use ?bulk=true")
     if type(value) is not dict:
@@ -131,14 +158,24 @@ def parse_object(raw: bytes) -> Record | Fault:
 # yhat_id
 
 
+class Ids(NamedTuple):
+    """The yhat_ids of a block, encoded: texts[i] between two `quote`s is the JSON text of record i's id."""
+
+    texts: list[bytes]
+    quote: bytes
+
+    def of(self, index: int) -> bytes:
+        return self.quote + self.texts[index] + self.quote
+
+
 def random_ids(count: int) -> list[bytes]:
-    """Encoded ids (with quotes) for records that bring none: 16 random bytes each."""
+    """Ids for records that bring none: 16 random bytes each, as hex digits."""
     digits = secrets.token_hex(16 * count).encode()
-    return [b'"' + digits[i : i + 32] + b'"' for i in range(0, 32 * count, 32)]
+    return [digits[i : i + 32] for i in range(0, 32 * count, 32)]
 
 
-def encode_ids(records: Sequence[Any], line_of: Callable[[int], bytes]) -> tuple[list[bytes], dict[int, Fault]]:
-    """The JSON text of each record's yhat_id, generated where it has none; and the faults, by index.
+def encode_ids(records: Sequence[Any], line_of: Callable[[int], bytes]) -> tuple[Ids, dict[int, Fault]]:
+    """The yhat_id of each record, generated where it has none; and the faults, by index.
 
     line_of  gives the text a record came from: orjson makes floats of integers over 64 bits, and an id goes back as it came
     """
@@ -148,15 +185,16 @@ def encode_ids(records: Sequence[Any], line_of: Callable[[int], bytes]) -> tuple
         values = [record.get("yhat_id") if type(record) is dict else None for record in records]
     kinds = set(map(type, values))
     if kinds == {str} and "" not in values and max(map(len, values)) <= MAX_ID_CHARACTERS:
-        if texts := _encode_strings(values):
-            return texts, {}
+        if texts := _unquoted_strings(values):
+            return Ids(texts, b'"'), {}
     elif kinds == {type(None)}:
-        return random_ids(len(values)), {}
-    return _encode_mixed_ids(values, line_of)
+        return Ids(random_ids(len(values)), b'"'), {}
+    texts, faults = _encode_mixed_ids(values, line_of)
+    return Ids(texts, b""), faults
 
 
 def _encode_mixed_ids(values: list[Any], line_of: Callable[[int], bytes]) -> tuple[list[bytes], dict[int, Fault]]:
-    ids, faults = random_ids(len(values)), {}
+    ids, faults = [b'"' + digits + b'"' for digits in random_ids(len(values))], {}
     for i, value in enumerate(values):
         if value is None or value == "":
             continue
@@ -204,22 +242,24 @@ def dumps(value: Any) -> bytes:
         return ujson.dumps(value, escape_forward_slashes=False).encode()
 
 
-def _encode_strings(values: list[str]) -> list[bytes] | None:
-    """The JSON text of each string. None when one of them is not Unicode.
+def _unquoted_strings(values: list[str]) -> list[bytes] | None:
+    """The JSON text of each string, without its quotes. None when one of them has to be escaped, or is not Unicode.
 
-    Within an encoded array the bytes `","` occur between elements only: inside a string every quote has a backslash before it.
+    Without a backslash no quote stands inside a string, so the bytes `","` occur between elements only.
     """
     try:
         encoded = orjson.dumps(values)
     except TypeError:
         return None
-    texts = encoded[2:-2].split(b'","')
-    return [b'"' + text + b'"' for text in texts]
+    if b"\\" in encoded:
+        return None
+    return encoded[2:-2].split(b'","')
 
 
-def encode_strings(values: list[str]) -> list[bytes]:
-    """The JSON text of each string."""
-    return _encode_strings(values) or [dumps(value) for value in values]
+def encode_strings(values: list[str]) -> tuple[list[bytes], bytes]:
+    """Texts and a quote: each text between two quotes is the JSON text of its string."""
+    texts = _unquoted_strings(values) if values else []
+    return ([dumps(value) for value in values], b"") if texts is None else (texts, b'"')
 
 
 def encode_numbers(values: np.ndarray) -> list[bytes]:

@@ -5,7 +5,6 @@ record and says what is wrong with it. Nothing is converted silently: numpy woul
 and 1e300 into infinity, and onnxruntime would turn None into the text "None".
 """
 
-import json
 import math
 from collections.abc import Sequence
 from itertools import chain
@@ -14,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from engine.tasks.codec import Fault, Record
+from engine.tasks import codec
+from engine.tasks.codec import Fault, Record, TooLarge
 
 MISSING = object()
 NUMPY_TYPES = {
@@ -79,6 +79,10 @@ class Scalars:
             raise Refused("missing_field", f"field '{name}' is missing")
         if self._coerce:
             value = self._coerced(value)
+        if type(value) is TooLarge and self.dtype.kind in "fiu":
+            raise Refused("out_of_range", f"field '{name}' does not fit {self.dtype.name}")
+        if type(value) is float and self.dtype.kind in "iu":
+            value = self._integral(value, name)
         if type(value) not in self._plain_types:
             raise Refused("wrong_type", f"field '{name}' must be {self._expected()}, not {_kind(value)}")
         if self.dtype.kind == "f":
@@ -87,21 +91,27 @@ class Scalars:
             return self._check_integer(value, name)
         return value
 
+    def _integral(self, value: float, name: str) -> Any:
+        """7.0 is the integer 7; 1.7 stays what it is. Beyond 64 bits a float is no longer the number that was written."""
+        if not value.is_integer():
+            return value
+        if not -(2.0**63) < value < 2.0**64:
+            raise Refused("out_of_range", f"field '{name}' does not fit {self.dtype.name}")
+        return int(value)
+
     def array(self, values: list[Any]) -> np.ndarray:
         """Checked values, [N]."""
         return np.array(values, dtype=self.dtype)
 
     def _coerced(self, value: Any) -> Any:
         if self.dtype.kind == "O" and type(value) in (int, float, bool):
-            return json.dumps(value)
+            return codec.dumps(value).decode()
         if type(value) is str and self.dtype.kind in "fiu":
             try:
-                number = float(value)
+                number = codec.number(value)
             except ValueError:
                 return value
-            if self.dtype.kind == "f":
-                return number
-            return int(number) if math.isfinite(number) and number.is_integer() else value
+            return number if type(number) in (int, float, TooLarge) else value
         return value
 
     def _check_float(self, value: float, name: str) -> float:
@@ -132,12 +142,12 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "null")
 
 
-def default_of(entry: dict[str, Any]) -> Any:
-    """The value of an absent field, MISSING if it must be there."""
+def default_of(entry: dict[str, Any], scalars: Scalars) -> Any:
+    """The value of an absent field, MISSING if it must be there. "nan" is a number for float inputs only."""
     missing = entry.get("missing")
     if missing is None:
         return MISSING
-    return math.nan if missing == "nan" else missing
+    return math.nan if missing == "nan" and scalars.dtype.kind == "f" else missing
 
 
 class Column:
@@ -147,8 +157,7 @@ class Column:
         self.name: str = entry["input"]
         self._field: str = entry["field"]
         self._scalars = Scalars(dtype, coerce=entry.get("coerce", False))
-        is_text = self._scalars.dtype.kind == "O"
-        self._default = entry["missing"] if is_text and entry.get("missing") is not None else default_of(entry)
+        self._default = default_of(entry, self._scalars)
         self._rank = rank
 
     def bulk(self, records: Sequence[Record]) -> dict[str, np.ndarray]:
@@ -171,14 +180,14 @@ class Column:
 
 
 class Matrix:
-    """Several fields, in order -> [N,k]."""
+    """Several fields, in order -> [N,k]; or one field with the whole row, in a record that lacks some of them."""
 
     def __init__(self, entry: dict[str, Any], dtype: Any, rank: int) -> None:
         self.name: str = entry["input"]
         self._features: list[str] = entry["features"]
         self._row = itemgetter(*self._features)
         self._scalars = Scalars(dtype, coerce=entry.get("coerce", False))
-        self._default = default_of(entry)
+        self._default = default_of(entry, self._scalars)
         # A model published without a config takes its row as one list, too: the field named like the input.
         self._list_field: str | None = entry.get("field")
 
@@ -187,13 +196,26 @@ class Matrix:
             rows = map(self._row, records)
             values = list(chain.from_iterable(rows)) if len(self._features) > 1 else list(rows)
         except KeyError:
-            raise Irregular from None
+            values = self._bulk_lists(records)
         return {self.name: self._scalars.bulk(values).reshape(-1, len(self._features))}
 
+    def _bulk_lists(self, records: Sequence[Record]) -> list[Any]:
+        """The values of records that all have their row as one list."""
+        if self._list_field is None or any(self._features[0] in record for record in records):
+            raise Irregular
+        rows: list[Any] = [record.get(self._list_field) for record in records]
+        if set(map(type, rows)) != {list} or set(map(len, rows)) != {len(self._features)}:
+            raise Irregular
+        return list(chain.from_iterable(rows))
+
     def check(self, record: Record) -> list[Any]:
-        if self._list_field is not None and type(row := record.get(self._list_field)) is list:
-            return _check_list(self._scalars, row, self._list_field, len(self._features))
+        if self._list_field is not None and self._has_list(record, self._list_field):
+            return _check_list(self._scalars, record[self._list_field], self._list_field, len(self._features))
         return [self._check_feature(record, name) for name in self._features]
+
+    def _has_list(self, record: Record, name: str) -> bool:
+        """Whether a record brings its row as a list. One that has every field as well is read by its fields, here and in bulk."""
+        return type(record.get(name)) is list and not all(feature in record for feature in self._features)
 
     def _check_feature(self, record: Record, name: str) -> Any:
         value = record.get(name)
@@ -213,7 +235,7 @@ class Vector:
         self._field: str = entry["field"]
         self._width = width
         self._scalars = Scalars(dtype, coerce=entry.get("coerce", False))
-        default = default_of(entry)
+        default = default_of(entry, self._scalars)
         self._default: Any = default if default is MISSING or type(default) is list else [default] * width
 
     def bulk(self, records: Sequence[Record]) -> dict[str, np.ndarray]:

@@ -31,15 +31,16 @@ def open_session(path: Path) -> onnxruntime.InferenceSession:
 class Model:
     """One version of a model, ready to score.
 
-    config  the checked config.json, with defaults filled in
+    config   the checked config.json, with defaults filled in
+    session  of the folder's graph, where the caller has opened one
     """
 
-    def __init__(self, key: str, folder: Path, config: dict[str, Any]) -> None:
+    def __init__(self, key: str, folder: Path, config: dict[str, Any], session: onnxruntime.InferenceSession | None = None) -> None:
         self.key = key
         self.name: str = config["name"]
         self.version = int(key.rpartition("@")[2])
         self.max_batch_size: int = config["max_batch_size"]
-        self._session = open_session(folder / "model.onnx")
+        self._session = session or open_session(folder / "model.onnx")
         self.is_tokenised = any(entry["kind"] == "text" for entry in config["inputs"])
         self._inputs = [self._input(entry, folder) for entry in config["inputs"]]
         graph_outputs = {node.name: node.type for node in self._session.get_outputs()}
@@ -81,8 +82,12 @@ class Model:
 
     def run(self, feeds: dict[str, np.ndarray], num_records: int, *, unwrap: bool) -> list[Column]:
         """Encoded results of a batch, in columns. Raises what onnxruntime raises, or WrongCount."""
-        values = self._session.run(self._output_names, feeds)
-        return outputs.result_columns(self._outputs, values, num_records, unwrap=unwrap)
+        return outputs.result_columns(self._outputs, self.values(feeds), num_records, unwrap=unwrap)
+
+    def values(self, feeds: dict[str, np.ndarray]) -> list[Any]:
+        """The outputs named in the config, in its order, as the graph gives them: arrays, or lists of maps."""
+        values: list[Any] = self._session.run(self._output_names, feeds)
+        return values
 
     def warm_up(self, example: Record) -> float:
         """Score the example a few times; seconds per record of the largest batch."""

@@ -42,7 +42,7 @@ class Output:
         """
         if isinstance(value, list):
             _check_count(len(value), num_records)
-            return [Column(b"", [codec.dumps(entry) for entry in value])]
+            return _maps(value)
         array = np.moveaxis(value, self._axis, 0) if self._axis else value
         _check_count(array.shape[0] if array.ndim else 0, num_records)
         if (self._squeeze or unwrap) and array.ndim == 2 and array.shape[1] == 1:
@@ -53,14 +53,14 @@ class Output:
         """[N]: bare values, or labels in their place."""
         if self._labels is not None and not self._is_object:
             return [Column(b"", [self._label(value) for value in array.tolist()])]
-        return [Column(b"", _pieces(array))]
+        return [_column(array)]
 
     def _label(self, value: Any) -> bytes:
         labels = self._labels
-        try:
-            return codec.dumps(labels[str(value)] if isinstance(labels, dict) else labels[value])  # type: ignore[index]
-        except (IndexError, KeyError, TypeError):
-            return codec.dumps(value)
+        if isinstance(labels, dict):
+            return codec.dumps(labels.get(str(value), value))
+        is_index = isinstance(value, int) and 0 <= value < len(labels or ())
+        return codec.dumps(labels[value] if labels and is_index else value)
 
     def _rows(self, array: np.ndarray) -> list[Column]:
         """[N,k,...]: a list a record, or an object with the labels as keys."""
@@ -71,13 +71,7 @@ class Output:
         return [Column(b"[", codec.encode_rows(array), b"]")]
 
     def _object(self, array: np.ndarray) -> list[Column]:
-        """Keys in alphabetical order, like everything else in a line."""
-        names = _names(self._labels, array.shape[1])
-        order = sorted(range(len(names)), key=names.__getitem__)
-        opening = [(b"{" if not i else b",") + codec.dumps(names[k]) + b":" for i, k in enumerate(order)]
-        columns = [Column(text, _pieces(array[:, k])) for text, k in zip(opening, order, strict=True)]
-        columns[-1] = columns[-1]._replace(after=b"}")
-        return columns
+        return _object_columns(_names(self._labels, array.shape[1]), array)
 
 
 class Labels(Output):
@@ -95,6 +89,24 @@ class Labels(Output):
             return [Column(b"", list(map(self._encoded.__getitem__, values)))]
         except KeyError:
             return [Column(b"", [self._label(value) for value in values])]
+
+
+def _maps(maps: list[dict[Any, float]]) -> list[Column]:
+    """Zipmap: a map from label to probability for each record. onnxruntime gives the graph's float32 as Python floats."""
+    keys = list(maps[0])
+    if any(entry.keys() != maps[0].keys() for entry in maps):
+        return [Column(b"", [codec.dumps({key: np.float32(value) for key, value in entry.items()}) for entry in maps])]
+    return _object_columns(list(map(str, keys)), np.array([[entry[key] for key in keys] for entry in maps], dtype=np.float32))
+
+
+def _object_columns(names: list[str], array: np.ndarray) -> list[Column]:
+    """Objects with these keys, one for each row of [N,k]; keys in alphabetical order, like everything else in a line."""
+    order = sorted(range(len(names)), key=names.__getitem__)
+    opening = [(b"{" if not i else b",") + codec.dumps(names[k]) + b":" for i, k in enumerate(order)]
+    columns = [_column(array[:, k]) for k in order]
+    columns = [column._replace(before=text + column.before) for column, text in zip(columns, opening, strict=True)]
+    columns[-1] = columns[-1]._replace(after=columns[-1].after + b"}")
+    return columns
 
 
 def build(entry: dict[str, Any], graph_type: str) -> Output:
@@ -119,14 +131,15 @@ def result_columns(outputs: list[Output], values: list[Any], num_records: int, *
     return columns
 
 
-def _pieces(array: np.ndarray) -> list[bytes]:
+def _column(array: np.ndarray) -> Column:
     """The JSON text of each element of a vector."""
     if array.dtype.kind in "fiub":
-        return codec.encode_numbers(array)
+        return Column(b"", codec.encode_numbers(array))
     values = array.tolist()
-    if all(type(value) is str for value in values):
-        return codec.encode_strings(values)
-    return [codec.dumps(value.decode(errors="replace") if isinstance(value, bytes) else value) for value in values]
+    if set(map(type, values)) == {str}:
+        texts, quote = codec.encode_strings(values)
+        return Column(quote, texts, quote)
+    return Column(b"", [codec.dumps(value.decode(errors="replace") if isinstance(value, bytes) else value) for value in values])
 
 
 def _names(labels: Any, count: int) -> list[str]:

@@ -7,16 +7,18 @@ its place; a run that fails is divided until only the record that fails alone is
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from engine.frames import Buffer, Header
 from engine.tasks import codec
-from engine.tasks.codec import Fault, Parsed
+from engine.tasks.codec import Fault, Ids, Parsed
 from engine.tasks.model import Model
 from engine.tasks.outputs import Column
 
 LINE_END = b"\n"
+NO_IDS = Ids([], b"")
+# Of a single prediction these are faults of the body, not of a record.
+BODY_FAULTS = frozenset({"invalid_json", "not_an_object"})
 
 
 @dataclass(slots=True)
@@ -100,9 +102,16 @@ def _bisect(model: Model, records: list[Any], kept: list[int], faults: dict[int,
 
 
 def _extended(columns: list[Column], more: list[Column]) -> list[Column]:
+    """Columns of two runs as one. Where the constants differ (a graph of varying width) each record becomes one piece."""
     if not columns or not more:
         return columns or more
+    if [(column.before, column.after) for column in columns] != [(column.before, column.after) for column in more]:
+        columns, more = [_whole(columns)], [_whole(more)]
     return [column._replace(pieces=column.pieces + other.pieces) for column, other in zip(columns, more, strict=True)]
+
+
+def _whole(columns: list[Column]) -> Column:
+    return Column(b"", join_columns(columns, b"", LINE_END).split(LINE_END)[:-1])
 
 
 def _one_line(error: Exception) -> str:
@@ -119,12 +128,12 @@ def _score_stream(model: Model, header: Header, raw: bytes) -> tuple[Header, lis
     """One block of a stream -> its lines, in the order of the block."""
     clock, stages = _Clock(header.get("times", "go")), Stages()
     parsed = _refuse(header, raw) if "refuse" in header else codec.parse_block(raw, header["num_lines"])
-    ids, id_faults = codec.encode_ids(parsed.records, partial(_line_of, raw, parsed)) if parsed.records else ([], {})
+    ids, id_faults = codec.encode_ids(parsed.records, _Lines(raw, parsed)) if parsed.records else (NO_IDS, {})
     faults = {**id_faults, **parsed.faults}
     unwrap = header.get("non_vectorized", False)
     scored = _score_records(model, parsed.records, faults, unwrap=unwrap, stages=stages)
     lines = _StreamLines(model, header, clock)
-    payload, sizes = lines.encode(parsed, ids, scored)
+    payload, sizes = lines.encode(parsed, ids, scored, want_sizes=header.get("want_sizes", False))
     stages.ended("encode")
     reply = {"results": len(scored.kept), "errors": len(faults), "stages": stages.seconds}
     part: Header = {"size": len(payload), "results": len(scored.kept), "errors": len(faults)}
@@ -133,9 +142,17 @@ def _score_stream(model: Model, header: Header, raw: bytes) -> tuple[Header, lis
     return {**reply, "parts": [part]}, [payload]
 
 
-def _line_of(raw: bytes, parsed: Parsed, index: int) -> bytes:
-    """The line a record came from."""
-    return raw.split(LINE_END)[index if parsed.lines is None else parsed.lines[index]]
+class _Lines:
+    """The line each record came from; the block is split when the first is asked for, which is hardly ever."""
+
+    def __init__(self, raw: bytes, parsed: Parsed) -> None:
+        self._raw = raw
+        self._index = parsed.lines
+        self._lines: list[bytes] | None = None
+
+    def __call__(self, record: int) -> bytes:
+        self._lines = self._lines or self._raw.split(LINE_END)
+        return self._lines[record if self._index is None else self._index[record]]
 
 
 def _refuse(header: Header, raw: bytes) -> Parsed:
@@ -149,7 +166,7 @@ def _refuse(header: Header, raw: bytes) -> Parsed:
 def _sizes_by_line(parsed: Parsed, sizes: list[int], num_lines: int) -> list[int]:
     """Bytes of output for each line of the block, when the reader must put them into another order."""
     by_line = [0] * num_lines
-    for line, size in zip(parsed.lines or range(num_lines), sizes, strict=True):
+    for line, size in zip(range(num_lines) if parsed.lines is None else parsed.lines, sizes, strict=True):
         by_line[line] += size
     return by_line
 
@@ -191,23 +208,23 @@ class _StreamLines:
         self._tail = b',"yhat_model":%b}\n' % codec.dumps(model.name)
         self._number_of = _line_numbers(header)
 
-    def encode(self, parsed: Parsed, ids: list[bytes], scored: Scored) -> tuple[bytes, list[int]]:
-        """All lines joined, and, when some are errors or stand apart, the size of each."""
-        if not scored.faults and parsed.lines is None and len(scored.kept) == len(ids):
+    def encode(self, parsed: Parsed, ids: Ids, scored: Scored, *, want_sizes: bool) -> tuple[bytes, list[int]]:
+        """All lines joined, and the size of each where it is wanted."""
+        if not scored.faults and not want_sizes:
             return self._joined(scored.columns, ids), []
         lines: list[bytes] = [b""] * len(parsed.records)
-        results = self._joined(scored.columns, [ids[i] for i in scored.kept]).split(LINE_END)
+        results = self._joined(scored.columns, ids._replace(texts=[ids.texts[i] for i in scored.kept])).split(LINE_END)
         for i, line in zip(scored.kept, results, strict=False):
             lines[i] = line + LINE_END
         for i, fault in scored.faults.items():
-            lines[i] = self._error(fault, parsed.lines[i] if parsed.lines is not None else i, ids[i])
+            lines[i] = self._error(fault, parsed.lines[i] if parsed.lines is not None else i, ids.of(i))
         return b"".join(lines), list(map(len, lines))
 
-    def _joined(self, columns: list[Column], ids: list[bytes]) -> bytes:
-        if not ids:
+    def _joined(self, columns: list[Column], ids: Ids) -> bytes:
+        if not ids.texts:
             return b""
         opening = self._bulk_id + self._end_time + b',"result":'
-        return join_columns([*columns, Column(self._middle, ids)], opening, self._tail)
+        return join_columns([*columns, Column(self._middle + ids.quote, ids.texts, ids.quote)], opening, self._tail)
 
     def _error(self, fault: Fault, line: int, yhat_id: bytes) -> bytes:
         number = self._number_of(line)
@@ -280,16 +297,19 @@ def _cut(payload: memoryview, sizes: list[int]) -> list[bytes]:
     return texts
 
 
-def _single_bodies(model: Model, ids: list[bytes], scored: Scored) -> list[bytes]:
+def _single_bodies(model: Model, ids: Ids, scored: Scored) -> list[bytes]:
     """One JSON object a record, without a newline (streaming.md 2.3)."""
     name = codec.dumps(model.name)
-    bodies = [b""] * len(ids)
+    bodies = [b""] * len(ids.texts)
     if scored.kept:
-        middle = Column(b',"version":%d,"yhat_id":' % model.version, [ids[i] for i in scored.kept])
+        middle = Column(b',"version":%d,"yhat_id":' % model.version, [ids.of(i) for i in scored.kept])
         joined = join_columns([*scored.columns, middle], b'{"result":', b',"yhat_model":%b}\n' % name)
         for i, body in zip(scored.kept, joined.split(LINE_END), strict=False):
             bodies[i] = body
     for i, fault in scored.faults.items():
+        if fault.code in BODY_FAULTS:
+            bodies[i] = b'{"error":%b}' % codec.dumps(f"could not decode body: {fault.reason}")
+            continue
         head = b'{"code":"%b","error":%b' % (fault.code.encode(), codec.dumps(fault.reason))
-        bodies[i] = head + b',"yhat_id":%b,"yhat_model":%b}' % (ids[i], name)
+        bodies[i] = head + b',"yhat_id":%b,"yhat_model":%b}' % (ids.of(i), name)
     return bodies

@@ -20,7 +20,7 @@ class Text:
     def __init__(self, entry: dict[str, Any], folder: Path, graph_inputs: Sequence[str]) -> None:
         self._field: str = entry["field"]
         self._scalars = Scalars(np.object_, coerce=entry.get("coerce", False))
-        self._default = default_of(entry)
+        self._default = default_of(entry, self._scalars)
         self._takes_types = "token_type_ids" in graph_inputs
         self._ids_name: str = entry["input"]
         self._tokenizer = Tokenizer.from_file(str(folder / entry["tokenizer"]))

@@ -301,3 +301,46 @@ def test_a_caller_is_shown_the_models_it_may_use(repository: Repository) -> None
     assert titles(EVA_READ_ONLY) == ["eva/private"]
     assert titles(ADMIN) == ["eva/private", "tom/open", "tom/private"]
     assert titles(None) == ["tom/open"]
+
+
+# Changing
+
+
+def test_an_owner_and_the_admin_may_change_a_model_and_make_one(data: Path) -> None:
+    add(data)
+    repository = scanned(data)
+    for caller in (EVA, ADMIN):
+        model = repository.changeable(caller, "eva", "churn")
+        assert model is not None
+        assert model.title == "eva/churn"
+        assert repository.changeable(caller, "eva", "other") is None
+
+
+@pytest.mark.parametrize(("shared", "code"), [(True, "forbidden"), (False, "model_not_found")])
+def test_others_learn_of_a_shared_model_only(data: Path, shared: bool, code: str) -> None:
+    add(data, "tom", "churn", shared=shared)
+    repository = scanned(data)
+    for name, expected in (("churn", code), ("none", "model_not_found")):
+        with pytest.raises(EngineError) as caught:
+            repository.changeable(EVA, "tom", name)
+        assert caught.value.code == expected
+    for caller in (EVA_READ_ONLY, ADMIN_READ_ONLY):
+        with pytest.raises(EngineError) as caught:
+            repository.changeable(caller, caller.name, "churn")
+        assert caught.value.code == "full_key_needed"
+
+
+def test_a_model_that_is_read_again_is_seen_when_it_is_put_in_place(data: Path) -> None:
+    add(data)
+    repository = scanned(data)
+    add(data, versions=(2,))
+    model = repository.read("eva", "churn", ModelState(active_version=1))
+    assert model is not None
+    assert (model.numbers, model.active_version) == ([1, 2], 1)
+    assert repository.models()[0].numbers == [1]
+    repository.replace("eva", "churn", model)
+    assert repository.models() == [model]
+    model.forget(2)
+    assert code_of(repository, EVA, "eva", "churn", 2) == "model_not_found"
+    repository.replace("eva", "churn", None)
+    assert repository.models() == []

@@ -163,3 +163,33 @@ async def test_a_model_has_the_state_it_was_given_and_no_other(store: Store) -> 
     await store.set_active_version("sluice", "iris", None)
     await store.forget_model("eva", "churn")
     assert await store.list_model_states() == {("sluice", "iris"): ModelState(active_version=None, shared=True)}
+
+
+async def test_the_highest_version_outlives_its_model(store: Store) -> None:
+    assert await store.highest_version("eva", "churn") == 0
+    await store.note_version("eva", "churn", 3, 2)
+    await store.note_version("eva", "churn", 1, 1)
+    assert await store.highest_version("eva", "churn") == 3
+    assert await store.list_model_states() == {("eva", "churn"): ModelState(active_version=2, shared=None)}
+    await store.forget_model("eva", "churn")
+    assert await store.list_model_states() == {}
+    assert await store.highest_version("eva", "churn") == 3
+
+
+async def test_a_version_noted_without_a_pointer_leaves_it_to_the_folder(store: Store) -> None:
+    await store.note_version("eva", "churn", 3, None)
+    assert await store.list_model_states() == {}
+
+
+async def test_a_database_from_before_publishing_gets_its_column(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    first = (Path(__file__).parents[2] / "engine" / "schema.sql").read_text().partition("-- migration 2")[0]
+    connection.executescript(
+        first + "PRAGMA user_version = 1; INSERT INTO models (owner, name, active_version) VALUES ('a', 'b', 2);"
+    )
+    connection.close()
+    async with opened(path) as store:
+        assert await store.list_model_states() == {("a", "b"): ModelState(active_version=2)}
+        await store.note_version("a", "b", 5, 1)
+        assert await store.highest_version("a", "b") == 5
+        assert await store.list_model_states() == {("a", "b"): ModelState(active_version=2)}

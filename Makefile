@@ -1,0 +1,69 @@
+# The words people and CI use. `make help` prints the comments behind them.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help install run test test-all lint format bench models clean
+
+# The first of these that is Python 3.11 or newer, looked for once, when needed; choose another with `make run PYTHON=/path/to/python`.
+PYTHON ?= $(eval PYTHON := $$(shell $$(FIND_PYTHON)))$(PYTHON)
+FIND_PYTHON = for name in python3.11 python3 python3.12 python3.13 python3.14; do \
+	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$name" && break; done
+
+VENV := .venv
+BUILD_VENV := .venv-build
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+REQUIREMENTS := setup.cfg pyproject.toml
+
+help: ## print these words
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1 \2/p' Makefile | while read -r word text; do printf '  make %-9s %s\n' "$$word" "$$text"; done
+
+install: $(VENV)/installed ## make .venv and install what the server needs
+
+run: $(VENV)/installed ## start the server on http://127.0.0.1:9000; settings by SLUICE_... (README)
+	@$(VENV)/bin/python -m server
+
+test: lint ## style, types, and every test that is not heavy
+	$(VENV)/bin/python -m pytest -m "not heavy"
+
+test-all: lint ## the same, and the heavy tests
+	$(VENV)/bin/python -m pytest
+
+lint: $(VENV)/installed-test ## style and types only
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: $(VENV)/installed-test ## bring the code into the one style
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+bench: $(VENV)/installed-test ## measure speed and memory against the bars; JSON, exit 1 below a bar
+	$(VENV)/bin/python -m tests.bench.streaming
+
+models: $(BUILD_VENV)/installed ## build the example models again; more with MODELS="credit toxicity"
+	$(BUILD_VENV)/bin/python models/build.py $(MODELS)
+
+clean: ## remove what make made: environments, caches; data/ stays
+	rm -rf $(VENV) $(BUILD_VENV) build sluice.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find server handlers engine tests models -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Environments: made when missing, brought up to date when a requirement changed.
+
+$(VENV)/installed: $(REQUIREMENTS)
+	$(call environment,$(VENV),.)
+
+$(VENV)/installed-test: $(REQUIREMENTS)
+	$(call environment,$(VENV),'.[test]')
+	@touch $(VENV)/installed
+
+$(BUILD_VENV)/installed: $(REQUIREMENTS)
+	$(call environment,$(BUILD_VENV),'.[build]')
+
+# $(1) folder, $(2) what to install. The stamp comes last: an install that was cut off is begun again.
+define environment
+	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer found; name one: make $(MAKECMDGOALS) PYTHON=/path/to/python" >&2; exit 1; }
+	@$(1)/bin/python -m pip --version >/dev/null 2>&1 || { echo "making $(1) with $(PYTHON)"; $(PYTHON) -m venv --clear $(1); }
+	@echo "installing $(2) into $(1); the first time takes a minute or two"
+	@$(1)/bin/python $(PIP_INSTALL) -e $(2)
+	@touch $@
+endef

@@ -1,0 +1,350 @@
+"""The task `check`: may an uploaded model be served, and how (streaming.md 2.9, 3.6)?
+
+Looks at the graph's file, opens it, derives its config.json or holds the given one against it, and runs its example alone and in
+batches. Runs in a replica of the `jobs` pool: a graph that crashes, hangs or eats memory costs that replica and nobody else.
+"""
+
+import contextlib
+import re
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from onnxruntime import InferenceSession, NodeArg
+
+from engine.frames import Header
+from engine.tasks.codec import MAX_REASON_CHARACTERS, Record
+from engine.tasks.graph import Graph, Unfit
+from engine.tasks.inputs import NUMPY_TYPES, Refused, Scalars
+from engine.tasks.model import Model, open_session
+
+Config = dict[str, Any]
+Feeds = dict[str, np.ndarray]
+
+MAX_DIFFERENCE = 1e-4
+LARGEST_BATCH = 3
+# What a check may take on top of what the replica has; the graph's parse, its session and a copy of the weights are 3 x the files.
+SPARE_BYTES = 1024**3
+BYTES_PER_FILE_BYTE = 4
+# Other inputs that a tokenizer fills.
+TOKENISED_INPUTS = frozenset({"attention_mask", "token_type_ids"})
+
+
+def check(header: Header) -> Header:
+    """The answer for one upload: `config` (what to change in it, or all of it) and `warnings`, or `refused` with the reason.
+
+    header  folder; owner, name; config: as in the file with defaults filled in, or null; data: names of external tensor files
+    """
+    folder = Path(header["folder"])
+    try:
+        with _limited_memory(folder):
+            config, warnings = _checked(folder, header)
+        answer = {"config": config, "warnings": warnings}
+    except Unfit as unfit:
+        answer = {"refused": str(unfit)}
+    except MemoryError:
+        answer = {"refused": "the model needs too much memory"}
+    return {"parts": [{"size": 0, **answer}]}
+
+
+@contextlib.contextmanager
+def _limited_memory(folder: Path) -> Iterator[None]:
+    """Let an allocation beyond the limit fail, in place of the machine."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    now_bytes = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    files_bytes = sum(file.stat().st_size for file in folder.iterdir())
+    limit_bytes = now_bytes + SPARE_BYTES + BYTES_PER_FILE_BYTE * files_bytes
+    if hard != resource.RLIM_INFINITY:
+        limit_bytes = min(limit_bytes, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def _checked(folder: Path, header: Header) -> tuple[Config, list[str]]:
+    """What is to change in the given config, or a whole one; and warnings."""
+    graph = Graph(folder / "model.onnx")
+    graph.refuse_foreign(set(header["data"]))
+    warnings: list[str] = []
+    session = _open(folder / "model.onnx", graph, warnings)
+    categories = graph.categories()
+    del graph  # its copy of the weights is not needed any more
+    config = header["config"]
+    changes: Config = {}
+    if config is None:
+        changes = _derived(session, categories)
+        config = {"max_batch_size": 1024, **changes}
+    _hold_against_graph(config, session, folder)
+    model = _model(f"{header['owner']}/{header['name']}@0", folder, {**config, "name": header["name"]}, session)
+    if not _try_out(model, config, warnings):
+        changes["max_batch_size"] = 1
+    return changes, warnings
+
+
+def _open(path: Path, graph: Graph, warnings: list[str]) -> InferenceSession:
+    """A session; with the graph rewritten for another locale if only that stands in its way."""
+    try:
+        return open_session(path)
+    except Exception as error:  # a foreign file may fail in any way
+        if "locale" not in str(error) or not graph.with_plain_locale():
+            raise _unfit("the graph does not load", error) from None
+    try:
+        session = open_session(path)
+    except Exception as error:  # as above
+        raise _unfit("the graph does not load", error) from None
+    warnings.append("the locale of StringNormalizer is not installed here: it was changed to C.UTF-8")
+    return session
+
+
+def _unfit(what: str, error: Exception) -> Unfit:
+    """onnxruntime's reason, in one line without its own preface and without paths."""
+    text = " ".join(str(error).split())
+    text = re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from .*? failed:", "", text)
+    words = " ".join(word for word in text.split() if "/" not in word and "\\" not in word)
+    return Unfit(f"{what}: {words[:MAX_REASON_CHARACTERS] or type(error).__name__}")
+
+
+# A config for a graph that came without
+
+
+def _derived(session: InferenceSession, categories: dict[tuple[str, int], Any]) -> Config:
+    """A field for each column; one input of several columns takes x0, x1, ... or a list in the field named like it."""
+    nodes = session.get_inputs()
+    entries = [_derived_input(node) for node in nodes]
+    if sum(entry["kind"] == "matrix" for entry in entries) > 1:
+        raise Unfit("several inputs have several columns: send a config that names their fields")
+    fields = [name for entry in entries for name in _fields(entry)]
+    if len(set(fields)) < len(fields):
+        raise Unfit("an input is named like a column of another (x0, x1, ...): send a config that names the fields")
+    example: Record = {}
+    for entry, node in zip(entries, nodes, strict=True):
+        for i, name in enumerate(_fields(entry)):
+            example[name] = categories.get((node.name, i), _plain_value(node))
+    outputs = [{"output": node.name, "as": node.name} for node in session.get_outputs()]
+    return {"inputs": entries, "outputs": outputs, "example": example}
+
+
+def _derived_input(node: NodeArg) -> Config:
+    _check_type(node)
+    width = _width(node)
+    if width == 1:
+        return {"kind": "column", "input": node.name, "field": node.name}
+    if width is None:
+        raise Unfit(f"input '{node.name}' has no fixed number of columns: send a config")
+    return {"kind": "matrix", "input": node.name, "features": [f"x{i}" for i in range(width)], "field": node.name}
+
+
+def _fields(entry: Config) -> list[str]:
+    features: list[str] = entry.get("features") or [entry["field"]]
+    return features
+
+
+def _plain_value(node: NodeArg) -> Any:
+    return {"f": 0.0, "i": 0, "u": 0, "b": False, "O": "a"}[np.dtype(NUMPY_TYPES[node.type]).kind]
+
+
+def _check_type(node: NodeArg) -> None:
+    if node.type not in NUMPY_TYPES:
+        raise Unfit(f"input '{node.name}' is a {node.type}, which no record can give")
+
+
+def _width(node: NodeArg) -> int | None:
+    """Columns of an input [N] or [N,k]; None for a k that the graph leaves open. Unfit for every other shape."""
+    if len(node.shape) == 1:
+        return 1
+    if len(node.shape) != 2:
+        raise Unfit(f"input '{node.name}' has {len(node.shape)} axes; a record gives 1 or 2 ([N] or [N,k])")
+    return node.shape[1] if isinstance(node.shape[1], int) else None
+
+
+# A config and its graph
+
+
+def _hold_against_graph(config: Config, session: InferenceSession, folder: Path) -> None:
+    """Unfit where they do not fit."""
+    nodes = {node.name: node for node in session.get_inputs()}
+    given: list[str] = []
+    for entry in config["inputs"]:
+        if entry["input"] not in nodes:
+            raise Unfit(f"the graph has no input '{entry['input']}'; it has {_listed(nodes)}")
+        node = nodes[entry["input"]]
+        _check_type(node)
+        _check_first_axis(node, config["max_batch_size"])
+        if entry["kind"] == "text":
+            _check_text(entry, node, folder)
+            given += TOKENISED_INPUTS & nodes.keys()
+        else:
+            _check_columns(entry, node)
+            _check_missing(entry, node)
+        given.append(node.name)
+    if len(set(given)) < len(given):
+        raise Unfit("config gives the same input twice")
+    if absent := nodes.keys() - set(given):
+        raise Unfit(f"config does not give the input {_listed(sorted(absent))}")
+    _check_tokenizer(config, folder)
+    _check_outputs(config, [node.name for node in session.get_outputs()])
+
+
+def _check_first_axis(node: NodeArg, max_batch_size: int) -> None:
+    first = node.shape[0] if node.shape else None
+    if isinstance(first, int) and not first == max_batch_size == 1:
+        hint = ', or send a config with "max_batch_size": 1' if first == 1 else ""
+        raise Unfit(f"input '{node.name}' takes batches of {first} only: export the graph with an open first axis{hint}")
+
+
+def _check_columns(entry: Config, node: NodeArg) -> None:
+    width = _width(node)
+    if entry["kind"] == "column" and width not in (1, None):
+        raise Unfit(f"input '{node.name}' has {width} columns, config gives it one field")
+    if entry["kind"] == "column":
+        return
+    if len(node.shape) != 2:
+        raise Unfit(f"input '{node.name}' takes one value a record, config gives it a {entry['kind']}")
+    if entry["kind"] == "vector" and width is None:
+        raise Unfit(f"input '{node.name}' has no fixed number of columns: name them as the features of a matrix")
+    if entry["kind"] == "matrix" and width not in (len(entry["features"]), None):
+        raise Unfit(f"input '{node.name}' has {width} columns, config names {len(entry['features'])} features")
+
+
+def _check_missing(entry: Config, node: NodeArg) -> None:
+    """A default must be what the input takes; nothing looks at it later."""
+    default = entry.get("missing")
+    scalars = Scalars(NUMPY_TYPES[node.type], coerce=False)
+    if default is None or (default == "nan" and scalars.dtype.kind == "f"):
+        return
+    values = default if entry["kind"] == "vector" and isinstance(default, list) else [default]
+    if entry["kind"] == "vector" and isinstance(default, list) and len(default) != _width(node):
+        raise Unfit(f"input '{node.name}': 'missing' has {len(default)} values, the input {_width(node)} columns")
+    try:
+        for value in values:
+            scalars.check(value, "missing")
+    except Refused as refused:
+        raise Unfit(f"input '{node.name}': {refused.fault.reason}") from None
+
+
+def _check_text(entry: Config, node: NodeArg, folder: Path) -> None:
+    if node.type != "tensor(int64)" or len(node.shape) != 2:
+        raise Unfit(f"input '{node.name}' takes no tokens: they are int64 [N, tokens]")
+    if not (folder / entry["tokenizer"]).is_file():
+        raise Unfit(f"input '{node.name}' needs {entry['tokenizer']}: send it as the part 'tokenizer'")
+
+
+def _check_tokenizer(config: Config, folder: Path) -> None:
+    if (folder / "tokenizer.json").is_file() and not any(entry["kind"] == "text" for entry in config["inputs"]):
+        raise Unfit("a tokenizer needs a config with an input of kind 'text'")
+
+
+def _check_outputs(config: Config, names: list[str]) -> None:
+    for output in config["outputs"]:
+        if output["output"] not in names:
+            raise Unfit(f"the graph has no output '{output['output']}'; it has {_listed(names)}")
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(f"'{name}'" for name in names)
+
+
+# Running it
+
+
+def _model(key: str, folder: Path, config: Config, session: InferenceSession) -> Model:
+    try:
+        return Model(key, folder, config, session)
+    except Exception as error:  # a tokenizer file may fail in any way
+        raise _unfit("the model cannot be built", error) from None
+
+
+def _try_out(model: Model, config: Config, warnings: list[str]) -> bool:
+    """Run the example alone and in batches; False when a batch answers otherwise than its records do alone. Unfit when it fails."""
+    count = min(LARGEST_BATCH, config["max_batch_size"])
+    feeds, faults = model.tensors([config["example"]] * count)
+    if faults:
+        raise Unfit(f"the example is refused: {faults[0].reason}")
+    feeds, alone = _run_alone(model, config, feeds, count)
+    worst = 0.0
+    for size in range(2, count + 1):
+        rows = _rows(model, config, _part(feeds, 0, size), size)
+        worst = max([worst, *(_difference(row, own) for row, own in zip(rows, alone, strict=False))])
+    if worst > MAX_DIFFERENCE:
+        model.max_batch_size = 1
+        warnings.append(f"records in a batch get other results than alone (by up to {worst:.2g}): max_batch_size is set to 1")
+    try:
+        model.warm_up(config["example"])  # as every scoring replica will: what fails there must fail here
+    except Exception as error:  # a result that cannot be written, or a graph that fails for many records
+        raise _unfit("the example has no result", error) from None
+    return model.max_batch_size == config["max_batch_size"]
+
+
+def _run_alone(model: Model, config: Config, feeds: Feeds, count: int) -> tuple[Feeds, list[list[Any]]]:
+    """Feeds whose records differ, if the graph takes such, and the results of each record by itself."""
+    for trial in (_varied(feeds), feeds):
+        try:
+            return trial, [_rows(model, config, _part(trial, i, i + 1), 1)[0] for i in range(count)]
+        except Unfit:
+            if trial is feeds:
+                raise
+    raise AssertionError("this is a bug: the loop returns or raises")
+
+
+def _varied(feeds: Feeds) -> Feeds:
+    """The example's records with other numbers in each, so that a batch which mixes its records shows."""
+    return {name: _shifted(array) if array.dtype.kind == "f" else array for name, array in feeds.items()}
+
+
+def _shifted(array: np.ndarray) -> np.ndarray:
+    steps = np.arange(len(array), dtype=array.dtype).reshape(-1, *[1] * (array.ndim - 1))
+    shifted: np.ndarray = array + steps / 4
+    return shifted.astype(array.dtype)
+
+
+def _part(feeds: Feeds, start: int, end: int) -> Feeds:
+    return {name: array[start:end] for name, array in feeds.items()}
+
+
+def _rows(model: Model, config: Config, feeds: Feeds, size: int) -> list[list[Any]]:
+    """The results of a batch, for each record one value an output."""
+    try:
+        values = model.values(feeds)
+    except Exception as error:  # a foreign graph may fail in any way
+        raise _unfit("the example fails" if size == 1 else f"a batch of {size} records fails", error) from None
+    columns = [_column(output, value, size) for output, value in zip(config["outputs"], values, strict=True)]
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def _column(output: Config, value: Any, size: int) -> list[Any]:
+    """One output of a batch, by record."""
+    name, axis = output["output"], output.get("axis", 0)
+    if isinstance(value, np.ndarray) and value.ndim > axis:
+        value = np.moveaxis(value, axis, 0)
+    elif not isinstance(value, list):
+        raise Unfit(f"output '{name}' has no batch axis {axis}")
+    if len(value) != size:
+        raise Unfit(f"output '{name}' has {len(value)} results for {size} records: its batch axis does not follow")
+    return list(value)
+
+
+def _difference(one: Any, other: Any) -> float:
+    """The largest between two results, relative to values over 1; infinite for results that cannot be compared."""
+    if isinstance(one, list | tuple):
+        return max((_difference(*pair) for pair in zip(one, other, strict=True)), default=0.0)
+    if isinstance(one, dict):
+        if one.keys() != other.keys():
+            return float("inf")
+        return max((_difference(one[key], other[key]) for key in one), default=0.0)
+    left, right = np.asarray(one), np.asarray(other)
+    if left.shape != right.shape:
+        return float("inf")
+    if left.dtype.kind != "f":
+        return 0.0 if bool((left == right).all()) else float("inf")
+    return _float_difference(left.astype(np.float64), right.astype(np.float64))
+
+
+def _float_difference(left: np.ndarray, right: np.ndarray) -> float:
+    is_same = (left == right) | (np.isnan(left) & np.isnan(right))
+    with np.errstate(invalid="ignore"):
+        differences = np.where(is_same, 0.0, np.abs(left - right) / np.maximum(1.0, np.abs(right)))
+    return float(np.nan_to_num(differences, nan=np.inf).max(initial=0.0))

@@ -1,0 +1,133 @@
+"""An uploaded graph as a file: what is in it, and whether it may be run here at all. Nothing is run.
+
+Reads the protobuf with the `onnx` package and walks every message in it, so that no corner of the format is overlooked. Knows
+nothing of config.json.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import onnx
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import DecodeError, Message
+
+# Operators that onnxruntime brings along; others would need libraries, which are code.
+DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
+# glibc has it built in; what skl2onnx writes (en_US.UTF-8) must be installed.
+PLAIN_LOCALE = b"C.UTF-8"
+# Operators that hand a column on as it is, but for its shape or type.
+TRANSPARENT = frozenset({"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze"})
+
+
+class Unfit(Exception):
+    """This upload is not served; one sentence for the person who sent it, without a path."""
+
+
+class Graph:
+    """One model file. Unfit when it is no graph."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._proto = onnx.ModelProto.FromString(path.read_bytes())
+        except DecodeError:
+            raise Unfit("the file is not an ONNX graph") from None
+        if not self._proto.HasField("graph"):
+            raise Unfit("the file is not an ONNX graph")
+
+    def refuse_foreign(self, data_files: set[str]) -> None:
+        """Unfit for operators of other domains, and for tensors outside the uploaded files.
+
+        data_files  names of the uploaded files that may hold tensors
+        """
+        used = set()
+        for message in _messages(self._proto):
+            if isinstance(message, onnx.NodeProto | onnx.OperatorSetIdProto | onnx.FunctionProto):
+                _check_domain(message)
+            elif isinstance(message, onnx.TensorProto) and message.data_location == onnx.TensorProto.EXTERNAL:
+                used.add(_checked_location(message, data_files))
+        if unused := sorted(data_files - used):
+            raise Unfit(f"the graph has no tensor in the file '{unused[0]}'")
+
+    def with_plain_locale(self) -> bool:
+        """Write the file anew with a locale that every system has; False when no operator in it names one."""
+        nodes = [node for node in _messages(self._proto) if isinstance(node, onnx.NodeProto) and node.op_type == "StringNormalizer"]
+        for node in nodes:
+            others = [attribute for attribute in node.attribute if attribute.name != "locale"]
+            del node.attribute[:]
+            node.attribute.extend([*others, onnx.helper.make_attribute("locale", PLAIN_LOCALE)])
+        if nodes:
+            self._path.write_bytes(self._proto.SerializeToString(deterministic=True))
+        return bool(nodes)
+
+    def categories(self) -> dict[tuple[str, int], Any]:
+        """(input, column) -> a value that its one-hot encoder knows: by default skl2onnx makes encoders that refuse all others.
+
+        To be asked of a graph that a session has opened: it then has no circles, and every node its inputs.
+        """
+        makers = {output: node for node in self._proto.graph.node for output in node.output}
+        found: dict[tuple[str, int], Any] = {}
+        for node in self._proto.graph.node:
+            values = _categories(node) if node.op_type == "OneHotEncoder" else []
+            if values and (place := self._source(node.input[0], makers)):
+                found.setdefault(place, values[0])
+        return found
+
+    def _source(self, name: str, makers: dict[str, onnx.NodeProto]) -> tuple[str, int] | None:
+        """The graph's input and column behind a tensor, if only operators stand between that leave the values alone.
+
+        makers  tensor -> the node whose output it is
+        """
+        column = 0
+        while (node := makers.get(name)) is not None:
+            if node.op_type in ("Gather", "ArrayFeatureExtractor"):
+                column = self._constant(node.input[1])
+            elif node.op_type not in TRANSPARENT:
+                return None
+            name = node.input[0]
+        return (name, column) if any(value.name == name for value in self._proto.graph.input) else None
+
+    def _constant(self, name: str) -> int:
+        """The first element of an integer initializer; 0 when there is none."""
+        for tensor in self._proto.graph.initializer:
+            if tensor.name == name and tensor.data_location != onnx.TensorProto.EXTERNAL:
+                return int(onnx.numpy_helper.to_array(tensor).ravel()[0])
+        return 0
+
+
+def _messages(root: Message) -> Iterator[Message]:
+    """Every message inside: nodes and tensors of the graph, of sub-graphs, of functions, and wherever else there may be some."""
+    waiting = [root]
+    while waiting:
+        message = waiting.pop()
+        yield message
+        for field, value in message.ListFields():
+            if field.type == FieldDescriptor.TYPE_MESSAGE:
+                waiting.extend([value] if isinstance(value, Message) else value)
+
+
+def _check_domain(message: Message) -> None:
+    if message.domain not in DOMAINS:
+        allowed = ", ".join(sorted(DOMAINS - {""}))
+        raise Unfit(f"operators of the domain '{message.domain[:100]}' are not allowed; these are: {allowed}")
+
+
+def _checked_location(tensor: onnx.TensorProto, data_files: set[str]) -> str:
+    """The file of an external tensor: one of the uploaded ones, by its plain name."""
+    locations = [entry.value for entry in tensor.external_data if entry.key == "location"]
+    if len(locations) == 1 and locations[0] in data_files:
+        return locations[0]
+    if len(locations) == 1 and locations[0] and "/" not in locations[0] and "\\" not in locations[0]:
+        raise Unfit(f"a tensor lies in the file '{locations[0][:100]}': send it as the part 'data', with this file name")
+    raise Unfit("a tensor lies outside of the model's folder: external data needs the plain name of a file that is sent with it")
+
+
+def _categories(node: onnx.NodeProto) -> list[Any]:
+    """The values a one-hot encoder knows: strings or integers."""
+    for attribute in node.attribute:
+        if attribute.name == "cats_strings":
+            return [text.decode("utf-8", "replace") for text in attribute.strings]
+        if attribute.name == "cats_int64s":
+            return list(attribute.ints)
+    return []

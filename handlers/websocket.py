@@ -1,0 +1,225 @@
+"""Predictions over a WebSocket (streaming.md 2.8): each text message is a record, each answer a text message, in order.
+
+One record of a socket is in flight and MAX_QUEUED more wait here; then nothing is taken from the socket, which the framework stops
+reading as soon as it holds 512 KiB. Who may, and which model, was decided at the upgrade. Knows nothing of what a record holds.
+"""
+
+import asyncio
+import contextlib
+import enum
+import logging
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aiohttp import WebSocketError, WSMsgType, hdrs, web
+
+from engine import metrics
+from engine.errors import EngineError
+from engine.frames import Header
+from engine.repository import Version
+from handlers.errors import dumps, json_response
+from handlers.keys import BULK_OPTIONS, ENGINE
+
+log = logging.getLogger("sluice.websocket")
+
+MAX_QUEUED = 16
+PING_INTERVAL_S = 30.0
+# A client gets this long to answer our close, or to end the message that was refused.
+CLOSE_TIMEOUT_S = 5.0
+LINGER_READ_BYTES = 256 * 1024
+
+
+class CloseCode(enum.IntEnum):
+    """RFC 6455, section 7.4.1: what we say when it is we who close. The framework itself says 1002 and 1009."""
+
+    GOING_AWAY = 1001  # the server is draining
+    UNSUPPORTED_DATA = 1003  # a binary message
+    INTERNAL_ERROR = 1011
+
+
+REASONS = {
+    CloseCode.GOING_AWAY: b"the server is shutting down",
+    CloseCode.INTERNAL_ERROR: b"internal error",
+    CloseCode.UNSUPPORTED_DATA: b"send records as text messages",
+}
+
+
+def is_upgrade(request: web.Request) -> bool:
+    return request.method == hdrs.METH_GET and request.headers.get(hdrs.UPGRADE, "").strip().lower() == "websocket"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What every record of a socket shares.
+
+    title         owner/name of the model, for the log
+    find_version  the version that answers now (a rollback or a deletion counts for the next record); raises EngineError
+    header        the replica's side of the query parameters
+    """
+
+    title: str
+    find_version: Callable[[], Version]
+    header: Header
+
+
+class Conversation:
+    """One socket from its upgrade to its end."""
+
+    def __init__(self, request: web.Request, question: Question) -> None:
+        options = request.app[BULK_OPTIONS]
+        self._request = request
+        self._question = question
+        self._engine = request.app[ENGINE]
+        self._stall_timeout_s = options.stall_timeout_s
+        # No heartbeat of the framework's: it takes a socket that we do not read for one that does not answer. No compression: it
+        # would be work on the event loop. Text stays bytes: a replica decodes it. The framework's limit is the first size refused.
+        self._socket = web.WebSocketResponse(
+            timeout=CLOSE_TIMEOUT_S,
+            max_msg_size=options.line_limit_bytes + 1,
+            autoping=False,
+            compress=False,
+            decode_text=False,
+        )
+        self._records: asyncio.Queue[bytes] = asyncio.Queue(MAX_QUEUED)
+        self._was_heard = True  # since our last ping
+        self._num_answered = 0
+        self._code: int | None = None  # why it was closed; None when the client just left
+        self._kept: socket.socket | None = None
+
+    async def run(self) -> web.StreamResponse:
+        """Until either side closes; the response to give back to the framework. EngineError refuses the upgrade."""
+        self._engine.check_open()
+        started = time.monotonic()
+        try:
+            await self._socket.prepare(self._request)
+        except web.HTTPBadRequest as error:
+            return json_response({"error": error.text}, status=400, headers={"Sec-WebSocket-Version": "13"})
+        metrics.request_answered("websocket", self._socket.status, time.monotonic() - started)
+        with metrics.WEBSOCKETS.track_inprogress():
+            await self._talk()
+            await self._linger()
+        seconds = time.monotonic() - started
+        log.info(
+            "websocket closed model=%s records=%d code=%s seconds=%.3f",
+            *(self._question.title, self._num_answered, self._code or "-", seconds),
+        )
+        return self._socket
+
+    async def _talk(self) -> None:
+        reader = asyncio.create_task(self._read(), name="websocket read")
+        answerer = asyncio.create_task(self._answer_all(), name="websocket answer")
+        pinger = asyncio.create_task(self._ping(), name="websocket ping")
+        draining = asyncio.create_task(self._engine.draining.wait(), name="websocket draining")
+        tasks = (reader, answerer, pinger, draining)
+        try:
+            await asyncio.wait((reader, answerer, draining), return_when=asyncio.FIRST_COMPLETED)
+            code = reader.result() if reader.done() else CloseCode.GOING_AWAY
+            reader.cancel()
+            if code is not None and not answerer.done():
+                self._code = code
+                await self._finish(answerer, code)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _finish(self, answerer: asyncio.Task[None], code: CloseCode) -> None:
+        """Answer what was taken from the socket, then close it."""
+        all_answered = asyncio.create_task(self._records.join(), name="websocket finish")
+        try:
+            await asyncio.wait((all_answered, answerer), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            all_answered.cancel()
+        await self._socket.close(code=code, message=REASONS[code])
+
+    async def _linger(self) -> None:
+        """Read and throw away what a refused client still sends: closing over it would be a reset, which overtakes our close."""
+        if self._kept is None:
+            return
+        with self._kept as kept, contextlib.suppress(ConnectionError, TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                while await asyncio.get_running_loop().sock_recv(kept, LINGER_READ_BYTES):
+                    pass
+
+    # Reading
+
+    async def _read(self) -> CloseCode | None:
+        """Take records from the socket; why to close it, or None when it is closed."""
+        try:
+            while True:
+                message = await self._socket.receive()
+                self._was_heard = True
+                if message.type is WSMsgType.TEXT:
+                    await self._records.put(message.data)
+                elif message.type is WSMsgType.BINARY:
+                    return CloseCode.UNSUPPORTED_DATA
+                elif message.type is WSMsgType.PING:
+                    await self._socket.pong(message.data)
+                elif message.type is WSMsgType.ERROR:
+                    self._refused(message.data)
+                    return None
+                elif message.type is not WSMsgType.PONG:
+                    self._code = message.data  # the client's, if it named one
+                    return None
+        except ConnectionError:
+            return None
+        except Exception:  # a fault of ours must end this socket, not leave it open and unread
+            log.exception("websocket failed")
+            return CloseCode.INTERNAL_ERROR
+
+    def _refused(self, error: BaseException) -> None:
+        """The connection was lost, or the framework closed it (a message over the limit, or what is no WebSocket message at all).
+
+        Then it is about to drop the connection: hold it, so that its close arrives.
+        """
+        transport = self._request.transport
+        if isinstance(error, WebSocketError) and transport is not None:
+            self._code = error.code
+            self._kept = socket.fromfd(transport.get_extra_info("socket").fileno(), socket.AF_INET, socket.SOCK_STREAM)
+            self._kept.setblocking(False)
+
+    async def _ping(self) -> None:
+        """Keep the connection from being taken for dead, and find out when it is. A client we do not read cannot answer."""
+        while True:
+            await asyncio.sleep(PING_INTERVAL_S)
+            if not self._was_heard and not self._records.full():
+                return self._abort()
+            self._was_heard = False
+            await self._socket.ping()
+
+    def _abort(self) -> None:
+        if self._request.transport is not None:
+            self._request.transport.abort()
+
+    # Answering
+
+    async def _answer_all(self) -> None:
+        """One record after the other, as long as the client takes answers."""
+        try:
+            while True:
+                answer = await self._answer(await self._records.get())
+                async with asyncio.timeout(self._stall_timeout_s):
+                    await self._socket.send_frame(answer, WSMsgType.TEXT)
+                self._num_answered += 1
+                self._records.task_done()
+        except (ConnectionError, TimeoutError):
+            self._abort()
+
+    async def _answer(self, record: bytes) -> bytes:
+        """The answer to one record: a result, or why there is none."""
+        try:
+            return await self._predict(record)
+        except EngineError as error:
+            metrics.REJECTED.labels(error.code).inc()
+            return dumps({"code": error.code, "error": error.message})
+        except Exception:  # a fault of ours must not leave the client waiting for this answer
+            log.exception("record failed")
+            return dumps({"code": "internal", "error": "internal error"})
+
+    async def _predict(self, record: bytes) -> bytes:
+        if not self._engine.is_draining:  # what was taken before is still answered
+            self._engine.check_capacity(is_stream=False, user=None)
+        prediction = await self._engine.predict(self._question.find_version(), record, self._question.header)
+        return prediction.body

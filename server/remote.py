@@ -1,0 +1,87 @@
+"""Where the command-line clients find their server, and who they are there: one rule for all of them.
+
+A flag, else the environment, else what the server of this machine wrote. Knows nothing of what is asked.
+"""
+
+import argparse
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+
+from yarl import URL
+
+DEFAULT_URL = "http://127.0.0.1:9000"
+ADMIN = "admin"
+
+
+class BadRemote(ValueError):
+    """The address cannot be one; says what would do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A server and a caller.
+
+    key  None: ask without credentials, which a server may allow
+    """
+
+    url: URL
+    user: str
+    key: str | None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        if self.key is None:
+            return {}
+        return {"Authorization": "Basic " + base64.b64encode(f"{self.user}:{self.key}".encode()).decode()}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags that every client takes."""
+    parser.add_argument("--url", help=f"address of the server [SLUICE_URL, default {DEFAULT_URL}]")
+    parser.add_argument("--user", help=f"who asks [SLUICE_USER, default {ADMIN}]")
+    parser.add_argument(
+        "--key", help="the user's key [SLUICE_KEY, default: on the server's machine, the admin's from its data directory]"
+    )
+
+
+def find_remote(options: argparse.Namespace, environment: Mapping[str, str]) -> Remote:
+    """The server and the caller that flags and environment name. BadRemote."""
+
+    def given(name: str) -> str:
+        flag: str | None = getattr(options, name)
+        return (environment.get(f"SLUICE_{name.upper()}", "") if flag is None else flag).strip()
+
+    url = _url(given("url") or DEFAULT_URL)
+    user = given("user") or ADMIN
+    key = given("key")
+    if not key and user == ADMIN and _is_this_machine(url):
+        key = _admin_key(Path(environment.get("SLUICE_DATA_DIR", "").strip() or "data"))
+    return Remote(url, user, key or None)
+
+
+def _url(text: str) -> URL:
+    try:
+        url = URL(text)
+    except ValueError as error:
+        raise BadRemote(f"{text} is no address: {error}") from None
+    if url.scheme not in ("http", "https") or not url.host:
+        raise BadRemote(f"{text} is no address: write http://HOST:PORT")
+    return url.with_query(None).with_fragment(None).with_user(None)
+
+
+def _is_this_machine(url: URL) -> bool:
+    """Only then may the admin's key be sent unasked."""
+    try:
+        return url.host == "localhost" or ip_address(url.host or "").is_loopback
+    except ValueError:
+        return False
+
+
+def _admin_key(data_dir: Path) -> str:
+    try:
+        return (data_dir / "admin.key").read_text().strip()
+    except OSError:  # no server has run here, or it is not ours to read
+        return ""

@@ -1,0 +1,58 @@
+"""The life of the process: settings, listen, serve, drain, stop."""
+
+import asyncio
+import logging
+import signal
+
+import uvloop
+
+from engine.engine import Engine
+from handlers.keys import ENGINE
+from server import logs
+from server.app import listening, open_app
+from server.config import Settings
+
+log = logging.getLogger("sluice.server")
+
+
+def serve(settings: Settings) -> int:
+    """Serve until told to stop; exit code 0."""
+    logs.configure(settings.log_level)
+    uvloop.run(_serve(settings))
+    return 0
+
+
+async def _serve(settings: Settings) -> None:
+    async with open_app(settings) as app, listening(app, settings) as address:
+        log.info("server listening address=%s replicas=%d data=%s", address, settings.score_replicas, settings.data_dir)
+        signals = _Signals()
+        await signals.first.wait()
+        log.info("server draining seconds=%g", settings.drain_s)
+        await _drain(app[ENGINE], signals)
+    log.info("server stopped")
+
+
+async def _drain(engine: Engine, signals: "_Signals") -> None:
+    """Let streams end; a second signal ends them now. The listener stays open to say so to new requests."""
+    drain = asyncio.create_task(engine.drain(), name="drain")
+    second = asyncio.create_task(signals.second.wait(), name="second signal")
+    await asyncio.wait((drain, second), return_when=asyncio.FIRST_COMPLETED)
+    for task in (drain, second):
+        task.cancel()
+    await asyncio.gather(drain, second, return_exceptions=True)
+    engine.end_streams()
+    await engine.ended()
+
+
+class _Signals:
+    """SIGTERM and SIGINT, counted: the first drains, the second ends."""
+
+    def __init__(self) -> None:
+        self.first = asyncio.Event()
+        self.second = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._received)
+
+    def _received(self) -> None:
+        (self.second if self.first.is_set() else self.first).set()

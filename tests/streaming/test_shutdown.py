@@ -1,0 +1,178 @@
+"""SIGTERM: running streams end well if they can, new requests are told, and nothing stays (acceptance 17, streaming.md 3.8)."""
+
+import contextlib
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.clients import Raw, answers, curl, health, is_alive, until
+from tests.serving import Server, serving
+from tests.streaming import graphs
+
+HELLO = "brandon/HelloWorld"
+
+
+def term(server: Server, number: int = signal.SIGTERM) -> None:
+    server.process.send_signal(number)
+    until(lambda: "server draining" in server.log)
+
+
+def feed_slowly(client: subprocess.Popen[bytes]) -> None:
+    """A record every 20 ms for as long as curl takes them."""
+    assert client.stdin is not None
+    pause = threading.Event()
+    with contextlib.suppress(BrokenPipeError):
+        while client.poll() is None:
+            client.stdin.write(b'{"name":"a"}\n')
+            pause.wait(0.02)
+
+
+def wait(server: Server, pids: list[int], within_s: float = 10) -> None:
+    """The server ends with 0 and its replicas are gone."""
+    assert server.process.wait(within_s) == 0
+    assert server.stop() == 0
+    until(lambda: not any(map(is_alive, pids)), 5)
+    assert "server stopped" in server.log
+    assert "Traceback" not in server.log
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_idle_server_ends_at_once_with_exit_code_0(tmp_path: Path, number: int) -> None:
+    with serving(tmp_path / "data") as server:
+        pids = server.replica_pids()
+        started = time.monotonic()
+        term(server, number)
+        wait(server, pids)
+        assert time.monotonic() - started < 3
+
+
+def test_a_stream_ends_cleanly_within_the_drain_time_and_new_requests_are_503(tmp_path: Path) -> None:
+    """Acceptance 17."""
+    with serving(tmp_path / "data", SLUICE_DRAIN_S="20") as server:
+        pids = server.replica_pids()
+        with Raw(server) as client:
+            client.begin(HELLO)
+            client.head()
+            client.chunk(b'{"name":"a"}\n')
+            client.line()
+            term(server)
+            for path in (f"{HELLO.replace('/', '/models/')}?bulk=true", HELLO.replace("/", "/models/")):
+                refused = curl(f"{server.url}/{path}", "-d", '{"name":"a"}', auth=server.auth)
+                assert (refused.status, refused.body) == (503, b'{"error":"shutting down"}')
+                assert "Retry-After: 5" in refused.trace
+            checked = curl(f"{server.url}/healthcheck")
+            assert (checked.status, checked.body) == (503, b"draining")
+            assert curl(server.model(HELLO), auth=server.auth).status == 503
+            for i in range(50):
+                client.chunk(b'{"name":"%d"}\n' % i * 100)
+            client.end()
+            assert len(answers(client.rest())) == 5000
+            assert client.has_ended
+        wait(server, pids, 10)
+
+
+def test_an_upload_that_is_too_long_ends_with_shutting_down_and_curl_fails(tmp_path: Path) -> None:
+    """Acceptance 17. curl goes on sending after the server's end, and fails (55) when the server has closed for good."""
+    with serving(tmp_path / "data", SLUICE_DRAIN_S="1") as server:
+        pids = server.replica_pids()
+        command = ["curl", "-sS", "-N", "-T", "-", "--user", ":".join(server.auth), f"{server.model(HELLO)}/?bulk=true"]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as client:
+            feeder = threading.Thread(target=feed_slowly, args=(client,))
+            feeder.start()
+            until(lambda: server.metric('sluice_records_total{model="brandon/HelloWorld",outcome="result"}'))
+            term(server)
+            assert client.stdout is not None
+            body = client.stdout.read()
+            client.wait(20)
+            feeder.join()
+            *lines, last = answers(body)
+            assert list(last) == ["bulk_id", "code", "error", "fatal", "records", "yhat_model"]
+            assert (last["code"], last["fatal"], last["records"]) == ("shutting_down", True, len(lines))
+            assert client.returncode in (18, 55, 56)
+        wait(server, pids)
+    assert "stream failed" in server.log
+    assert "reason=shutting_down" in server.log
+
+
+def test_a_stream_that_is_too_long_ends_with_shutting_down_and_curl_exits_18(tmp_path: Path) -> None:
+    """Acceptance 17: everything was sent, and the model is slow."""
+    with serving(graphs.write_all(tmp_path / "data"), SLUICE_DRAIN_S="1", SLUICE_SCORE_REPLICAS="1") as server:
+        pids = server.replica_pids()
+        command = [
+            "curl",
+            "-sS",
+            "--data-binary",
+            "@-",
+            "--user",
+            ":".join(server.auth),
+            f"{server.model('tester/turns')}?bulk=true",
+        ]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
+            assert client.stdin is not None
+            client.stdin.write(b'{"count":2000}\n' * 30_000)  # a minute of work
+            client.stdin.close()
+            client.stdin = None
+            until(lambda: server.metric('sluice_records_total{model="tester/turns",outcome="result"}'))
+            term(server)
+            body, _ = client.communicate(timeout=30)
+            *lines, last = answers(body)
+            assert (last["code"], last["fatal"], last["records"]) == ("shutting_down", True, len(lines))
+            assert client.returncode == 18
+        wait(server, pids)
+
+
+def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
+    with serving(tmp_path / "data", SLUICE_DRAIN_S="60") as server:
+        pids = server.replica_pids()
+        with Raw(server) as client:
+            client.begin(HELLO)
+            client.head()
+            term(server)
+            assert health(server)["status"] == "draining"
+            server.process.send_signal(signal.SIGTERM)
+            assert [line["code"] for line in answers(client.rest())] == ["shutting_down"]
+            assert client.was_cut
+        wait(server, pids)
+
+
+def test_a_client_that_never_reads_cannot_hold_the_end_up(tmp_path: Path) -> None:
+    with serving(tmp_path / "data", SLUICE_DRAIN_S="1") as server:
+        pids = server.replica_pids()
+        with Raw(server, receive_buffer_bytes=4096) as client:
+            client.begin(HELLO)
+            for _ in range(30):
+                client.chunk(b'{"name":"abcdefghijklmnopqrstuvwxyz"}\n' * 2000)
+            term(server)
+            wait(server, pids, 15)
+        assert list((server.data_dir / "spill").iterdir()) == []
+
+
+def test_queued_singles_are_answered_before_the_end(tmp_path: Path) -> None:
+    """streaming.md 3.8: queued singles finish."""
+    with serving(graphs.write_all(tmp_path / "data"), SLUICE_SCORE_REPLICAS="1") as server:
+        pids, body = server.replica_pids(), b'{"count":500000}'
+        assert curl(server.model("tester/turns"), "-d", '{"count":1}', auth=server.auth).status == 200
+        clients = [Raw(server) for _ in range(3)]
+        for client in clients:
+            client.ask("POST", "/tester/models/turns", Content_Length=str(len(body)))
+            client.send(body)
+        until(lambda: server.metric('sluice_queue_seconds_count{lane="interactive"}') == 2)
+        until(lambda: server.metric('sluice_queue_blocks{lane="interactive"}') == 2)
+        term(server)
+        assert [client.head().status for client in clients] == [200] * 3
+        for client in clients:
+            client.close()
+        wait(server, pids)
+
+
+def test_a_server_starts_again_on_the_data_of_a_killed_one(tmp_path: Path) -> None:
+    with serving(tmp_path / "data", SLUICE_SCORE_REPLICAS="1") as server:
+        key = server.key
+        server.stop(signal.SIGKILL)
+    with serving(tmp_path / "data", SLUICE_SCORE_REPLICAS="1") as server:
+        assert server.key == key
+        assert curl(server.model(HELLO), "-d", '{"name":"a"}', auth=server.auth).status == 200

@@ -1,0 +1,135 @@
+"""Tiny graphs to publish, and a client that publishes. Every version of `times` says which one it is by what it answers.
+
+times     x -> y = x * factor, for [N] floats
+row       X [N,k] -> y [N,1], the sum of the row
+mean      x -> x minus the mean of its batch: a graph that mixes its records
+constant  x -> one number, whatever the batch
+slow      n -> n after n turns of a loop, about a microsecond each
+hungry    n -> n, after filling an array of n floats
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import requests
+from onnx import TensorProto, helper
+
+from tests.serving import Server
+from tests.streaming import graphs
+
+OCTETS = {"Content-Type": "application/octet-stream"}
+DATA = Path(__file__).parent.parent / "data"
+
+
+def put(server: Server, model: str, graph: bytes, *, auth: tuple[str, str] | None = None, **parts: Any) -> requests.Response:
+    """Publish a graph; with parts (`config` as an object, `data` as name and bytes, `tokenizer` as bytes) as a form."""
+    url, auth = server.model(model), auth or server.auth
+    if not parts:
+        return requests.put(url, data=graph, headers=OCTETS, auth=auth, timeout=60)
+    files: list[Any] = [("model", ("some.onnx", graph))]
+    for name, part in parts.items():
+        text = json.dumps(part) if name == "config" else part
+        files.append((name, text if isinstance(text, tuple) else (name, text)))
+    return requests.put(url, files=files, auth=auth, timeout=60)
+
+
+def predict(server: Server, model: str, query: str = "", auth: tuple[str, str] | None = None, **record: Any) -> Any:
+    """The answer to one record."""
+    return requests.post(f"{server.model(model)}{query}", json=record, auth=auth or server.auth, timeout=30).json()
+
+
+def shown(server: Server, model: str) -> dict[str, Any]:
+    """The record of a model, or what refuses it."""
+    answer: dict[str, Any] = requests.get(f"{server.url}/api/models/{model}", auth=server.auth, timeout=30).json()
+    return answer
+
+
+def files(server: Server, model: str = "") -> list[str]:
+    """Every file and folder under data/models/MODEL, hidden ones as well."""
+    root = server.data_dir / "models" / model
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*"))
+
+
+def config(**keys: Any) -> dict[str, Any]:
+    """What goes with `times`, with some keys changed."""
+    inputs = [{"kind": "column", "input": "x", "field": "x"}]
+    return {"task": "predict", "inputs": inputs, "outputs": [{"output": "y", "as": "y"}], "example": {"x": 1.0}} | keys
+
+
+def counting(count: int) -> dict[str, Any]:
+    """What goes with `slow` and `hungry`: an example of so many turns or floats."""
+    return config(inputs=[{"kind": "column", "input": "count", "field": "count"}], outputs=[TURNED], example={"count": count})
+
+
+TURNED = {"output": "turned", "as": "turned"}
+
+
+def value(name: str, kind: int, *shape: str | int | None) -> Any:
+    return helper.make_tensor_value_info(name, kind, list(shape))
+
+
+def model(
+    nodes: list[Any],
+    inputs: list[Any],
+    outputs: list[Any],
+    constants: list[Any] | None = None,
+    domains: dict[str, int] | None = None,
+) -> bytes:
+    graph = helper.make_graph(nodes, "graph", inputs, outputs, constants or [])
+    opsets = [helper.make_opsetid(domain, number) for domain, number in ({"": 20} | (domains or {})).items()]
+    text: bytes = helper.make_model(graph, opset_imports=opsets, ir_version=9).SerializeToString()
+    return text
+
+
+FLOAT = TensorProto.FLOAT
+X, Y = value("x", FLOAT, "N"), value("y", FLOAT, "N")
+
+
+def times(factor: float) -> bytes:
+    return model([helper.make_node("Mul", ["x", "factor"], ["y"])], [X], [Y], [helper.make_tensor("factor", FLOAT, [], [factor])])
+
+
+def row(width: int) -> bytes:
+    axes = helper.make_tensor("axes", TensorProto.INT64, [1], [1])
+    node = helper.make_node("ReduceSum", ["X", "axes"], ["y"])
+    return model([node], [value("X", FLOAT, None, width)], [value("y", FLOAT, None, 1)], [axes])
+
+
+def mean() -> bytes:
+    nodes = [helper.make_node("ReduceMean", ["x"], ["m"], keepdims=1), helper.make_node("Sub", ["x", "m"], ["y"])]
+    return model(nodes, [X], [Y])
+
+
+def constant() -> bytes:
+    return model([helper.make_node("ReduceMean", ["x"], ["y"], keepdims=1)], [X], [value("y", FLOAT, 1)])
+
+
+def slow() -> bytes:
+    return graphs._turns()
+
+
+def deadly() -> bytes:
+    return graphs._divide()
+
+
+def hungry() -> bytes:
+    nodes = [
+        helper.make_node("ReduceSum", ["count"], ["total"], keepdims=1),
+        helper.make_node("ConstantOfShape", ["total"], ["array"]),
+        helper.make_node("ReduceMax", ["array"], ["most"], keepdims=0),
+        helper.make_node("Cast", ["most"], ["nothing"], to=TensorProto.INT64),
+        helper.make_node("Add", ["count", "nothing"], ["turned"]),
+    ]
+    return model(nodes, [value("count", TensorProto.INT64, "N")], [value("turned", TensorProto.INT64, "N")])
+
+
+def external(location: str) -> bytes:
+    """`times`, with its factor in another file."""
+    factor = TensorProto(name="factor", data_type=FLOAT, dims=[1], data_location=TensorProto.EXTERNAL)
+    factor.external_data.add(key="location", value=location)
+    return model([helper.make_node("Mul", ["x", "factor"], ["y"])], [X], [Y], [factor])
+
+
+def foreign() -> bytes:
+    return model([helper.make_node("Mul", ["x", "x"], ["y"], domain="evil")], [X], [Y], domains={"evil": 1})

@@ -1,0 +1,167 @@
+"""What is written about the server is what the server does: README.md, /openapi.json, /docs, and the words of the Makefile."""
+
+import re
+import subprocess
+from typing import Any
+
+import pytest
+import requests
+
+from engine.errors import RECORD_CODES, REQUEST_CODES, STREAM_CODES
+from handlers.openapi import PACKAGE_FILES, public_path
+from handlers.routes import Route
+from server import readme
+from server.app import ROUTES
+from server.config import Settings, environment_name
+from tests.serving import ROOT, Server
+
+README = readme.README.read_text(encoding="utf-8")
+WORDS = re.findall(
+    r"^  make (\S+) ", subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True).stdout, re.MULTILINE
+)
+
+
+@pytest.fixture(scope="session")
+def document(server: Server) -> dict[str, Any]:
+    """/openapi.json of a running server, asked without credentials."""
+    answer = requests.get(f"{server.url}/openapi.json", timeout=10)
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"].startswith("application/json")
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+# README
+
+
+def test_the_tables_of_the_readme_are_those_of_the_code() -> None:
+    assert readme.with_tables(README) == README, f"README.md is not up to date; write its tables anew: {readme.COMMAND}"
+
+
+def test_the_readme_has_every_table() -> None:
+    assert sorted(found[2] for found in readme.TABLE.finditer(README)) == sorted(readme.TABLES)
+
+
+@pytest.mark.parametrize("name", [environment_name(name) for name in Settings.__dataclass_fields__])
+def test_every_setting_is_in_the_readme(name: str) -> None:
+    assert f"| `{name}` |" in README
+
+
+@pytest.mark.parametrize("code", sorted(REQUEST_CODES | RECORD_CODES | STREAM_CODES))
+def test_every_error_code_is_in_the_readme(code: str) -> None:
+    assert f"| `{code}` |" in README
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+def test_every_route_is_in_the_readme(route: Route) -> None:
+    rows = re.findall(rf"^\| `([A-Z, ]+) {re.escape(public_path(route))}` \|", README, re.MULTILINE)
+    assert any(route.method in methods.split(", ") for methods in rows)
+
+
+def test_the_metrics_of_the_readme_are_those_that_are_shown(server: Server) -> None:
+    text = requests.get(f"{server.url}/metrics", auth=server.auth, timeout=10).text
+    shown = {name for name in re.findall(r"^# HELP (\S+)", text, re.MULTILINE) if not name.endswith("_created")}
+    assert {name for name in re.findall(r"^\| `(sluice_\w+)` \|", README, re.MULTILINE)} == shown
+
+
+def test_the_words_of_the_readme_are_those_of_the_makefile() -> None:
+    assert set(re.findall(r"`make ([a-z-]+)", README)) == set(WORDS)
+
+
+# Makefile
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_every_word_that_help_prints_does_something(word: str) -> None:
+    done = subprocess.run(["make", "--dry-run", "--always-make", word], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+def test_every_word_of_the_makefile_has_its_comment() -> None:
+    phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert phony is not None
+    assert sorted(phony[1].split()) == sorted(WORDS)
+
+
+# /openapi.json
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+def test_every_route_is_in_the_document(document: dict[str, Any], route: Route) -> None:
+    operation = document["paths"][public_path(route)][route.method.lower()]
+    assert operation["summary"] == route.summary
+    assert operation["responses"].keys() == {str(status) for status in route.answers}
+    named = [(one["in"], one["name"]) for one in operation.get("parameters", [])]
+    in_path = re.findall(r"\{(\w+)\}", public_path(route))
+    assert named == [("path", name) for name in in_path] + [("query", name) for name in route.query]
+    assert ("requestBody" in operation) == (route.body is not None)
+    assert (operation["security"] == []) == (route.key == "none")
+
+
+def test_every_route_says_what_it_answers() -> None:
+    assert [f"{route.method} {route.path}" for route in ROUTES if not route.answers or not route.summary] == []
+
+
+def test_the_document_has_no_route_that_is_not_there(document: dict[str, Any]) -> None:
+    named = {(method.upper(), path) for path, operations in document["paths"].items() for method in operations}
+    assert named == {(route.method, public_path(route)) for route in ROUTES}
+
+
+def test_the_document_is_openapi_and_its_references_lead_somewhere(document: dict[str, Any]) -> None:
+    assert document["openapi"].startswith("3.1")
+    references = set(re.findall(r"'\$ref': '#/components/schemas/(\w+)'", str(document)))
+    assert references
+    assert references <= document["components"]["schemas"].keys()
+    ids = [operation["operationId"] for operations in document["paths"].values() for operation in operations.values()]
+    assert len(ids) == len(set(ids))
+
+
+def test_bodies_are_described(document: dict[str, Any]) -> None:
+    bulk = document["paths"]["/{owner}/models/{model}"]["post"]
+    assert bulk["requestBody"]["content"].keys() == {"application/json", "application/x-ndjson"}
+    assert bulk["responses"]["200"]["content"].keys() == {"application/json", "application/x-ndjson"}
+    assert document["components"]["schemas"]["NewUser"]["properties"]["name"]["type"] == "string"
+    assert document["components"]["schemas"]["NewKey"]["properties"]["kind"]["enum"] == ["full", "read_only"]
+    assert document["components"]["securitySchemes"].keys() == {"basic", "bearer"}
+
+
+# /docs
+
+
+@pytest.mark.parametrize(
+    "path", ["/docs", "/docs/", "/openapi.json", "/docs/start.js", *(f"/docs/{name}" for name in PACKAGE_FILES)]
+)
+def test_the_pages_are_open_and_head_is_get_without_a_body(server: Server, path: str) -> None:
+    got = requests.get(server.url + path, timeout=10)
+    head = requests.head(server.url + path, timeout=10)
+    assert (got.status_code, head.status_code) == (200, 200)
+    assert got.content
+    assert not head.content
+    assert head.headers["Content-Type"] == got.headers["Content-Type"]
+
+
+def test_the_page_names_no_other_host_and_keeps_the_browser_here(server: Server) -> None:
+    page = requests.get(f"{server.url}/docs", timeout=10)
+    start = requests.get(f"{server.url}/docs/start.js", timeout=10)
+    assert "//" not in page.text + start.text
+    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+    for path in re.findall(r'(?:src|href)="([^"]+)"', page.text):
+        assert requests.get(server.url + path, timeout=10).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/docs/index.html",
+        "/docs/../setup.cfg",
+        "/docs/..%2f..%2f__init__.py",
+        "/docs/%2e%2e/%2e%2e/__init__.py",
+        "/docs/%2fetc%2fpasswd",
+        "/docs//etc/passwd",
+        "/docs/swagger-ui.css%00",
+    ],
+)
+def test_nothing_else_can_be_read_by_way_of_docs(server: Server, path: str) -> None:
+    command = ["curl", "-s", "--path-as-is", "-o", "/dev/null", "-w", "%{http_code}", server.url + path]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "404"

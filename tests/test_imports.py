@@ -1,0 +1,80 @@
+"""Imports go one way (architecture.md): server -> handlers -> engine; engine/tasks knows errors and frames of the engine alone."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.serving import ROOT
+
+# What computes: never in the server process.
+NUMERIC = {"numpy", "onnx", "onnxruntime", "tokenizers", "scipy", "pyarrow", "duckdb", "sqlglot", "PIL", "orjson"}
+SQLITE = {"aiosqlite", "sqlite3"}
+# Layer -> what it must not import, by first names of modules.
+FORBIDDEN = {
+    "server": NUMERIC | SQLITE | {"tests", "models"},
+    "handlers": NUMERIC | SQLITE | {"server", "tests", "models"},
+    "engine": NUMERIC | {"server", "handlers", "tests", "models", "aiohttp"},
+    "engine/tasks": SQLITE | {"server", "handlers", "tests", "models", "aiohttp", "asyncio"},
+}
+# All of `engine` that a replica may know.
+SHARED_WITH_TASKS = {"engine.errors", "engine.frames"}
+
+
+def layer(path: Path) -> str:
+    parts = path.relative_to(ROOT).parts
+    return "engine/tasks" if parts[:2] == ("engine", "tasks") else parts[0]
+
+
+FILES = sorted(path for folder in ("server", "handlers", "engine") for path in (ROOT / folder).rglob("*.py"))
+NAMES = [str(path.relative_to(ROOT)) for path in FILES]
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Full name of every module that a file imports anywhere, also inside functions."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path.name}:{node.lineno}: imports are absolute here"
+            assert node.module is not None
+            yield node.module
+            # `from engine import frames` means engine.frames.
+            if (ROOT / node.module.replace(".", "/")).is_dir():
+                yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_a_layer_does_not_import_what_is_above_it_or_not_its_work(path: Path) -> None:
+    found = {name for name in imported(path) if name.split(".")[0] in FORBIDDEN[layer(path)]}
+    assert not found
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_the_server_process_starts_replicas_and_never_imports_them(path: Path) -> None:
+    if layer(path) != "engine/tasks":
+        assert not {name for name in imported(path) if name.startswith("engine.tasks")}
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if layer(path) == "engine/tasks"], ids=lambda path: path.name)
+def test_a_replica_knows_errors_and_frames_of_the_engine_alone(path: Path) -> None:
+    ours = {name for name in imported(path) if name.startswith("engine.") and not name.startswith("engine.tasks")}
+    assert ours <= SHARED_WITH_TASKS
+
+
+def test_one_file_speaks_sqlite() -> None:
+    assert [name for path, name in zip(FILES, NAMES, strict=True) if SQLITE & set(imported(path))] == ["engine/store.py"]
+
+
+def test_one_file_of_the_replicas_imports_the_fast_json_libraries() -> None:
+    speakers = [name for path, name in zip(FILES, NAMES, strict=True) if {"orjson", "ujson"} & set(imported(path))]
+    assert [name for name in speakers if name.startswith("engine/tasks/")] == ["engine/tasks/codec.py"]
+
+
+def test_no_numeric_library_comes_into_the_server_process_by_another_way() -> None:
+    program = f"import sys, server.serve, server.cli; print(*sorted({NUMERIC!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
