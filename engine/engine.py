@@ -363,7 +363,7 @@ class Engine:
         """Refuse everything while draining, or with no replica alive. EngineError."""
         if self.is_draining:
             raise EngineError("shutting_down", "shutting down", retry_after_s=5)
-        if not self._score.num_alive:
+        if not self._score.is_serving:
             raise EngineError("no_instances", "no instances of model found", retry_after_s=1)
 
     async def is_answering(self, version: Version) -> bool:

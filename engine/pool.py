@@ -27,6 +27,8 @@ HEARTBEAT_S = 2.0
 START_TIMEOUT_S = 60.0
 # With no replica for this long, what waits is told so.
 NO_REPLICA_S = 30.0
+# A replica that died is replaced in about 0.4 s; one record that kills two must not refuse everybody else's requests meanwhile.
+REPLACEMENT_S = 2.0
 # One batch in work, one behind it, so that a replica never waits for us.
 BATCHES_PER_REPLICA = 2
 # A record that kills a replica even when it is only to be refused is refused without being read; then we give up.
@@ -97,6 +99,11 @@ class Pool:
         """Replicas that answered their last heartbeat, or are at work on a block within its time limit."""
         return len(self.replicas)
 
+    @property
+    def is_serving(self) -> bool:
+        """Whether work put in now is soon served: a replica lives, or the last one died a moment ago and is being replaced."""
+        return bool(self.replicas) or time.monotonic() - self._last_alive < REPLACEMENT_S
+
     async def _keep_alive(self, slot: int) -> None:
         backoff_s = FIRST_BACKOFF_S
         while True:
@@ -108,7 +115,7 @@ class Pool:
                 del self._replicas[slot]
                 await replica.stop()
             metrics.REPLICA_RESTARTS.labels(self.name).inc()
-            # Killed from outside, or after work well done, it may come back at once; one that ends by itself at the start must not spin.
+            # Killed from outside or after good work it comes back at once; one that ends by itself at the start must not spin.
             was_well = replica.answers_given or replica.exit_code == -signal.SIGKILL
             backoff_s = FIRST_BACKOFF_S if was_well else min(LONGEST_BACKOFF_S, backoff_s * 2)
             await asyncio.sleep(backoff_s)  # a wait by design: a crashing program must not spin
@@ -249,6 +256,8 @@ class Pool:
         """The connection ended. The batch it worked on is blamed; the one behind it is not."""
         batches = list(replica.batches)
         replica.batches.clear()
+        if replica in self._heard:
+            self._last_alive = time.monotonic()
         if batches and not replica.is_retiring:
             self._blame(batches[0].blocks)
         for batch in reversed(batches):

@@ -26,8 +26,9 @@ NDJSON = "application/x-ndjson"
 JSON_TYPES = ("application/x-ndjson", "application/json", "application/jsonl", "application/jsonlines")
 # A cut stream's last line gets this long to reach the client, and the client this long to notice before the socket is gone.
 CUT_FLUSH_S = 2.0
-CUT_LINGER_S = 5.0
+CUT_LINGER_S = 10.0
 GUARD_INTERVAL_S = 1.0
+FRAMING_CHECK_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +97,11 @@ class Exchange:
             stream.fail(StreamFailure("internal", STREAM_CODES["internal"]))
 
     async def _read_body(self) -> None:
-        stream, content = self._stream, self._request.content
+        stream = self._stream
         idle_timeout_s = self._options.idle_timeout_s or None
         while True:
             async with asyncio.timeout(idle_timeout_s):
-                data = await content.readany()
+                data = await read_some(self._request)
             if not data:
                 break
             for decoded in self._decoder.feed(data):
@@ -215,7 +216,7 @@ class Exchange:
                 await self._request.writer.drain()
             transport.write_eof()
             async with asyncio.timeout(CUT_LINGER_S):
-                while await self._request.content.readany():
+                while await read_some(self._request):
                     pass  # what the client still sends; closing over it would be a reset
                 while not transport.is_closing():  # noqa: ASYNC110 - the framework tells nobody of a lost connection
                     await asyncio.sleep(0.05)  # the client has sent all: it closes as soon as it has seen the end
@@ -260,6 +261,20 @@ class Exchange:
             *(outcome, stream.bulk_id, stream.model.key, counts.results, counts.errors, counts.bytes_in, counts.bytes_out),
             *(time.monotonic() - self._started, stream.failure.code if stream.failure else "-"),
         )
+
+
+async def read_some(request: web.Request) -> bytes:
+    """What the socket has, at least a byte; nothing at the end of the body. RequestPayloadError when its framing is broken.
+
+    The framework takes garbage in place of a chunk for a new, bad request and never tells the body that waits: we look for that.
+    """
+    while True:
+        try:
+            async with asyncio.timeout(FRAMING_CHECK_S):
+                return await request.content.readany()
+        except TimeoutError:
+            if request.protocol._messages and not request.content.is_eof():
+                raise web.RequestPayloadError("the chunks of the body are broken") from None
 
 
 def unsent_bytes(transport: asyncio.Transport) -> int:

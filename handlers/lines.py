@@ -156,4 +156,5 @@ def decoder(encoding: str) -> Plain | Inflate:
     return Inflate(encoding) if encoding in ("gzip", "deflate") else Plain()
 
 
-ENCODINGS = frozenset({"", "identity", "gzip", "deflate"})
+PLAIN = frozenset({"", "identity"})
+ENCODINGS = PLAIN | {"gzip", "deflate"}

@@ -16,10 +16,10 @@ from engine.errors import EngineError
 from engine.frames import Header
 from engine.repository import MODEL_NAME, Version
 from handlers.auth import caller_of
-from handlers.bulk import Exchange, media_type
+from handlers.bulk import Exchange, media_type, read_some
 from handlers.errors import json_response
 from handlers.keys import BODY_LIMIT, BULK_OPTIONS, COMPAT_STATUS, ENGINE, REPOSITORY, REQUEST_TIMEOUT
-from handlers.lines import ENCODINGS, BadEncoding, Plain, decoder
+from handlers.lines import ENCODINGS, PLAIN, BadEncoding, decoder
 from handlers.publish import PUBLISHING_ANSWERS, UPLOADS, admit_upload, publish
 from handlers.routes import RESERVED, Route, answer_expectation
 from handlers.websocket import Conversation, Question, is_upgrade
@@ -56,8 +56,8 @@ async def admit(request: web.Request) -> Admission:
     if not OWNER_NAME.fullmatch(owner) or not MODEL_NAME.fullmatch(name):
         raise EngineError("model_not_found", "model not found")
     version = _find_version(request, caller)
-    if request.method != hdrs.METH_GET:
-        _check_body_type(request)
+    if request.method in (hdrs.METH_POST, hdrs.METH_PUT):
+        _check_body(request)
         request.app[ENGINE].check_capacity(is_stream=is_bulk(request), user=caller.name if caller else None)
     request[ADMISSION] = Admission(version, caller)
     return request[ADMISSION]
@@ -88,12 +88,16 @@ def _version(request: web.Request) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
 
 
-def _check_body_type(request: web.Request) -> None:
+def _check_body(request: web.Request) -> None:
+    """What the head tells of a body that cannot be taken."""
     if is_bulk(request) and request.content_type.startswith("multipart/"):
         raise EngineError("unsupported_media_type", "send the file itself: curl --data-binary @file")
     encoding = request.headers.get(hdrs.CONTENT_ENCODING, "").strip().lower()
     if encoding not in ENCODINGS:
         raise EngineError("unsupported_media_type", "Content-Encoding must be gzip, deflate or identity")
+    limit_bytes = request.app[BODY_LIMIT]
+    if not is_bulk(request) and encoding in PLAIN and (request.content_length or 0) > limit_bytes:
+        raise _too_large(limit_bytes)
 
 
 async def expect(request: web.Request) -> web.StreamResponse | None:
@@ -200,13 +204,10 @@ async def _record(request: web.Request) -> bytes:
 
 async def _long_record(request: web.Request, limit_bytes: int) -> bytes:
     """A body that comes in pieces or is encoded; refused as soon as it is known to be too large."""
-    encoding = request.headers.get(hdrs.CONTENT_ENCODING, "").strip().lower()
-    unpack = decoder(encoding)
-    if isinstance(unpack, Plain) and (request.content_length or 0) > limit_bytes:
-        raise _too_large(limit_bytes)
+    unpack = decoder(request.headers.get(hdrs.CONTENT_ENCODING, "").strip().lower())
     body = bytearray()
     try:
-        while data := await request.content.readany():
+        while data := await read_some(request):
             for decoded in unpack.feed(data):
                 body += decoded
                 if len(body) > limit_bytes:

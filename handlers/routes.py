@@ -6,7 +6,7 @@ Each handler file ends with its ROUTES; server/app.py joins them, fixed paths be
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from pydantic import BaseModel
 
 from engine.errors import EngineError
@@ -117,6 +117,32 @@ async def answer_expectation(
     return None
 
 
+async def unknown(request: web.Request) -> web.Response:
+    """What no route answers: 405 where another method would be, else 404."""
+    allowed: set[str] = set()
+    for resource in request.app.router.resources():
+        if resource.canonical != UNKNOWN:
+            allowed |= (await resource.resolve(request))[1]
+    if not allowed:
+        return refusal(EngineError("not_found", "not found"))
+    response = refusal(EngineError("method_not_allowed", "method not allowed"))
+    response.headers[hdrs.ALLOW] = ", ".join(sorted(allowed, key=METHODS.index))
+    return response
+
+
+async def refuse_unknown(request: web.Request) -> web.StreamResponse:
+    """The same in place of `100 Continue`."""
+    response = await unknown(request)
+    response.force_close()
+    return response
+
+
+# Matches what nothing before it did. The router's own answers would come as text, and after `100 Continue`.
+UNKNOWN = "/{unknown}"
+# The order in which Allow names them.
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+
+
 def register(app: web.Application, routes: Iterable[Route]) -> None:
     """Add every route, with and without its trailing slash. Where GET answers, HEAD does."""
     routes = list(routes)
@@ -126,3 +152,4 @@ def register(app: web.Application, routes: Iterable[Route]) -> None:
         for path in dict.fromkeys((route.path, route.path.rstrip("/") + "/")):
             SURFACES[path] = route.handler.__module__.rpartition(".")[2]
             app.router.add_route(route.method, path, route.handler, expect_handler=route.expect or answer_expectation)
+    app.router.add_route("*", "/{unknown:.*}", unknown, expect_handler=refuse_unknown)

@@ -222,4 +222,6 @@ class Conversation:
         if not self._engine.is_draining:  # what was taken before is still answered
             self._engine.check_capacity(is_stream=False, user=None)
         prediction = await self._engine.predict(self._question.find_version(), record, self._question.header)
+        if prediction.code is not None and prediction.body.startswith(b'{"error"'):
+            return b'{"code":"%b",' % prediction.code.encode() + prediction.body[1:]  # here no status tells what is wrong
         return prediction.body

@@ -3,19 +3,17 @@
 import logging
 import time
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from engine import metrics
 from engine.errors import EngineError
-from handlers.errors import json_response, refusal
+from handlers.errors import refusal
 from handlers.keys import COMPAT_STATUS
 from handlers.routes import Handler, surface_of
 
 log = logging.getLogger("sluice.http")
 
 SWITCHED = 101
-# The order in which Allow names them.
-METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
 @web.middleware
@@ -37,12 +35,6 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     except EngineError as error:
         metrics.REJECTED.labels(error.code).inc()
         return refusal(error, compat=request.app[COMPAT_STATUS])
-    except web.HTTPMethodNotAllowed as error:
-        response = refusal(EngineError("method_not_allowed", "method not allowed"))
-        response.headers[hdrs.ALLOW] = ", ".join(sorted(error.allowed_methods, key=METHODS.index))
-        return response
-    except web.HTTPNotFound:
-        return json_response({"error": "not found"}, status=404)
     except web.HTTPException:
         raise
     except TimeoutError:

@@ -161,7 +161,8 @@ async def test_a_bad_message_is_answered_with_an_error_and_the_socket_lives(serv
         await client.send_str(text)
         await client.send_str('{"name":"after"}')
         error, after = await answers(client, 2)
-        assert list(error) == ["code", "error", "yhat_id", "yhat_model"]
+        is_record = code not in ("invalid_json", "not_an_object")
+        assert list(error) == (["code", "error", "yhat_id", "yhat_model"] if is_record else ["code", "error"])
         assert error["code"] == code
         assert after["result"] == {"greeting": "Hello after"}
 
