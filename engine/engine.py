@@ -245,7 +245,7 @@ class Engine:
         try:
             await self._open_everywhere(self.served(version))
             yield
-        except BaseException:
+        except BaseException:  # a cancelled publisher leaves nothing loaded either
             self.retire(version)
             raise
         finally:

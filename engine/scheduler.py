@@ -56,9 +56,11 @@ class Costs:
         return self._seconds.get(model.key, UNKNOWN_SECONDS_PER_RECORD)
 
     def learn(self, key: str, seconds: float, num_records: int) -> None:
+        """Take note of a finished frame. A short one teaches little: most of its time is the frame's, not the records'."""
         latest = max(seconds / num_records, 1e-9)
-        known = self._seconds.get(key)
-        self._seconds[key] = latest if known is None else (1 - LEARNING_RATE) * known + LEARNING_RATE * latest
+        known = self._seconds.get(key, latest)
+        rate = LEARNING_RATE * min(1.0, seconds / BUSY_BLOCK_TARGET_S)
+        self._seconds[key] = (1 - rate) * known + rate * latest
 
     def begin(self, key: str, seconds_per_record: float) -> None:
         """The first value, from the warm-up; what streams taught since is worth more."""

@@ -1,7 +1,7 @@
 """One connection used in both directions at the same time, by one thread: whoever waits for something sends meanwhile.
 
-Blocking calls are made on what is ready only, so that a client which sends everything before it reads anything, a reader that pauses and
-a Ctrl-C all meet somebody who listens. Knows descriptors and bytes. Knows nothing of HTTP, but for the chunks of a body.
+What could block is asked only when it is ready, so that whoever feeds us everything before he takes anything, and whoever pauses,
+holds up nothing else. Knows descriptors and bytes. Knows nothing of HTTP, but for the chunks of a body.
 """
 
 import io
@@ -15,6 +15,8 @@ from collections.abc import Callable
 from typing import Any
 
 READ_BYTES = 256 * 1024
+# Sent in one go before looking again at what came.
+PIECES_AT_ONCE = 4
 
 
 def can_block(fd: int) -> bool:
@@ -26,35 +28,43 @@ def can_block(fd: int) -> bool:
 class Upload:
     """A body on its way from a descriptor to the connection.
 
-    prepare     what becomes of each piece, and of b"" at the end, before it is sent; it may hold something back
-    is_chunked  the body has no length that was told before
+    num_bytes  its length, if that was told before; None makes it chunked
+    prepare    what becomes of each piece, and of b"" at the end, before it is sent; it may hold something back
     """
 
-    def __init__(self, fd: int, prepare: Callable[[bytes], bytes], *, is_chunked: bool) -> None:
+    def __init__(self, fd: int, prepare: Callable[[bytes], bytes], *, num_bytes: int | None) -> None:
         self.fd = fd
         self.can_block = can_block(fd)
         self.pending = memoryview(b"")  # read and not yet sent
         self.is_read = False  # to its end
-        self.error: OSError | None = None  # why it could not be read
+        self.error: str | None = None  # why it could not be read to its end
         self._prepare = prepare
-        self._is_chunked = is_chunked
+        self._num_left = num_bytes
 
     def read(self) -> None:
         """Make the next piece pending."""
         try:
-            data = os.read(self.fd, READ_BYTES)
+            data = os.read(self.fd, READ_BYTES if self._num_left is None else min(READ_BYTES, self._num_left))
         except OSError as error:
-            self.error = error
-            data = b""
+            self.error = str(error)
+            return
+        if self._num_left is None:
+            self.pending = memoryview(_chunk(self._prepare(data), is_last=not data))
+        elif not data and self._num_left:
+            self.error = f"it is {self._num_left} bytes shorter than it was"
+        else:
+            self.pending = memoryview(self._prepare(data))
+            self._num_left -= len(data)
         self.is_read = not data
-        piece = self._prepare(data)
-        if self._is_chunked:
-            piece = (b"%x\r\n%b\r\n" % (len(piece), piece) if piece else b"") + (b"" if data else b"0\r\n\r\n")
-        self.pending = memoryview(piece)
 
     def give_up(self) -> None:
         """Nobody takes the rest."""
         self.pending, self.is_read = memoryview(b""), True
+
+
+def _chunk(data: bytes, *, is_last: bool) -> bytes:
+    chunk = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+    return chunk + b"0\r\n\r\n" if is_last else chunk
 
 
 class Duplex(io.RawIOBase):
@@ -141,18 +151,26 @@ class Duplex(io.RawIOBase):
     def _send(self) -> None:
         """As much as goes without waiting, but not for ever: somebody may be waiting for us."""
         upload = self._upload
-        for _ in range(PIECES_AT_ONCE):
-            if not self._may_send() or (not upload.pending and (upload.is_read or not self._can_read())):
-                return
-            if not upload.pending:
-                upload.read()
-            try:
+        try:
+            for _ in range(PIECES_AT_ONCE):
+                if not self._may_send() or not self._has_piece():
+                    return
                 while upload.pending:
                     upload.pending = upload.pending[self._connection.send(upload.pending) :]
-            except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
-                return
-            except OSError:  # the other side is gone or wants no more; what it still has to say is read by readinto
+        except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+            pass
+        except OSError:  # the other side is gone or wants no more; what it still has to say is read by readinto
+            upload.give_up()
+
+    def _has_piece(self) -> bool:
+        """Whether something is pending, or could be read without waiting."""
+        upload = self._upload
+        if not upload.pending and not upload.is_read and self._can_read():
+            upload.read()
+            if upload.error:
                 upload.give_up()
+                self._connection.shutdown(socket.SHUT_RDWR)  # the body cannot be ended any more: no answer to it is wanted
+        return bool(upload.pending)
 
     def _can_read(self) -> bool:
         if not self._upload.can_block:
@@ -160,6 +178,3 @@ class Duplex(io.RawIOBase):
         poll = select.poll()
         poll.register(self._upload.fd, select.POLLIN)
         return bool(poll.poll(0))
-
-
-PIECES_AT_ONCE = 4

@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-
-from yarl import URL
+from urllib.parse import SplitResult, quote, urlsplit
 
 DEFAULT_URL = "http://127.0.0.1:9000"
 ADMIN = "admin"
@@ -24,12 +23,17 @@ class BadRemote(ValueError):
 class Remote:
     """A server and a caller.
 
+    url  scheme, host, port and the path that everything lies under; without credentials
     key  None: ask without credentials, which a server may allow
     """
 
-    url: URL
+    url: SplitResult
     user: str
     key: str | None
+
+    def path(self, *segments: str) -> str:
+        """The path of a request for `/segment/segment/...`."""
+        return self.url.path.rstrip("/") + "".join(f"/{quote(segment, safe='')}" for segment in segments)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -62,20 +66,22 @@ def find_remote(options: argparse.Namespace, environment: Mapping[str, str]) -> 
     return Remote(url, user, key or None)
 
 
-def _url(text: str) -> URL:
+def _url(text: str) -> SplitResult:
     try:
-        url = URL(text)
+        url = urlsplit(text)
+        host, port = url.hostname, url.port
     except ValueError as error:
         raise BadRemote(f"{text} is no address: {error}") from None
-    if url.scheme not in ("http", "https") or not url.host:
+    if url.scheme not in ("http", "https") or not host or not text.isascii() or " " in text:
         raise BadRemote(f"{text} is no address: write http://HOST:PORT")
-    return url.with_query(None).with_fragment(None).with_user(None)
+    place = f"[{host}]" if ":" in host else host
+    return url._replace(netloc=place if port is None else f"{place}:{port}", query="", fragment="")
 
 
-def _is_this_machine(url: URL) -> bool:
+def _is_this_machine(url: SplitResult) -> bool:
     """Only then may the admin's key be sent unasked."""
     try:
-        return url.host == "localhost" or ip_address(url.host or "").is_loopback
+        return url.hostname == "localhost" or ip_address(url.hostname or "").is_loopback
     except ValueError:
         return False
 

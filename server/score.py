@@ -5,9 +5,9 @@ sent and received. Knows how files and connections end; what the lines say is kn
 """
 
 import argparse
-import asyncio
 import contextlib
 import enum
+import http.client
 import json
 import os
 import select
@@ -15,26 +15,25 @@ import signal
 import socket
 import stat
 import sys
+import time
 import zlib
-from collections.abc import AsyncIterator, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import NoReturn
 
-import aiohttp
-import uvloop
-from yarl import URL
-
+from server.duplex import READ_BYTES, Duplex, Upload, can_block
 from server.lines import AnswerLines, Buffer, RecordCounter
 from server.progress import Progress
 from server.remote import BadRemote, Remote, add_arguments, find_remote
 from server.usage import EXIT_USAGE, Parser
 
-READ_BYTES = 256 * 1024
 STDIN, STDOUT = 0, 1
 # Fast: the network is seldom slower than what a higher level costs.
 GZIP_LEVEL = 1
-CONNECT_TIMEOUT_S = 30
+CONNECT_TIMEOUT_S = 30.0
+# The body is kept back this long for an answer that refuses it. Behind some proxies the answer comes only after the body.
+EXPECT_TIMEOUT_S = 1.0
 # The head comes before the first record is scored, but a model may have to be loaded for it.
-HEAD_TIMEOUT_S = 120
+HEAD_TIMEOUT_S = 120.0
 KEEPALIVE_S = 60
 
 
@@ -56,10 +55,6 @@ class Refused(Exception):
     """The stream did not begin; why."""
 
 
-class Unwanted(Exception):
-    """Whoever reads our results has enough."""
-
-
 class Cut(Exception):
     """The stream ended before its end, or its counts do not fit; why."""
 
@@ -69,14 +64,14 @@ def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
     try:
         remote = find_remote(options, os.environ)
-        owner, name = _model(options.model)
+        model = _model(options.model)
         with contextlib.ExitStack() as files:
             source = files.enter_context(Source.opened(options.file))
             results = files.enter_context(Sink.opened(options.output))
             errors = files.enter_context(Sink.opened(options.errors)) if options.errors else None
             _check_distinct(source, results, errors)
-            exchange = Exchange(remote, remote.url / owner / "models" / name, source, results, errors, options)
-            return uvloop.run(exchange.run())
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
+            return Exchange(remote, model, source, results, errors, options).run()
     except (BadRemote, OSError) as error:
         print(f"score: {error}", file=sys.stderr)
         return Exit.USAGE
@@ -95,11 +90,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _model(text: str) -> tuple[str, str]:
+def _model(text: str) -> tuple[str, ...]:
+    """The path of the model, segment by segment."""
     owner, slash, name = text.partition("/")
     if not owner or not name or "/" in name or not slash:
         raise BadRemote(f"{text} is no model: write OWNER/MODEL")
-    return owner, name
+    return owner, "models", name
 
 
 # Files
@@ -111,8 +107,8 @@ class Source:
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.status = os.fstat(fd)
-        self.num_bytes = self.status.st_size if stat.S_ISREG(self.status.st_mode) else None
-        self._gate = Gate(fd, is_writing=False)
+        is_file = stat.S_ISREG(self.status.st_mode)
+        self.num_bytes = max(0, self.status.st_size - os.lseek(fd, 0, os.SEEK_CUR)) if is_file else None
 
     @classmethod
     @contextlib.contextmanager
@@ -123,11 +119,6 @@ class Source:
         with open(path, "rb", buffering=0) as file:
             yield cls(file.fileno())
 
-    async def read(self) -> bytes:
-        """The next bytes, as soon as there are some; none at the end."""
-        await self._gate.passed()
-        return os.read(self.fd, READ_BYTES)
-
 
 class Sink:
     """Where lines go."""
@@ -135,7 +126,7 @@ class Sink:
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.status = os.fstat(fd)
-        self._gate = Gate(fd, is_writing=True)
+        self._can_block = can_block(fd)
 
     @classmethod
     @contextlib.contextmanager
@@ -155,44 +146,14 @@ class Sink:
         if self.fd != STDOUT and stat.S_ISREG(self.status.st_mode):
             os.ftruncate(self.fd, 0)
 
-    async def write(self, pieces: Iterable[Buffer]) -> None:
-        """Raises Unwanted when nobody reads the other end any more."""
+    def write(self, pieces: Iterable[Buffer], wait: Callable[[int, int], None]) -> None:
+        """All of it. `wait` is for a descriptor that is not ready; a pipe that is ready takes PIPE_BUF bytes at once."""
         for piece in pieces:
             rest = memoryview(piece)
             while rest:
-                await self._gate.passed()
-                try:
-                    rest = rest[os.write(self.fd, rest[: self._gate.limit]) :]
-                except BrokenPipeError:
-                    raise Unwanted from None
-
-
-class Gate:
-    """A pipe, a socket or a terminal can make its user wait: the event loop must go on meanwhile. A file never does.
-
-    limit  bytes that can be written without waiting once `passed` has returned; None for any number
-    """
-
-    def __init__(self, fd: int, *, is_writing: bool) -> None:
-        mode = os.fstat(fd).st_mode
-        self._fd = fd
-        self._is_writing = is_writing
-        self._can_block = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(fd)
-        self._poll = select.poll()
-        self._poll.register(fd, select.POLLOUT if is_writing else select.POLLIN)
-        self.limit = select.PIPE_BUF if self._can_block else None
-
-    async def passed(self) -> None:
-        """Wait until the descriptor can be read or written."""
-        if not self._can_block or self._poll.poll(0):
-            return
-        loop, is_open = asyncio.get_running_loop(), asyncio.Event()
-        add, remove = (loop.add_writer, loop.remove_writer) if self._is_writing else (loop.add_reader, loop.remove_reader)
-        add(self._fd, is_open.set)
-        try:
-            await is_open.wait()
-        finally:
-            remove(self._fd)
+                if self._can_block:
+                    wait(self.fd, select.POLLOUT)
+                rest = rest[os.write(self.fd, rest[: select.PIPE_BUF] if self._can_block else rest) :]
 
 
 def _check_distinct(source: Source, results: Sink, errors: Sink | None) -> None:
@@ -209,7 +170,13 @@ class Exchange:
     """One stream, from its first byte to the exit code."""
 
     def __init__(
-        self, remote: Remote, model: URL, source: Source, results: Sink, errors: Sink | None, options: argparse.Namespace
+        self,
+        remote: Remote,
+        model: Iterable[str],
+        source: Source,
+        results: Sink,
+        errors: Sink | None,
+        options: argparse.Namespace,
     ) -> None:
         self._remote = remote
         self._model = model
@@ -219,23 +186,22 @@ class Exchange:
         self._options = options
         self._sent = RecordCounter()
         self._lines = AnswerLines("", is_divided=False)
-        self._source_error: OSError | None = None
+        self._compressor = zlib.compressobj(GZIP_LEVEL, wbits=31) if options.gzip else None
+        num_bytes = None if options.gzip else source.num_bytes  # a length spares both sides the chunks
+        self._upload = Upload(source.fd, self._prepared, num_bytes=num_bytes)
         self._lost: Exception | None = None  # how the connection ended, if not by the end of the answer
         self._progress = Progress(source.num_bytes, is_shown=not options.quiet and not os.isatty(results.fd))
 
-    async def run(self) -> Exit:
-        task = asyncio.current_task()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, task.cancel)  # type: ignore[union-attr]
+    def run(self) -> Exit:
         try:
-            await self._exchange()
+            self._exchange()
             self._check()
         except Refused as error:
             self._progress.end(f"score: {error}")
             return Exit.REFUSED
-        except Unwanted:
-            return Exit.CUT  # as `| head` means it: no word about it
-        except asyncio.CancelledError:
+        except BrokenPipeError:
+            return Exit.CUT  # whoever reads our results has enough, as `| head` does: no word about it
+        except KeyboardInterrupt:
             return self._cut("interrupted")
         except (Cut, OSError) as error:
             return self._cut(str(error))
@@ -256,77 +222,82 @@ class Exchange:
 
     # On the connection
 
-    async def _exchange(self) -> None:
-        connector = aiohttp.TCPConnector(limit=1, socket_factory=_kept_alive)
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S)
-        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session, self._response(session) as response:
-            await self._begin(response)
-            while data := await self._receive(response.content):
-                await self._take(data)
+    def _exchange(self) -> None:
+        with self._opened() as (duplex, response):
+            self._begin(response)
+            duplex.release()
+            while data := self._receive(response):
+                results, errors = self._lines.feed(data)
+                self._results.write(results, duplex.wait)
+                if self._errors is not None:
+                    self._errors.write(errors, duplex.wait)
                 self._progress.show(records=self._lines.records, errors=self._lines.errors, sent_bytes=self._sent.num_bytes)
 
-    @contextlib.asynccontextmanager
-    async def _response(self, session: aiohttp.ClientSession) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The answer's head. `Expect` keeps the body here until the server has let us in."""
-        query = {"bulk": "true", "summary": "true"} | ({"ordered": "true"} if self._options.ordered else {})
-        headers = {"Content-Type": "application/x-ndjson", "Accept-Encoding": "identity"} | self._remote.headers
-        if self._options.gzip:
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[tuple[Duplex, http.client.HTTPResponse]]:
+        """The connection, and the head of the answer."""
+        connection = self._connection()
+        with contextlib.closing(connection), contextlib.ExitStack() as stack:
+            try:
+                self._send_head(connection)
+                duplex = _duplex(connection.sock, self._upload)
+                response = stack.enter_context(contextlib.closing(http.client.HTTPResponse(duplex, method="POST")))  # type: ignore[arg-type]
+                response.begin()
+            except (OSError, http.client.HTTPException) as error:
+                raise Refused(f"no answer from {self._remote.url.geturl()}: {error or type(error).__name__}") from None
+            yield duplex, response
+
+    def _connection(self) -> http.client.HTTPConnection:
+        url = self._remote.url
+        kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
+        return kind(url.netloc, timeout=CONNECT_TIMEOUT_S)
+
+    def _send_head(self, connection: http.client.HTTPConnection) -> None:
+        ordered = "&ordered=true" if self._options.ordered else ""
+        path = self._remote.path(*self._model)
+        connection.putrequest("POST", f"{path}?bulk=true&summary=true{ordered}", skip_accept_encoding=True)
+        headers = self._remote.headers | {"Content-Type": "application/x-ndjson", "Expect": "100-continue"}
+        if self._compressor is not None:
             headers["Content-Encoding"] = "gzip"
-        elif self._source.num_bytes is not None:
-            headers["Content-Length"] = str(self._source.num_bytes)  # spares both sides the chunks
-        asked: dict[str, Any] = {"params": query, "headers": headers, "data": self._body(), "expect100": True}
-        try:
-            async with asyncio.timeout(HEAD_TIMEOUT_S):
-                response = await session.post(self._model, **asked, allow_redirects=False, read_bufsize=READ_BYTES)
-        except (aiohttp.ClientError, OSError) as error:
-            raise Refused(f"no answer from {self._remote.url}: {error or 'it takes too long'}") from None
-        async with response:
-            yield response
+        if self._compressor is None and self._source.num_bytes is not None:
+            headers["Content-Length"] = str(self._source.num_bytes)
+        else:
+            headers["Transfer-Encoding"] = "chunked"
+        for name, value in headers.items():
+            connection.putheader(name, value)
+        connection.endheaders()
 
-    async def _body(self) -> AsyncIterator[bytes]:
-        compressor = zlib.compressobj(GZIP_LEVEL, wbits=31) if self._options.gzip else None
-        while data := await self._read():
-            self._sent.feed(data)
-            if compressor is None:
-                yield data
-            elif packed := await asyncio.to_thread(compressor.compress, data):
-                yield packed
-        self._sent.finish()
-        if compressor is not None:
-            yield compressor.flush()
-
-    async def _read(self) -> bytes:
-        try:
-            return await self._source.read()
-        except OSError as error:
-            self._source_error = error
-            raise
-
-    async def _begin(self, response: aiohttp.ClientResponse) -> None:
+    def _begin(self, response: http.client.HTTPResponse) -> None:
         bulk_id = response.headers.get("X-Bulk-Id")
         if response.status != 200 or bulk_id is None:
-            raise Refused(f"{response.status} {_error_text(await response.content.read(READ_BYTES))}")
+            self._refuse(response)
         self._lines = AnswerLines(bulk_id, is_divided=self._errors is not None)
         self._results.begin()
         if self._errors is not None:
             self._errors.begin()
 
-    async def _receive(self, content: aiohttp.StreamReader) -> bytes:
-        """What has come; nothing at the end. The framework would keep to itself what came just before a cut: the reason for it."""
-        if self._lost is not None:
-            return b""
+    def _refuse(self, response: http.client.HTTPResponse) -> NoReturn:
         try:
-            return await content.readany()
-        except (aiohttp.ClientError, OSError) as error:
-            self._lost = error
-            content.set_exception(None)  # type: ignore[arg-type]
-            return content.read_nowait()
+            text = _error_text(response.read(READ_BYTES))
+        except (OSError, http.client.HTTPException):
+            text = response.reason
+        raise Refused(f"{response.status} {text}")
 
-    async def _take(self, data: bytes) -> None:
-        results, errors = self._lines.feed(data)
-        await self._results.write(results)
-        if self._errors is not None:
-            await self._errors.write(errors)
+    def _receive(self, response: http.client.HTTPResponse) -> bytes:
+        """What has come; nothing at the end, whether that is the true one or not."""
+        try:
+            return response.read1(READ_BYTES)
+        except (OSError, http.client.HTTPException) as error:
+            self._lost = error
+            return b""
+
+    def _prepared(self, data: bytes) -> bytes:
+        """What is sent for a piece of the source; b"" is its end."""
+        if data:
+            self._sent.feed(data)
+            return data if self._compressor is None else self._compressor.compress(data)
+        self._sent.finish()
+        return b"" if self._compressor is None else self._compressor.flush()
 
     # The end
 
@@ -335,10 +306,10 @@ class Exchange:
         lines, summary = self._lines, self._lines.summary
         if lines.failure is not None:
             raise Cut(lines.failure)
-        if self._source_error is not None:
-            raise Cut(f"the file cannot be read: {self._source_error}")
+        if self._upload.error is not None:
+            raise Cut(f"the file cannot be read: {self._upload.error}")
         if self._lost is not None:
-            raise Cut(f"the connection ended early: {self._lost}")
+            raise Cut("the connection ended early" + (f": {self._lost}" if isinstance(self._lost, OSError) else ""))
         if summary is None:
             raise Cut("no summary came")
         pairs = {
@@ -354,14 +325,13 @@ class Exchange:
             raise Cut(f"counts differ: {self._sent.records:,} records were sent, {summary['records']:,} were answered")
 
 
-def _kept_alive(address: tuple[Any, ...]) -> socket.socket:
-    """A connection that notices when the other machine is gone, however long a model thinks."""
-    family, kind, protocol, _, _ = address
-    made = socket.socket(family, kind, protocol)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_S)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_S // 6)
-    return made
+def _duplex(connection: socket.socket, upload: Upload) -> Duplex:
+    """The connection in both directions, which notices when the other machine is gone, however long a model thinks."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_S)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_S // 6)
+    now = time.monotonic()
+    return Duplex(connection, upload, holds_until=now + EXPECT_TIMEOUT_S, deadline=now + HEAD_TIMEOUT_S)
 
 
 def _error_text(body: bytes) -> str:

@@ -19,8 +19,8 @@ def test_a_flag_goes_before_the_environment_and_that_before_the_default() -> Non
     environment = {"SLUICE_URL": "http://there:1", "SLUICE_USER": "eva", "SLUICE_KEY": "k1"}
     assert found("", **environment) == Remote(found("--url http://there:1").url, "eva", "k1")
     flags = found("--url http://here:2 --user bob --key k2", **environment)
-    assert (str(flags.url), flags.user, flags.key) == ("http://here:2", "bob", "k2")
-    assert str(found("", SLUICE_DATA_DIR="/nowhere").url) == "http://127.0.0.1:9000"
+    assert (flags.url.geturl(), flags.user, flags.key) == ("http://here:2", "bob", "k2")
+    assert found("", SLUICE_DATA_DIR="/nowhere").url.geturl() == "http://127.0.0.1:9000"
     assert found("", SLUICE_URL=" ", SLUICE_USER="", SLUICE_DATA_DIR="/nowhere").user == "admin"
 
 
@@ -34,6 +34,11 @@ def test_the_admins_key_is_read_for_the_admin_of_this_machine_alone(tmp_path: Pa
         assert found(arguments, **data).headers == {}
     assert found("--key mine", **data).key == "mine"
     assert found("", SLUICE_DATA_DIR="/nowhere").key is None
+
+
+def test_a_path_under_the_address_is_kept_and_names_are_quoted() -> None:
+    assert found("--url http://x/sluice/").path("a b", "models", "c/d") == "/sluice/a%20b/models/c%2Fd"
+    assert found("--url http://eva:secret@[::1]:90?q#f").url.geturl() == "http://[::1]:90"
 
 
 def test_credentials_are_basic() -> None:
