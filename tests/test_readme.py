@@ -4,6 +4,7 @@ Against a server of its own, since the lines make a user. Blocks marked `sh erro
 a terminal are marked `bash` and are not run.
 """
 
+import os
 import re
 import subprocess
 import sys
@@ -38,12 +39,17 @@ class Reader:
         self._server = server
         self._folder = folder
         (folder / "data").symlink_to(server.data_dir)
+        (folder / ".venv").symlink_to(sys.prefix)
+        # The folder is the checkout to the reader, and port 9000 the server's.
+        self._environment = os.environ | {"PYTHONPATH": str(ROOT), "SLUICE_URL": server.url}
 
     def run(self, block: Block) -> str:
         """What a block prints; fails when it fails."""
         text = block.text.replace(ADDRESS, self._server.url)
         command = [sys.executable, "-c", text] if block.kind == "python" else ["bash", "-e", "-o", "pipefail", "-c", KEY + text]
-        done = subprocess.run(command, cwd=self._folder, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            command, cwd=self._folder, env=self._environment, capture_output=True, text=True, timeout=60, check=False
+        )
         assert done.returncode == 0, f"README.md line {block.line}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout
 
