@@ -1,17 +1,15 @@
 """Blocks: the units of work that wait in queues and travel to replicas.
 
-Plain data and arithmetic on lines. Knows nothing of sockets, of replicas or of what a record contains.
+Plain data. Knows nothing of sockets, of replicas or of what a record contains.
 """
 
 import enum
 from asyncio import Future
-from collections import deque
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from engine.frames import Buffer, Header
-
-LINE_END = b"\n"
+from engine.queues import position_after
 
 
 class Lane(enum.StrEnum):
@@ -188,165 +186,6 @@ def _half(block: Block, halves: Halves, half: int, raw: bytes, start: int, num_r
         is_suspect=True,
         waiting_since=block.waiting_since,
     )
-
-
-def position_after(data: bytes, num_lines: int, start: int, end: int) -> int:
-    """The position after the `num_lines`-th newline of data[start:end], which must hold so many.
-
-    Halves the range by counting, so that a cut costs two passes at memory speed and not one step of Python a line.
-    """
-    while end - start > 1024:
-        middle = (start + end) // 2
-        count = data.count(LINE_END, start, middle)
-        if count >= num_lines:
-            end = middle
-        else:
-            num_lines -= count
-            start = middle
-    for _ in range(num_lines):
-        start = data.index(LINE_END, start) + 1
-    return start
-
-
-@dataclass(slots=True)
-class Segment:
-    """Consecutive whole lines of one body, as they came from the socket.
-
-    data        bytes in which data[start:end] are the lines, each with its newline
-    num_lines   lines in that range
-    first_line  1-based number of the first
-    refusal     an error code when this stands for one line that was thrown away; then data is empty
-    """
-
-    data: bytes
-    start: int
-    end: int
-    num_lines: int
-    first_line: int
-    refusal: str | None = None
-
-    @property
-    def num_bytes(self) -> int:
-        return self.end - self.start
-
-
-class Cut(NamedTuple):
-    """Lines taken from a queue for one block."""
-
-    buffers: list[Buffer]
-    num_records: int
-    num_bytes: int
-    first_line: int
-    lines: list[int] | None
-    refusal: str | None
-
-
-class LineQueue:
-    """Lines that wait to become blocks, in the order they came."""
-
-    def __init__(self) -> None:
-        self._segments: deque[Segment] = deque()
-        self.num_lines = 0
-        self.num_bytes = 0
-
-    def append(self, segment: Segment) -> None:
-        self._segments.append(segment)
-        self.num_lines += segment.num_lines
-        self.num_bytes += segment.num_bytes
-
-    def take(self, max_lines: int) -> Cut:
-        """The next consecutive lines, at most `max_lines`; at least one must be waiting."""
-        first = self._segments[0]
-        first_line, num_records, num_bytes = first.first_line, 0, 0
-        buffers: list[Buffer] = []
-        while self._segments and num_records < max_lines:
-            segment = self._segments[0]
-            if segment.first_line != first_line + num_records or (num_records and (segment.refusal or first.refusal)):
-                break
-            buffer, count = self._take_from(segment, max_lines - num_records)
-            buffers.append(buffer)
-            num_records += count
-            num_bytes += len(buffer)
-        self.num_lines -= num_records
-        self.num_bytes -= num_bytes
-        return Cut(buffers, num_records, num_bytes, first_line, None, first.refusal)
-
-    def _take_from(self, segment: Segment, max_lines: int) -> tuple[memoryview, int]:
-        if segment.num_lines <= max_lines:
-            self._segments.popleft()
-            return memoryview(segment.data)[segment.start : segment.end], segment.num_lines
-        cut = position_after(segment.data, max_lines, segment.start, segment.end)
-        buffer = memoryview(segment.data)[segment.start : cut]
-        segment.start = cut
-        segment.num_lines -= max_lines
-        segment.first_line += max_lines
-        return buffer, max_lines
-
-
-class Line(NamedTuple):
-    num_bytes: int
-    number: int
-    data: bytes
-
-
-class GroupedLineQueue:
-    """Lines that wait to become blocks of similar length, for models whose cost is the longest of a batch.
-
-    A block is the longest-waiting line and its neighbours by length, so that nothing starves and little is padded.
-    """
-
-    # Roughly the shortest token in bytes, counting the JSON around the text: errs towards smaller blocks.
-    BYTES_PER_TOKEN = 3
-
-    def __init__(self, max_batch_tokens: int) -> None:
-        self._max_cells = max_batch_tokens * self.BYTES_PER_TOKEN
-        self._lines: list[Line] = []
-        self._refused: deque[Segment] = deque()
-        self._is_sorted = True
-        self.num_bytes = 0
-
-    @property
-    def num_lines(self) -> int:
-        return len(self._lines) + len(self._refused)
-
-    def append(self, segment: Segment) -> None:
-        if segment.refusal:
-            self._refused.append(segment)
-            return
-        self._lines += [Line(len(data), segment.first_line + i, data) for i, data in enumerate(_split(segment))]
-        self._is_sorted = False
-        self.num_bytes += segment.num_bytes
-
-    def take(self, max_lines: int) -> Cut:
-        if self._refused:
-            segment = self._refused.popleft()
-            return Cut([b""], 1, 0, segment.first_line, None, segment.refusal)
-        if not self._is_sorted:
-            self._lines.sort()
-            self._is_sorted = True
-        start, end = self._neighbours(min(range(len(self._lines)), key=lambda i: self._lines[i].number), max_lines)
-        taken = self._lines[start:end]
-        del self._lines[start:end]
-        num_bytes = sum(line.num_bytes for line in taken)
-        self.num_bytes -= num_bytes
-        return Cut([line.data for line in taken], len(taken), num_bytes, 0, [line.number for line in taken], None)
-
-    def _neighbours(self, oldest: int, max_lines: int) -> tuple[int, int]:
-        """The range around `oldest` to take: shorter ones first (they cost nothing more), then longer ones."""
-        longest = self._lines[oldest].num_bytes
-        count = max(1, min(max_lines, self._max_cells // longest))
-        start = max(0, oldest + 1 - count)
-        end = oldest + 1
-        while end < len(self._lines) and end - start < max_lines:
-            if (end + 1 - start) * self._lines[end].num_bytes > self._max_cells:
-                break
-            end += 1
-        return start, end
-
-
-def _split(segment: Segment) -> list[bytes]:
-    """The lines of a segment, each with its newline."""
-    return [line + LINE_END for line in segment.data[segment.start : segment.end].split(LINE_END)[:-1]]
 
 
 @dataclass(slots=True, eq=False)

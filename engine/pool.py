@@ -46,7 +46,6 @@ class Pool:
         block_timeout_s: float,
         niceness: int = 0,
         is_lazy: bool = False,
-        on_ready: Callable[[Replica], None] | None = None,
     ) -> None:
         self.name = name
         self.size = size
@@ -54,7 +53,7 @@ class Pool:
         self._block_timeout_s = block_timeout_s
         self._niceness = niceness
         self._is_lazy = is_lazy
-        self._on_ready = on_ready
+        self.on_ready: Callable[[Replica], None] | None = None  # told of each replica before it gets work
         self._replicas: dict[int, Replica] = {}
         self._keepers: list[asyncio.Task[None]] = []
         self._watcher: asyncio.Task[None] | None = None
@@ -130,8 +129,8 @@ class Pool:
             return
         log.info("replica started name=%s pid=%s", replica.name, replica.pid)
         self._last_alive = self._heard[replica] = time.monotonic()
-        if self._on_ready:
-            self._on_ready(replica)
+        if self.on_ready:
+            self.on_ready(replica)
         self.wake()
         code = await replica.gone()
         self._heard.pop(replica, None)

@@ -7,33 +7,26 @@ graphs.
 
 import asyncio
 import contextlib
-import filecmp
 import json
 import logging
-import os
-import secrets
-import shutil
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
+from engine import folders
 from engine.engine import Engine
 from engine.errors import EngineError, TaskFailed
 from engine.frames import Header
 from engine.model_config import ModelConfig, parse_config
-from engine.repository import CONFIG_FILE, GRAPH_FILE, VERSION, Model, Repository, Version
+from engine.repository import Model, Repository, Version
 from engine.store import ModelState, Store
+from engine.uploads import Incoming
 
 log = logging.getLogger("sluice.publishing")
 
-TOKENIZER_FILE = "tokenizer.json"
-INCOMING, GOING = ".incoming-", ".going-"
-CONFIG_LIMIT_BYTES = 1024 * 1024
-# What is written at once: fewer trips to the thread that writes, and still little memory.
-WRITE_BYTES = 1024 * 1024
 # Uploads at once, waiting ones included: they bound what half-sent files can take on the disk.
 MAX_UPLOADS = 8
 
@@ -53,60 +46,6 @@ class Published:
     version: int
     is_new: bool
     warnings: list[str]
-
-
-class Incoming:
-    """The files of one upload, in a hidden folder beside the model's versions.
-
-    data_files  names of the files with tensors, as the graph calls them
-    """
-
-    def __init__(self, owner: str, name: str, folder: Path, limit_bytes: int) -> None:
-        self.owner = owner
-        self.name = name
-        self.folder = folder
-        self.data_files: list[str] = []
-        self._limit_bytes = limit_bytes
-        self._num_bytes = 0
-        self._names: set[str] = set()
-
-    async def receive(self, file_name: str, chunks: AsyncIterator[bytes], *, is_data: bool = False) -> None:
-        """Write one file as it comes. EngineError `body_too_large`, `invalid_model` for a second file of a name."""
-        if file_name in self._names or (is_data and file_name in (GRAPH_FILE, CONFIG_FILE, TOKENIZER_FILE)):
-            raise EngineError("invalid_model", f"the file {file_name} was sent twice")
-        self._names.add(file_name)
-        if is_data:
-            self.data_files.append(file_name)
-        file = await asyncio.to_thread(open, self.folder / file_name, "xb")
-        try:
-            async for piece in _gathered(self._counted(chunks)):
-                await asyncio.to_thread(file.write, piece)
-        finally:
-            await asyncio.to_thread(file.close)
-
-    async def _counted(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        async for chunk in chunks:
-            self._num_bytes += len(chunk)
-            if self._num_bytes > self._limit_bytes:
-                raise EngineError("body_too_large", f"body larger than {self._limit_bytes} bytes")
-            yield chunk
-
-    def config(self) -> ModelConfig | None:
-        """The config that was sent, None without one. Blocks on its file. EngineError `body_too_large`, `invalid_model`."""
-        if GRAPH_FILE not in self._names:
-            raise EngineError("invalid_model", "the part 'model' is missing")
-        if CONFIG_FILE not in self._names:
-            return None
-        path = self.folder / CONFIG_FILE
-        if path.stat().st_size > CONFIG_LIMIT_BYTES:
-            raise EngineError("body_too_large", f"config larger than {CONFIG_LIMIT_BYTES} bytes")
-        try:
-            config = parse_config(_with_names(path.read_bytes(), self.owner, self.name))
-        except ValueError as error:
-            raise EngineError("invalid_model", str(error)) from None
-        if (config.owner, config.name) != (self.owner, self.name):
-            raise EngineError("invalid_model", f"config.json names {config.owner}/{config.name}, the path {self.owner}/{self.name}")
-        return config
 
 
 class Publisher:
@@ -129,13 +68,13 @@ class Publisher:
         if self._num_uploads >= MAX_UPLOADS:
             raise EngineError("too_many_requests", "too many uploads", retry_after_s=5)
         self._num_uploads += 1
-        folder = self._root / owner / name / f"{INCOMING}{secrets.token_hex(8)}"
+        folder = folders.incoming_folder(self._root / owner / name)
         try:
-            await asyncio.to_thread(_make_folder, folder)
+            await asyncio.to_thread(folders.make, folder)
             yield Incoming(owner, name, folder, self.limits.model_limit_bytes)
         finally:
             self._num_uploads -= 1
-            await asyncio.to_thread(_remove, folder)
+            await asyncio.to_thread(folders.remove, folder)
 
     async def publish(self, incoming: Incoming) -> Published:
         """Check an upload and make it the active version.
@@ -147,10 +86,10 @@ class Publisher:
         async with self._lock(owner, name):
             config, warnings = await self._check(incoming, await asyncio.to_thread(incoming.config))
             active = self._active(owner, name)
-            if active is not None and await asyncio.to_thread(_is_same, incoming, config, active):
+            if active is not None and await asyncio.to_thread(folders.is_same, incoming.folder, config, active):
                 return Published(active.number, False, warnings)
             number = await self._take_number(owner, name)
-            await asyncio.to_thread(_put_in_place, incoming.folder, config, incoming.folder.with_name(str(number)))
+            await asyncio.to_thread(folders.put_in_place, incoming.folder, config, incoming.folder.with_name(str(number)))
             model = await self._read(owner, name)
             await self._activate(model, number, active)
             await self._prune(model)
@@ -191,7 +130,7 @@ class Publisher:
         model = self._repository.find(owner, name)
         if model is None:
             await self._store.forget_model(owner, name)  # what a model of this name had before it was deleted
-        highest = await asyncio.to_thread(_highest_number, [root / owner / name for root in self._repository.roots])
+        highest = await asyncio.to_thread(folders.highest_number, [root / owner / name for root in self._repository.roots])
         number = max(highest, await self._store.highest_version(owner, name)) + 1
         await self._store.note_version(owner, name, number, model.active_version if model else None)
         return number
@@ -201,13 +140,13 @@ class Publisher:
         if number not in model.versions:
             raise EngineError("load_failed", f"version {number} does not load; the active version is as it was")
         try:
-            async with self._engine.coming(model.versions[number]):
+            async with self._engine.models.coming(model.versions[number]):
                 await self._store.set_active_version(model.owner, model.name, number)
                 model.active_version = number
         finally:
             self._repository.replace(model.owner, model.name, model)
         if old is not None and old.number != number:
-            self._engine.retire(old)
+            self._engine.models.retire(old)
 
     # What there is
 
@@ -239,7 +178,7 @@ class Publisher:
             # The active one goes last: a server that dies in between serves it again.
             for number in sorted(model.numbers, key=lambda number: number == model.active_version):
                 await self._remove_version(model, number)
-            await asyncio.to_thread(_remove_config, self._folder(model))
+            await asyncio.to_thread(folders.remove_config, self._folder(model))
             await self._store.forget_model(owner, name)
             log.info("model deleted model=%s", model.title)
 
@@ -263,7 +202,7 @@ class Publisher:
         for number in model.numbers[: -self.limits.keep_versions]:
             version = model.versions.get(number)
             is_ours = await asyncio.to_thread((self._folder(model) / str(number)).is_dir)
-            if is_ours and number != model.active_version and not (version and self._engine.is_used(version)):
+            if is_ours and number != model.active_version and not (version and self._engine.models.is_used(version)):
                 await self._remove_version(model, number)
 
     async def _remove_version(self, model: Model, number: int) -> None:
@@ -271,8 +210,8 @@ class Publisher:
         version = model.versions.get(number)
         model.forget(number)
         if version is not None:
-            await self._engine.retire(version).wait()
-        await asyncio.to_thread(_remove_atomically, self._folder(model) / str(number))
+            await self._engine.models.retire(version).wait()
+        await asyncio.to_thread(folders.remove_version, self._folder(model) / str(number))
 
     def _lock(self, owner: str, name: str) -> asyncio.Lock:
         """One change of a model at a time; the lock lives as long as somebody holds it or waits for it."""
@@ -311,122 +250,9 @@ def _shipped() -> EngineError:
     return EngineError("shipped_model", "this model ships with the server")
 
 
-async def _gathered(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The same bytes in pieces of at least WRITE_BYTES, but for the last."""
-    waiting: list[bytes] = []
-    num_bytes = 0
-    async for chunk in chunks:
-        waiting.append(chunk)
-        num_bytes += len(chunk)
-        if num_bytes >= WRITE_BYTES:
-            yield b"".join(waiting)
-            waiting, num_bytes = [], 0
-    yield b"".join(waiting)
-
-
-def _with_names(text: bytes, owner: str, name: str) -> bytes:
-    """A config that leaves out what the path says, with that filled in; anything else as it is."""
-    try:
-        raw = json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-    return json.dumps({"owner": owner, "name": name} | raw).encode() if isinstance(raw, dict) else text
-
-
 def _parsed(written: dict[str, Any]) -> ModelConfig:
     """A config made here from a graph. EngineError `invalid_model` when its names cannot stand in one."""
     try:
         return parse_config(json.dumps(written).encode())
     except ValueError as error:
         raise EngineError("invalid_model", f"{error}; send a config") from None
-
-
-# Folders. Everything here blocks: in a thread.
-
-
-def clean(root: Path) -> None:
-    """Remove what publishing left behind when it was cut off. For a start, before anything is published."""
-    for pattern in (f"*/*/{INCOMING}*", f"*/*/{GOING}*"):
-        for folder in root.glob(pattern):
-            _remove(folder)
-            log.info("leftover removed model=%s/%s", folder.parent.parent.name, folder.parent.name)
-
-
-def _make_folder(folder: Path) -> None:
-    """With its parents, which another upload that fails may be removing just now."""
-    for tries_left in range(9, -1, -1):
-        try:
-            folder.mkdir(parents=True)
-            return
-        except FileNotFoundError:
-            if not tries_left:
-                raise
-
-
-def _remove(folder: Path) -> None:
-    """A hidden folder, and those above it that have nothing else."""
-    shutil.rmtree(folder, ignore_errors=True)
-    _remove_empty(folder.parent)
-
-
-def _remove_empty(model_folder: Path) -> None:
-    with contextlib.suppress(OSError):  # something else is in it
-        model_folder.rmdir()
-        model_folder.parent.rmdir()
-
-
-def _remove_atomically(folder: Path) -> None:
-    """A version, whole or not at all."""
-    hidden = folder.with_name(f"{GOING}{secrets.token_hex(8)}")
-    with contextlib.suppress(FileNotFoundError):  # it was never in our root, or a person was faster
-        folder.rename(hidden)
-        _fsync(folder.parent)
-        _remove(hidden)
-
-
-def _remove_config(model_folder: Path) -> None:
-    (model_folder / CONFIG_FILE).unlink(missing_ok=True)
-    _remove_empty(model_folder)
-
-
-def _put_in_place(incoming: Path, config: ModelConfig, folder: Path) -> None:
-    """The upload becomes a version: everything on the disk first, then the rename."""
-    text = json.dumps(config.as_written(), indent=1, ensure_ascii=False) + "\n"
-    (incoming / CONFIG_FILE).write_text(text, encoding="utf-8")
-    for path in (*incoming.iterdir(), incoming):
-        _fsync(path)
-    incoming.rename(folder)
-    for parent in (folder.parent, folder.parent.parent, folder.parent.parent.parent):
-        _fsync(parent)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _highest_number(folders: list[Path]) -> int:
-    """Of all version folders, also of those that were put there by hand since the start."""
-    return max((number for folder in folders for number in _numbers(folder)), default=0)
-
-
-def _numbers(folder: Path) -> Iterator[int]:
-    with contextlib.suppress(FileNotFoundError):
-        yield from (int(child.name) for child in folder.iterdir() if VERSION.fullmatch(child.name))
-
-
-def _is_same(incoming: Incoming, config: ModelConfig, version: Version) -> bool:
-    """Whether a version has the same config and the same files, byte for byte."""
-    if config.as_dict() != version.config.as_dict():
-        return False
-    sent = _file_names(incoming.folder)
-    _, different, odd = filecmp.cmpfiles(incoming.folder, version.folder, sent, shallow=False)
-    return sent == _file_names(version.folder) and not different and not odd
-
-
-def _file_names(folder: Path) -> set[str]:
-    """Without the config, which is compared by what it says."""
-    return {path.name for path in folder.iterdir()} - {CONFIG_FILE}

@@ -10,9 +10,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from engine.blocks import Answer, Block, GroupedLineQueue, Lane, LineQueue, Segment, ServedModel
+from engine.blocks import Answer, Block, Lane, ServedModel
 from engine.errors import RECORD_CODES, StreamFailure
 from engine.frames import Buffer, Header
+from engine.queues import GroupedLineQueue, LineQueue, Segment
 from engine.spill import Outbox
 
 WINDOW_BLOCKS = 16

@@ -15,8 +15,8 @@ from pydantic import Field, model_validator
 
 from engine.accounts import OWNER_NAME
 from engine.errors import EngineError
-from engine.publishing import TOKENIZER_FILE, Incoming
 from engine.repository import CONFIG_FILE, GRAPH_FILE, MODEL_NAME
+from engine.uploads import TOKENIZER_FILE, Incoming
 from handlers.accounts import Body, json_body
 from handlers.auth import known_caller
 from handlers.errors import json_response

@@ -83,7 +83,7 @@ def _details(model: Model) -> dict[str, Any]:
 
 def _status(request: web.Request, model: Model) -> str:
     """online, building or offline; of the active version."""
-    return request.app[ENGINE].model_status(model.active) if model.active else "offline"
+    return request.app[ENGINE].models.status(model.active) if model.active else "offline"
 
 
 REFUSALS = {401: "no credentials, or wrong ones", 403: "a read-only key on another's model", 404: "no such model"}

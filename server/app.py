@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
+from engine import folders
 from engine.accounts import Accounts
 from engine.engine import Engine
-from engine.publishing import Publisher, clean
+from engine.publishing import Publisher
 from engine.repository import Repository
 from engine.store import Store
 from handlers import accounts, keys, openapi, operations, predict, publish, repository
@@ -29,7 +30,7 @@ async def open_app(settings: Settings) -> AsyncIterator[web.Application]:
         store = await Store.open(settings.data_dir / "sluice.db")
         stack.push_async_callback(store.close)
         models = Repository([SHIPPED_MODELS, settings.data_dir / "models"])
-        await asyncio.to_thread(clean, models.writable_root)
+        await asyncio.to_thread(folders.clean, models.writable_root)
         models.scan(await store.list_model_states())
         users = Accounts(store, key_file=settings.data_dir / "admin.key", is_taken=name_check(models))
         await users.ensure_admin()

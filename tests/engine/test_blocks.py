@@ -13,15 +13,11 @@ from engine.blocks import (
     Batch,
     Block,
     Call,
-    Cut,
-    GroupedLineQueue,
     Lane,
-    LineQueue,
-    Segment,
     ServedModel,
     divide,
-    position_after,
 )
+from engine.queues import Cut, GroupedLineQueue, LineQueue, Segment, position_after
 
 MODEL = ServedModel("kermit/iris@1", "kermit/iris", "iris", 1, {}, max_batch_size=100)
 

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.blocks import Answer, Block, Segment, ServedModel, divide
+from engine.blocks import Answer, Block, ServedModel, divide
 from engine.errors import RECORD_CODES, StreamFailure
+from engine.queues import Segment
 from engine.spill import MEMORY_LIMIT_BYTES, Spill
 from engine.stream import SPILL_AFTER_S, WINDOW_BLOCKS, Stream, StreamState
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from engine.blocks import Segment
+from engine.queues import Segment
 from handlers.lines import BOM, DECODE_STEP_BYTES, ENCODINGS, BadEncoding, Inflate, LineCutter, Plain, decoder
 
 LIMIT = 12
