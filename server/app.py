@@ -2,7 +2,10 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import fcntl
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 from aiohttp import web
 
@@ -22,11 +25,15 @@ from server.users import SHIPPED_MODELS, name_check
 ROUTES: list[Route] = [*operations.ROUTES, *openapi.ROUTES, *accounts.ROUTES, *publish.ROUTES, *repository.ROUTES, *predict.ROUTES]
 
 
+class CannotStart(Exception):
+    """What stands against a start, and what would help, for the person at the terminal."""
+
+
 @contextlib.asynccontextmanager
 async def open_app(settings: Settings) -> AsyncIterator[web.Application]:
-    """The application with everything it needs, open; closed again in reverse."""
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    """The application with everything it needs, open; closed again in reverse. CannotStart when the data directory is no good."""
     async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(_own_data_dir(settings.data_dir))
         store = await Store.open(settings.data_dir / "sluice.db")
         stack.push_async_callback(store.close)
         models = Repository([SHIPPED_MODELS, settings.data_dir / "models"])
@@ -39,6 +46,22 @@ async def open_app(settings: Settings) -> AsyncIterator[web.Application]:
         stack.push_async_callback(engine.stop)
         publisher = Publisher(store, models, engine, settings.publishing_limits())
         yield _application(settings, models, users, engine, publisher)
+
+
+@contextlib.contextmanager
+def _own_data_dir(data_dir: Path) -> Iterator[None]:
+    """Keep other servers out: each empties the spill at its start. The lock goes with the process, however it ends."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        lock = (data_dir / "server.lock").open("w")
+    except OSError as error:
+        raise CannotStart(f"cannot write to the data directory {data_dir}: {error.strerror}") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise CannotStart(f"another server is using the data directory {data_dir}; choose one with --data-dir") from None
+        yield
 
 
 def _application(settings: Settings, models: Repository, users: Accounts, engine: Engine, publisher: Publisher) -> web.Application:
@@ -59,13 +82,17 @@ def _application(settings: Settings, models: Repository, users: Accounts, engine
 
 @contextlib.asynccontextmanager
 async def listening(app: web.Application, settings: Settings) -> AsyncIterator[str]:
-    """The application on its socket; gives the address, as `http://host:port`."""
+    """The application on its socket; gives the address, as `http://host:port`. CannotStart when the port is taken."""
     # No access log: query strings must not be logged, and /metrics counts requests. Bodies are decoded by us (streaming.md 8.2).
     runner = web.AppRunner(app, access_log=None, auto_decompress=False, read_bufsize=READ_BUFFER_BYTES, shutdown_timeout=SHUTDOWN_S)
     await runner.setup()
     try:
         site = web.TCPSite(runner, settings.host, settings.port, backlog=1024)
-        await site.start()
+        try:
+            await site.start()
+        except OSError as error:
+            where = f"{settings.host} port {settings.port}"
+            raise CannotStart(f"cannot listen on {where}: {os.strerror(error.errno or 0)}; choose another with --port") from None
         host, port = runner.addresses[0][:2]
         yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
     finally:

@@ -7,18 +7,24 @@ import signal
 import uvloop
 
 from engine.engine import Engine
+from engine.errors import EngineError
+from engine.store import StoreError
 from handlers.keys import ENGINE
 from server import logs
-from server.app import listening, open_app
+from server.app import CannotStart, listening, open_app
 from server.config import Settings
 
 log = logging.getLogger("sluice.server")
 
 
 def serve(settings: Settings) -> int:
-    """Serve until told to stop; exit code 0."""
+    """Serve until told to stop; exit code 0, or 1 with one line when it cannot start."""
     logs.configure(settings.log_level)
-    uvloop.run(_serve(settings))
+    try:
+        uvloop.run(_serve(settings))
+    except (CannotStart, StoreError, EngineError) as error:
+        log.error("%s", error)
+        return 1
     return 0
 
 

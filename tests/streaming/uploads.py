@@ -9,6 +9,7 @@ hungry    n -> n, after filling an array of n floats
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,8 @@ def shown(server: Server, model: str) -> dict[str, Any]:
 def files(server: Server, model: str = "") -> list[str]:
     """Every file and folder under data/models/MODEL, hidden ones as well."""
     root = server.data_dir / "models" / model
-    return sorted(str(path.relative_to(root)) for path in root.rglob("*"))
+    found = [Path(folder, name) for folder, folders, names in os.walk(root) for name in (*folders, *names)]  # some go meanwhile
+    return sorted(str(path.relative_to(root)) for path in found)
 
 
 def config(**keys: Any) -> dict[str, Any]:

@@ -1,0 +1,46 @@
+"""What stands against a start is one line and exit code 1, and harms nobody."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.serving import ROOT, Server, serving
+
+
+def start(*options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "server", *options]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_port_that_is_taken_is_one_line(server: Server, tmp_path: Path) -> None:
+    done = start("--port", str(server.port), "--data-dir", str(tmp_path))
+    assert done.returncode == 1
+    assert "cannot listen on 127.0.0.1 port" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_two_servers_do_not_share_a_data_directory(tmp_path: Path) -> None:
+    with serving(tmp_path / "data") as first:
+        kept = first.data_dir / "spill" / "of-the-first"
+        kept.write_text("results")
+        done = start("--port", "0", "--data-dir", str(first.data_dir))
+        assert done.returncode == 1
+        assert "another server is using the data directory" in done.stderr
+        assert kept.exists()
+    with serving(tmp_path / "data"):  # the lock went with the process
+        pass
+
+
+def test_a_data_directory_that_cannot_be_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = start("--port", "0", "--data-dir", str(tmp_path / "file" / "data"))
+    assert done.returncode == 1
+    assert "cannot write to the data directory" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_broken_database_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "sluice.db").write_bytes(b"not a database, but long enough to look at" * 100)
+    done = start("--port", "0", "--data-dir", str(tmp_path))
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
