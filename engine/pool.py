@@ -1,7 +1,7 @@
 """A pool: the replicas of one kind of work, kept alive and kept busy.
 
 Feeds free replicas from the scheduler, takes their answers to whoever waits, and decides what a death or a failure means for the
-blocks it touched: once more elsewhere, then divided, down to the one record that gets an error (streaming.md 3.4).
+blocks it touched: once more elsewhere, then divided, down to the one record that gets an error.
 """
 
 import asyncio

@@ -68,7 +68,7 @@ class Reordering:
 
 
 class Stream:
-    """One bulk request. States: running, spilling, full, finishing, then ended, failed or left (streaming.md 3.3)."""
+    """One bulk request. States: running, spilling, full, finishing, then ended, failed or left."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""One bulk request on its socket: reading, scoring and writing at the same time (streaming.md 2.4, 3.3).
+"""One bulk request on its socket: reading, scoring and writing at the same time.
 
 Moves bytes between the socket and engine/stream.py, and decides how the exchange ends: clean, cut, or left by the client.
 """

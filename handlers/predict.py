@@ -1,4 +1,4 @@
-"""Predictions over HTTP: one record, or a stream of them, on `/{owner}/models/{model}` (streaming.md 2.1-2.7).
+"""Predictions over HTTP: one record, or a stream of them, on `/{owner}/models/{model}`.
 
 Decides who may, which version, and whether there is room, before a byte of the body is read. Knows nothing of what a record holds.
 """

@@ -1,4 +1,4 @@
-"""Publishing over HTTP: upload a version of a model, choose the active one, share, delete (streaming.md 2.9).
+"""Publishing over HTTP: upload a version of a model, choose the active one, share, delete.
 
 Decides who may before a byte of the body is read, and hands the files on as they come. What makes a model, and how it gets from one
 version to the next, is engine/publishing.py.

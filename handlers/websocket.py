@@ -1,4 +1,4 @@
-"""Predictions over a WebSocket (streaming.md 2.8): each text message is a record, each answer a text message, in order.
+"""Predictions over a WebSocket: each text message is a record, each answer a text message, in order.
 
 One record of a socket is in flight and MAX_QUEUED more wait here; then nothing is taken from the socket, which the framework stops
 reading as soon as it holds 512 KiB. Who may, and which model, was decided at the upgrade. Knows nothing of what a record holds.

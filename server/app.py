@@ -83,7 +83,7 @@ def _application(settings: Settings, models: Repository, users: Accounts, engine
 @contextlib.asynccontextmanager
 async def listening(app: web.Application, settings: Settings) -> AsyncIterator[str]:
     """The application on its socket; gives the address, as `http://host:port`. CannotStart when the port is taken."""
-    # No access log: query strings must not be logged, and /metrics counts requests. Bodies are decoded by us (streaming.md 8.2).
+    # No access log: query strings must not be logged, and /metrics counts requests. Bodies are decoded by us.
     runner = web.AppRunner(app, access_log=None, auto_decompress=False, read_bufsize=READ_BUFFER_BYTES, shutdown_timeout=SHUTDOWN_S)
     await runner.setup()
     try:

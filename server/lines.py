@@ -1,7 +1,7 @@
 """Lines of a bulk request and of its answer, as the command-line client sees them. Bytes in, counts out; no I/O.
 
 Nothing is parsed but the last line. What a line is shows at its beginning, since its keys stand in alphabetical order and no string
-inside it holds a newline (streaming.md 2.4): `{"bulk_id":"...","code":` is an error, `{"bulk_id":"...","summary":` the summary.
+inside it holds a newline: `{"bulk_id":"...","code":` is an error, `{"bulk_id":"...","summary":` the summary.
 """
 
 import json

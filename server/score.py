@@ -1,4 +1,4 @@
-"""The command `score`: the records of a file through a model, the results into a file or to standard output (streaming.md 3.10).
+"""The command `score`: the records of a file through a model, the results into a file or to standard output.
 
 Sends and receives at the same time, in memory that does not grow with the file, and checks the server's summary against what it
 sent and received. Knows how files and connections end; what the lines say is known in server/lines.py.

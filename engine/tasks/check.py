@@ -1,4 +1,4 @@
-"""The task `check`: may an uploaded model be served, and how (streaming.md 2.9, 3.6)?
+"""The task `check`: may an uploaded model be served, and how?
 
 Looks at the graph's file, opens it, derives its config.json or holds the given one against it, and runs its example alone and in
 batches. Runs in a replica of the `jobs` pool: a graph that crashes, hangs or eats memory costs that replica and nobody else.

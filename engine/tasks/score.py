@@ -1,4 +1,4 @@
-"""Scoring: a block of raw lines becomes a block of result lines (streaming.md 3.5).
+"""Scoring: a block of raw lines becomes a block of result lines.
 
 Parse, take the ids, build tensors, one run, encode by column, join once. A record that cannot be scored becomes an error line in
 its place; a run that fails is divided until only the record that fails alone is left. n records in, n lines out, always.
@@ -298,7 +298,7 @@ def _cut(payload: memoryview, sizes: list[int]) -> list[bytes]:
 
 
 def _single_bodies(model: Model, ids: Ids, scored: Scored) -> list[bytes]:
-    """One JSON object a record, without a newline (streaming.md 2.3)."""
+    """One JSON object a record, without a newline."""
     name = codec.dumps(model.name)
     bodies = [b""] * len(ids.texts)
     if scored.kept:
