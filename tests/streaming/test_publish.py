@@ -586,10 +586,11 @@ def test_a_replica_that_dies_while_it_opens_a_version_has_it_afterwards(tmp_path
         assert server.metric('sluice_model_loads_total{model="admin/model",outcome="loaded"}') >= loads
 
 
-@pytest.mark.parametrize(("num_deaths", "status", "version"), [(1, 201, 2), (2, 500, 1)])
+@pytest.mark.parametrize(("num_deaths", "status", "version"), [(1, 201, 2), (3, 500, 1)])
 def test_the_only_replica_may_die_once_while_it_opens_a_version(
     tmp_path: Path, slow_version: dict[str, Any], num_deaths: int, status: int, version: int
 ) -> None:
+    """Twice is too often; the first kill may come before the opening begins, so three are sure to be two."""
     with serving(tmp_path / "data", SLUICE_SCORE_REPLICAS="1") as server, ThreadPoolExecutor() as threads:
         put(server, "admin/model", uploads.slow(), config=counting(1))
         scorer, checker = server.replica_pids()
