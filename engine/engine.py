@@ -212,6 +212,7 @@ class Engine:
         try:
             with self.models.using(self.models.served(version)):
                 model = await self.models.ensure_loaded(version)
+                self.check_open()  # again: a drain may have begun meanwhile, and it has counted its streams
                 stream = self._new_stream(model, options, is_ordered)
                 async with self._running(stream):
                     yield stream

@@ -96,7 +96,10 @@ class Pool:
     @property
     def num_alive(self) -> int:
         """Replicas that answered their last heartbeat, or are at work on a block within its time limit."""
-        return len(self.replicas)
+        late = time.monotonic() - 2 * HEARTBEAT_S - 0.5
+        return sum(
+            bool(replica.batches or replica.num_opening) or self._heard.get(replica, 0.0) > late for replica in self.replicas
+        )
 
     @property
     def is_serving(self) -> bool:
@@ -149,11 +152,11 @@ class Pool:
                 self._give_up(EngineError("no_instances", "no instances of model found", retry_after_s=1))
 
     def _check(self, replica: Replica, now: float) -> None:
-        if replica.batches:
+        if (batch := replica.working_on) is not None:
             self._heard[replica] = now
-            if now - replica.batches[0].sent_at > self._block_timeout_s:
+            if now - batch.sent_at > self._block_timeout_s:
                 log.warning("replica stuck, killing it name=%s", replica.name)
-                self._blame(replica.batches[0].blocks, is_timeout=True)
+                self._blame(batch.blocks, is_timeout=True)
                 replica.kill()
         elif now - self._heard.get(replica, now) > self._block_timeout_s:
             log.warning("replica silent, killing it name=%s", replica.name)
@@ -251,14 +254,14 @@ class Pool:
             block.deaths += 1
         self._try_again(batch.blocks)
 
-    def replica_lost(self, replica: Replica) -> None:
-        """The connection ended. The batch it worked on is blamed; the one behind it is not."""
+    def replica_lost(self, replica: Replica, culprit: Batch | None) -> None:
+        """The connection ended. The batch it worked on is blamed; what waited behind that, or behind a model it opened, is not."""
         batches = list(replica.batches)
         replica.batches.clear()
         if replica in self._heard:
             self._last_alive = time.monotonic()
-        if batches and not replica.is_retiring:
-            self._blame(batches[0].blocks)
+        if culprit is not None and not replica.is_retiring:
+            self._blame(culprit.blocks)
         for batch in reversed(batches):
             self._try_again(batch.blocks)
 
@@ -290,7 +293,8 @@ class Pool:
         if block.deaths <= REFUSAL_DEATHS and block.num_bytes:
             block.buffers, block.num_bytes = [], 0
             return [block]
-        block.client.failed(block, StreamFailure("internal", "the server failed on this record"))
+        text = "the server failed on this record"
+        block.client.failed(block, StreamFailure("internal", text) if block.lane is Lane.BULK else EngineError("internal", text))
         return []
 
 

@@ -160,6 +160,10 @@ class Publisher:
                 await self._activate(model, number, model.active)
                 log.info("model activated model=%s version=%d", model.title, number)
 
+    def check_shareable(self, owner: str, name: str) -> None:
+        """EngineError `shipped_model`, `model_not_found`."""
+        check_not_shipped(self._found(owner, name))
+
     async def share(self, owner: str, name: str, shared: bool) -> None:
         """Let others use a model, or not. EngineError `shipped_model`."""
         async with self._lock(owner, name):

@@ -3,6 +3,7 @@
 Plain bytes and arithmetic. Knows nothing of replicas, of order between streams, or of what a line contains.
 """
 
+from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -123,6 +124,8 @@ class GroupedLineQueue:
     def __init__(self, max_batch_tokens: int) -> None:
         self._max_cells = max_batch_tokens * self.BYTES_PER_TOKEN
         self._lines: list[Line] = []
+        self._by_age: deque[Line] = deque()  # also those taken before their turn, until it comes
+        self._taken: set[int] = set()  # numbers of these
         self._refused: deque[Segment] = deque()
         self._is_sorted = True
         self.num_bytes = 0
@@ -135,7 +138,9 @@ class GroupedLineQueue:
         if segment.refusal:
             self._refused.append(segment)
             return
-        self._lines += [Line(len(data), segment.first_line + i, data) for i, data in enumerate(_split(segment))]
+        lines = [Line(len(data), segment.first_line + i, data) for i, data in enumerate(_split(segment))]
+        self._lines += lines
+        self._by_age += lines
         self._is_sorted = False
         self.num_bytes += segment.num_bytes
 
@@ -146,12 +151,18 @@ class GroupedLineQueue:
         if not self._is_sorted:
             self._lines.sort()
             self._is_sorted = True
-        start, end = self._neighbours(min(range(len(self._lines)), key=lambda i: self._lines[i].number), max_lines)
+        start, end = self._neighbours(bisect_left(self._lines, self._oldest()), max_lines)
         taken = self._lines[start:end]
         del self._lines[start:end]
+        self._taken.update(line.number for line in taken)
         num_bytes = sum(line.num_bytes for line in taken)
         self.num_bytes -= num_bytes
         return Cut([line.data for line in taken], len(taken), num_bytes, 0, [line.number for line in taken], None)
+
+    def _oldest(self) -> Line:
+        while self._by_age[0].number in self._taken:
+            self._taken.remove(self._by_age.popleft().number)
+        return self._by_age[0]
 
     def _neighbours(self, oldest: int, max_lines: int) -> tuple[int, int]:
         """The range around `oldest` to take: shorter ones first (they cost nothing more), then longer ones."""

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections import deque
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,7 +23,14 @@ SOCKET_BUFFER_BYTES = 1024 * 1024
 
 
 class ReplicaGone(Exception):
-    """The replica died before it answered."""
+    """The replica died before it answered.
+
+    was_at_work  this was what it worked on, and not something that waited behind that
+    """
+
+    def __init__(self, *, was_at_work: bool = False) -> None:
+        super().__init__()
+        self.was_at_work = was_at_work
 
 
 class Owner(Protocol):
@@ -30,7 +38,7 @@ class Owner(Protocol):
 
     def batch_answered(self, replica: "Replica", batch: Batch, header: Header, payload: memoryview) -> None: ...
 
-    def replica_lost(self, replica: "Replica") -> None: ...
+    def replica_lost(self, replica: "Replica", culprit: Batch | None) -> None: ...
 
 
 class Replica(asyncio.BufferedProtocol):
@@ -111,6 +119,12 @@ class Replica(asyncio.BufferedProtocol):
 
     # Work
 
+    @property
+    def working_on(self) -> Batch | None:
+        """The batch it works on now; None while it opens a model, or does nothing."""
+        first = self._expected[0] if self._expected else None
+        return first if isinstance(first, Batch) else None
+
     def send(self, batch: Batch, sent_at: float) -> None:
         """Send the blocks of one batch; the owner hears of the answer."""
         if batch.model is not None:
@@ -164,11 +178,12 @@ class Replica(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost.set()
         self.is_ready = False
-        for expected in self._expected:
+        culprit = self.working_on
+        for i, expected in enumerate(self._expected):
             if isinstance(expected, asyncio.Future) and not expected.done():
-                expected.set_exception(ReplicaGone())
+                expected.set_exception(ReplicaGone(was_at_work=i == 0))
         self._expected.clear()
-        self._owner.replica_lost(self)
+        self._owner.replica_lost(self, culprit)
 
     def _answered(self, header: Header, payload: memoryview) -> None:
         expected = self._expected.popleft()
@@ -178,6 +193,8 @@ class Replica(asyncio.BufferedProtocol):
             self._owner.batch_answered(self, expected, header, payload)
         elif not expected.done():
             expected.set_result((header, payload))
+        if (batch := self.working_on) is not None and not isinstance(expected, Batch):
+            batch.sent_at = time.monotonic()  # only now it begins with this one
 
 
 def _retrieve(future: asyncio.Future[Any]) -> None:

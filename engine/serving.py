@@ -39,6 +39,7 @@ class Served:
     """One version of a model as the engine knows it.
 
     num_users  streams and single records on it now
+    num_lost   replicas that died one after the other while they opened it
     retired    set when it is unloaded everywhere; None as long as it may stay loaded
     """
 
@@ -47,6 +48,7 @@ class Served:
     state: ModelState = ModelState.BUILDING
     loading: asyncio.Task[None] | None = None
     num_users: int = 0
+    num_lost: int = 0
     retired: asyncio.Event | None = None
 
 
@@ -93,6 +95,8 @@ class Serving:
         self._replica_came = asyncio.Event()
         active = [model.active for model in self._repository.models() if model.active is not None]
         for version in (*active, *self._coming):
+            if self.served(version).num_lost >= OPENING_DEATHS:
+                continue  # it would kill this one, too
             self._spawn(self._open(replica, self.served(version)), f"open {_key(version)}")
 
     async def _open(self, replica: Replica, served: Served) -> None:
@@ -102,7 +106,11 @@ class Serving:
         replica.num_opening += 1
         try:
             header, _ = await replica.request({"task": "load", "model": model.key, **model.load})
-        except ReplicaGone:
+        except ReplicaGone as gone:
+            served.num_lost += gone.was_at_work and not replica.is_retiring
+            if served.num_lost >= OPENING_DEATHS:
+                served.state = ModelState.OFFLINE
+                log.error("model kills replicas, not opened any more model=%s", model.key)
             return
         finally:
             replica.num_opening -= 1
@@ -113,7 +121,7 @@ class Serving:
             metrics.MODEL_LOADS.labels(model.title, "failed").inc()
             log.error("model does not load model=%s reason=%s", model.key, error["reason"])
             return
-        served.state = ModelState.ONLINE
+        served.state, served.num_lost = ModelState.ONLINE, 0
         self._pool.scheduler.costs.begin(model.key, header["seconds_per_record"])
         metrics.MODEL_LOADS.labels(model.title, "loaded").inc()
 
@@ -136,8 +144,10 @@ class Serving:
             raise EngineError("no_instances", "no instances of model found")
 
     async def _load_somewhere(self, served: Served) -> None:
+        if not self._pool.replicas:  # the first ones are starting, or the last one has just died
+            await self._wait_for_replica(self._replica_came)
         replicas = self._pool.replicas
-        if replicas:
+        if replicas and served.num_lost < OPENING_DEATHS:
             await self._open(min(replicas, key=lambda replica: len(replica.batches)), served)
 
     # Versions that come and go
@@ -160,7 +170,7 @@ class Serving:
 
     async def _open_everywhere(self, served: Served) -> None:
         """One replica after the other, so that the others go on answering. One that dies may try once more as a new one."""
-        served.retired = None
+        served.retired, served.num_lost = None, 0
         opened: set[Replica] = set()
         num_lost = 0
         while waiting := [replica for replica in self._pool.replicas if replica not in opened]:

@@ -72,6 +72,11 @@ class SegmentFile:
         self.path.unlink(missing_ok=True)
 
 
+def _remove_all(segments: list[SegmentFile]) -> None:
+    for segment in segments:
+        segment.remove()
+
+
 class Outbox:
     """Bytes on their way to one client, first in, first out."""
 
@@ -145,8 +150,10 @@ class Outbox:
         if self._flusher is not None:  # not cancelled: its thread would go on and leave a file behind
             await asyncio.gather(self._flusher, return_exceptions=True)
         async with self._file_lock:
-            while self._segments:
-                self._segments.popleft().remove()
+            segments = list(self._segments)
+            self._segments.clear()
+            if segments:
+                await asyncio.to_thread(_remove_all, segments)
         self._spill.total_bytes -= self.spilled_bytes
         self._memory.clear()
         self._memory_bytes = self._late_bytes = self.spilled_bytes = 0
@@ -206,6 +213,6 @@ class Outbox:
     async def _end_spilling(self) -> None:
         """The files are empty: wait for the flusher, and if still nothing is in the files, go on in memory."""
         if self._flusher is not None:
-            await self._flusher
+            await asyncio.shield(self._flusher)  # a reader that is cancelled must not cancel the writing
         if not self.spilled_bytes:
             self.is_spilling = False

@@ -3,6 +3,7 @@
 Reads small JSON bodies and forms. A key leaves the server in the answer that makes it and nowhere else.
 """
 
+import asyncio
 from typing import TypeVar
 from urllib.parse import parse_qsl
 
@@ -13,8 +14,9 @@ from engine.errors import EngineError
 from engine.model_config import first_fault
 from engine.store import KeyKind
 from handlers.auth import credential, known_caller, require_admin, require_full
+from handlers.bulk import read_some
 from handlers.errors import json_response
-from handlers.keys import ACCOUNTS
+from handlers.keys import ACCOUNTS, REQUEST_TIMEOUT
 from handlers.routes import Route
 
 SMALL_BODY_LIMIT_BYTES = 64 * 1024
@@ -108,11 +110,10 @@ async def small_body(request: web.Request) -> bytes:
     """The whole body, at most 64 KiB. EngineError `body_too_large`, as soon as that is known."""
     body = bytearray()
     if (request.content_length or 0) <= SMALL_BODY_LIMIT_BYTES:
-        async for chunk in request.content.iter_any():
-            body += chunk
-            if len(body) > SMALL_BODY_LIMIT_BYTES:
-                break
-        else:
+        async with asyncio.timeout(request.app[REQUEST_TIMEOUT]):
+            while len(body) <= SMALL_BODY_LIMIT_BYTES and (chunk := await read_some(request)):
+                body += chunk
+        if len(body) <= SMALL_BODY_LIMIT_BYTES:
             return bytes(body)
     raise EngineError("body_too_large", f"body larger than {SMALL_BODY_LIMIT_BYTES} bytes")
 

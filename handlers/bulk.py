@@ -29,6 +29,8 @@ CUT_FLUSH_S = 2.0
 CUT_LINGER_S = 10.0
 GUARD_INTERVAL_S = 1.0
 FRAMING_CHECK_S = 1.0
+# More than what can wait in our buffer when the writer is done: 64 KiB, and one write of as much again.
+FINISH_BUFFER_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ class Exchange:
         """Until the stream has ended, failed or was left; the response to give back to the framework."""
         await self._response.prepare(self._request)
         reader = asyncio.create_task(self._read(), name=f"read {self._stream.bulk_id}")
-        writer = asyncio.create_task(self._write(), name=f"write {self._stream.bulk_id}")
+        writer = asyncio.create_task(self._write(with_summary), name=f"write {self._stream.bulk_id}")
         guard = asyncio.create_task(self._guard(), name=f"guard {self._stream.bulk_id}")
         broken = asyncio.create_task(self._stream.broken.wait(), name=f"broken {self._stream.bulk_id}")
         tasks = (reader, writer, guard, broken)
@@ -73,7 +75,7 @@ class Exchange:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        return await self._end(with_summary)
+        return await self._end()
 
     # Reading
 
@@ -126,8 +128,8 @@ class Exchange:
 
     # Writing
 
-    async def _write(self) -> None:
-        """The outbox into the socket, until the stream closes it."""
+    async def _write(self, with_summary: bool) -> None:
+        """The outbox into the socket, until the stream closes it and the client has taken nearly all: _finish must not wait."""
         stream = self._stream
         try:
             while (piece := await stream.outbox.get()) is not None:
@@ -135,6 +137,9 @@ class Exchange:
                 await self._response.write(piece)
                 stream.counts.bytes_out += len(piece)
                 stream.taken()
+            if with_summary and stream.failure is None and not self._has_client_left:
+                await self._response.write(self._summary())
+            await self._request.writer.drain()
         except ConnectionError:
             self._leave()
         except Exception:  # a full disk, a fault of ours: what is missing must never look like a clean end
@@ -180,21 +185,21 @@ class Exchange:
 
     # Ends
 
-    async def _end(self, with_summary: bool) -> web.StreamResponse:
+    async def _end(self) -> web.StreamResponse:
         if self._has_client_left:
             self._note("left")
         elif self._stream.failure is not None:
             self._note("failed")
             await self._cut(self._stream.failure)
         else:
-            await self._finish(with_summary)
+            await self._finish()
         return self._response
 
-    async def _finish(self, with_summary: bool) -> None:
+    async def _finish(self) -> None:
         """The clean end: everything was read, everything was answered."""
+        if self._request.transport is not None:  # room for the closing chunk, which then waits for nobody
+            self._request.transport.set_write_buffer_limits(high=FINISH_BUFFER_BYTES)
         try:
-            if with_summary:
-                await self._response.write(self._summary())
             await self._response.write_eof()
         except ConnectionError:
             self._note("left")

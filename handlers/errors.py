@@ -43,7 +43,7 @@ REALM = 'Basic realm="sluice"'
 
 def dumps(value: object) -> bytes:
     """Compact JSON with keys in alphabetical order, the way every answer of this surface is written."""
-    return ujson.dumps(value, sort_keys=True, escape_forward_slashes=False, ensure_ascii=False).encode()
+    return ujson.dumps(value, sort_keys=True, escape_forward_slashes=False, ensure_ascii=False).encode(errors="replace")
 
 
 def json_response(value: object, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:

@@ -148,6 +148,7 @@ def _stream_response(request: web.Request, bulk_id: str) -> web.StreamResponse:
     if request.version >= (1, 1):
         response.enable_chunked_encoding()
     else:
+        response.headers[hdrs.CONNECTION] = "close"
         response.force_close()
     return response
 

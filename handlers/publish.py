@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 from aiohttp import BodyPartReader, hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
 from pydantic import Field, model_validator
 
 from engine.accounts import OWNER_NAME
@@ -19,6 +20,7 @@ from engine.repository import CONFIG_FILE, GRAPH_FILE, MODEL_NAME
 from engine.uploads import TOKENIZER_FILE, Incoming
 from handlers.accounts import Body, json_body
 from handlers.auth import known_caller
+from handlers.bulk import read_some
 from handlers.errors import json_response
 from handlers.keys import BULK_OPTIONS, ENGINE, PUBLISHER, REPOSITORY
 from handlers.repository import model_record
@@ -33,6 +35,8 @@ MAX_DATA_FILES = 100
 CHUNK_BYTES = 256 * 1024
 # What the heads and boundaries of a form may add to its files.
 FORM_BYTES = 1024 * 1024
+# What the framework raises for a form that is none.
+FORM_FAULTS = (ValueError, AssertionError, KeyError, RuntimeError, HttpProcessingError, web.HTTPException)
 
 Read = TypeVar("Read")
 
@@ -114,7 +118,7 @@ async def _receive(request: web.Request, incoming: Incoming) -> None:
 
 
 async def _body_chunks(request: web.Request) -> AsyncIterator[bytes]:
-    while chunk := await _in_time(request, request.content.readany()):
+    while chunk := await _in_time(request, read_some(request)):
         yield chunk
 
 
@@ -127,7 +131,7 @@ async def _receive_parts(request: web.Request, incoming: Incoming) -> None:
                 raise EngineError("invalid_body", "could not decode body: a part of it is a form itself")
             is_data = part.name == "data"
             await incoming.receive(_file_name(part, incoming), _part_chunks(request, part), is_data=is_data)
-    except (ValueError, AssertionError, KeyError, web.HTTPException):  # what the framework raises for a form that is none
+    except FORM_FAULTS:
         raise EngineError("invalid_body", "could not decode body: it is not a form") from None
 
 
@@ -181,9 +185,11 @@ async def change(request: web.Request) -> web.Response:
     body = await json_body(request, ModelChange)
     publisher = request.app[PUBLISHER]
     if body.shared is not None:
-        await publisher.share(target.owner, target.name, body.shared)
+        publisher.check_shareable(target.owner, target.name)  # what can be refused comes before what changes something
     if body.active_version is not None:
         await publisher.activate(target.owner, target.name, body.active_version)
+    if body.shared is not None:
+        await publisher.share(target.owner, target.name, body.shared)
     model = request.app[REPOSITORY].changeable(await known_caller(request), target.owner, target.name)
     if model is None:
         raise EngineError("model_not_found", "model not found")

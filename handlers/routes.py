@@ -6,7 +6,7 @@ Each handler file ends with its ROUTES; server/app.py joins them, fixed paths be
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
 from pydantic import BaseModel
 
 from engine.errors import EngineError
@@ -110,7 +110,7 @@ async def answer_expectation(
         response = refusal(error, compat=request.app[COMPAT_STATUS])
         response.force_close()
         return response
-    if request.transport is not None:
+    if request.transport is not None and request.version >= HttpVersion11:  # RFC 9110, 10.1.1: HTTP/1.0 does not know it
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     # The framework takes written bytes for a begun answer and would not send an error any more.
     request.writer.output_size = 0

@@ -39,6 +39,8 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         raise
     except TimeoutError:
         return refusal(EngineError("timed_out", "timed out", retry_after_s=1))
+    except web.RequestPayloadError as error:
+        return refusal(EngineError("invalid_body", f"could not decode body: {error}"))
     except ConnectionError:
         return web.Response(status=400)  # the client has gone: nobody will read this
     except Exception:  # the last resort: a fault of ours, told to us in full and to the client not at all

@@ -109,7 +109,7 @@ class Scalars:
         if type(value) is str and self.dtype.kind in "fiu":
             try:
                 number = codec.number(value)
-            except ValueError:
+            except (ValueError, RecursionError):
                 return value
             return number if type(number) in (int, float, TooLarge) else value
         return value

@@ -14,6 +14,8 @@ from engine.tasks.outputs import Column
 from engine.tasks.text import Text
 
 WARM_UP_RECORDS = (1, 64)
+# A replica answers nothing else while it opens a model: of a slow one the larger batch holds fewer records.
+WARM_UP_S = 1.0
 
 
 def open_session(path: Path) -> onnxruntime.InferenceSession:
@@ -93,7 +95,7 @@ class Model:
         """Score the example a few times; seconds per record of the largest batch."""
         seconds = 0.0
         for count in WARM_UP_RECORDS:
-            count = min(count, self.max_batch_size)
+            count = min(count, self.max_batch_size, max(1, int(WARM_UP_S / max(seconds, 1e-6))))
             started = time.perf_counter()
             feeds, faults = self.tensors([example] * count)
             if faults:

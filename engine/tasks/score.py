@@ -72,12 +72,14 @@ def _score_records(model: Model, records: list[Any], faults: dict[int, Fault], *
 
 def _run(model: Model, records: list[Any], unwrap: bool, stages: Stages) -> Scored:
     """One run of the model; when it raises, the records are halved until the one that fails stands alone."""
-    feeds, faults = model.tensors(records)
-    kept = [i for i in range(len(records)) if i not in faults] if faults else list(range(len(records)))
-    stages.ended("tokenise" if model.is_tokenised else "parse")
-    if not kept:
-        return Scored([], [], faults)
+    faults: dict[int, Fault] = {}
+    kept = list(range(len(records)))
     try:
+        feeds, faults = model.tensors(records)
+        kept = [i for i in kept if i not in faults] if faults else kept
+        stages.ended("tokenise" if model.is_tokenised else "parse")
+        if not kept:
+            return Scored([], [], faults)
         columns = model.run(feeds, len(kept), unwrap=unwrap)
     except Exception as error:  # whatever a graph or an encoder raises: it must cost its own record only
         if len(kept) == 1:

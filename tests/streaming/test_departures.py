@@ -256,3 +256,15 @@ def test_files_of_an_earlier_process_are_removed_at_start(tmp_path: Path) -> Non
     (folder / "0123-0").write_bytes(b"old")
     with serving(tmp_path / "data", SLUICE_SCORE_REPLICAS="1") as server:
         assert spill_files(server) == []
+
+
+@pytest.mark.parametrize("size_kib", [2600, 2850, 2990, 3100, 3300])
+def test_a_client_that_stops_reading_anywhere_near_the_end_is_cut(strict: Server, size_kib: int) -> None:
+    """Also when all that is missing is the end itself, on its way through full buffers."""
+    record = ndjson([{"name": "x" * 1000}] * 6)
+    with Raw(strict, receive_buffer_bytes=4096) as client:
+        client.begin(HELLO, "&summary=true")
+        for _ in range(size_kib * 1024 // (6 * 1290)):
+            client.chunk(record)
+        client.end()
+        until(lambda: health(strict)["streams"] == 0, 20, "the end of the stream")

@@ -633,3 +633,17 @@ def test_a_version_that_does_not_load_is_kept_and_not_active(tmp_path: Path, slo
         assert predict(server, "admin/model", count=3)["version"] == 1
         assert patch(server, "admin/model", active_version=2).status_code == 500
         assert put(server, "admin/model", times(1)).json()["version"] == 3
+
+
+def test_a_version_that_replicas_cannot_open_in_time_harms_no_other_model(tmp_path: Path) -> None:
+    """It passes the check, whose time is longer; the replicas that open it are killed, twice, and then left in peace."""
+    settings = {"SLUICE_BLOCK_TIMEOUT_S": "1", "SLUICE_CHECK_TIMEOUT_S": "60"}
+    with serving(tmp_path / "data", **settings) as server:
+        answer = put(server, "admin/heavy", uploads.slow(), config=counting(3_500_000))
+        assert answer.status_code in (422, 500)
+        until(lambda: server.metric('sluice_replicas{pool="score",state="ready"}') == 2)
+        for _ in range(5):
+            assert predict(server, "brandon/HelloWorld", name="a")["result"] == {"greeting": "Hello a"}
+    with serving(tmp_path / "data", **settings) as server:
+        url = server.model("brandon/HelloWorld")
+        until(lambda: requests.post(url, json={"name": "a"}, auth=server.auth, timeout=30).status_code == 200, 30)
