@@ -21,7 +21,7 @@ from handlers.errors import json_response
 from handlers.keys import BODY_LIMIT, BULK_OPTIONS, COMPAT_STATUS, ENGINE, REPOSITORY, REQUEST_TIMEOUT
 from handlers.lines import ENCODINGS, PLAIN, BadEncoding, decoder
 from handlers.publish import PUBLISHING_ANSWERS, UPLOADS, admit_upload, publish
-from handlers.routes import RESERVED, Route, answer_expectation
+from handlers.routes import Route, answer_expectation
 from handlers.websocket import Conversation, Question, is_upgrade
 
 ALLOWED = "GET, HEAD, POST, PUT, DELETE, OPTIONS"
@@ -50,8 +50,6 @@ async def admit(request: web.Request) -> Admission:
     if ADMISSION in request:
         return request[ADMISSION]
     owner, name = request.match_info["owner"], request.match_info["model"]
-    if owner.lower() in RESERVED:
-        raise EngineError("not_found", "not found")
     caller = await caller_of(request, surface="streaming")
     if not OWNER_NAME.fullmatch(owner) or not MODEL_NAME.fullmatch(name):
         raise EngineError("model_not_found", "model not found")

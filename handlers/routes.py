@@ -3,6 +3,7 @@
 Each handler file ends with its ROUTES; server/app.py joins them, fixed paths before `/{owner}/models/{model}`.
 """
 
+import re
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
 
@@ -137,6 +138,8 @@ async def refuse_unknown(request: web.Request) -> web.StreamResponse:
     return response
 
 
+# An owner as a first segment: anything but what a surface owns, in any case of letters.
+OWNER = f"(?!(?i:{'|'.join(map(re.escape, sorted(RESERVED)))})/)[^/]+"
 # Matches what nothing before it did. The router's own answers would come as text, and after `100 Continue`.
 UNKNOWN = "/{unknown}"
 # The order in which Allow names them.
@@ -149,7 +152,8 @@ def register(app: web.Application, routes: Iterable[Route]) -> None:
     own_head = {route.path for route in routes if route.method == "HEAD"}
     heads = [replace(route, method="HEAD") for route in routes if route.method == "GET" and route.path not in own_head]
     for route in (*routes, *heads):
-        for path in dict.fromkeys((route.path, route.path.rstrip("/") + "/")):
-            SURFACES[path] = route.handler.__module__.rpartition(".")[2]
+        pattern = route.path.replace("{owner}", "{owner:" + OWNER + "}") if route.path.startswith("/{owner}") else route.path
+        for path in dict.fromkeys((pattern, pattern.rstrip("/") + "/")):
+            SURFACES[route.path] = SURFACES[route.path.rstrip("/") + "/"] = route.handler.__module__.rpartition(".")[2]
             app.router.add_route(route.method, path, route.handler, expect_handler=route.expect or answer_expectation)
     app.router.add_route("*", "/{unknown:.*}", unknown, expect_handler=refuse_unknown)

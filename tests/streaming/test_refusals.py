@@ -281,3 +281,20 @@ def test_anonymous_streaming_opens_shared_models_and_nothing_else(tmp_path: Path
         assert requests.post(server.model("tester/private"), data=b'{"place":1}', timeout=30).status_code == 404
         assert requests.get(f"{server.url}/api/models", timeout=30).status_code == 401
         assert requests.get(f"{server.url}/metrics", timeout=30).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "allow"),
+    [
+        ("PUT", "/api/models/sluice/iris", 405, "GET, HEAD, PATCH"),
+        ("POST", "/api/models/sluice/iris/", 405, "GET, HEAD, PATCH"),
+        ("OPTIONS", "/api/models/iris", 404, None),
+        ("POST", "/V1/models/iris?bulk=true", 404, None),
+        ("DELETE", "/healthcheck", 405, "GET, HEAD"),
+        ("GET", "/apis/models/iris", 404, None),
+    ],
+)
+def test_a_reserved_first_segment_is_never_an_owner(server: Server, method: str, path: str, status: int, allow: str | None) -> None:
+    answer = requests.request(method, server.url + path, auth=server.auth, timeout=30)
+    assert (answer.status_code, answer.headers.get("Allow")) == (status, allow)
+    assert list(answer.json()) == ["error"]
