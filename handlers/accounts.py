@@ -17,7 +17,7 @@ from handlers.auth import credential, known_caller, require_admin, require_full
 from handlers.bulk import read_some
 from handlers.errors import json_response
 from handlers.keys import ACCOUNTS, REQUEST_TIMEOUT
-from handlers.routes import Route
+from handlers.routes import Route, answer_expectation
 
 SMALL_BODY_LIMIT_BYTES = 64 * 1024
 FORM = "application/x-www-form-urlencoded"
@@ -94,6 +94,11 @@ async def replace_key(request: web.Request) -> web.Response:
     return json_response({"key": key, "kind": body.kind}, status=201, headers=NO_STORE)
 
 
+async def expect(request: web.Request) -> web.StreamResponse | None:
+    """`Expect: 100-continue`: without a good credential the body is never asked for."""
+    return await answer_expectation(request, known_caller)
+
+
 async def json_body(request: web.Request, model: type[BodyT]) -> BodyT:
     """A small JSON body. EngineError `body_too_large`, `invalid_body` if it is not JSON, `invalid_request` for a wrong field."""
     body = await small_body(request)
@@ -136,6 +141,7 @@ ROUTES = [
         key="admin",
         body=NewUser,
         answers={201: "key, kind and name", 403: "not the admin", 409: "the name is taken", 422: "the name is not possible"},
+        expect=expect,
     ),
     Route(
         "POST",
@@ -145,5 +151,6 @@ ROUTES = [
         key="full",
         body=NewKey,
         answers={201: "key and kind", 403: "a full key is needed", 422: "no such kind"},
+        expect=expect,
     ),
 ]

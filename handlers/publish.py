@@ -18,7 +18,7 @@ from engine.accounts import OWNER_NAME
 from engine.errors import EngineError
 from engine.repository import CONFIG_FILE, GRAPH_FILE, MODEL_NAME
 from engine.uploads import TOKENIZER_FILE, Incoming
-from handlers.accounts import Body, json_body
+from handlers.accounts import Body, expect, json_body
 from handlers.auth import known_caller
 from handlers.bulk import read_some
 from handlers.errors import json_response
@@ -234,6 +234,7 @@ ROUTES = [
         None,
         {200: "it is gone", 409: "the active version, or a model that ships with the server"} | REFUSALS,
         {"version": "only this version"},
+        expect,
     ),
     Route(
         "PATCH",
@@ -249,5 +250,6 @@ ROUTES = [
             500: "the version does not load; the active one is as it was",
         }
         | REFUSALS,
+        expect=expect,
     ),
 ]
