@@ -113,6 +113,8 @@ class Pool:
             self._replicas[slot] = replica
             try:
                 await self._live(replica)
+            except Exception:  # a fault of ours costs this replica, never its place: the next one takes it
+                log.exception("replica given up name=%s", replica.name)
             finally:
                 del self._replicas[slot]
                 await replica.stop()
@@ -143,13 +145,18 @@ class Pool:
         """Every HEARTBEAT_S: ask idle replicas for a sign of life, kill those stuck in a block, speak up when none is left."""
         while True:
             await asyncio.sleep(min(HEARTBEAT_S, self._block_timeout_s / 4))  # a heartbeat is a wait by nature
-            now = time.monotonic()
-            for replica in self.replicas:
-                self._check(replica, now)
-            if self.replicas or not self._keepers:
-                self._last_alive = now
-            elif now - self._last_alive > NO_REPLICA_S:
-                self._give_up(EngineError("no_instances", "no instances of model found", retry_after_s=1))
+            try:
+                self._look(time.monotonic())
+            except Exception:  # without this loop nobody kills what is stuck: it goes on whatever one look finds
+                log.exception("watching failed pool=%s", self.name)
+
+    def _look(self, now: float) -> None:
+        for replica in self.replicas:
+            self._check(replica, now)
+        if self.replicas or not self._keepers:
+            self._last_alive = now
+        elif now - self._last_alive > NO_REPLICA_S:
+            self._give_up(EngineError("no_instances", "no instances of model found", retry_after_s=1))
 
     def _check(self, replica: Replica, now: float) -> None:
         if (batch := replica.working_on) is not None:
