@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from engine.frames import Buffer, Header
-from engine.queues import position_after
+from engine.queues import TokenLimits, position_after
 
 
 class Lane(enum.StrEnum):
@@ -21,10 +21,10 @@ class Lane(enum.StrEnum):
 class ServedModel:
     """What the scheduler and the replicas need to know of one version of a model.
 
-    key               "owner/name@version", the same in every process
-    load              header of the `load` task: everything a replica needs to open the model
-    max_batch_size    records in one run at the most
-    max_batch_tokens  padded cells in one run at the most; None for models that do not tokenise
+    key             "owner/name@version", the same in every process
+    load            header of the `load` task: everything a replica needs to open the model
+    max_batch_size  records in one run at the most
+    tokens          None for models that do not tokenise
     """
 
     key: str
@@ -33,7 +33,18 @@ class ServedModel:
     version: int
     load: Header
     max_batch_size: int
-    max_batch_tokens: int | None = None
+    tokens: TokenLimits | None = None
+
+    @property
+    def largest_block(self) -> int:
+        """The most that is worth putting into one block, in the units of `units`."""
+        return self.tokens.run_bytes if self.tokens else self.max_batch_size
+
+    def units(self, num_records: int, num_bytes: int) -> int:
+        """What the cost of these records grows with: their number or, for a model that tokenises, the bytes it looks at."""
+        if self.tokens is None:
+            return num_records
+        return max(num_records, min(num_bytes, num_records * self.tokens.record_bytes))
 
 
 class Answer(NamedTuple):
@@ -112,6 +123,10 @@ class Batch:
     @property
     def num_records(self) -> int:
         return sum(block.num_records for block in self.blocks)
+
+    def units(self, model: ServedModel) -> int:
+        """What its cost for this model is measured by."""
+        return sum(model.units(block.num_records, block.num_bytes) for block in self.blocks)
 
     def frame(self) -> tuple[Header, list[Buffer]]:
         """Header and buffers as they travel. Blocks of a batch differ in their bytes alone, so the first one's header serves."""

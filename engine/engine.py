@@ -15,8 +15,10 @@ from pathlib import Path
 
 from engine import metrics
 from engine.blocks import Answer, Block, Call, Lane, ServedModel
+from engine.embeddings import EmbeddingLimits, Embeddings
 from engine.errors import EngineError, StreamFailure
 from engine.frames import Header
+from engine.listing import Listing
 from engine.pool import Pool
 from engine.repository import Repository, Version
 from engine.serving import Serving
@@ -70,7 +72,9 @@ class Prediction:
 class Engine:
     """One server's engine. `start` before anything else, `stop` at the end."""
 
-    def __init__(self, repository: Repository, data_dir: Path, limits: Limits) -> None:
+    def __init__(
+        self, repository: Repository, listing: Listing, data_dir: Path, limits: Limits, embedding_limits: EmbeddingLimits
+    ) -> None:
         self.limits = limits
         self.draining = asyncio.Event()  # set once, when the server begins to stop
         self._spill = Spill(data_dir / "spill", limit_bytes=limits.spill_limit_bytes, total_limit_bytes=limits.spill_total_bytes)
@@ -79,7 +83,8 @@ class Engine:
             "jobs", max(1, limits.jobs_replicas), block_timeout_s=limits.check_timeout_s, niceness=JOBS_NICENESS, is_lazy=True
         )
         self._pools = [self._score, self._jobs]
-        self.models = Serving(repository, self._score, load_timeout_s=limits.load_timeout_s, spawn=self._spawn)
+        self.models = Serving(repository, listing, self._score, load_timeout_s=limits.load_timeout_s, spawn=self._spawn)
+        self.embeddings = Embeddings(self._score, self.models, embedding_limits)
         self._streams: set[Stream] = set()
         self._places: Counter[str | None] = Counter()
         self._was_ready = False

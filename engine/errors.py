@@ -31,6 +31,10 @@ REQUEST_CODES = {
     "invalid_body": "the body could not be decoded",
     "body_too_large": "the body is larger than SLUICE_BODY_LIMIT_BYTES, or SLUICE_MODEL_LIMIT_BYTES when publishing",
     "invalid_request": "a field of the request is missing or wrong",
+    "invalid_parameter": "a parameter of the query, or a field of a /v1/embeddings request, is missing or wrong",
+    "too_many_inputs": "an embeddings request has more than SLUICE_EMBED_MAX_INPUTS texts",
+    "context_length_exceeded": "the texts have more than SLUICE_EMBED_MAX_TOKENS tokens, or one that must not be cut is too long",
+    "invalid_token": "a token id is not in the vocabulary of the model",
     "name_taken": "the name is reserved or in use",
     "invalid_model": "the uploaded files make no model that can be served",
     "load_failed": "a version that passed its check does not load in a replica; the active version is as it was",
@@ -68,6 +72,19 @@ class EngineError(Exception):
         self.code = code
         self.message = message
         self.retry_after_s = retry_after_s
+
+
+class Unacceptable(EngineError):
+    """A request whose body a replica has read and refused.
+
+    param   the field that is wrong, or None for the body
+    detail  the JSON of the whole answer, where the shape of the request has more to say than a message; else empty
+    """
+
+    def __init__(self, code: str, message: str, *, param: str | None = None, detail: bytes = b"") -> None:
+        super().__init__(code, message)
+        self.param = param
+        self.detail = detail
 
 
 class TaskFailed(EngineError):

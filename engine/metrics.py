@@ -131,11 +131,22 @@ def observe_batch(batch: Batch, header: Header) -> None:
         return
     title = batch.model.title
     BLOCK_RECORDS.observe(batch.num_records)
-    for stage, seconds in header["stages"].items():
-        _stage_seconds(title, stage).observe(seconds)
-    if "padding" in header:
-        PADDING_RATIO.labels(title).set(header["padding"])
+    _observe_stages(title, header)
     if header["results"]:
         _records(title, "result").inc(header["results"])
     if header["errors"]:
         _records(title, "error").inc(header["errors"])
+
+
+def observe_texts(title: str, part: Header) -> None:
+    """The same for the texts of a request's body, which the replica that read it embedded at once."""
+    BLOCK_RECORDS.observe(len(part["sizes"]))
+    _observe_stages(title, part)
+    _records(title, "result").inc(len(part["sizes"]))
+
+
+def _observe_stages(title: str, report: Header) -> None:
+    for stage, seconds in report["stages"].items():
+        _stage_seconds(title, stage).observe(seconds)
+    if "padding" in report:
+        PADDING_RATIO.labels(title).set(report["padding"])

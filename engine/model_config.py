@@ -108,7 +108,13 @@ class Output(Part):
 
 
 class ModelConfig(Part):
-    """The whole file. `example` is a record the model answers; it warms the model up and proves that it lives."""
+    """The whole file. `example` is a record the model answers; it warms the model up and proves that it lives.
+
+    dim, max_tokens   of an embedding model: values of a vector, tokens of a text that are looked at
+    max_batch_tokens  padded cells of one run of a model that tokenises
+    fingerprint       the vector of the example when an embedding model was built: base64 of little-endian float32; a replica
+                      refuses a model that gives another
+    """
 
     owner: Text
     name: Text
@@ -122,6 +128,7 @@ class ModelConfig(Part):
     dim: Count | None = None
     max_tokens: Count | None = None
     max_batch_tokens: Count = DEFAULT_BATCH_TOKENS
+    fingerprint: str | None = None
 
     @model_validator(mode="after")
     def _keys_are_distinct(self) -> "ModelConfig":
@@ -138,12 +145,14 @@ class ModelConfig(Part):
             raise ValueError("task 'embed' needs dim and max_tokens")
         if self.task == "embed" and [entry.kind for entry in self.inputs] != ["text"]:
             raise ValueError("task 'embed' needs one input of kind 'text'")
+        if self.task == "embed" and [output.key for output in self.outputs] != ["embedding"]:
+            raise ValueError("task 'embed' needs one output, 'as' embedding")
         return self
 
     @property
-    def is_tokenised(self) -> bool:
-        """Whether the cost of a record grows with the length of its text."""
-        return any(entry.kind == "text" for entry in self.inputs)
+    def text(self) -> TextInput | None:
+        """The input whose text makes the cost of a record; None for a model that does not tokenise."""
+        return next((entry for entry in self.inputs if isinstance(entry, TextInput)), None)
 
     def as_dict(self) -> dict[str, Any]:
         """The file with every default filled in, keys as in the file; what a replica is given."""

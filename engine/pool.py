@@ -244,8 +244,8 @@ class Pool:
             start = end
 
     def _learn(self, batch: Batch, header: Header) -> None:
-        if batch.model is not None and batch.num_records:
-            self.scheduler.costs.learn(batch.model.key, sum(header["stages"].values()), batch.num_records)
+        if batch.model is not None and (units := batch.units(batch.model)):
+            self.scheduler.costs.learn(batch.model.key, sum(header["stages"].values()), units)
         metrics.observe_batch(batch, header)
 
     def _batch_failed(self, replica: Replica, batch: Batch, error: Header) -> None:

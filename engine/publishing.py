@@ -20,6 +20,7 @@ from engine import folders
 from engine.engine import Engine
 from engine.errors import EngineError, TaskFailed
 from engine.frames import Header
+from engine.listing import Listing
 from engine.model_config import ModelConfig, parse_config
 from engine.repository import Model, Repository, Version
 from engine.store import ModelState, Store
@@ -51,10 +52,11 @@ class Published:
 class Publisher:
     """Every change of a model at run time."""
 
-    def __init__(self, store: Store, repository: Repository, engine: Engine, limits: PublishingLimits) -> None:
+    def __init__(self, store: Store, repository: Repository, listing: Listing, engine: Engine, limits: PublishingLimits) -> None:
         self.limits = limits
         self._store = store
         self._repository = repository
+        self._listing = listing
         self._engine = engine
         self._root = repository.writable_root
         self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
@@ -92,6 +94,8 @@ class Publisher:
             await asyncio.to_thread(folders.put_in_place, incoming.folder, config, incoming.folder.with_name(str(number)))
             model = await self._read(owner, name)
             await self._activate(model, number, active)
+            if config.task == "embed":
+                await asyncio.to_thread(self._listing.add, model)
             await self._prune(model)
         log.info("model published model=%s/%s version=%d seconds=%.3f", owner, name, number, time.monotonic() - started)
         return Published(number, True, warnings)
@@ -177,6 +181,7 @@ class Publisher:
         async with self._lock(owner, name):
             model = self._found(owner, name)
             check_not_shipped(model)
+            await asyncio.to_thread(self._listing.remove, model)
             self._repository.replace(owner, name, None)
             await self._store.note_version(owner, name, model.latest_version, None)
             # The active one goes last: a server that dies in between serves it again.
@@ -216,6 +221,21 @@ class Publisher:
         if version is not None:
             await self._engine.models.retire(version).wait()
         await asyncio.to_thread(folders.remove_version, self._folder(model) / str(number))
+
+    async def reload(self) -> int:
+        """Look at both roots and the lists again, for what was put there by others; the number of models."""
+        states = await self._store.list_model_states()
+        for owner, name in await asyncio.to_thread(self._repository.names):
+            async with self._lock(owner, name):
+                model = await asyncio.to_thread(self._repository.read, owner, name, states.get((owner, name), ModelState()))
+                old = self._repository.find(owner, name)
+                self._repository.replace(owner, name, model)
+                for number, version in (old.versions if old else {}).items():
+                    if model is None or model.versions.get(number) != version:
+                        self._engine.models.retire(version)
+        await asyncio.to_thread(self._listing.read)
+        self._engine.models.open_new()
+        return len(self._repository.models())
 
     def _lock(self, owner: str, name: str) -> asyncio.Lock:
         """One change of a model at a time; the lock lives as long as somebody holds it or waits for it."""

@@ -6,7 +6,7 @@ Plain bytes and arithmetic. Knows nothing of replicas, of order between streams,
 from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from engine.frames import Buffer
 
@@ -106,6 +106,31 @@ class LineQueue:
         return buffer, max_lines
 
 
+@dataclass(frozen=True, slots=True)
+class TokenLimits:
+    """What a model that tokenises takes, in tokens; here, where nobody tokenises, a token is taken for some bytes.
+
+    record  tokens of one record that the model looks at; the rest is cut
+    run     padded cells (longest x records) of one run
+    """
+
+    record: int
+    run: int
+
+    # A short token and the JSON around the text: errs towards smaller blocks.
+    RUN_BYTES_PER_TOKEN: ClassVar[int] = 3
+    # A long one: a line beyond this is cut by the tokenizer, and costs no more.
+    RECORD_BYTES_PER_TOKEN: ClassVar[int] = 6
+
+    @property
+    def run_bytes(self) -> int:
+        return self.run * self.RUN_BYTES_PER_TOKEN
+
+    @property
+    def record_bytes(self) -> int:
+        return self.record * self.RECORD_BYTES_PER_TOKEN
+
+
 class Line(NamedTuple):
     num_bytes: int
     number: int
@@ -118,11 +143,9 @@ class GroupedLineQueue:
     A block is the longest-waiting line and its neighbours by length, so that nothing starves and little is padded.
     """
 
-    # Roughly the shortest token in bytes, counting the JSON around the text: errs towards smaller blocks.
-    BYTES_PER_TOKEN = 3
-
-    def __init__(self, max_batch_tokens: int) -> None:
-        self._max_cells = max_batch_tokens * self.BYTES_PER_TOKEN
+    def __init__(self, limits: TokenLimits, max_lines: int) -> None:
+        self._limits = limits
+        self._max_lines = max_lines  # of one block
         self._lines: list[Line] = []
         self._by_age: deque[Line] = deque()  # also those taken before their turn, until it comes
         self._taken: set[int] = set()  # numbers of these
@@ -144,14 +167,15 @@ class GroupedLineQueue:
         self._is_sorted = False
         self.num_bytes += segment.num_bytes
 
-    def take(self, max_lines: int) -> Cut:
+    def take(self, max_bytes: int) -> Cut:
+        """A block of at most `max_bytes`, padding included, or of one line that is longer; at least one must be waiting."""
         if self._refused:
             segment = self._refused.popleft()
             return Cut([b""], 1, 0, segment.first_line, None, segment.refusal)
         if not self._is_sorted:
             self._lines.sort()
             self._is_sorted = True
-        start, end = self._neighbours(bisect_left(self._lines, self._oldest()), max_lines)
+        start, end = self._neighbours(bisect_left(self._lines, self._oldest()), min(max_bytes, self._limits.run_bytes))
         taken = self._lines[start:end]
         del self._lines[start:end]
         self._taken.update(line.number for line in taken)
@@ -164,17 +188,20 @@ class GroupedLineQueue:
             self._taken.remove(self._by_age.popleft().number)
         return self._by_age[0]
 
-    def _neighbours(self, oldest: int, max_lines: int) -> tuple[int, int]:
+    def _neighbours(self, oldest: int, max_bytes: int) -> tuple[int, int]:
         """The range around `oldest` to take: shorter ones first (they cost nothing more), then longer ones."""
-        longest = self._lines[oldest].num_bytes
-        count = max(1, min(max_lines, self._max_cells // longest))
+        count = max(1, min(self._max_lines, max_bytes // self._cost_of(oldest)))
         start = max(0, oldest + 1 - count)
         end = oldest + 1
-        while end < len(self._lines) and end - start < max_lines:
-            if (end + 1 - start) * self._lines[end].num_bytes > self._max_cells:
+        while end < len(self._lines) and end - start < self._max_lines:
+            if (end + 1 - start) * self._cost_of(end) > max_bytes:
                 break
             end += 1
         return start, end
+
+    def _cost_of(self, index: int) -> int:
+        """Bytes of a line that the model looks at."""
+        return min(self._lines[index].num_bytes, self._limits.record_bytes)
 
 
 def _split(segment: Segment) -> list[bytes]:

@@ -28,12 +28,14 @@ logger = logging.getLogger(__name__)
 class Version:
     """One kept version of a model whose config.json can be used.
 
-    folder  holds model.onnx and what goes with it; config is the version's own, or the model's
+    folder        holds model.onnx and what goes with it; config is the version's own, or the model's
+    published_at  when the graph was written, seconds since 1970
     """
 
     number: int
     folder: Path
     config: ModelConfig
+    published_at: int = 0
 
     @property
     def title(self) -> str:
@@ -102,9 +104,12 @@ class Repository:
         states  (owner, name) -> what was changed at run time (Store.list_model_states)
         """
         states = states or {}
-        names = sorted({name for root in self.roots for name in _names(root)})
-        found = (self._read(owner, name, states.get((owner, name), ModelState())) for owner, name in names)
+        found = (self._read(owner, name, states.get((owner, name), ModelState())) for owner, name in self.names())
         self._models = {(model.owner, model.name): model for model in found if model is not None}
+
+    def names(self) -> list[tuple[str, str]]:
+        """(owner, name) of every model that has a folder, or had one at the last look. Blocks on files."""
+        return sorted({name for root in self.roots for name in _names(root)} | self._models.keys())
 
     def read(self, owner: str, name: str, state: ModelState) -> Model | None:
         """Look at one model again; nobody sees it before `replace`. Blocks on files: in a thread."""
@@ -184,7 +189,7 @@ class Repository:
         for folder in _version_folders(folders):
             number = int(folder.name)
             try:
-                versions[number] = Version(number, folder, _config(folder, folders))
+                versions[number] = Version(number, folder, _config(folder, folders), int((folder / GRAPH_FILE).stat().st_mtime))
             except ValueError as fault:
                 faults[number] = str(fault)
                 logger.warning("model version offline model=%s/%s version=%d reason=%r", owner, name, number, str(fault))

@@ -24,47 +24,53 @@ BULK_PATIENCE_S = 0.5
 # Single records that wait for the same model share a run up to this long.
 SHARED_RUN_S = 0.005
 # Before a model was warmed up nothing is known; this errs towards small blocks.
-UNKNOWN_SECONDS_PER_RECORD = 0.001
+UNKNOWN_SECONDS_PER_UNIT = 0.001
 LEARNING_RATE = 0.2
 
 
 class BlockSource(Protocol):
-    """A stream, as the scheduler sees it."""
+    """A stream, or a long list of texts, as the scheduler sees it."""
 
-    model: ServedModel
     waiting_since: float
 
     @property
-    def num_waiting(self) -> int:
-        """Lines that could be cut into a block now; 0 while the stream should not be served."""
+    def model(self) -> ServedModel | None:
+        """None: what waits is one block, already cut."""
         ...
 
-    def take(self, max_records: int) -> Block: ...
+    @property
+    def num_waiting(self) -> int:
+        """What could be cut into blocks now, in units of the model's cost; 0 while the stream should not be served."""
+        ...
+
+    def take(self, size: int) -> Block:
+        """The next block, of at most `size` units of its model's cost (ServedModel.units), but of one line at least."""
+        ...
 
     def fail(self, failure: StreamFailure) -> None: ...
 
 
 class Costs:
-    """Seconds per record of each model, a moving average."""
+    """Seconds per unit of each model (ServedModel.units: a record, or a byte of text), a moving average."""
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}
 
     def of(self, model: ServedModel | None) -> float:
         if model is None:
-            return UNKNOWN_SECONDS_PER_RECORD
-        return self._seconds.get(model.key, UNKNOWN_SECONDS_PER_RECORD)
+            return UNKNOWN_SECONDS_PER_UNIT
+        return self._seconds.get(model.key, UNKNOWN_SECONDS_PER_UNIT)
 
-    def learn(self, key: str, seconds: float, num_records: int) -> None:
+    def learn(self, key: str, seconds: float, units: int) -> None:
         """Take note of a finished frame. A short one teaches little: most of its time is the frame's, not the records'."""
-        latest = max(seconds / num_records, 1e-9)
+        latest = max(seconds / units, 1e-9)
         known = self._seconds.get(key, latest)
         rate = LEARNING_RATE * min(1.0, seconds / BUSY_BLOCK_TARGET_S)
         self._seconds[key] = (1 - rate) * known + rate * latest
 
-    def begin(self, key: str, seconds_per_record: float) -> None:
+    def begin(self, key: str, seconds_per_unit: float) -> None:
         """The first value, from the warm-up; what streams taught since is worth more."""
-        self._seconds.setdefault(key, seconds_per_record)
+        self._seconds.setdefault(key, seconds_per_unit)
 
     def forget(self, key: str) -> None:
         self._seconds.pop(key, None)
@@ -166,15 +172,24 @@ class Scheduler:
 
         Departed callers are left out.
         """
-        model = queue[0].model
-        limit = self._shared(math.ceil(len(queue) / self._num_replicas), SHARED_RUN_S, model) if model else 1
+        limit = self._shared_run(queue)
         blocks: list[Block] = []
-        while queue and len(blocks) < limit:
+        units = 0
+        while queue and units < limit:
             block = queue.popleft()
             self.num_interactive -= 1
             if self._is_wanted(block):
                 blocks.append(block)
+                units += block.model.units(1, block.num_bytes) if block.model else limit
         return blocks
+
+    def _shared_run(self, queue: deque[Block]) -> int:
+        """Units of the next run of a group; any for work without a model, which travels alone."""
+        model = queue[0].model
+        if model is None:
+            return 1
+        waiting = model.units(len(queue), sum(block.num_bytes for block in queue))
+        return self._shared(math.ceil(waiting / self._num_replicas), SHARED_RUN_S, model)
 
     def _next_bulk(self) -> Batch | None:
         if block := self._pop_again(Lane.BULK):
@@ -203,17 +218,20 @@ class Scheduler:
     # Sizes
 
     def block_size(self, stream: BlockSource) -> int:
-        """Records of the next block of this stream: sized by time, but small enough to leave two blocks for every replica."""
+        """The next block of a stream, in units of cost: sized by time, and small enough to leave two blocks for every replica."""
+        if stream.model is None:
+            return 1
         target_s = BUSY_BLOCK_TARGET_S if self.is_interactive_recent else BLOCK_TARGET_S
         waiting = sum(other.num_waiting for other in self._streams)
         return self._shared(math.ceil(waiting / (2 * self._num_replicas)), target_s, stream.model)
 
     def _shared(self, share: int, target_s: float, model: ServedModel) -> int:
         """A share of what waits, but no more than `target_s` of work and no less than is worth a frame."""
-        return min(self._clamp(target_s, model), max(share, self._clamp(SMALLEST_BLOCK_S, model)))
+        return min(self.worth(target_s, model), max(share, self.worth(SMALLEST_BLOCK_S, model)))
 
-    def _clamp(self, target_s: float, model: ServedModel) -> int:
-        return max(1, min(int(target_s / self.costs.of(model)), model.max_batch_size))
+    def worth(self, target_s: float, model: ServedModel) -> int:
+        """So much of a model's work, in units of its cost: at least one, at most its largest block."""
+        return max(1, min(int(target_s / self.costs.of(model)), model.largest_block))
 
 
 def _group(block: Block) -> object:

@@ -16,7 +16,9 @@ import ujson
 from engine import metrics
 from engine.blocks import ServedModel
 from engine.errors import EngineError
+from engine.listing import Listing
 from engine.pool import Pool
+from engine.queues import TokenLimits
 from engine.replica import Replica, ReplicaGone
 from engine.repository import Repository, Version
 
@@ -55,11 +57,13 @@ class Served:
 class Serving:
     """The models of one pool.
 
-    spawn  starts a task that its owner cancels at the end
+    spawn    starts a task that its owner cancels at the end
+    listing  of the embedding models, which are large, only the first listed one is opened before it is asked for
     """
 
-    def __init__(self, repository: Repository, pool: Pool, *, load_timeout_s: float, spawn: Spawn) -> None:
+    def __init__(self, repository: Repository, listing: Listing, pool: Pool, *, load_timeout_s: float, spawn: Spawn) -> None:
         self._repository = repository
+        self._listing = listing
         self._pool = pool
         self._load_timeout_s = load_timeout_s
         self._spawn = spawn
@@ -80,7 +84,7 @@ class Serving:
                 version=version.number,
                 load={"folder": str(version.folder), "config": config.as_dict()},
                 max_batch_size=config.max_batch_size,
-                max_batch_tokens=config.max_batch_tokens if config.is_tokenised else None,
+                tokens=TokenLimits(config.text.max_tokens, config.max_batch_tokens) if config.text else None,
             )
             self._served[key] = Served(model, ujson.dumps(config.example).encode())
         return self._served[key]
@@ -93,11 +97,25 @@ class Serving:
         """A replica is ready: let it open every active model, so that nobody's first request waits for that."""
         self._replica_came.set()
         self._replica_came = asyncio.Event()
+        self._open_missing(replica)
+
+    def open_new(self) -> None:
+        """The same for what has become active since, in the replicas that are running."""
+        for replica in self._pool.replicas:
+            self._open_missing(replica)
+
+    def _open_missing(self, replica: Replica) -> None:
+        for version in (*self._eager(), *self._coming):
+            served = self.served(version)
+            # One that killed two would kill this one, too.
+            if served.num_lost < OPENING_DEATHS and served.model.key not in replica.models:
+                self._spawn(self._open(replica, served), f"open {_key(version)}")
+
+    def _eager(self) -> list[Version]:
+        """The active versions that nobody's first request should wait for."""
+        first = self._listing.first
         active = [model.active for model in self._repository.models() if model.active is not None]
-        for version in (*active, *self._coming):
-            if self.served(version).num_lost >= OPENING_DEATHS:
-                continue  # it would kill this one, too
-            self._spawn(self._open(replica, self.served(version)), f"open {_key(version)}")
+        return [version for version in active if version.config.task != "embed" or version == first]
 
     async def _open(self, replica: Replica, served: Served) -> None:
         """Open one model in one replica, and take what that tells: does it load, and what does a record cost."""
@@ -122,7 +140,7 @@ class Serving:
             log.error("model does not load model=%s reason=%s", model.key, error["reason"])
             return
         served.state, served.num_lost = ModelState.ONLINE, 0
-        self._pool.scheduler.costs.begin(model.key, header["seconds_per_record"])
+        self._pool.scheduler.costs.begin(model.key, header["seconds_per_record"] / model.units(1, len(served.example)))
         metrics.MODEL_LOADS.labels(model.title, "loaded").inc()
 
     async def ensure_loaded(self, version: Version) -> ServedModel:

@@ -17,8 +17,10 @@ from engine.queues import GroupedLineQueue, LineQueue, Segment
 from engine.spill import Outbox
 
 WINDOW_BLOCKS = 16
-# Lines of a slow model that may wait beside those 16 blocks, so that grouping by length has something to choose from.
-GROUPING_LINES = 512
+# Lines of a model that tokenises which may wait beside those 16 blocks: the more, the closer are the lengths of a block's texts.
+GROUPING_LINES = 4096
+# The same where results are held back until their turn: each that is held takes some kilobytes.
+ORDERED_GROUPING_LINES = 512
 # A client that took nothing for this long while results wait is not reading: it will get them from the spill. A client that is only
 # slower than the replicas never meets this, and its results never touch the disk.
 SPILL_AFTER_S = 0.1
@@ -93,8 +95,11 @@ class Stream:
         self._reordering = Reordering() if is_ordered else None
         self._wake = wake
         self._queue: LineQueue | GroupedLineQueue = (
-            GroupedLineQueue(model.max_batch_tokens) if model.max_batch_tokens else LineQueue()
+            GroupedLineQueue(model.tokens, model.max_batch_size) if model.tokens else LineQueue()
         )
+        self._max_lines = WINDOW_BLOCKS * model.max_batch_size
+        if model.tokens:
+            self._max_lines = max(self._max_lines, ORDERED_GROUPING_LINES if is_ordered else GROUPING_LINES)
         self._unanswered_blocks = 0
         self._unanswered_bytes = 0  # taken by a replica, or answered and held back for its turn
         self._is_body_ended = False
@@ -136,9 +141,7 @@ class Stream:
             return False
         if self._unanswered_bytes + self._queue.num_bytes >= self._window_bytes:
             return False
-        return self._unanswered_blocks < WINDOW_BLOCKS and self._queue.num_lines < max(
-            GROUPING_LINES, WINDOW_BLOCKS * self.model.max_batch_size
-        )
+        return self._unanswered_blocks < WINDOW_BLOCKS and self._queue.num_lines < self._max_lines
 
     async def room(self, taken_bytes: Callable[[], int]) -> None:
         """Wait until more of the body may be read. A client that takes nothing meanwhile makes the stream spill.
@@ -166,13 +169,13 @@ class Stream:
 
     @property
     def num_waiting(self) -> int:
-        """Lines to cut a block from; none while results find no place, so that memory stays bounded."""
+        """What waits to be cut into blocks; nothing while results find no place, so that memory stays bounded."""
         if self.departed or self.outbox.is_over_memory_limit or self.outbox.is_full or self._unanswered_blocks >= WINDOW_BLOCKS:
             return 0
-        return self._queue.num_lines
+        return self.model.units(self._queue.num_lines, self._queue.num_bytes)
 
-    def take(self, max_records: int) -> Block:
-        cut = self._queue.take(max_records)
+    def take(self, size: int) -> Block:
+        cut = self._queue.take(size)
         self._unanswered_blocks += 1
         self._unanswered_bytes += cut.num_bytes
         since, self.waiting_since = self.waiting_since, time.monotonic()

@@ -3,7 +3,6 @@
 Decides who may, which version, and whether there is room, before a byte of the body is read. Knows nothing of what a record holds.
 """
 
-import asyncio
 import functools
 import time
 from dataclasses import dataclass
@@ -16,10 +15,10 @@ from engine.errors import EngineError
 from engine.frames import Header
 from engine.repository import MODEL_NAME, Version
 from handlers.auth import caller_of
-from handlers.bulk import Exchange, media_type, read_some
+from handlers.bodies import check_head, read_whole
+from handlers.bulk import Exchange, media_type
 from handlers.errors import json_response
 from handlers.keys import BODY_LIMIT, BULK_OPTIONS, COMPAT_STATUS, ENGINE, REPOSITORY, REQUEST_TIMEOUT
-from handlers.lines import ENCODINGS, PLAIN, BadEncoding, decoder
 from handlers.publish import PUBLISHING_ANSWERS, UPLOADS, admit_upload, publish
 from handlers.routes import Route, answer_expectation
 from handlers.websocket import Conversation, Question, is_upgrade
@@ -54,6 +53,7 @@ async def admit(request: web.Request) -> Admission:
     if not OWNER_NAME.fullmatch(owner) or not MODEL_NAME.fullmatch(name):
         raise EngineError("model_not_found", "model not found")
     version = _find_version(request, caller)
+    embedding_options(request, version)  # refused before the body comes
     if request.method in (hdrs.METH_POST, hdrs.METH_PUT):
         _check_body(request)
         request.app[ENGINE].check_capacity(is_stream=is_bulk(request), user=caller.name if caller else None)
@@ -90,12 +90,7 @@ def _check_body(request: web.Request) -> None:
     """What the head tells of a body that cannot be taken."""
     if is_bulk(request) and request.content_type.startswith("multipart/"):
         raise EngineError("unsupported_media_type", "send the file itself: curl --data-binary @file")
-    encoding = request.headers.get(hdrs.CONTENT_ENCODING, "").strip().lower()
-    if encoding not in ENCODINGS:
-        raise EngineError("unsupported_media_type", "Content-Encoding must be gzip, deflate or identity")
-    limit_bytes = request.app[BODY_LIMIT]
-    if not is_bulk(request) and encoding in PLAIN and (request.content_length or 0) > limit_bytes:
-        raise _too_large(limit_bytes)
+    check_head(request, None if is_bulk(request) else request.app[BODY_LIMIT])
 
 
 async def expect(request: web.Request) -> web.StreamResponse | None:
@@ -125,7 +120,7 @@ async def put(request: web.Request) -> web.StreamResponse:
 async def _stream(request: web.Request, admission: Admission) -> web.StreamResponse:
     app = request.app
     stream = app[ENGINE].stream(
-        admission.version, _stream_header(request), user=admission.user, is_ordered=_flag(request, "ordered")
+        admission.version, _stream_header(request, admission.version), user=admission.user, is_ordered=_flag(request, "ordered")
     )
     async with stream as running:
         response = _stream_response(request, running.bulk_id)
@@ -133,10 +128,10 @@ async def _stream(request: web.Request, admission: Admission) -> web.StreamRespo
         return await exchange.run(with_summary=_flag(request, "summary"))
 
 
-def _stream_header(request: web.Request) -> Header:
+def _stream_header(request: web.Request, version: Version) -> Header:
     """The replica's side of the query parameters."""
-    times = request.query.get("times", "go").lower()
-    return {"times": "iso" if times == "iso" else "go", "non_vectorized": _flag(request, "non_vectorized")}
+    times = "iso" if request.query.get("times", "go").lower() == "iso" else "go"
+    return {"times": times, "non_vectorized": _flag(request, "non_vectorized")} | embedding_options(request, version)
 
 
 def _stream_response(request: web.Request, bulk_id: str) -> web.StreamResponse:
@@ -157,7 +152,7 @@ def _stream_response(request: web.Request, bulk_id: str) -> web.StreamResponse:
 async def _single(request: web.Request, admission: Admission) -> web.Response:
     """One record in, one result out; 200 exactly, since old clients take any other status for a failure."""
     record = await _record(request)
-    prediction = await request.app[ENGINE].predict(admission.version, record, _single_header(request))
+    prediction = await request.app[ENGINE].predict(admission.version, record, _single_header(request, admission.version))
     return web.Response(
         body=prediction.body,
         status=_status(request, prediction),
@@ -170,9 +165,26 @@ async def _single(request: web.Request, admission: Admission) -> web.Response:
     )
 
 
-def _single_header(request: web.Request) -> Header:
+def _single_header(request: web.Request, version: Version) -> Header:
     """The replica's side of the query parameters."""
-    return {"non_vectorized": True} if _flag(request, "non_vectorized") else {}
+    unwrap = {"non_vectorized": True} if _flag(request, "non_vectorized") else {}
+    return unwrap | embedding_options(request, version)
+
+
+def embedding_options(request: web.Request, version: Version) -> Header:
+    """How an embedding model's vectors are wanted; empty for other models. EngineError `invalid_parameter`."""
+    if not request.query_string or version.config.task != "embed":
+        return {}
+    encoding, dimensions = request.query.get("encoding_format", "float"), request.query.get("dimensions")
+    if encoding not in ("float", "base64"):
+        raise EngineError("invalid_parameter", "encoding_format must be float or base64")
+    if dimensions is None:
+        return {"encoding_format": encoding}
+    dim = version.config.dim or 0
+    number = int(dimensions) if dimensions.isascii() and dimensions.isdigit() and len(dimensions) < 10 else 0
+    if not 1 <= number <= dim:
+        raise EngineError("invalid_parameter", f"dimensions must be an integer between 1 and {dim}")
+    return {"encoding_format": encoding, "dimensions": number}
 
 
 def _status(request: web.Request, prediction: Prediction) -> int:
@@ -187,38 +199,10 @@ def _status(request: web.Request, prediction: Prediction) -> int:
 
 async def _record(request: web.Request) -> bytes:
     """The whole decoded body. EngineError `body_too_large`, `invalid_body`, `timed_out`."""
-    content = request.content
-    limit_bytes = request.app[BODY_LIMIT]
-    if content.is_eof() and hdrs.CONTENT_ENCODING not in request.headers:
-        body = content.read_nowait()  # it came with the head, as small bodies do
-        if len(body) > limit_bytes:
-            raise _too_large(limit_bytes)
-    else:
-        async with asyncio.timeout(request.app[REQUEST_TIMEOUT]):
-            body = await _long_record(request, limit_bytes)
+    body = await read_whole(request, request.app[BODY_LIMIT], request.app[REQUEST_TIMEOUT])
     if not body.strip():
         raise EngineError("invalid_body", "could not decode body: it is empty")
     return body
-
-
-async def _long_record(request: web.Request, limit_bytes: int) -> bytes:
-    """A body that comes in pieces or is encoded; refused as soon as it is known to be too large."""
-    unpack = decoder(request.headers.get(hdrs.CONTENT_ENCODING, "").strip().lower())
-    body = bytearray()
-    try:
-        while data := await read_some(request):
-            for decoded in unpack.feed(data):
-                body += decoded
-                if len(body) > limit_bytes:
-                    raise _too_large(limit_bytes)
-        unpack.finish()
-    except (BadEncoding, web.RequestPayloadError) as error:
-        raise EngineError("invalid_body", f"could not decode body: {error}") from None
-    return bytes(body)
-
-
-def _too_large(limit_bytes: int) -> EngineError:
-    return EngineError("body_too_large", f"body larger than {limit_bytes} bytes")
 
 
 # A socket
@@ -227,7 +211,8 @@ def _too_large(limit_bytes: int) -> EngineError:
 async def _converse(request: web.Request, admission: Admission) -> web.StreamResponse:
     """A WebSocket: one record after the other, each answered by the version that is active by then."""
     find_version = functools.partial(_find_version, request, admission.caller)
-    return await Conversation(request, Question(admission.version.title, find_version, _single_header(request))).run()
+    header = _single_header(request, admission.version)
+    return await Conversation(request, Question(admission.version.title, find_version, header)).run()
 
 
 # Status
@@ -255,6 +240,8 @@ QUERY = {
     "non_vectorized": "true: arrays of one element at the top level of a result become that element",
     "version": "a kept version in place of the active one",
     "times": "go (default) or iso: the form of start_time and end_time (streams)",
+    "encoding_format": "float (default) or base64: the form of an embedding model's vectors",
+    "dimensions": "only so many of the first values of such a vector, at length 1 again",
 }
 REFUSALS = {
     401: "no credentials, or wrong ones",
@@ -268,7 +255,7 @@ REFUSALS = {
 }
 ANSWERS = {
     200: "a result, or result lines as they finish",
-    400: "the body could not be decoded",
+    400: "the body could not be decoded, or a parameter is wrong",
     422: "the record was refused",
     500: "the model failed on the record",
 } | REFUSALS

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from engine.errors import EngineError
 from handlers.errors import refusal
-from handlers.keys import COMPAT_STATUS
+from handlers.keys import COMPAT_STATUS, SHAPES
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -98,6 +98,16 @@ def surface_of(request: web.Request) -> str:
 SURFACES: dict[str, str] = {}
 
 
+def refusal_to(request: web.Request, error: EngineError) -> web.Response:
+    """The answer to a request that is refused before its first byte, in the shape of the surface that owns its path."""
+    shapes = request.app[SHAPES]
+    for prefix, shape in shapes.items():
+        if request.path == prefix or request.path.startswith(prefix + "/"):
+            response: web.Response = shape(error)
+            return response
+    return refusal(error, compat=request.app[COMPAT_STATUS])
+
+
 async def answer_expectation(
     request: web.Request, admit: Callable[[web.Request], Awaitable[object]] | None = None
 ) -> web.StreamResponse | None:
@@ -108,7 +118,7 @@ async def answer_expectation(
         if admit is not None:
             await admit(request)
     except EngineError as error:
-        response = refusal(error, compat=request.app[COMPAT_STATUS])
+        response = refusal_to(request, error)
         response.force_close()
         return response
     if request.transport is not None and request.version >= HttpVersion11:  # RFC 9110, 10.1.1: HTTP/1.0 does not know it
@@ -125,8 +135,8 @@ async def unknown(request: web.Request) -> web.Response:
         if resource.canonical != UNKNOWN:
             allowed |= (await resource.resolve(request))[1]
     if not allowed:
-        return refusal(EngineError("not_found", "not found"))
-    response = refusal(EngineError("method_not_allowed", "method not allowed"))
+        return refusal_to(request, EngineError("not_found", "not found"))
+    response = refusal_to(request, EngineError("method_not_allowed", "method not allowed"))
     response.headers[hdrs.ALLOW] = ", ".join(sorted(allowed, key=METHODS.index))
     return response
 

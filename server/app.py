@@ -12,17 +12,26 @@ from aiohttp import web
 from engine import folders
 from engine.accounts import Accounts
 from engine.engine import Engine
+from engine.listing import Listing
 from engine.publishing import Publisher
 from engine.repository import Repository
 from engine.store import Store
-from handlers import accounts, keys, openapi, operations, predict, publish, repository
+from handlers import accounts, embeddings, keys, openapi, operations, predict, publish, repository
 from handlers.routes import Route, register
 from server.config import Settings
 from server.middlewares import answer_everything
 from server.users import SHIPPED_MODELS, name_check
 
 # Fixed paths come before `/{owner}/models/{model}`.
-ROUTES: list[Route] = [*operations.ROUTES, *openapi.ROUTES, *accounts.ROUTES, *publish.ROUTES, *repository.ROUTES, *predict.ROUTES]
+ROUTES: list[Route] = [
+    *operations.ROUTES,
+    *openapi.ROUTES,
+    *accounts.ROUTES,
+    *embeddings.ROUTES,
+    *publish.ROUTES,
+    *repository.ROUTES,
+    *predict.ROUTES,
+]
 
 
 class CannotStart(Exception):
@@ -39,13 +48,22 @@ async def open_app(settings: Settings) -> AsyncIterator[web.Application]:
         models = Repository([SHIPPED_MODELS, settings.data_dir / "models"])
         await asyncio.to_thread(folders.clean, models.writable_root)
         models.scan(await store.list_model_states())
+        listing = Listing(models, instead_of_files=settings.embedding_models)
+        await asyncio.to_thread(listing.read)
         users = Accounts(store, key_file=settings.data_dir / "admin.key", is_taken=name_check(models))
         await users.ensure_admin()
-        engine = Engine(models, settings.data_dir, settings.limits())
+        engine = Engine(models, listing, settings.data_dir, settings.limits(), settings.embedding_limits())
         await engine.start()
         stack.push_async_callback(engine.stop)
-        publisher = Publisher(store, models, engine, settings.publishing_limits())
-        yield _application(settings, models, users, engine, publisher)
+        app = web.Application(middlewares=[answer_everything])
+        app[keys.REPOSITORY] = models
+        app[keys.LISTING] = listing
+        app[keys.ACCOUNTS] = users
+        app[keys.ENGINE] = engine
+        app[keys.PUBLISHER] = Publisher(store, models, listing, engine, settings.publishing_limits())
+        _configure(app, settings)
+        register(app, ROUTES)
+        yield app
 
 
 @contextlib.contextmanager
@@ -64,20 +82,17 @@ def _own_data_dir(data_dir: Path) -> Iterator[None]:
         yield
 
 
-def _application(settings: Settings, models: Repository, users: Accounts, engine: Engine, publisher: Publisher) -> web.Application:
-    app = web.Application(middlewares=[answer_everything])
-    app[keys.REPOSITORY] = models
-    app[keys.ACCOUNTS] = users
-    app[keys.ENGINE] = engine
-    app[keys.PUBLISHER] = publisher
+def _configure(app: web.Application, settings: Settings) -> None:
+    """What handlers need to know of the settings."""
     app[keys.ANONYMOUS] = settings.anonymous
     app[keys.COMPAT_STATUS] = settings.compat_status
     app[keys.BODY_LIMIT] = settings.body_limit_bytes
     app[keys.REQUEST_TIMEOUT] = settings.request_timeout_s
     app[keys.BULK_OPTIONS] = settings.bulk_options()
+    app[keys.EMBED_BODY_LIMIT] = settings.embed_body_limit_bytes
+    app[keys.ALIASES] = settings.model_aliases
+    app[keys.SHAPES] = embeddings.SHAPES
     app[keys.ROUTES] = ROUTES
-    register(app, ROUTES)
-    return app
 
 
 @contextlib.asynccontextmanager

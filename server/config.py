@@ -11,11 +11,13 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from engine.embeddings import EmbeddingLimits
 from engine.engine import Limits
 from engine.publishing import PublishingLimits
 from handlers.bulk import BulkOptions
 
-MIB = 1024 * 1024
+KIB = 1024
+MIB = 1024 * KIB
 GIB = 1024 * MIB
 SURFACES = frozenset({"embeddings", "preview", "streaming", "metrics"})
 CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
@@ -89,6 +91,20 @@ def _surfaces(text: str) -> frozenset[str]:
     return names
 
 
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not names:
+        raise ValueError("names with commas between")
+    return () if names == ("none",) else names
+
+
+def _aliases(text: str) -> dict[str, str]:
+    pairs = [part.partition("=") for part in _names(text)]
+    if not all(alias.strip() and name.strip() for alias, _, name in pairs):
+        raise ValueError("alias=name, with commas between")
+    return {alias.strip(): name.strip() for alias, _, name in pairs}
+
+
 def _setting(default: Any, parse: Callable[[str], Any], text: str) -> Any:
     """A field of Settings: its default, how text becomes a value, and its sentence with the unit."""
     metadata = {"parse": parse, "text": text}
@@ -134,6 +150,23 @@ class Settings:
     load_timeout_s: float = _setting(60.0, _positive_seconds, "seconds a request waits for a model that is loading")
     drain_s: float = _setting(30.0, _seconds, "seconds that running streams get to end after SIGTERM")
 
+    embedding_models: tuple[str, ...] = _setting(
+        (), _names, "embedding models that are served, with commas between; none: those that models.txt names"
+    )
+    model_aliases: dict[str, str] = _setting(
+        dict, _aliases, "other names that /v1/embeddings takes for models: text-embedding-3-small=all-MiniLM-L6-v2,..."
+    )
+    fetch_models: bool = _setting(True, _flag, "false: `make run` does not fetch the weights of the first listed embedding model")
+    embed_body_limit_bytes: int = _setting(32 * MIB, _positive, "bytes of an embeddings request's body, decoded")
+    embed_max_inputs: int = _setting(2048, _positive, "texts of one embeddings request")
+    embed_max_tokens: int = _setting(300_000, _positive, "tokens of one embeddings request, after long texts were cut")
+    embed_text_limit_bytes: int = _setting(MIB, _positive, "bytes of one text of an embeddings request, in UTF-8")
+    embed_timeout_s: float = _setting(120.0, _positive_seconds, "seconds until an embeddings request is given up")
+    embed_max_requests: int = _setting(256, _positive, "embeddings requests at once; more are answered 429")
+    interactive_bytes: int = _setting(
+        64 * KIB, _count, "bytes of an embeddings request's body up to which it is read before bulk work; 0: never"
+    )
+
     def limits(self) -> Limits:
         """The engine's part."""
         return Limits(**{one.name: getattr(self, one.name) for one in fields(Limits)})
@@ -141,6 +174,10 @@ class Settings:
     def publishing_limits(self) -> PublishingLimits:
         """The part of publishing."""
         return PublishingLimits(**{one.name: getattr(self, one.name) for one in fields(PublishingLimits)})
+
+    def embedding_limits(self) -> EmbeddingLimits:
+        """The engine's part for the embeddings surface."""
+        return EmbeddingLimits(**{one.name: getattr(self, one.name) for one in fields(EmbeddingLimits)})
 
     def bulk_options(self) -> BulkOptions:
         """The part of a bulk exchange."""
@@ -156,8 +193,8 @@ def default_text(setting: "Field[Any]") -> str:
     if setting.name == "score_replicas":
         return "usable cores"
     value = getattr(Settings(), setting.name)
-    if isinstance(value, frozenset):
-        return ",".join(sorted(value))
+    if isinstance(value, frozenset | tuple | dict):
+        return ",".join(sorted(value)) or "none"
     return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
 
 

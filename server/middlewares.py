@@ -7,9 +7,7 @@ from aiohttp import web
 
 from engine import metrics
 from engine.errors import EngineError
-from handlers.errors import refusal
-from handlers.keys import COMPAT_STATUS
-from handlers.routes import Handler, surface_of
+from handlers.routes import Handler, refusal_to, surface_of
 
 log = logging.getLogger("sluice.http")
 
@@ -34,15 +32,15 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await handler(request)
     except EngineError as error:
         metrics.REJECTED.labels(error.code).inc()
-        return refusal(error, compat=request.app[COMPAT_STATUS])
+        return refusal_to(request, error)
     except web.HTTPException:
         raise
     except TimeoutError:
-        return refusal(EngineError("timed_out", "timed out", retry_after_s=1))
+        return refusal_to(request, EngineError("timed_out", "timed out", retry_after_s=1))
     except web.RequestPayloadError as error:
-        return refusal(EngineError("invalid_body", f"could not decode body: {error}"))
+        return refusal_to(request, EngineError("invalid_body", f"could not decode body: {error}"))
     except ConnectionError:
         return web.Response(status=400)  # the client has gone: nobody will read this
     except Exception:  # the last resort: a fault of ours, told to us in full and to the client not at all
         log.exception("request failed method=%s path=%s", request.method, request.path)
-        return refusal(EngineError("internal", "internal error"))
+        return refusal_to(request, EngineError("internal", "internal error"))

@@ -17,7 +17,9 @@ from pathlib import Path
 
 from engine import frames
 from engine.frames import Buffer, Header
-from engine.tasks.model import Model
+from engine.tasks.embed import embed
+from engine.tasks.embedder import Embedder
+from engine.tasks.model import Model, Scorer
 from engine.tasks.score import score
 
 # <sys/prctl.h>
@@ -37,7 +39,7 @@ class Worker:
     """The models of one replica, and the tasks it knows by name."""
 
     def __init__(self) -> None:
-        self._models: dict[str, Model] = {}
+        self._models: dict[str, Scorer] = {}
         self._costs: dict[str, float] = {}
         self._faults: dict[str, str] = {}
         self._tasks: dict[str, Callable[[Header, memoryview], Reply]] = {
@@ -46,6 +48,7 @@ class Worker:
             "load": self._load,
             "unload": self._unload,
             "score": lambda header, payload: score(self._model(header), header, payload),
+            "embed": lambda header, payload: embed(self._models, header, payload),
             "check": _check,
         }
 
@@ -66,7 +69,8 @@ class Worker:
             return {"seconds_per_record": self._costs[key]}, []
         self._faults.pop(key, None)
         try:
-            model = Model(key, Path(header["folder"]), header["config"])
+            kind = Embedder if header["config"]["task"] == "embed" else Model
+            model = kind(key, Path(header["folder"]), header["config"])
             seconds_per_record = model.warm_up(header["config"]["example"])
         except Exception as error:  # a foreign file may fail in any way; what it is goes to the server's log
             self._faults[key] = f"{type(error).__name__}: {error}"[:500]
@@ -78,7 +82,7 @@ class Worker:
         self._models.pop(header["model"], None)
         return {}, []
 
-    def _model(self, header: Header) -> Model:
+    def _model(self, header: Header) -> Scorer:
         key = header["model"]
         if key not in self._models:
             raise LoadFailed(self._faults.get(key, "not loaded"))

@@ -4,6 +4,7 @@ Reading: orjson, a whole block in one call; a block that is not plain is read li
 by json, which also takes NaN, integers of any size and lone surrogates. Writing: orjson, a whole column in one call.
 """
 
+import binascii
 import json
 import math
 import re
@@ -155,6 +156,33 @@ def parse_object(raw: bytes) -> Record | Fault:
     return value
 
 
+class NotJson(Exception):
+    """Where a text stops being JSON, in bytes from its start, and why."""
+
+    def __init__(self, offset: int, reason: str) -> None:
+        super().__init__(reason)
+        self.offset = offset
+        self.reason = reason
+
+
+def parse_json(raw: bytes) -> Any:
+    """Any JSON value. What orjson refuses is read by json, which also takes NaN, long integers and lone surrogates. NotJson."""
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        pass
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise NotJson(error.start, "it is not UTF-8") from None
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise NotJson(len(text[: error.pos].encode()), error.msg) from None
+    except (ValueError, RecursionError):
+        raise NotJson(0, "a number is too long, or it is nested too deeply") from None
+
+
 # yhat_id
 
 
@@ -282,6 +310,20 @@ def encode_rows(values: np.ndarray) -> list[bytes]:
     inner = encoded[values.ndim : -values.ndim].split(between)
     more = values.ndim - 2
     return [b"[" * more + row + b"]" * more for row in inner] if more else inner
+
+
+def encode_vectors(values: np.ndarray) -> list[bytes]:
+    """The JSON text of each row, with its brackets.
+
+    values  float32 [N, k], k above zero
+    """
+    return [b"[%b]" % row for row in encode_rows(values)] if len(values) else []
+
+
+def encode_base64(values: np.ndarray) -> list[bytes]:
+    """The little-endian float32 bytes of each row of [N, k] as a JSON string of base64, standard alphabet, padded."""
+    rows = np.ascontiguousarray(values, dtype="<f4")
+    return [b'"%b"' % binascii.b2a_base64(row, newline=False) for row in rows]
 
 
 def _plain(values: np.ndarray) -> np.ndarray:

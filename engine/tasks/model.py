@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime
@@ -10,12 +10,34 @@ import onnxruntime
 from engine.tasks import inputs, outputs
 from engine.tasks.codec import Fault, Record
 from engine.tasks.inputs import Irregular, Refused
-from engine.tasks.outputs import Column
+from engine.tasks.outputs import Column, Form
+from engine.tasks.stages import Stages
 from engine.tasks.text import Text
 
 WARM_UP_RECORDS = (1, 64)
 # A replica answers nothing else while it opens a model: of a slow one the larger batch holds fewer records.
 WARM_UP_S = 1.0
+
+
+class Scorer(Protocol):
+    """What `score` needs of a model: records become something prepared, and that becomes columns of results."""
+
+    name: str
+    version: int
+    max_batch_size: int
+    is_tokenised: bool
+
+    def tensors(self, records: list[Record]) -> tuple[Any, dict[int, Fault]]:
+        """What `run` takes for these records, without those that cannot be scored, and the faults of those, by index."""
+        ...
+
+    def run(self, prepared: Any, num_records: int, form: Form, stages: Stages) -> list[Column]:
+        """Encoded results in columns, one piece a record in each."""
+        ...
+
+    def warm_up(self, example: Record) -> float:
+        """Seconds per record. Raises when the model does not answer its example as it should."""
+        ...
 
 
 def open_session(path: Path) -> onnxruntime.InferenceSession:
@@ -44,9 +66,10 @@ class Model:
         self.max_batch_size: int = config["max_batch_size"]
         self._session = session or open_session(folder / "model.onnx")
         self.is_tokenised = any(entry["kind"] == "text" for entry in config["inputs"])
-        self._inputs = [self._input(entry, folder) for entry in config["inputs"]]
+        self.inputs = [self._input(entry, folder) for entry in config["inputs"]]
         graph_outputs = {node.name: node.type for node in self._session.get_outputs()}
-        self._outputs = [outputs.build(entry, graph_outputs[entry["output"]]) for entry in config["outputs"]]
+        self._entries: list[dict[str, Any]] = config["outputs"]
+        self._outputs = [outputs.build(entry, graph_outputs[entry["output"]]) for entry in self._entries]
         self._output_names = [output.name for output in self._outputs]
 
     def _input(self, entry: dict[str, Any], folder: Path) -> inputs.Input | Text:
@@ -59,7 +82,7 @@ class Model:
     def tensors(self, records: list[Record]) -> tuple[dict[str, np.ndarray], dict[int, Fault]]:
         """The feeds of these records, without those that cannot be scored, and the faults of those, by index."""
         try:
-            return self._merge(entry.bulk(records) for entry in self._inputs), {}
+            return self._merge(entry.bulk(records) for entry in self.inputs), {}
         except Irregular:
             return self._careful_tensors(records)
 
@@ -67,13 +90,13 @@ class Model:
         rows, faults = [], {}
         for i, record in enumerate(records):
             try:
-                rows.append([entry.check(record) for entry in self._inputs])
+                rows.append([entry.check(record) for entry in self.inputs])
             except Refused as refused:
                 faults[i] = refused.fault
         if not rows:
             return {}, faults
         columns = zip(*rows, strict=True)
-        return self._merge(entry.stack(list(values)) for entry, values in zip(self._inputs, columns, strict=True)), faults
+        return self._merge(entry.stack(list(values)) for entry, values in zip(self.inputs, columns, strict=True)), faults
 
     @staticmethod
     def _merge(parts: Any) -> dict[str, np.ndarray]:
@@ -82,24 +105,38 @@ class Model:
             feeds.update(part)
         return feeds
 
-    def run(self, feeds: dict[str, np.ndarray], num_records: int, *, unwrap: bool) -> list[Column]:
+    def run(self, feeds: dict[str, np.ndarray], num_records: int, form: Form, stages: Stages) -> list[Column]:
         """Encoded results of a batch, in columns. Raises what onnxruntime raises, or WrongCount."""
-        return outputs.result_columns(self._outputs, self.values(feeds), num_records, unwrap=unwrap)
+        values = self.values(feeds)
+        stages.ended("infer")
+        return outputs.result_columns(self._outputs, values, num_records, unwrap=form.unwrap)
 
     def values(self, feeds: dict[str, np.ndarray]) -> list[Any]:
-        """The outputs named in the config, in its order, as the graph gives them: arrays, or lists of maps."""
+        """The outputs named in the config, in its order: arrays, or lists of maps; token vectors pooled where it says so."""
         values: list[Any] = self._session.run(self._output_names, feeds)
-        return values
+        return [_finished(entry, value, feeds) for entry, value in zip(self._entries, values, strict=True)]
 
     def warm_up(self, example: Record) -> float:
         """Score the example a few times; seconds per record of the largest batch."""
-        seconds = 0.0
-        for count in WARM_UP_RECORDS:
-            count = min(count, self.max_batch_size, max(1, int(WARM_UP_S / max(seconds, 1e-6))))
-            started = time.perf_counter()
-            feeds, faults = self.tensors([example] * count)
-            if faults:
-                raise ValueError(f"the example is refused: {faults[0].reason}")
-            self.run(feeds, count, unwrap=False)
-            seconds = (time.perf_counter() - started) / count
-        return seconds
+        return timed_runs(self, example)
+
+
+def timed_runs(model: Scorer, example: Record) -> float:
+    """Score copies of the example, alone and in a batch; seconds per record of the batch. ValueError when it is refused."""
+    seconds = 0.0
+    for count in WARM_UP_RECORDS:
+        count = min(count, model.max_batch_size, max(1, int(WARM_UP_S / max(seconds, 1e-6))))
+        started = time.perf_counter()
+        prepared, faults = model.tensors([example] * count)
+        if faults:
+            raise ValueError(f"the example is refused: {faults[0].reason}")
+        model.run(prepared, count, Form(), Stages())
+        seconds = (time.perf_counter() - started) / count
+    return seconds
+
+
+def _finished(entry: dict[str, Any], value: Any, feeds: dict[str, np.ndarray]) -> Any:
+    """An output after the steps that its entry adds to the graph."""
+    if entry.get("pooling"):
+        value = outputs.pooled(value, feeds["attention_mask"], entry["pooling"])
+    return outputs.normalised(value) if entry.get("normalise") else value

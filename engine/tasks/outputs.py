@@ -19,6 +19,24 @@ class Column(NamedTuple):
     after: bytes = b""
 
 
+class Form(NamedTuple):
+    """How the sender wants results written.
+
+    unwrap      arrays of one element become that element
+    is_base64   vectors of an embedding model as base64 of their little-endian float32 bytes
+    dimensions  only so many of the first values of such a vector, at length 1 again; None for all
+    """
+
+    unwrap: bool = False
+    is_base64: bool = False
+    dimensions: int | None = None
+
+    @classmethod
+    def of(cls, header: dict[str, Any]) -> "Form":
+        """As the arguments of a task have it."""
+        return cls(header.get("non_vectorized", False), header.get("encoding_format") == "base64", header.get("dimensions"))
+
+
 class WrongCount(Exception):
     """The model gave another number of results than it got records."""
 
@@ -152,3 +170,30 @@ def _names(labels: Any, count: int) -> list[str]:
 def _check_count(count: int, num_records: int) -> None:
     if count != num_records:
         raise WrongCount(f"the model gave {count} results for {num_records} records")
+
+
+# Token vectors
+
+
+def pooled(value: np.ndarray, mask: np.ndarray, how: str) -> np.ndarray:
+    """One vector for each text.
+
+    value    float [N, tokens, width]
+    mask     int64 [N, tokens]; 1 for a token, 0 for padding
+    how      mean: the average of the tokens; cls: the first token
+    returns  float [N, width]; a text without tokens has a mean of zeros
+
+    Source: Reimers and Gurevych 2019, section 3.
+    """
+    if how == "cls":
+        return value[:, 0]
+    weights = mask[:, :, None].astype(value.dtype)
+    mean: np.ndarray = (value * weights).sum(axis=1) / np.maximum(weights.sum(axis=1), 1e-9)
+    return mean
+
+
+def normalised(vectors: np.ndarray) -> np.ndarray:
+    """Each row of [N, width] divided by its length; a row of zeros stays one."""
+    lengths = np.sqrt((vectors * vectors).sum(axis=1, keepdims=True))
+    unit: np.ndarray = vectors / np.maximum(lengths, 1e-12)
+    return unit

@@ -6,32 +6,20 @@ its place; a run that fails is divided until only the record that fails alone is
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from engine.frames import Buffer, Header
 from engine.tasks import codec
 from engine.tasks.codec import Fault, Ids, Parsed
-from engine.tasks.model import Model
-from engine.tasks.outputs import Column
+from engine.tasks.model import Scorer
+from engine.tasks.outputs import Column, Form
+from engine.tasks.stages import Stages
 
 LINE_END = b"\n"
 NO_IDS = Ids([], b"")
 # Of a single prediction these are faults of the body, not of a record.
 BODY_FAULTS = frozenset({"invalid_json", "not_an_object"})
-
-
-@dataclass(slots=True)
-class Stages:
-    """Seconds of each stage, as metrics and the cost average want them."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-    _since: float = field(default_factory=time.perf_counter)
-
-    def ended(self, stage: str) -> None:
-        now = time.perf_counter()
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._since
-        self._since = now
 
 
 @dataclass(slots=True)
@@ -48,14 +36,14 @@ class Scored:
     faults: dict[int, Fault]
 
 
-def score(model: Model, header: Header, payload: memoryview) -> tuple[Header, list[Buffer]]:
+def score(model: Scorer, header: Header, payload: memoryview) -> tuple[Header, list[Buffer]]:
     """The task `score`: one block of a stream, or the single records of several requests."""
     if "bulk_id" in header:
         return _score_stream(model, header, bytes(payload))
     return _score_singles(model, header, payload)
 
 
-def _score_records(model: Model, records: list[Any], faults: dict[int, Fault], *, unwrap: bool, stages: Stages) -> Scored:
+def _score_records(model: Scorer, records: list[Any], faults: dict[int, Fault], form: Form, stages: Stages) -> Scored:
     """Results and faults of records, some of which already have a fault."""
     kept = [i for i in range(len(records)) if i not in faults] if faults else list(range(len(records)))
     columns: list[Column] = []
@@ -63,14 +51,14 @@ def _score_records(model: Model, records: list[Any], faults: dict[int, Fault], *
     stages.ended("parse")
     for start in range(0, len(kept), model.max_batch_size):
         part = kept[start : start + model.max_batch_size]
-        scored = _run(model, [records[i] for i in part] if faults else records[start : start + len(part)], unwrap, stages)
+        scored = _run(model, [records[i] for i in part] if faults else records[start : start + len(part)], form, stages)
         faults.update((part[i], fault) for i, fault in scored.faults.items())
         done += [part[i] for i in scored.kept]
         columns = _extended(columns, scored.columns)
     return Scored(done, columns, faults)
 
 
-def _run(model: Model, records: list[Any], unwrap: bool, stages: Stages) -> Scored:
+def _run(model: Scorer, records: list[Any], form: Form, stages: Stages) -> Scored:
     """One run of the model; when it raises, the records are halved until the one that fails stands alone."""
     faults: dict[int, Fault] = {}
     kept = list(range(len(records)))
@@ -80,23 +68,21 @@ def _run(model: Model, records: list[Any], unwrap: bool, stages: Stages) -> Scor
         stages.ended("tokenise" if model.is_tokenised else "parse")
         if not kept:
             return Scored([], [], faults)
-        columns = model.run(feeds, len(kept), unwrap=unwrap)
+        columns = model.run(feeds, len(kept), form, stages)
     except Exception as error:  # whatever a graph or an encoder raises: it must cost its own record only
         if len(kept) == 1:
             faults[kept[0]] = Fault("model_failed", _one_line(error))
             return Scored([], [], faults)
-        return _bisect(model, records, kept, faults, unwrap, stages)
-    finally:
-        stages.ended("infer")
+        return _bisect(model, records, kept, faults, form, stages)
     return Scored(kept, columns, faults)
 
 
-def _bisect(model: Model, records: list[Any], kept: list[int], faults: dict[int, Fault], unwrap: bool, stages: Stages) -> Scored:
+def _bisect(model: Scorer, records: list[Any], kept: list[int], faults: dict[int, Fault], form: Form, stages: Stages) -> Scored:
     middle = len(kept) // 2
     done: list[int] = []
     columns: list[Column] = []
     for half in (kept[:middle], kept[middle:]):
-        scored = _run(model, [records[i] for i in half], unwrap, stages)
+        scored = _run(model, [records[i] for i in half], form, stages)
         faults.update((half[i], fault) for i, fault in scored.faults.items())
         done += [half[i] for i in scored.kept]
         columns = _extended(columns, scored.columns)
@@ -126,18 +112,17 @@ def _one_line(error: Exception) -> str:
 # Streams
 
 
-def _score_stream(model: Model, header: Header, raw: bytes) -> tuple[Header, list[Buffer]]:
+def _score_stream(model: Scorer, header: Header, raw: bytes) -> tuple[Header, list[Buffer]]:
     """One block of a stream -> its lines, in the order of the block."""
     clock, stages = _Clock(header.get("times", "go")), Stages()
     parsed = _refuse(header, raw) if "refuse" in header else codec.parse_block(raw, header["num_lines"])
     ids, id_faults = codec.encode_ids(parsed.records, _Lines(raw, parsed)) if parsed.records else (NO_IDS, {})
     faults = {**id_faults, **parsed.faults}
-    unwrap = header.get("non_vectorized", False)
-    scored = _score_records(model, parsed.records, faults, unwrap=unwrap, stages=stages)
+    scored = _score_records(model, parsed.records, faults, Form.of(header), stages)
     lines = _StreamLines(model, header, clock)
     payload, sizes = lines.encode(parsed, ids, scored, want_sizes=header.get("want_sizes", False))
     stages.ended("encode")
-    reply = {"results": len(scored.kept), "errors": len(faults), "stages": stages.seconds}
+    reply = {"results": len(scored.kept), "errors": len(faults), **stages.report()}
     part: Header = {"size": len(payload), "results": len(scored.kept), "errors": len(faults)}
     if header.get("want_sizes"):
         part["line_sizes"] = _sizes_by_line(parsed, sizes, header["num_lines"])
@@ -202,7 +187,7 @@ def iso_time(time_ns: int) -> bytes:
 class _StreamLines:
     """The lines of one block. What is the same on every line is built once; keys stand in alphabetical order."""
 
-    def __init__(self, model: Model, header: Header, clock: _Clock) -> None:
+    def __init__(self, model: Scorer, header: Header, clock: _Clock) -> None:
         started, ended = clock.times()
         self._bulk_id = b'{"bulk_id":"%b"' % header["bulk_id"].encode()
         self._end_time = b',"end_time":"%b"' % ended
@@ -267,7 +252,7 @@ def join_columns(columns: Iterable[Column], opening: bytes, closing: bytes) -> b
 # Single records
 
 
-def _score_singles(model: Model, header: Header, payload: memoryview) -> tuple[Header, list[Buffer]]:
+def _score_singles(model: Scorer, header: Header, payload: memoryview) -> tuple[Header, list[Buffer]]:
     """Several requests in one run; each gets its own answer.
 
     returns  a part for each: its size, `code` when it is an error, seconds of the run
@@ -279,15 +264,14 @@ def _score_singles(model: Model, header: Header, payload: memoryview) -> tuple[H
     faults.update((i, record) for i, record in enumerate(records) if isinstance(record, Fault))
     if "refuse" in header:
         faults = {i: Fault(header["refuse"], header["reason"]) for i in range(len(records))} | faults
-    scored = _score_records(model, records, faults, unwrap=header.get("non_vectorized", False), stages=stages)
+    scored = _score_records(model, records, faults, Form.of(header), stages)
     bodies = _single_bodies(model, ids, scored)
     stages.ended("encode")
     parts = [
         {"size": len(body), "code": faults[i].code if i in faults else None, "infer_s": stages.seconds.get("infer", 0.0)}
         for i, body in enumerate(bodies)
     ]
-    reply = {"results": len(scored.kept), "errors": len(faults), "stages": stages.seconds, "parts": parts}
-    return reply, [b"".join(bodies)]
+    return {"results": len(scored.kept), "errors": len(faults), **stages.report(), "parts": parts}, [b"".join(bodies)]
 
 
 def _cut(payload: memoryview, sizes: list[int]) -> list[bytes]:
@@ -299,7 +283,7 @@ def _cut(payload: memoryview, sizes: list[int]) -> list[bytes]:
     return texts
 
 
-def _single_bodies(model: Model, ids: Ids, scored: Scored) -> list[bytes]:
+def _single_bodies(model: Scorer, ids: Ids, scored: Scored) -> list[bytes]:
     """One JSON object a record, without a newline."""
     name = codec.dumps(model.name)
     bodies = [b""] * len(ids.texts)

@@ -1,11 +1,12 @@
 """Texts to tensors: the `text` input of config.json, one field through the model's own tokenizer.
 
-Tokenises a batch at once and pads it to its longest text; the tokenizer's file travels with the model.
+Tokenises a batch at once and pads a run to its longest text; the tokenizer's file travels with the model. What that file says about
+truncation and padding is not followed: some ask for every text to be padded to 128 tokens.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from tokenizers import Encoding, Tokenizer
@@ -13,25 +14,54 @@ from tokenizers import Encoding, Tokenizer
 from engine.tasks.codec import Record
 from engine.tasks.inputs import Irregular, Scalars, default_of
 
+# No token of real text is longer: what lies beyond would be tokenised only to be thrown away.
+MAX_CHARACTERS_PER_TOKEN = 250
+
+
+class Tokens(NamedTuple):
+    """One text as the model sees it: ids with the special tokens, and whether the text was longer than the model takes."""
+
+    ids: list[int]
+    is_cut: bool
+
+
+class UnknownToken(ValueError):
+    """A token id that the vocabulary does not have."""
+
+    def __init__(self, token: int) -> None:
+        super().__init__(f"token id {token} is not in the vocabulary")
+        self.token = token
+
 
 class Text:
     """One field -> input_ids and attention_mask (and token_type_ids if the graph takes them): int64 [N, longest]."""
 
     def __init__(self, entry: dict[str, Any], folder: Path, graph_inputs: Sequence[str]) -> None:
+        self.max_tokens: int = entry["max_tokens"]
         self._field: str = entry["field"]
         self._scalars = Scalars(np.object_, coerce=entry.get("coerce", False))
         self._default = default_of(entry, self._scalars)
-        self._takes_types = "token_type_ids" in graph_inputs
+        self._graph_inputs = graph_inputs
         self._ids_name: str = entry["input"]
+        self._pad_id: int = entry["pad_id"]
         self._tokenizer = Tokenizer.from_file(str(folder / entry["tokenizer"]))
-        self._tokenizer.enable_truncation(entry["max_tokens"])
-        self._tokenizer.enable_padding(pad_id=entry["pad_id"], pad_token=entry["pad_token"])
+        self._tokenizer.enable_truncation(self.max_tokens)
+        self._tokenizer.no_padding()
+        self._num_known = self._tokenizer.get_vocab_size()
+        specials = self._tokenizer.encode("").ids
+        self._opening, self._closing = specials[:-1], specials[-1:]
+
+    # Records
 
     def bulk(self, records: Sequence[Record]) -> dict[str, np.ndarray]:
+        return self.feeds(self.tokenise(self.plain_texts(records)))
+
+    def plain_texts(self, records: Sequence[Record]) -> list[str]:
+        """The texts of records that all have one; Irregular when some do not."""
         texts: list[Any] = [record.get(self._field) for record in records]
         if set(map(type, texts)) != {str}:
             raise Irregular
-        return self._tokenised(texts)
+        return texts
 
     def check(self, record: Record) -> str:
         value = record.get(self._field)
@@ -40,15 +70,54 @@ class Text:
         return self._scalars.check(value, self._field)
 
     def stack(self, values: list[str]) -> dict[str, np.ndarray]:
-        return self._tokenised(values)
+        return self.feeds(self.tokenise(values))
 
-    def _tokenised(self, texts: list[str]) -> dict[str, np.ndarray]:
-        encodings = self._tokenizer.encode_batch_fast(texts)
-        tensors = {self._ids_name: _stacked(encodings, "ids"), "attention_mask": _stacked(encodings, "attention_mask")}
-        if self._takes_types:
-            tensors["token_type_ids"] = _stacked(encodings, "type_ids")
-        return tensors
+    # Tokens
+
+    def tokenise(self, texts: list[str]) -> list[Tokens]:
+        """Each text as the model takes it, cut at `max_tokens`. Half of a surrogate pair, which is no character, becomes U+FFFD."""
+        limit = MAX_CHARACTERS_PER_TOKEN * self.max_tokens
+        heads = [text[:limit] for text in texts] if max(map(len, texts), default=0) > limit else texts
+        try:
+            encodings = self._tokenizer.encode_batch_fast(heads)
+        except TypeError:  # what the library says of a text that is not Unicode
+            encodings = self._tokenizer.encode_batch_fast(list(map(_replaced, heads)))
+        return [
+            Tokens(encoding.ids, self._is_cut(encoding) or not _is_blank_after(text, limit))
+            for text, encoding in zip(texts, encodings, strict=True)
+        ]
+
+    def _is_cut(self, encoding: Encoding) -> bool:
+        return len(encoding) == self.max_tokens and bool(encoding.overflowing)
+
+    def from_ids(self, ids: list[int]) -> Tokens:
+        """Ids of this tokenizer's own, with the special tokens around them unless they are there. UnknownToken."""
+        for token in ids:
+            if not 0 <= token < self._num_known:
+                raise UnknownToken(token)
+        is_whole = len(ids) >= len(self._opening) + len(self._closing)
+        is_whole = is_whole and ids[: len(self._opening)] == self._opening and ids[len(ids) - len(self._closing) :] == self._closing
+        whole = ids if is_whole else [*self._opening, *ids, *self._closing]
+        if len(whole) <= self.max_tokens:
+            return Tokens(whole, False)
+        return Tokens(whole[: self.max_tokens - len(self._closing)] + self._closing, True)
+
+    def feeds(self, batch: Sequence[Tokens]) -> dict[str, np.ndarray]:
+        """The tensors of one run, padded to its longest text."""
+        longest = max(len(tokens.ids) for tokens in batch)
+        ids = np.full((len(batch), longest), self._pad_id, np.int64)
+        mask = np.zeros((len(batch), longest), np.int64)
+        for i, tokens in enumerate(batch):
+            ids[i, : len(tokens.ids)] = tokens.ids
+            mask[i, : len(tokens.ids)] = 1
+        beside = {"attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        return {self._ids_name: ids} | {name: value for name, value in beside.items() if name in self._graph_inputs}
 
 
-def _stacked(encodings: list[Encoding], name: str) -> np.ndarray:
-    return np.array([getattr(encoding, name) for encoding in encodings], dtype=np.int64)
+def _replaced(text: str) -> str:
+    """The text with U+FFFD in place of lone surrogates."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def _is_blank_after(text: str, position: int) -> bool:
+    return len(text) <= position or not text[position:].strip()

@@ -17,7 +17,7 @@ from engine.blocks import (
     ServedModel,
     divide,
 )
-from engine.queues import Cut, GroupedLineQueue, LineQueue, Segment, position_after
+from engine.queues import Cut, GroupedLineQueue, LineQueue, Segment, TokenLimits, position_after
 
 MODEL = ServedModel("kermit/iris@1", "kermit/iris", "iris", 1, {}, max_batch_size=100)
 
@@ -165,17 +165,21 @@ def test_a_refused_line_is_a_block_of_its_own() -> None:
 
 # Lines by length
 
-MAX_TOKENS = 30
-MAX_CELLS = MAX_TOKENS * GroupedLineQueue.BYTES_PER_TOKEN
+LIMITS = TokenLimits(record=10, run=30)
+ALL = 10**9
+
+
+def grouped(max_lines: int = ALL) -> GroupedLineQueue:
+    return GroupedLineQueue(LIMITS, max_lines)
 
 
 @given(bodies, st.integers(1, 20))
 def test_a_grouped_queue_gives_every_line_once_with_its_number(pieces: list[list[bytes] | None], size: int) -> None:
-    queue = GroupedLineQueue(MAX_TOKENS)
+    queue = grouped(size)
     expected = fill(queue, pieces)
     taken: dict[int, bytes | None] = {}
     while queue.num_lines:
-        cut = queue.take(size)
+        cut = queue.take(ALL)
         lines = lines_of(cut)
         assert 1 <= cut.num_records == len(lines) <= size
         assert cut.num_bytes == len(b"".join(cut.buffers))
@@ -187,10 +191,10 @@ def test_a_grouped_queue_gives_every_line_once_with_its_number(pieces: list[list
 
 @given(st.lists(line, min_size=1, max_size=60), st.integers(1, 20))
 def test_a_grouped_block_holds_the_oldest_line_and_its_neighbours_by_length(lines: list[bytes], size: int) -> None:
-    queue = GroupedLineQueue(MAX_TOKENS)
+    queue = grouped(size)
     waiting = fill(queue, [lines])
     while queue.num_lines:
-        taken = lines_of(queue.take(size))
+        taken = lines_of(queue.take(ALL))
         assert min(waiting) in taken
         lengths = sorted(len(data) for data in taken.values())
         left = [len(data) for number, data in waiting.items() if number not in taken]
@@ -200,27 +204,33 @@ def test_a_grouped_block_holds_the_oldest_line_and_its_neighbours_by_length(line
 
 
 @given(st.lists(st.binary(max_size=120).map(lambda data: data.replace(b"\n", b"")), min_size=1, max_size=60), st.integers(1, 40))
-def test_padded_cells_stay_under_the_bound_and_one_line_always_fits(lines: list[bytes], size: int) -> None:
-    queue = GroupedLineQueue(MAX_TOKENS)
+def test_a_block_with_its_padding_stays_under_what_was_asked_and_one_line_always_fits(lines: list[bytes], size: int) -> None:
+    queue = grouped()
     fill(queue, [lines])
     while queue.num_lines:
         cut = queue.take(size)
-        longest = max(map(len, cut.buffers))
-        assert cut.num_records == 1 or longest * cut.num_records <= MAX_CELLS
+        longest = min(LIMITS.record_bytes, max(map(len, cut.buffers)))
+        assert cut.num_records == 1 or longest * cut.num_records <= min(size, LIMITS.run_bytes)
 
 
-def test_a_block_of_equal_lines_is_as_large_as_the_bound_allows() -> None:
-    queue = GroupedLineQueue(MAX_TOKENS)
+def test_a_block_of_equal_lines_is_as_large_as_the_run_allows() -> None:
+    queue = grouped()
     fill(queue, [[b"x" * 8] * 50])
-    assert queue.take(100).num_records == MAX_CELLS // 9
+    assert queue.take(ALL).num_records == LIMITS.run_bytes // 9
+
+
+def test_a_line_that_the_model_will_cut_counts_as_what_is_left_of_it() -> None:
+    queue = GroupedLineQueue(TokenLimits(record=1, run=10), 100)
+    fill(queue, [[b"x" * 1000] * 50])
+    assert queue.take(ALL).num_records == 5
 
 
 def test_lines_that_come_later_are_grouped_with_those_that_wait() -> None:
-    queue, body = GroupedLineQueue(1000), Body()
+    queue, body = GroupedLineQueue(TokenLimits(record=1000, run=1000), 2), Body()
     queue.append(body.segment([b"short", b"x" * 100]))
     queue.append(body.segment([b"y" * 99, b"brief"]))
-    assert lines_of(queue.take(2)) == {1: b"short", 4: b"brief"}
-    assert lines_of(queue.take(2)) == {2: b"x" * 100, 3: b"y" * 99}
+    assert lines_of(queue.take(ALL)) == {1: b"short", 4: b"brief"}
+    assert lines_of(queue.take(ALL)) == {2: b"x" * 100, 3: b"y" * 99}
 
 
 # Division

@@ -247,7 +247,7 @@ def test_the_embedding_config_of_the_specification_is_understood() -> None:
          "outputs": [{"output": "sentence_embedding", "as": "embedding"}], "example": {"text": "Hello"}}
     """
     model = parse_config(text.encode())
-    assert model.is_tokenised
+    assert model.text is not None
     assert (model.dim, model.max_batch_tokens) == (384, 4096)
 
 

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from engine.blocks import Answer, Block, ServedModel, divide
 from engine.errors import RECORD_CODES, StreamFailure
-from engine.queues import Segment
+from engine.queues import Segment, TokenLimits
 from engine.spill import MEMORY_LIMIT_BYTES, Spill
 from engine.stream import SPILL_AFTER_S, WINDOW_BLOCKS, Stream, StreamState
 
 IRIS = ServedModel("kermit/iris@1", "kermit/iris", "iris", 1, {}, max_batch_size=1000)
-TEXTS = ServedModel("kermit/texts@1", "kermit/texts", "texts", 1, {}, max_batch_size=1000, max_batch_tokens=100)
+TEXTS = ServedModel("kermit/texts@1", "kermit/texts", "texts", 1, {}, max_batch_size=1000, tokens=TokenLimits(record=100, run=100))
 BIG = 1 << 40
 
 

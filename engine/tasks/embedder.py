@@ -1,0 +1,167 @@
+"""An embedding model as a replica holds it: texts become vectors, each the same whatever shares its run.
+
+Cuts a list of texts into runs of similar length, puts the vectors back into the order of the texts, and refuses to serve a model
+that does not give the vector it was built with.
+"""
+
+import base64
+import binascii
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from engine.tasks import codec
+from engine.tasks.codec import Fault, Record
+from engine.tasks.inputs import Irregular, Refused
+from engine.tasks.model import Model, timed_runs
+from engine.tasks.outputs import Column, Form, WrongCount, normalised
+from engine.tasks.stages import Stages
+from engine.tasks.text import Text, Tokens
+
+# Less between the vector of the example now and when the model was built means another pooling, other weights, or a broken runtime:
+# fp32 on another processor differs in the seventh digit.
+SAME_COSINE = 0.999
+# Padding that costs as much as beginning another run: texts that would add more to a run begin the next one.
+RUN_OVERHEAD_CELLS = 32
+
+
+class WrongVector(Exception):
+    """The model does not give the vector that was stored when it was built."""
+
+
+class Embedder:
+    """One version of an embedding model, ready to embed.
+
+    text  its tokenizer
+    dim   values of a vector
+    """
+
+    is_tokenised = True
+
+    def __init__(self, key: str, folder: Path, config: dict[str, Any], session: onnxruntime.InferenceSession | None = None) -> None:
+        self._model = Model(key, folder, config, session)
+        self.name = self._model.name
+        self.version = self._model.version
+        self.max_batch_size = self._model.max_batch_size
+        self.text = _only_text(self._model)
+        self.dim: int = config["dim"]
+        self._max_cells: int = config["max_batch_tokens"]
+        self._fingerprint: str | None = config.get("fingerprint")
+
+    # As `score` takes it
+
+    def tensors(self, records: list[Record]) -> tuple[list[Tokens], dict[int, Fault]]:
+        """The tokens of the records that have a text, and the faults of the others, by index."""
+        try:
+            return self.text.tokenise(self.text.plain_texts(records)), {}
+        except Irregular:
+            return self._careful_tensors(records)
+
+    def _careful_tensors(self, records: list[Record]) -> tuple[list[Tokens], dict[int, Fault]]:
+        texts: list[str] = []
+        faults: dict[int, Fault] = {}
+        for i, record in enumerate(records):
+            try:
+                texts.append(self.text.check(record))
+            except Refused as refused:
+                faults[i] = refused.fault
+        return self.text.tokenise(texts), faults
+
+    def run(self, tokens: list[Tokens], num_records: int, form: Form, stages: Stages) -> list[Column]:
+        """Encoded results, in columns: `embedding`, `num_tokens`, and `truncated` where a text was cut."""
+        pieces = self.encoded(tokens, form, stages)
+        counts = [b'%d,"truncated":true' % len(ids) if is_cut else b"%d" % len(ids) for ids, is_cut in tokens]
+        return [Column(b'{"embedding":', pieces), Column(b',"num_tokens":', counts, b"}")]
+
+    def warm_up(self, example: Record) -> float:
+        """Hold the example against the fingerprint, then embed it a few times; seconds a text. WrongVector."""
+        self.check_fingerprint(example)
+        return timed_runs(self, example)
+
+    # Vectors
+
+    def encoded(self, tokens: list[Tokens], form: Form, stages: Stages) -> list[bytes]:
+        """The JSON text of each text's vector, in order."""
+        vectors = self.vectors(tokens, stages)
+        stages.ended("infer")
+        if form.dimensions:
+            vectors = normalised(vectors[:, : form.dimensions])
+        return codec.encode_base64(vectors) if form.is_base64 else codec.encode_vectors(vectors)
+
+    def vectors(self, tokens: Sequence[Tokens], stages: Stages) -> np.ndarray:
+        """float32 [texts, dim], in the order of the texts."""
+        vectors = np.empty((len(tokens), self.dim), np.float32)
+        for indices in self._runs([len(ids) for ids, _ in tokens]):
+            feeds = self.text.feeds([tokens[i] for i in indices])
+            values = self._model.values(feeds)[0]
+            if values.shape != (len(indices), self.dim):
+                raise WrongCount(f"the model gave vectors of shape {list(values.shape)}, not {[len(indices), self.dim]}")
+            vectors[indices] = values
+            mask = feeds["attention_mask"]
+            stages.cells += mask.size
+            stages.padded += mask.size - int(mask.sum())
+        return vectors
+
+    def _runs(self, lengths: list[int]) -> Iterator[list[int]]:
+        """Indices of the texts of each run, the longest first: at most `max_batch_size` texts and `max_batch_tokens` cells.
+
+        A text of more cells runs alone. Padding costs more than a larger run gains, so a much shorter text begins another run.
+        """
+        indices: list[int] = []
+        longest = padding = 0
+        for i in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
+            padding += longest - lengths[i]
+            is_full = len(indices) == self.max_batch_size or longest * (len(indices) + 1) > self._max_cells
+            if indices and (is_full or padding > RUN_OVERHEAD_CELLS):
+                yield indices
+                indices = []
+            if not indices:
+                longest, padding = lengths[i], 0
+            indices.append(i)
+        if indices:
+            yield indices
+
+    # Fingerprint
+
+    def fingerprint(self, example: Record) -> str:
+        """The vector of the example: base64 of its little-endian float32 bytes."""
+        return base64.b64encode(self._example_vector(example).astype("<f4").tobytes()).decode()
+
+    def check_fingerprint(self, example: Record) -> None:
+        """WrongVector when the vector of the example is not the stored one; nothing where none was stored."""
+        if self._fingerprint is None:
+            return
+        try:
+            stored = np.frombuffer(base64.b64decode(self._fingerprint, validate=True), "<f4")
+        except (binascii.Error, ValueError):
+            raise WrongVector("the fingerprint is no base64 of float32") from None
+        vector = self._example_vector(example)
+        if stored.shape != vector.shape:
+            raise WrongVector(f"the fingerprint has {len(stored)} values, the model gives {len(vector)}")
+        cosine = _cosine(stored.astype(np.float64), vector.astype(np.float64))
+        if not cosine >= SAME_COSINE:  # NaN is not
+            raise WrongVector(
+                f"the vector of its example is not the one it was built with (cosine {cosine:.4f}): "
+                "other weights, another pooling or tokenizer, or a runtime that computes wrongly"
+            )
+
+    def _example_vector(self, example: Record) -> np.ndarray:
+        tokens, faults = self.tensors([example])
+        if faults:
+            raise ValueError(f"the example is refused: {faults[0].reason}")
+        vector: np.ndarray = self.vectors(tokens, Stages())[0]
+        return vector
+
+
+def _only_text(model: Model) -> Text:
+    texts = [entry for entry in model.inputs if isinstance(entry, Text)]
+    if len(model.inputs) != 1 or not texts:
+        raise ValueError("an embedding model has one input, of kind 'text'")
+    return texts[0]
+
+
+def _cosine(one: np.ndarray, other: np.ndarray) -> float:
+    return float(one @ other / max(np.sqrt((one @ one) * (other @ other)), 1e-12))

@@ -1,0 +1,241 @@
+"""The bodies of the embeddings surface: JSON to texts, and every fault told in the words of the shape it came in.
+
+`simple` is the shape of FastAPI and pydantic, all faults at once; `openai` that of the OpenAI API, the first fault. Knows nothing
+of tokenizers and of vectors.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, ValidationError, ValidationInfo, field_validator
+from pydantic_core import InitErrorDetails
+
+from engine.tasks import codec
+from engine.tasks.codec import NotJson
+
+Ids = list[int]
+
+
+class Choice(NamedTuple):
+    """A model as the server process knows it.
+
+    key      "owner/name@version"
+    dim      values of its vectors
+    at_once  bytes of text that are embedded at once; more are divided among replicas
+    """
+
+    key: str
+    dim: int
+    at_once: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a request may hold: texts, bytes of one in UTF-8, tokens of all after they were cut."""
+
+    inputs: int
+    text_bytes: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A body that can be answered.
+
+    model       as the sender named it
+    inputs      texts, or lists of token ids
+    dimensions  None for all
+    truncate    cut what is longer than the model takes; else refuse it
+    """
+
+    model: str
+    inputs: list[str] | list[Ids]
+    is_base64: bool = False
+    dimensions: int | None = None
+    truncate: bool = True
+
+
+class Unacceptable(Exception):
+    """A body that is refused.
+
+    code    a code of errors.REQUEST_CODES
+    param   the field that is wrong, or None for the body
+    detail  the JSON of the whole answer, where the shape has more to say than a message
+    """
+
+    def __init__(self, code: str, message: str, *, param: str | None = None, detail: bytes = b"") -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.param = param
+        self.detail = detail
+
+
+# The simple shape
+
+
+class SimpleRequest(BaseModel):
+    """Body of POST /embeddings; other keys are ignored. Validated with the models that are served as context."""
+
+    model: str
+    input: str | list[str]
+
+    @field_validator("model")
+    @classmethod
+    def _is_served(cls, name: str, info: ValidationInfo) -> str:
+        if info.context is not None and name not in info.context:
+            # Raised, not asserted: it is this kind of error that the shape shows, and it must not vanish under `python -O`.
+            raise AssertionError(f"Model `{name}` has not been specified and is not available.")
+        return name
+
+
+def read_simple(raw: bytes, models: Mapping[str, Choice], limits: Limits) -> Request:
+    """Unacceptable `invalid_request`, with FastAPI's list of faults as its detail."""
+    try:
+        value = codec.parse_json(raw)
+    except NotJson as fault:
+        raise _unprocessable([_json_fault(fault)]) from None
+    try:
+        body = SimpleRequest.model_validate(_bounded(value, limits), from_attributes=True, context=models)
+        texts = [body.input] if isinstance(body.input, str) else body.input
+        _check_limits(value["input"], texts, limits)
+    except ValidationError as error:
+        raise _unprocessable(map(_item, error.errors())) from None
+    return Request(body.model, texts)
+
+
+def _bounded(value: Any, limits: Limits) -> Any:
+    """The body with no more of an endless list than shows that it is too long: each fault in it makes a line of the answer."""
+    if isinstance(value, dict) and isinstance(value.get("input"), list) and len(value["input"]) > limits.inputs:
+        return value | {"input": value["input"][: limits.inputs + 1]}
+    return value
+
+
+def _check_limits(given: str | list[str], texts: list[str], limits: Limits) -> None:
+    """ValidationError as pydantic would write it; written into the model these limits would rename the branches of its union."""
+    faults: list[InitErrorDetails] = []
+    if isinstance(given, list) and len(given) > limits.inputs:
+        context = {"field_type": "List", "max_length": limits.inputs, "actual_length": len(given)}
+        faults.append({"type": "too_long", "loc": ("input",), "input": given, "ctx": context})
+    for i, text in enumerate(texts[: limits.inputs]):
+        if _num_bytes(text) > limits.text_bytes:
+            faults.append({"type": "string_too_long", "loc": ("input", i), "input": text, "ctx": {"max_length": limits.text_bytes}})
+    if faults:
+        raise ValidationError.from_exception_data("SimpleRequest", faults)
+
+
+def _item(fault: Any) -> dict[str, Any]:
+    """One fault as FastAPI shows it: `body` before the place, and no exception object in its context."""
+    item = {**fault, "loc": ["body", *fault["loc"]]}
+    if "error" in item.get("ctx", {}):
+        item["ctx"] = {**item["ctx"], "error": {}}
+    return item
+
+
+def _json_fault(fault: NotJson) -> dict[str, Any]:
+    place = ["body", fault.offset]
+    return {"type": "json_invalid", "loc": place, "msg": "JSON decode error", "input": {}, "ctx": {"error": fault.reason}}
+
+
+def _unprocessable(items: Any) -> Unacceptable:
+    detail = list(items)
+    return Unacceptable("invalid_request", detail[0]["msg"], detail=codec.dumps({"detail": detail}))
+
+
+# The OpenAI shape
+
+
+def read_openai(raw: bytes, models: Mapping[str, Choice], limits: Limits) -> Request:
+    """Unacceptable `invalid_body`, `invalid_parameter`, `model_not_found`, `too_many_inputs`; with the field that is wrong."""
+    try:
+        body = codec.parse_json(raw)
+    except NotJson as fault:
+        raise Unacceptable("invalid_body", f"The body is not JSON: {fault.reason} (byte {fault.offset}).") from None
+    if not isinstance(body, dict):
+        raise Unacceptable("invalid_body", "The body must be a JSON object with 'model' and 'input'.")
+    model = _given(body, "model", str, "a string: the name of a model")
+    inputs = _inputs(body, limits)
+    encoding = _optional(body, "encoding_format", str, "'float' or 'base64'")
+    if encoding not in (None, "float", "base64"):
+        raise _wrong("encoding_format", "'float' or 'base64'")
+    truncate = _optional(body, "truncate", bool, "true or false")
+    dimensions = _optional(body, "dimensions", int, "an integer")
+    if model not in models:
+        text = f"The model `{model[:200]}` does not exist or you do not have access to it."
+        raise Unacceptable("model_not_found", text, param="model")
+    if dimensions is not None and not 1 <= dimensions <= models[model].dim:
+        raise _wrong("dimensions", f"between 1 and {models[model].dim}")
+    return Request(model, inputs, encoding == "base64", dimensions, truncate is not False)
+
+
+def _given(body: dict[str, Any], name: str, kind: type, what: str) -> Any:
+    if body.get(name) is None:
+        raise Unacceptable("invalid_parameter", f"'{name}' is missing: it must be {what}.", param=name)
+    return _optional(body, name, kind, what)
+
+
+def _optional(body: dict[str, Any], name: str, kind: type, what: str) -> Any:
+    """The value of a field, None when it is absent or null. `true` is no integer."""
+    value = body.get(name)
+    if value is not None and type(value) is not kind:
+        raise _wrong(name, what)
+    return value
+
+
+def _wrong(name: str, what: str) -> Unacceptable:
+    return Unacceptable("invalid_parameter", f"'{name}' must be {what}.", param=name)
+
+
+def _inputs(body: dict[str, Any], limits: Limits) -> list[str] | list[Ids]:
+    """Texts, or lists of ids: one string or list of integers is one input."""
+    value = body.get("input")
+    if value is None:
+        raise Unacceptable("invalid_parameter", f"'input' is missing: it must be {INPUTS}.", param="input")
+    many = value if type(value) is list and value and type(value[0]) in (str, list) else [value]
+    if len(many) > limits.inputs:
+        text = f"'input' has {len(many)} inputs; one request takes {limits.inputs}."
+        raise Unacceptable("too_many_inputs", text, param="input")
+    check = _check_text if type(many[0]) is str else _check_ids
+    for i, one in enumerate(many):
+        check(one, f"'input[{i}]'" if many is value else "'input'", limits)
+    return many
+
+
+INPUTS = "a string, a list of strings, a list of token ids, or a list of such lists"
+
+
+def _check_text(text: Any, name: str, limits: Limits) -> None:
+    if type(text) is not str:
+        raise Unacceptable("invalid_parameter", f"{name} is no string: 'input' must be {INPUTS}.", param="input")
+    if not text:
+        raise Unacceptable("invalid_parameter", f"{name} is empty.", param="input")
+    if _num_bytes(text) > limits.text_bytes:
+        raise Unacceptable("invalid_parameter", f"{name} is longer than {limits.text_bytes} bytes.", param="input")
+
+
+def _check_ids(ids: Any, name: str, limits: Limits) -> None:
+    if type(ids) is not list or set(map(type, ids)) - {int}:
+        raise Unacceptable("invalid_parameter", f"{name} is wrong: 'input' must be {INPUTS}.", param="input")
+    if not ids:
+        raise Unacceptable("invalid_parameter", f"{name} is empty.", param="input")
+    if 4 * len(ids) > limits.text_bytes:
+        raise Unacceptable("invalid_parameter", f"{name} is longer than {limits.text_bytes // 4} tokens.", param="input")
+
+
+def _num_bytes(text: str) -> int:
+    """In UTF-8; half of a surrogate pair counts as the character that will replace it."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+# Both
+
+
+def read_lines(raw: bytes) -> list[Any]:
+    """Inputs as `write_lines` wrote them."""
+    return list(map(codec.parse_json, raw.split(b"\n")[:-1]))
+
+
+def write_lines(inputs: list[str] | list[Ids]) -> bytes:
+    """Inputs as lines of JSON, to be divided among replicas."""
+    return b"".join(codec.dumps(one) + b"\n" for one in inputs)
