@@ -90,7 +90,7 @@ class Publisher:
             active = self._active(owner, name)
             if active is not None and await asyncio.to_thread(folders.is_same, incoming.folder, config, active):
                 return Published(active.number, False, warnings)
-            number = await self._take_number(owner, name)
+            number = await take_number(self._store, self._repository, owner, name)
             await asyncio.to_thread(folders.put_in_place, incoming.folder, config, incoming.folder.with_name(str(number)))
             model = await self._read(owner, name)
             await self._activate(model, number, active)
@@ -128,16 +128,6 @@ class Publisher:
         if active := self._active(incoming.owner, incoming.name):
             unsaid |= {"description": active.config.description, "shared": active.config.shared}
         return unsaid
-
-    async def _take_number(self, owner: str, name: str) -> int:
-        """A number that no version of this model ever had. From now on a restart keeps the version that is active now."""
-        model = self._repository.find(owner, name)
-        if model is None:
-            await self._store.forget_model(owner, name)  # what a model of this name had before it was deleted
-        highest = await asyncio.to_thread(folders.highest_number, [root / owner / name for root in self._repository.roots])
-        number = max(highest, await self._store.highest_version(owner, name)) + 1
-        await self._store.note_version(owner, name, number, model.active_version if model else None)
-        return number
 
     async def _activate(self, model: Model, number: int, old: Version | None) -> None:
         """Open a version everywhere, then move the pointer in one step. EngineError `load_failed`: it has not moved."""
@@ -262,6 +252,17 @@ class Publisher:
         if model is None:
             raise EngineError("model_not_found", "model not found")
         return model
+
+
+async def take_number(store: Store, repository: Repository, owner: str, name: str) -> int:
+    """A number that no version of this model ever had. From now on a restart keeps the version that is active now."""
+    model = repository.find(owner, name)
+    if model is None:
+        await store.forget_model(owner, name)  # what a model of this name had before it was deleted
+    highest = await asyncio.to_thread(folders.highest_number, [root / owner / name for root in repository.roots])
+    number = max(highest, await store.highest_version(owner, name)) + 1
+    await store.note_version(owner, name, number, model.active_version if model else None)
+    return number
 
 
 def check_not_shipped(model: Model) -> None:

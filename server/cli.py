@@ -8,6 +8,7 @@ from pathlib import Path
 
 from server import config, users
 from server.config import BadSetting, Settings
+from server.importing import add_import_arguments, model_import
 from server.usage import EXIT_USAGE, Parser
 
 
@@ -24,6 +25,8 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_USAGE
     if options.command == "user":
         return _user(settings.data_dir, options)
+    if options.command == "model":
+        return model_import(settings.data_dir, options)
     from server.serve import serve  # the event loop is of no use to the other commands
 
     return serve(settings)
@@ -42,10 +45,12 @@ def _parser() -> argparse.ArgumentParser:
     for setting in fields(Settings):
         text = f"{setting.metadata['text']} [{config.environment_name(setting.name)}, default {config.default_text(setting)}]"
         parser.add_argument(f"--{setting.name.replace('_', '-')}", dest=setting.name, metavar="VALUE", help=text.replace("%", "%%"))
-    commands = parser.add_subparsers(dest="command", title="commands", metavar="{serve,score,user}")
+    commands = parser.add_subparsers(dest="command", title="commands", metavar="{serve,score,model,user}")
     commands.add_parser("serve", help="start the server (also without a command)")
     score = commands.add_parser("score", add_help=False, help="send the records of a file through a model; see score --help")
     score.add_argument("arguments", nargs=argparse.REMAINDER)
+    model = commands.add_parser("model", help="put models into a data directory").add_subparsers(dest="action", required=True)
+    add_import_arguments(model.add_parser("import", help="make an embedding model of a sentence-transformers folder"))
     user = commands.add_parser("user", help="keep the accounts of a data directory").add_subparsers(dest="action", required=True)
     user.add_parser("list", help="names and times of creation")
     user.add_parser("add", help="make a user and print its key").add_argument("name")

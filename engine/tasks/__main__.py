@@ -50,6 +50,7 @@ class Worker:
             "score": lambda header, payload: score(self._model(header), header, payload),
             "embed": lambda header, payload: embed(self._models, header, payload),
             "check": _check,
+            "import": _import,
         }
 
     def run(self, header: Header, payload: memoryview) -> Reply:
@@ -94,6 +95,18 @@ def _check(header: Header, payload: memoryview) -> Reply:
     from engine.tasks.check import check
 
     return check(header), []
+
+
+def _import(header: Header, payload: memoryview) -> Reply:
+    """A folder of sentence-transformers becomes a model: the answer has its `config`, or `refused` with the reason."""
+    from engine.tasks.convert import convert
+    from engine.tasks.graph import Unfit
+
+    source, target = Path(header["source"]), Path(header["target"])
+    try:
+        return {"config": convert(source, target, owner=header["owner"], name=header["name"], shared=header["shared"])}, []
+    except Unfit as unfit:
+        return {"refused": str(unfit)}, []
 
 
 def prepare_process(niceness: int) -> None:

@@ -16,6 +16,7 @@ from onnxruntime import InferenceSession, NodeArg
 
 from engine.frames import Header
 from engine.tasks.codec import MAX_REASON_CHARACTERS, Record
+from engine.tasks.embedder import Embedder
 from engine.tasks.graph import Graph, Unfit
 from engine.tasks.inputs import NUMPY_TYPES, Refused, Scalars
 from engine.tasks.model import Model, open_session
@@ -82,6 +83,8 @@ def _checked(folder: Path, header: Header) -> tuple[Config, list[str]]:
     model = _model(f"{header['owner']}/{header['name']}@0", folder, {**config, "name": header["name"]}, session)
     if not _try_out(model, config, warnings):
         changes["max_batch_size"] = 1
+    if config.get("task") == "embed":
+        changes["fingerprint"] = _fingerprint(folder, config, session)
     return changes, warnings
 
 
@@ -277,6 +280,16 @@ def _try_out(model: Model, config: Config, warnings: list[str]) -> bool:
     except Exception as error:  # a result that cannot be written, or a graph that fails for many records
         raise _unfit("the example has no result", error) from None
     return model.max_batch_size == config["max_batch_size"]
+
+
+def _fingerprint(folder: Path, config: Config, session: InferenceSession) -> str:
+    """The vector of an embedding model's example, which must be the one that the config gives, if it gives one."""
+    try:
+        embedder = Embedder(f"{config['owner']}/{config['name']}@0", folder, config, session)
+        embedder.check_fingerprint(config["example"])
+        return config.get("fingerprint") or embedder.fingerprint(config["example"])
+    except Exception as error:  # vectors of another length, or a graph that fails for this text alone
+        raise _unfit("the example has no vector of the config's dim", error) from None
 
 
 def _run_alone(model: Model, config: Config, feeds: Feeds, count: int) -> tuple[Feeds, list[list[Any]]]:

@@ -39,11 +39,11 @@ class Failed(Exception):
 class Curl:
     """One `curl --data-binary @file -o out` of a stream. Started when made, so that several run at once."""
 
-    def __init__(self, server: Server, model: str, path: Path, out: Path) -> None:
+    def __init__(self, server: Server, model: str, path: Path, out: Path, parameters: str = "") -> None:
         self.out = out
         command = ["curl", "-sS", "--fail", "-u", ":".join(server.auth), "--data-binary", f"@{path}", "-o", str(out)]
         self._started = time.perf_counter()
-        self._process = subprocess.Popen([*command, f"{server.model(model)}?bulk=true"])
+        self._process = subprocess.Popen([*command, f"{server.model(model)}?bulk=true{parameters}"])
 
     def wait(self) -> float:
         """Seconds from the start of the program to its end: with its reading of the file, as the bare loop reads it."""
@@ -61,9 +61,12 @@ class Curl:
             raise Failed(f"{num_records} records were sent, {num_lines} lines came back")
 
 
-def stream(server: Server, model: str, path: Path, num_records: int) -> float:
-    """One stream; its seconds."""
-    curl = Curl(server, model, path, path.with_suffix(".out"))
+def stream(server: Server, model: str, path: Path, num_records: int, parameters: str = "") -> float:
+    """One stream; its seconds.
+
+    parameters  more of the query, each with `&` before it
+    """
+    curl = Curl(server, model, path, path.with_suffix(".out"), parameters)
     seconds = curl.wait()
     curl.check(num_records)
     return seconds
@@ -163,9 +166,8 @@ def _open_stream(server: Server, model: str, length: str) -> Iterator[tuple[sock
 # Single predictions
 
 
-def lone_singles(server: Server, model: str, record: bytes, count: int) -> list[float]:
+def lone_singles(server: Server, request: bytes, count: int) -> list[float]:
     """One after the other on one kept connection; seconds of each."""
-    request = _single(server, model, record)
     seconds = []
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -180,18 +182,18 @@ def lone_singles(server: Server, model: str, record: bytes, count: int) -> list[
     return seconds
 
 
-def open_loop(server: Server, model: str, record: bytes, per_second: float, duration_s: float) -> list[float]:
-    """Single predictions at a steady rate, whether or not the earlier ones were answered; seconds of each, counted from the moment
+def open_loop(server: Server, request: bytes, per_second: float, duration_s: float) -> list[float]:
+    """Single requests at a steady rate, whether or not the earlier ones were answered; seconds of each, counted from the moment
     it was due, so that a server that stalls is not asked less."""
-    return asyncio.run(_OpenLoop(server, model, record).run(per_second, duration_s))
+    return asyncio.run(_OpenLoop(server, request).run(per_second, duration_s))
 
 
 class _OpenLoop:
     """Takes a kept connection that is free, or opens one more."""
 
-    def __init__(self, server: Server, model: str, record: bytes) -> None:
+    def __init__(self, server: Server, request: bytes) -> None:
         self._port = server.port
-        self._request = _single(server, model, record)
+        self._request = request
         self._free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
     async def run(self, per_second: float, duration_s: float) -> list[float]:
@@ -222,7 +224,38 @@ def many_singles(server: Server, model: str, record: bytes, connections: int, du
     if shutil.which("wrk"):
         headers = {"Authorization": _basic(server), "Content-Type": "application/json"}
         return wrk(server.model(model), record, headers, connections, duration_s)
-    return asyncio.run(_closed_loop(server, _single(server, model, record), connections, duration_s))
+    return asyncio.run(_closed_loop(server, single(server, model, record), connections, duration_s))
+
+
+def requests_at_once(url: str, bodies: list[bytes], connections: int, headers: dict[str, str]) -> float:
+    """Each body once, over so many kept connections, to any server; seconds until the last answer was read."""
+    host, path = url.removeprefix("http://").split("/", 1)
+    waiting = iter(bodies)
+    lock, faults = threading.Lock(), []
+
+    def work() -> None:
+        connection = http.client.HTTPConnection(host, timeout=600)
+        while (body := _next(waiting, lock)) is not None:
+            connection.request("POST", "/" + path, body, headers | {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            if not response.read() or response.status != 200:
+                faults.append(response.status)
+        connection.close()
+
+    started = time.perf_counter()
+    workers = [threading.Thread(target=work) for _ in range(connections)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    if faults:
+        raise Failed(f"the server answered {faults[0]}")
+    return time.perf_counter() - started
+
+
+def _next(waiting: Iterator[bytes], lock: threading.Lock) -> bytes | None:
+    with lock:
+        return next(waiting, None)
 
 
 async def _closed_loop(server: Server, request: bytes, connections: int, duration_s: float) -> dict[str, float]:
@@ -272,12 +305,21 @@ def wrk(url: str, body: bytes, headers: dict[str, str], connections: int, durati
 # HTTP by hand
 
 
-def _single(server: Server, model: str, record: bytes) -> bytes:
-    return _head(server, model, f"Content-Type: application/json\r\nContent-Length: {len(record)}") + record
+def single(server: Server, model: str, record: bytes) -> bytes:
+    """The bytes of a request that predicts one record."""
+    return posted(server, server.model(model).removeprefix(server.url), record)
+
+
+def posted(server: Server, path: str, body: bytes) -> bytes:
+    """The bytes of a request that sends some JSON to a path."""
+    return _target_head(server, path, f"Content-Type: application/json\r\nContent-Length: {len(body)}") + body
 
 
 def _head(server: Server, path: str, length: str) -> bytes:
-    target = server.model(path).removeprefix(server.url)
+    return _target_head(server, server.model(path).removeprefix(server.url), length)
+
+
+def _target_head(server: Server, target: str, length: str) -> bytes:
     return f"POST {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: {_basic(server)}\r\n{length}\r\n\r\n".encode()
 
 
