@@ -24,8 +24,11 @@ from engine.tasks.text import Text, Tokens
 # Less between the vector of the example now and when the model was built means another pooling, other weights, or a broken runtime:
 # fp32 on another processor differs in the seventh digit.
 SAME_COSINE = 0.999
-# Padding that costs as much as beginning another run: texts that would add more to a run begin the next one.
-RUN_OVERHEAD_CELLS = 32
+# Padding that costs as much as beginning another run: with 10 texts of 10 words take 3 per cent less time than with 32, 20 less than
+# in one run a block.
+RUN_OVERHEAD_CELLS = 10
+# Beyond this a run falls out of the processor's caches: texts of 2 to 300 words take 27 per cent longer in runs of 4,096 cells.
+BEST_RUN_CELLS = 512
 
 
 class WrongVector(Exception):
@@ -48,7 +51,7 @@ class Embedder:
         self.max_batch_size = self._model.max_batch_size
         self.text = _only_text(self._model)
         self.dim: int = config["dim"]
-        self._max_cells: int = config["max_batch_tokens"]
+        self._max_cells = min(config["max_batch_tokens"], BEST_RUN_CELLS)
         self._fingerprint: str | None = config.get("fingerprint")
 
     # As `score` takes it
@@ -106,7 +109,7 @@ class Embedder:
         return vectors
 
     def _runs(self, lengths: list[int]) -> Iterator[list[int]]:
-        """Indices of the texts of each run, the longest first: at most `max_batch_size` texts and `max_batch_tokens` cells.
+        """Indices of the texts of each run, the longest first: at most `max_batch_size` texts, `max_batch_tokens` padded cells.
 
         A text of more cells runs alone. Padding costs more than a larger run gains, so a much shorter text begins another run.
         """

@@ -197,7 +197,7 @@ def _bert_positions(builder: _Builder) -> str:
 
 
 def _mpnet_positions(builder: _Builder, ids: str) -> str:
-    """[sequence, batch, width]: a row for each token that is not padding, counted; one for all padding, also for a written <pad>."""
+    """[sequence, batch, width]: a row for each token but padding, counted; one for all padding, also for a written <pad>."""
     table = builder.constant("positions", _position_table(builder)[MPNET_PADDING:])
     is_padding = builder.node("padding", "Equal", ids, builder.integer(MPNET_PADDING))
     is_word = builder.node("padding/not", "Cast", builder.node("padding/no", "Not", is_padding), to=TensorProto.INT64)
