@@ -27,8 +27,8 @@ PR_SET_PDEATHSIG = 1
 
 # <malloc.h>
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-# Memory that a replica keeps from one run to the next: two texts of 256 tokens took 160 ms when each run fetched its pages anew, and
-# 131 ms with this. Beyond it, the memory of a large run goes back.
+# Memory that a replica keeps from one run to the next: two texts of 256 tokens took 160 ms when each run fetched its pages anew,
+# and 131 ms with this. Beyond it, the memory of a large run goes back.
 KEPT_BYTES = 32 * 1024 * 1024
 
 # More than the largest block makes.

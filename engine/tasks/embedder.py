@@ -24,8 +24,8 @@ from engine.tasks.text import Text, Tokens
 # Less between the vector of the example now and when the model was built means another pooling, other weights, or a broken runtime:
 # fp32 on another processor differs in the seventh digit.
 SAME_COSINE = 0.999
-# Padding that costs as much as beginning another run: with 10 texts of 10 words take 3 per cent less time than with 32, 20 less than
-# in one run a block.
+# Padding that costs as much as beginning another run: with 10, texts of 10 words take 3 per cent less time than with 32, and 20
+# less than in one run a block.
 RUN_OVERHEAD_CELLS = 10
 # Beyond this a run falls out of the processor's caches: texts of 2 to 300 words take 27 per cent longer in runs of 4,096 cells.
 BEST_RUN_CELLS = 512
