@@ -13,19 +13,26 @@ VENV := .venv
 BUILD_VENV := .venv-build
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 REQUIREMENTS := setup.cfg pyproject.toml
+# The first listed embedding model, 84 MB once; without a network a warning. SLUICE_FETCH_MODELS=false leaves it out.
+FETCH_FIRST = $(VENV)/bin/python models/build.py --first
+# It shows how far a download is and goes on with one that broke; the pip that comes with Python 3.11 does neither.
+PIP := 'pip>=25.2'
 
 help: ## print these words
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1 \2/p' Makefile | while read -r word text; do printf '  make %-9s %s\n' "$$word" "$$text"; done
 
 install: $(VENV)/installed ## make .venv and install what the server needs
 
-run: $(VENV)/installed ## start the server on http://127.0.0.1:9000; settings by SLUICE_... (README)
+run: $(VENV)/installed ## start the server on http://127.0.0.1:9000, with its first embedding model; settings by SLUICE_... (README)
+	@$(FETCH_FIRST)
 	@$(VENV)/bin/python -m server
 
-test: lint ## style, types, and every test that is not heavy
+test: lint ## style, types, and every test that is not heavy; fetches an embedding model if it is missing
+	@$(FETCH_FIRST)
 	$(VENV)/bin/python -m pytest -m "not heavy"
 
 test-all: lint ## the same, and the heavy tests
+	@$(FETCH_FIRST)
 	$(VENV)/bin/python -m pytest
 
 lint: $(VENV)/installed-test ## style and types only
@@ -40,8 +47,8 @@ format: $(VENV)/installed-test ## bring the code into the one style
 bench: $(VENV)/installed-test ## measure speed and memory against the bars; JSON, exit 1 below a bar
 	$(VENV)/bin/python -m tests.bench.streaming
 
-models: $(BUILD_VENV)/installed ## build the example models again; more with MODELS="credit toxicity"
-	$(BUILD_VENV)/bin/python models/build.py $(MODELS)
+models: $(if $(MODELS),$(BUILD_VENV),$(VENV))/installed ## fetch the embedding models that are listed; with MODELS="iris credit" build these
+	$(if $(MODELS),$(BUILD_VENV)/bin/python models/build.py $(MODELS),$(VENV)/bin/python models/build.py --listed)
 
 clean: ## remove what make made: environments, caches; data/ stays
 	rm -rf $(VENV) $(BUILD_VENV) build sluice.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -66,6 +73,8 @@ define environment
 	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer found; name one: make $(MAKECMDGOALS) PYTHON=/path/to/python" >&2; exit 1; }
 	@$(1)/bin/python -m pip --version >/dev/null 2>&1 || { echo "making $(1) with $(PYTHON)"; $(PYTHON) -m venv --clear $(1); }
 	@echo "installing $(2) into $(1); the first time takes a minute or two"
-	@$(1)/bin/python $(PIP_INSTALL) -e $(2)
+	@$(1)/bin/python $(PIP_INSTALL) $(PIP)
+	@# a newer pip passes on that setuptools warns of every editable install
+	@PYTHONWARNINGS=ignore $(1)/bin/python $(PIP_INSTALL) -e $(2)
 	@touch $@
 endef

