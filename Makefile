@@ -45,7 +45,7 @@ format: $(VENV)/installed-test ## bring the code into the one style
 	$(VENV)/bin/ruff format .
 
 bench: $(VENV)/installed-test ## measure speed and memory against the bars; JSON, exit 1 below a bar
-	$(VENV)/bin/python -m tests.bench.streaming
+	@status=0; for surface in streaming embeddings; do $(VENV)/bin/python -m tests.bench.$$surface || status=1; done; exit $$status
 
 models: $(if $(MODELS),$(BUILD_VENV),$(VENV))/installed ## fetch the embedding models that are listed; with MODELS="iris credit" build these
 	$(if $(MODELS),$(BUILD_VENV)/bin/python models/build.py $(MODELS),$(VENV)/bin/python models/build.py --listed)

@@ -82,6 +82,7 @@ class Block:
     half         0 or 1 in a divided block
     is_timeout   the last of those deaths was ours: it took longer than the block limit
     is_suspect   one half of a block that killed or failed twice: the next fault divides it again at once
+    group        of work without a model: what may share a frame with it has the same; None for nothing
     """
 
     task: str
@@ -99,11 +100,12 @@ class Block:
     is_suspect: bool = False
     is_timeout: bool = False
     waiting_since: float = 0.0
+    group: object = None
 
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """The blocks of one frame: one block of a stream, or several single records for the same model."""
+    """The blocks of one frame: one block of a stream, or several single requests that may share one."""
 
     blocks: list[Block]
     sent_at: float = 0.0

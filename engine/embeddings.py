@@ -58,8 +58,8 @@ class Embedded:
     def note(self, part: Header) -> None:
         """Add what a replica reported about some of the inputs."""
         self.num_cut += part["num_cut"]
-        self.tokenise_s += part["stages"].get("tokenise", 0.0)
-        self.infer_s += part["stages"].get("infer", 0.0)
+        self.tokenise_s += part["seconds"].get("tokenise", 0.0)
+        self.infer_s += part["seconds"].get("infer", 0.0)
 
 
 class Embeddings:
@@ -99,6 +99,8 @@ class Embeddings:
                 embedded = await self._embed(shape, body, models, started)
         except TimeoutError:
             raise EngineError("timed_out", "timed out", retry_after_s=1) from None
+        except StreamFailure:  # what waited in the bulk lane is told of the last replica's end as streams are
+            raise _no_replica() from None
         embedded.total_s = time.monotonic() - started
         return embedded
 
@@ -111,7 +113,7 @@ class Embeddings:
         if "lines" not in part:
             embedded.pieces, embedded.num_tokens = cut(answer.payload, part["sizes"]), part["num_tokens"]
             embedded.note(part)
-            embedded.queue_s = max(0.0, time.monotonic() - started - sum(part["stages"].values()))
+            embedded.queue_s = max(0.0, time.monotonic() - started - sum(part["seconds"].values()))
             self._learn(served.model, part, len(body))
             return embedded
         with self._models.using(served):
@@ -132,7 +134,8 @@ class Embeddings:
         """The answer of the replica that read the body. Unacceptable, EngineError."""
         call = Call(asyncio.get_running_loop().create_future())
         lane = Lane.INTERACTIVE if len(body) <= self.limits.interactive_bytes else Lane.BULK
-        block = Block("embed", lane, call, header=self._header(shape, models), buffers=[body], num_bytes=len(body))
+        header = self._header(shape, models)
+        block = Block("embed", lane, call, header=header, buffers=[body], num_bytes=len(body), group=_group(header))
         if lane is Lane.INTERACTIVE:
             self._pool.submit(block)
             answer = await call.future
@@ -271,6 +274,11 @@ class TextList:
         self.departed = True
         if not self.done.done():
             self.done.set_exception(_no_replica())
+
+
+def _group(header: Header) -> object:
+    """Bodies of the same shape that may name the same models may share a frame."""
+    return header["shape"], tuple((name, choice[0]) for name, choice in header["models"].items())
 
 
 def cut(payload: memoryview, sizes: list[int]) -> list[Buffer]:

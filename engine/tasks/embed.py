@@ -1,11 +1,14 @@
-"""The task `embed`: a request's body becomes vectors, or lines of texts to be divided; and such lines become vectors.
+"""The task `embed`: bodies of requests become vectors, or lines of texts to be divided; and such lines become vectors.
 
-The replica that gets a body reads it. A short list it embeds at once; a long one, or one for a model it has not open, it gives back
-as lines, of which every replica then takes some.
+The replica that gets bodies reads them. The short lists it embeds at once, all in the same runs; a long one, or one for a
+model it has not open, it gives back as lines, of which every replica then takes some.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from engine.frames import Buffer, Header
 from engine.tasks.embedder import Embedder
@@ -26,55 +29,85 @@ from engine.tasks.stages import Stages
 from engine.tasks.text import Tokens, UnknownToken
 
 READERS = {"simple": read_simple, "openai": read_openai}
-
 # Digits and a comma.
 BYTES_PER_ID = 5
 
-Reply = tuple[Header, list[Buffer]]
+
+@dataclass(slots=True)
+class Answer:
+    """What is said about one block: the header of its part, and its bytes."""
+
+    part: Header
+    pieces: list[bytes]
 
 
-def embed(models: Mapping[str, Scorer], header: Header, payload: memoryview) -> Reply:
-    """One frame: a body, or with `model` in the header lines.
+@dataclass(slots=True)
+class Work:
+    """Inputs of one request, or some of them, that are embedded now.
 
-    header   of a body: `shape`, `models` (name -> Choice), `limits`; of lines: `model`, `encoding_format`, `dimensions`, `truncate`
-    returns  `refused` with `message`, `param` and the JSON of the answer; or `sizes`, `num_tokens`, `num_cut` and the JSON of each
-             vector; or, for a body alone, `lines` with what to put into the header of these lines
+    told  what the header of their part says besides
+    """
+
+    model: Embedder
+    tokens: list[Tokens]
+    form: Form
+    told: Header
+
+
+def embed(models: Mapping[str, Scorer], header: Header, payload: memoryview) -> tuple[Header, list[Buffer]]:
+    """One frame: bodies, or with `model` in the header lines.
+
+    header   of bodies: `shape`, `models` (name -> Choice), `limits`; of lines: `model`, `encoding_format`, `dimensions`, `truncate`
+    returns  for each `refused` with `message`, `param` and the JSON of the answer; or `sizes`, `num_tokens`, `num_cut` and the JSON
+             of each vector; or, for a body alone, `lines` with what to put into the header of these lines
     """
     stages = Stages()
+    plans: list[Answer | Work] = []
+    start = 0
+    for size in header["sizes"]:
+        plans.append(_planned(models, header, bytes(payload[start : start + size]), stages))
+        start += size
+    answers = _answered(plans, stages)
+    for answer in answers:
+        answer.part["size"] = sum(map(len, answer.pieces))
+    num_texts = sum(len(answer.part.get("sizes", ())) for answer in answers)
+    reply = {"results": num_texts, "errors": 0, **stages.report(), "parts": [answer.part for answer in answers]}
+    return reply, [piece for answer in answers for piece in answer.pieces]
+
+
+def _planned(models: Mapping[str, Scorer], header: Header, raw: bytes, stages: Stages) -> Answer | Work:
     try:
         if "model" in header:
-            part, answer = _embed_lines(models[header["model"]], header, bytes(payload), stages)
-        else:
-            part, answer = _embed_body(models, header, bytes(payload), stages)
+            return _plan_of_lines(models[header["model"]], header, raw, stages)
+        return _plan_of_body(models, header, raw, stages)
     except Unacceptable as fault:
-        part, answer = {"refused": fault.code, "message": fault.message, "param": fault.param}, [fault.detail]
-    part["size"] = sum(map(len, answer))
-    num_texts = len(part.get("sizes", ()))
-    return {"results": num_texts, "errors": 0, **stages.report(), "parts": [part]}, answer
+        return Answer({"refused": fault.code, "message": fault.message, "param": fault.param}, [fault.detail])
 
 
-def _embed_lines(model: Scorer, header: Header, raw: bytes, stages: Stages) -> tuple[Header, list[Buffer]]:
+# What is to be done
+
+
+def _plan_of_lines(model: Scorer, header: Header, raw: bytes, stages: Stages) -> Work:
     inputs = read_lines(raw)
     stages.ended("parse")
-    return _embed_inputs(_embedder(model), inputs, Form.of(header), stages, may_cut=header["truncate"])
+    return _work(_embedder(model), inputs, Form.of(header), {}, stages, may_cut=header["truncate"])
 
 
-def _embed_body(models: Mapping[str, Scorer], header: Header, raw: bytes, stages: Stages) -> tuple[Header, list[Buffer]]:
+def _plan_of_body(models: Mapping[str, Scorer], header: Header, raw: bytes, stages: Stages) -> Answer | Work:
     choices = {name: Choice(*choice) for name, choice in header["models"].items()}
     limits = Limits(**header["limits"])
     request = READERS[header["shape"]](raw, choices, limits)
     choice = choices[request.model]
     stages.ended("parse")
-    told = {"name": request.model, "key": choice.key}
     is_short = len(request.inputs) <= 1 or sum(map(_num_bytes, request.inputs)) <= choice.at_once
     model = models.get(choice.key)
     if model is not None:
         _refuse_many_tokens(_embedder(model), request, limits)
     if model is None or not is_short:
-        return told | {"lines": len(request.inputs), "arguments": _arguments(request)}, [write_lines(request.inputs)]
+        part = {"name": request.model, "lines": len(request.inputs), "arguments": _arguments(request)}
+        return Answer(part, [write_lines(request.inputs)])
     form = Form(False, request.is_base64, request.dimensions)
-    part, answer = _embed_inputs(_embedder(model), request.inputs, form, stages, may_cut=request.truncate)
-    return told | part, answer
+    return _work(_embedder(model), request.inputs, form, {"name": request.model}, stages, may_cut=request.truncate)
 
 
 def _num_bytes(one: str | Ids) -> int:
@@ -94,20 +127,14 @@ def _embedder(model: Scorer) -> Embedder:
     return model
 
 
-def _embed_inputs(
-    model: Embedder, inputs: Sequence[Any], form: Form, stages: Stages, *, may_cut: bool
-) -> tuple[Header, list[Buffer]]:
-    """The JSON of each vector, and what was seen of each input."""
+def _work(model: Embedder, inputs: Sequence[Any], form: Form, told: Header, stages: Stages, *, may_cut: bool) -> Work:
+    """The inputs as tokens. Unacceptable `invalid_token`, `context_length_exceeded`."""
     tokens = _tokenise(model, inputs)
-    num_cut = sum(is_cut for _, is_cut in tokens)
-    if num_cut and not may_cut:
+    stages.ended("tokenise")
+    if not may_cut and any(is_cut for _, is_cut in tokens):
         text = f"An input is longer than the {model.text.max_tokens} tokens that the model takes; send 'truncate': true to cut it."
         raise Unacceptable("context_length_exceeded", text, param="input")
-    stages.ended("tokenise")
-    pieces = model.encoded(tokens, form, stages) if tokens else []
-    stages.ended("encode")
-    part = {"sizes": list(map(len, pieces)), "num_tokens": [len(ids) for ids, _ in tokens], "num_cut": num_cut}
-    return part | stages.report(), [b"".join(pieces)]
+    return Work(model, tokens, form, told)
 
 
 def _tokenise(model: Embedder, inputs: Sequence[Any]) -> list[Tokens]:
@@ -127,12 +154,12 @@ def _tokenise(model: Embedder, inputs: Sequence[Any]) -> list[Tokens]:
 def _refuse_many_tokens(model: Embedder, request: Request, limits: Limits) -> None:
     """Unacceptable when the inputs have too many tokens in all. They are counted only where their length does not rule it out."""
     longest = model.text.max_tokens
-    most = sum(min(longest, _most_tokens(one)) for one in request.inputs)
-    if most <= limits.tokens:
+    if sum(min(longest, _most_tokens(one)) for one in request.inputs) <= limits.tokens:
         return
     num_tokens = sum(len(ids) for ids, _ in _tokenise(model, request.inputs))
     if num_tokens > limits.tokens:
-        raise too_many_tokens(num_tokens, limits)
+        text = f"The inputs have {num_tokens} tokens; one request takes {limits.tokens}."
+        raise Unacceptable("context_length_exceeded", text, param="input")
 
 
 def _most_tokens(one: str | Ids) -> int:
@@ -140,6 +167,41 @@ def _most_tokens(one: str | Ids) -> int:
     return len(one) + 2
 
 
-def too_many_tokens(num_tokens: int, limits: Limits) -> Unacceptable:
-    text = f"The inputs have {num_tokens} tokens; one request takes {limits.tokens}."
-    return Unacceptable("context_length_exceeded", text, param="input")
+# Doing it
+
+
+def _answered(plans: Sequence[Answer | Work], stages: Stages) -> list[Answer]:
+    """An answer for each; what goes through the same model goes through it together."""
+    works = [plan for plan in plans if isinstance(plan, Work)]
+    vectors = {id(model): _vectors(model, works, stages) for model in dict.fromkeys(work.model for work in works)}
+    stages.ended("infer")
+    answers = [plan if isinstance(plan, Answer) else _embedded(plan, vectors[id(plan.model)].pop(0)) for plan in plans]
+    stages.ended("encode")
+    num_tokens = sum(len(ids) for work in works for ids, _ in work.tokens)
+    for answer in answers:
+        if "num_tokens" in answer.part:
+            _add_times(answer.part, sum(answer.part["num_tokens"]) / max(1, num_tokens), stages)
+    return answers
+
+
+def _vectors(model: Embedder, works: Sequence[Work], stages: Stages) -> list[np.ndarray]:
+    """float32 [inputs, dim] of each piece of work for this model."""
+    ours = [work.tokens for work in works if work.model is model]
+    together = model.vectors([tokens for one in ours for tokens in one], stages)
+    return np.split(together, np.cumsum(list(map(len, ours)))[:-1])
+
+
+def _embedded(work: Work, vectors: np.ndarray) -> Answer:
+    pieces = work.model.encoded(vectors, work.form)
+    part = {
+        "sizes": list(map(len, pieces)),
+        "num_tokens": [len(ids) for ids, _ in work.tokens],
+        "num_cut": sum(is_cut for _, is_cut in work.tokens),
+    }
+    return Answer(work.told | part, pieces)
+
+
+def _add_times(part: Header, share: float, stages: Stages) -> None:
+    """Seconds of the stages as the sender saw them, and as this part's share of them counts."""
+    part["seconds"] = stages.seconds
+    part |= stages.report() | {"stages": {stage: seconds * share for stage, seconds in stages.seconds.items()}}

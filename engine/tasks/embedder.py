@@ -75,9 +75,10 @@ class Embedder:
 
     def run(self, tokens: list[Tokens], num_records: int, form: Form, stages: Stages) -> list[Column]:
         """Encoded results, in columns: `embedding`, `num_tokens`, and `truncated` where a text was cut."""
-        pieces = self.encoded(tokens, form, stages)
+        vectors = self.vectors(tokens, stages)
+        stages.ended("infer")
         counts = [b'%d,"truncated":true' % len(ids) if is_cut else b"%d" % len(ids) for ids, is_cut in tokens]
-        return [Column(b'{"embedding":', pieces), Column(b',"num_tokens":', counts, b"}")]
+        return [Column(b'{"embedding":', self.encoded(vectors, form)), Column(b',"num_tokens":', counts, b"}")]
 
     def warm_up(self, example: Record) -> float:
         """Hold the example against the fingerprint, then embed it a few times; seconds a text. WrongVector."""
@@ -86,10 +87,9 @@ class Embedder:
 
     # Vectors
 
-    def encoded(self, tokens: list[Tokens], form: Form, stages: Stages) -> list[bytes]:
-        """The JSON text of each text's vector, in order."""
-        vectors = self.vectors(tokens, stages)
-        stages.ended("infer")
+    @staticmethod
+    def encoded(vectors: np.ndarray, form: Form) -> list[bytes]:
+        """The JSON text of each vector of [N, dim]."""
         if form.dimensions:
             vectors = normalised(vectors[:, : form.dimensions])
         return codec.encode_base64(vectors) if form.is_base64 else codec.encode_vectors(vectors)
