@@ -164,9 +164,11 @@ class Pool:
             if now - batch.sent_at > self._block_timeout_s:
                 log.warning("replica stuck, killing it name=%s", replica.name)
                 self._blame(batch.blocks, is_timeout=True)
+                replica.is_stuck = True
                 replica.kill()
         elif now - self._heard.get(replica, now) > self._block_timeout_s:
             log.warning("replica silent, killing it name=%s", replica.name)
+            replica.is_stuck = True
             replica.kill()
         else:
             replica.request({"task": "ping"}).add_done_callback(functools.partial(self._heard_from, replica))

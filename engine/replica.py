@@ -50,6 +50,7 @@ class Replica(asyncio.BufferedProtocol):
         self.batches: deque[Batch] = deque()  # sent and unanswered; the first is the one it works on
         self.is_ready = False
         self.num_opening = 0  # models it is opening now, while it answers nothing else
+        self.is_stuck = False  # killed by us, because it gave no sign of life for too long
         self.is_retiring = False  # told to stop: gets no more work, and its end is no accident
         self.answers_given = 0
         self._owner = owner

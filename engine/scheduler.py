@@ -196,7 +196,8 @@ class Scheduler:
         """The next run of a group, in units of its cost; of bodies that nobody has read yet, in bytes."""
         model = queue[0].model
         if model is None:
-            return min(SHARED_BODIES_BYTES, math.ceil(sum(block.num_bytes for block in queue) / self._num_replicas))
+            waiting = sum(block.num_bytes for block in queue)
+            return max(1, min(SHARED_BODIES_BYTES, math.ceil(waiting / self._num_replicas)))
         waiting = model.units(len(queue), sum(block.num_bytes for block in queue))
         target_s = SHARED_RUN_S if model.tokens is None else SHARED_TEXT_RUN_S
         return self._shared(math.ceil(waiting / self._num_replicas), target_s, model)

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import enum
 import logging
+import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 
@@ -26,6 +27,8 @@ log = logging.getLogger("sluice.serving")
 
 # A version that kills this many replicas while they open it does not become active.
 OPENING_DEATHS = 2
+# A replica that somebody killed tells little about what it opened; but the somebody may be the kernel, for lack of memory.
+KILLED_FROM_OUTSIDE = 0.25
 
 Spawn = Callable[[Coroutine[None, None, None], str], asyncio.Task[None]]
 
@@ -41,7 +44,7 @@ class Served:
     """One version of a model as the engine knows it.
 
     num_users  streams and single records on it now
-    num_lost   replicas that died one after the other while they opened it
+    num_lost   replicas that died one after the other while they opened it; one killed from outside counts less
     retired    set when it is unloaded everywhere; None as long as it may stay loaded
     """
 
@@ -50,7 +53,7 @@ class Served:
     state: ModelState = ModelState.BUILDING
     loading: asyncio.Task[None] | None = None
     num_users: int = 0
-    num_lost: int = 0
+    num_lost: float = 0
     retired: asyncio.Event | None = None
 
 
@@ -115,7 +118,8 @@ class Serving:
         """The active versions that nobody's first request should wait for."""
         first = self._listing.first
         active = [model.active for model in self._repository.models() if model.active is not None]
-        return [version for version in active if version.config.task != "embed" or version == first]
+        small = [version for version in active if version.config.task != "embed"]
+        return small if first is None else [*small, first]  # in this order, so that the small ones do not wait
 
     async def _open(self, replica: Replica, served: Served) -> None:
         """Open one model in one replica, and take what that tells: does it load, and what does a record cost."""
@@ -125,7 +129,9 @@ class Serving:
         try:
             header, _ = await replica.request({"task": "load", "model": model.key, **model.load})
         except ReplicaGone as gone:
-            served.num_lost += gone.was_at_work and not replica.is_retiring
+            if gone.was_at_work and not replica.is_retiring:
+                is_killed = await replica.gone() == -signal.SIGKILL and not replica.is_stuck
+                served.num_lost += KILLED_FROM_OUTSIDE if is_killed else 1
             if served.num_lost >= OPENING_DEATHS:
                 served.state = ModelState.OFFLINE
                 log.error("model kills replicas, not opened any more model=%s", model.key)
@@ -159,7 +165,8 @@ class Serving:
         except TimeoutError:
             raise EngineError("model_building", "model still building", retry_after_s=5) from None
         if served.state is not ModelState.ONLINE:
-            raise EngineError("no_instances", "no instances of model found")
+            retry_after_s = 1 if served.state is ModelState.BUILDING else None  # what does not load will not do so in a second
+            raise EngineError("no_instances", "no instances of model found", retry_after_s=retry_after_s)
 
     async def _load_somewhere(self, served: Served) -> None:
         if not self._pool.replicas:  # the first ones are starting, or the last one has just died

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from engine.blocks import Batch, Block, Call, Lane, ServedModel
 from engine.errors import StreamFailure
-from engine.scheduler import BULK_PATIENCE_S, INTERACTIVE_MEMORY_S, Costs, Scheduler
+from engine.queues import TokenLimits
+from engine.scheduler import BULK_PATIENCE_S, INTERACTIVE_MEMORY_S, SHARED_BODIES_BYTES, Costs, Scheduler
 
 
 def served_model(name: str = "iris", *, max_batch_size: int = 10_000) -> ServedModel:
@@ -412,3 +413,60 @@ def test_a_clock_too_coarse_to_see_a_block_does_not_stop_the_scheduler(clock: Cl
     scheduler.attach(stream)
     scheduler.costs.learn(IRIS.key, 0.0, 5)
     assert scheduler.next_batch() is not None
+
+
+# Bodies that nobody has read yet
+
+
+def body(num_bytes: int, group: object = "bodies") -> Block:
+    return Block("embed", Lane.INTERACTIVE, Caller(), buffers=[b"x" * num_bytes], num_bytes=num_bytes, group=group)
+
+
+def test_work_without_a_model_travels_alone_even_when_it_is_empty(clock: Clock) -> None:
+    scheduler = scheduler_of(clock)
+    blocks = [Block("check", Lane.INTERACTIVE, Caller()) for _ in range(2)]
+    submit(scheduler, *blocks)
+    assert [served(scheduler.next_batch()) for _ in blocks] == [[block] for block in blocks]
+
+
+def test_small_bodies_that_wait_share_a_frame_and_leave_a_fair_part_to_the_other_replica(clock: Clock) -> None:
+    scheduler = scheduler_of(clock)
+    blocks = [body(100) for _ in range(8)]
+    submit(scheduler, *blocks)
+    assert served(scheduler.next_batch()) == blocks[:4]
+    assert served(scheduler.next_batch()) == blocks[4:6]
+
+
+def test_bodies_share_a_frame_up_to_a_limit_and_only_with_their_kind(clock: Clock) -> None:
+    scheduler = scheduler_of(clock, num_replicas=1)
+    large, small, other = [body(SHARED_BODIES_BYTES) for _ in range(2)], body(10), body(10, "others")
+    submit(scheduler, *large, other, small)
+    batches = [served(scheduler.next_batch()) for _ in range(4)]
+    assert batches == [[large[0]], [other], [large[1]], [small]]
+
+
+# Models that tokenise
+
+TEXTS = ServedModel("kermit/texts@1", "kermit/texts", "texts", 1, {}, 16, TokenLimits(record=256, run=4096))
+
+
+def test_blocks_of_texts_are_long_and_shorter_while_somebody_waits(clock: Clock) -> None:
+    stream = Lines(clock, 10**9, TEXTS)
+    scheduler = scheduler_of(clock, [stream])
+    scheduler.costs.begin(TEXTS.key, 0.00005)  # seconds a byte
+    assert scheduler.block_size(stream) == 2000
+    submit(scheduler, single())
+    assert scheduler.block_size(stream) == 800
+
+
+def test_texts_are_not_prefetched(clock: Clock) -> None:
+    scheduler = scheduler_of(clock, [Lines(clock, 10**9, TEXTS)])
+    assert scheduler.next_batch(is_prefetch=True) is None
+    assert scheduler.next_batch() is not None
+
+
+def test_the_cost_of_a_text_is_that_of_the_bytes_the_model_looks_at() -> None:
+    assert TEXTS.units(2, 100) == 100
+    assert TEXTS.units(1, 10**6) == TEXTS.units(1, 2 * 10**6) < 10**4
+    assert TEXTS.units(3, 0) == 3, "lines without a byte of text are work, too"
+    assert IRIS.units(3, 10**6) == 3
