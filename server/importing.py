@@ -35,7 +35,7 @@ from server.users import SHIPPED_MODELS
 RELOAD_TIMEOUT_S = 60
 
 
-class Refused(Exception):
+class NotImported(Exception):
     """Why there is no model, in one line."""
 
 
@@ -66,7 +66,7 @@ def model_import(data_dir: Path, options: argparse.Namespace) -> int:
         asyncio.run(_import(data_dir.resolve(), order))
         if there is not None:
             _reload(there)
-    except (Refused, EngineError, StoreError, OSError, remote.BadRemote) as error:
+    except (NotImported, EngineError, StoreError, OSError, remote.BadRemote) as error:
         print(f"model import: {error}", file=sys.stderr)
         return 1
     return 0
@@ -76,11 +76,11 @@ def _order(options: argparse.Namespace) -> Order:
     source: Path = options.folder.resolve()
     name = options.name or source.name
     if not source.is_dir():
-        raise Refused(f"there is no folder {options.folder}")
+        raise NotImported(f"there is no folder {options.folder}")
     if not MODEL_NAME.fullmatch(name):
-        raise Refused(f"'{name}' cannot be a model's name: 1 to 100 letters, digits and _ . -; choose one with --name")
+        raise NotImported(f"'{name}' cannot be a model's name: 1 to 100 letters, digits and _ . -; choose one with --name")
     if not OWNER_NAME.fullmatch(options.owner) or options.owner.lower() in RESERVED:
-        raise Refused(f"'{options.owner}' cannot be an owner")
+        raise NotImported(f"'{options.owner}' cannot be an owner")
     return Order(source, options.owner, name, not options.private)
 
 
@@ -100,17 +100,17 @@ async def _import(data_dir: Path, order: Order) -> None:
 
 
 async def _build(order: Order, target: Path) -> ModelConfig:
-    """The model's files into `target`, by a child process; its config. Refused."""
+    """The model's files into `target`, by a child process; its config. NotImported."""
     header: Header = {"source": str(order.source), "target": str(target), "owner": order.owner, "name": order.name}
     async with _child() as child:
         try:
             answer, _ = await child.request({"task": "import", "shared": order.is_shared, **header})
         except ReplicaGone:
-            raise Refused("the process that built it died; is there enough memory?") from None
+            raise NotImported("the process that built it died; is there enough memory?") from None
     if "refused" in answer:
-        raise Refused(answer["refused"])
+        raise NotImported(answer["refused"])
     if "error" in answer:
-        raise Refused(f"it could not be built: {answer['error']['reason']}")
+        raise NotImported(f"it could not be built: {answer['error']['reason']}")
     return parse_config(dumps(answer["config"]))
 
 
@@ -121,7 +121,7 @@ async def _child() -> AsyncIterator[Replica]:
         await child.start()
         yield child
     except ReplicaGone:
-        raise Refused("no process could be started to build it") from None
+        raise NotImported("no process could be started to build it") from None
     finally:
         await child.stop()
 
@@ -154,11 +154,11 @@ async def _publish(data_dir: Path, root: Path, order: Order, incoming: Path, con
 
 
 def _reload(there: remote.Remote) -> None:
-    """Tell a running server. Refused when it does not listen: the model is there all the same."""
+    """Tell a running server. NotImported when it does not listen: the model is there all the same."""
     url = f"{there.url.scheme}://{there.url.netloc}{there.path('api', 'models', 'reload')}"
     request = urllib.request.Request(url, method="POST", headers=there.headers)
     try:
         with urllib.request.urlopen(request, timeout=RELOAD_TIMEOUT_S):
             pass
     except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
-        raise Refused(f"the model is imported, but the server was not told: {error}") from None
+        raise NotImported(f"the model is imported, but the server was not told: {error}") from None
