@@ -33,6 +33,9 @@ REPLACEMENT_S = 2.0
 BATCHES_PER_REPLICA = 2
 # A record that kills a replica even when it is only to be refused is refused without being read; then we give up.
 REFUSAL_DEATHS = 2
+# Work that is no record is given up after so many deaths. An upload may well be what kills; a text hardly ever is, but all replicas
+# may be killed at once under one.
+TASK_DEATHS = {"check": 2, "embed": 4}
 
 
 class Pool:
@@ -308,8 +311,8 @@ class Pool:
 
 
 def _next_try_of_task(block: Block) -> list[Block]:
-    """Work that is no record: once more after a death, which may have been an accident; never after its time ran out."""
-    if block.deaths < 2 and not block.is_timeout:
+    """Work that is no record: again after a death, which may have been an accident; never after its time ran out."""
+    if block.deaths < TASK_DEATHS[block.task] and not block.is_timeout:
         return [block]
     block.client.failed(block, TaskFailed(is_timeout=block.is_timeout))
     return []

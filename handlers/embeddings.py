@@ -15,6 +15,7 @@ import ujson
 from aiohttp import hdrs, web
 from pydantic import BaseModel
 
+from engine import metrics
 from engine.accounts import Caller
 from engine.embeddings import Embedded
 from engine.errors import EngineError, Unacceptable
@@ -33,6 +34,11 @@ KEY_LIKE = re.compile(r"[0-9A-Fa-f]{32}|slu_.*", re.DOTALL)
 CLIENT_CHECK_S = 0.25
 # A longer answer is written in pieces of this size, so that a client which never reads it does not keep it in memory for ever.
 PIECE_BYTES = 256 * 1024
+
+JSON: dict[str, str] = {"Content-Type": "application/json"}
+UNPROCESSABLE = 422
+# Every 503 of this surface says when to come again; a model that does not load may be mended by then.
+OFFLINE_RETRY_S = 30
 
 Result = TypeVar("Result")
 
@@ -89,8 +95,12 @@ async def embed(request: web.Request) -> web.StreamResponse:
     caller = await _admit(request)
     listed = request.app[LISTING].visible(caller)
     models = {name: model for model in listed for name in (model.title, model.name)}
-    embedded = await _embed(request, "simple", models)
-    return await _send(request, embedded, _simple_parts(embedded))
+    try:
+        embedded = await _embed(request, "simple", models)
+    except Unacceptable as error:  # it gives back what was sent, so it may be long
+        metrics.REJECTED.labels(error.code).inc()
+        return await _send(request, [error.detail or _one_fault(error)], dict(JSON), status=UNPROCESSABLE)
+    return await _send(request, _simple_parts(embedded), _headers(embedded))
 
 
 def _simple_parts(embedded: Embedded) -> Iterable[Buffer]:
@@ -118,8 +128,6 @@ SIMPLE_DETAILS = {
 
 def refuse_simply(error: EngineError) -> web.Response:
     """A refusal as FastAPI writes it: a list of faults for a body, else one sentence."""
-    if isinstance(error, Unacceptable):
-        return web.Response(body=error.detail or _one_fault(error), status=422, content_type="application/json")
     status = STATUSES[error.code]
     detail = "Not authenticated" if error.code == "no_credentials" else SIMPLE_DETAILS.get(status, error.message)
     return _json({"detail": detail}, status=status, headers=_refusal_headers(error, status))
@@ -162,7 +170,7 @@ async def embed_openai(request: web.Request) -> web.StreamResponse:
     """Vectors of texts or of token ids."""
     caller = await _admit(request)
     embedded = await _embed(request, "openai", _accepted(request, caller))
-    return await _send(request, embedded, _openai_parts(embedded), _request_id())
+    return await _send(request, _openai_parts(embedded), _headers(embedded) | _request_id())
 
 
 def _openai_parts(embedded: Embedded) -> Iterable[Buffer]:
@@ -235,15 +243,12 @@ async def _unless_client_leaves(request: web.Request, work: Awaitable[Result]) -
             await asyncio.gather(task, return_exceptions=True)
 
 
-async def _send(
-    request: web.Request, embedded: Embedded, parts: Iterable[Buffer], headers: dict[str, str] | None = None
-) -> web.StreamResponse:
+async def _send(request: web.Request, parts: Iterable[Buffer], headers: dict[str, str], *, status: int = 200) -> web.StreamResponse:
     """The answer, joined if it is short; a long one in pieces, each of which the client must take within the stall timeout."""
-    headers = {hdrs.CONTENT_TYPE: "application/json"} | _times(embedded) | (headers or {})
     parts = list(parts)
     if sum(map(len, parts)) <= PIECE_BYTES:
-        return web.Response(body=b"".join(parts), headers=headers)
-    response = web.StreamResponse(headers=headers)
+        return web.Response(body=b"".join(parts), status=status, headers=headers)
+    response = web.StreamResponse(status=status, headers=headers)
     response.content_length = sum(map(len, parts))
     await response.prepare(request)
     try:
@@ -260,7 +265,8 @@ def _joined(parts: Iterable[Buffer]) -> Iterable[bytes]:
     """The same bytes in pieces of about PIECE_BYTES."""
     waiting: list[Buffer] = []
     num_bytes = 0
-    for part in parts:
+    slices = (part[start : start + PIECE_BYTES] for part in parts for start in range(0, len(part), PIECE_BYTES))
+    for part in slices:
         waiting.append(part)
         num_bytes += len(part)
         if num_bytes >= PIECE_BYTES:
@@ -269,8 +275,8 @@ def _joined(parts: Iterable[Buffer]) -> Iterable[bytes]:
     yield b"".join(waiting)
 
 
-def _times(embedded: Embedded) -> dict[str, str]:
-    headers = {
+def _headers(embedded: Embedded) -> dict[str, str]:
+    headers = JSON | {
         "X-Queue-Time": f"{embedded.queue_s * 1000:.3f}",
         "X-Tokenization-Time": f"{embedded.tokenise_s * 1000:.3f}",
         "X-Inference-Time": f"{embedded.infer_s * 1000:.3f}",
@@ -287,7 +293,8 @@ def _json(value: object, *, status: int = 200, headers: dict[str, str] | None = 
 
 def _refusal_headers(error: EngineError, status: int) -> dict[str, str]:
     headers = {"WWW-Authenticate": REALM} if status == 401 else {}
-    return headers if error.retry_after_s is None else headers | {"Retry-After": str(error.retry_after_s)}
+    retry_after_s = OFFLINE_RETRY_S if status == 503 and error.retry_after_s is None else error.retry_after_s
+    return headers if retry_after_s is None else headers | {"Retry-After": str(retry_after_s)}
 
 
 # Reload

@@ -156,6 +156,11 @@ def parse_object(raw: bytes) -> Record | Fault:
     return value
 
 
+def without_surrogates(text: str) -> str:
+    """The text with U+FFFD in place of lone halves of surrogate pairs, which are no characters."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
 class NotJson(Exception):
     """Where a text stops being JSON, in bytes from its start, and why."""
 

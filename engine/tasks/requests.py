@@ -86,7 +86,7 @@ class SimpleRequest(BaseModel):
     def _is_served(cls, name: str, info: ValidationInfo) -> str:
         if info.context is not None and name not in info.context:
             # Raised, not asserted: it is this kind of error that the shape shows, and it must not vanish under `python -O`.
-            raise AssertionError(f"Model `{name}` has not been specified and is not available.")
+            raise AssertionError(f"Model `{codec.without_surrogates(name)}` has not been specified and is not available.")
         return name
 
 
@@ -215,6 +215,8 @@ def _check_text(text: Any, name: str, limits: Limits) -> None:
 
 
 def _check_ids(ids: Any, name: str, limits: Limits) -> None:
+    if type(ids) is list and any(type(one) is float and abs(one) >= 2**63 for one in ids):  # what long integers are read as
+        raise Unacceptable("invalid_token", f"{name} has a token id of more than 64 bits.", param="input")
     if type(ids) is not list or set(map(type, ids)) - {int}:
         raise Unacceptable("invalid_parameter", f"{name} is wrong: 'input' must be {INPUTS}.", param="input")
     if not ids:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tokenizers import Encoding, Tokenizer
 
+from engine.tasks import codec
 from engine.tasks.codec import Record
 from engine.tasks.inputs import Irregular, Scalars, default_of
 
@@ -81,7 +82,7 @@ class Text:
         try:
             encodings = self._tokenizer.encode_batch_fast(heads)
         except TypeError:  # what the library says of a text that is not Unicode
-            encodings = self._tokenizer.encode_batch_fast(list(map(_replaced, heads)))
+            encodings = self._tokenizer.encode_batch_fast(list(map(codec.without_surrogates, heads)))
         return [
             Tokens(encoding.ids, self._is_cut(encoding) or not _is_blank_after(text, limit))
             for text, encoding in zip(texts, encodings, strict=True)
@@ -112,11 +113,6 @@ class Text:
             mask[i, : len(tokens.ids)] = 1
         beside = {"attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
         return {self._ids_name: ids} | {name: value for name, value in beside.items() if name in self._graph_inputs}
-
-
-def _replaced(text: str) -> str:
-    """The text with U+FFFD in place of lone surrogates."""
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _is_blank_after(text: str, position: int) -> bool:
