@@ -6,10 +6,10 @@ Plain data. Knows nothing of sockets, of replicas or of what a record contains.
 import enum
 from asyncio import Future
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 from engine.frames import Buffer, Header
-from engine.queues import TokenLimits, position_after
+from engine.queues import Cut, TokenLimits, position_after
 
 
 class Lane(enum.StrEnum):
@@ -101,6 +101,22 @@ class Block:
     is_timeout: bool = False
     waiting_since: float = 0.0
     group: object = None
+
+    @classmethod
+    def of_lines(cls, task: str, client: Client, model: ServedModel, header: Header, cut: Cut) -> Self:
+        """Lines of a stream, or of a long list, for the bulk lane."""
+        return cls(
+            task,
+            Lane.BULK,
+            client,
+            model,
+            header,
+            cut.buffers,
+            num_records=cut.num_records,
+            num_bytes=cut.num_bytes,
+            first_line=cut.first_line,
+            lines=cut.lines,
+        )
 
 
 @dataclass(slots=True, eq=False)

@@ -231,19 +231,9 @@ class TextList:
         since, self.waiting_since = self.waiting_since, time.monotonic()
         if not self._is_begun:
             self._is_begun, self.began_at = True, self.waiting_since
-        return Block(
-            task="embed",
-            lane=Lane.BULK,
-            client=self,
-            model=self.model,
-            header=self._header,
-            buffers=cut.buffers,
-            num_records=cut.num_records,
-            num_bytes=cut.num_bytes,
-            first_line=cut.first_line,
-            lines=cut.lines,
-            waiting_since=since,
-        )
+        block = Block.of_lines("embed", self, self.model, self._header, cut)
+        block.waiting_since = since
+        return block
 
     def answered(self, block: Block, answer: Answer) -> None:
         try:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from engine.blocks import Answer, Block, Lane, ServedModel
+from engine.blocks import Answer, Block, ServedModel
 from engine.errors import RECORD_CODES, StreamFailure
 from engine.frames import Buffer, Header
 from engine.queues import GroupedLineQueue, LineQueue, Segment
@@ -184,19 +184,9 @@ class Stream:
             header = {**header, "refuse": cut.refusal, "reason": RECORD_CODES[cut.refusal]}
         if self._reordering is not None and cut.lines is not None:
             header = {**header, "want_sizes": True}
-        return Block(
-            task="score",
-            lane=Lane.BULK,
-            client=self,
-            model=self.model,
-            header=header,
-            buffers=cut.buffers,
-            num_records=cut.num_records,
-            num_bytes=cut.num_bytes,
-            first_line=cut.first_line,
-            lines=cut.lines,
-            waiting_since=since,
-        )
+        block = Block.of_lines("score", self, self.model, header, cut)
+        block.waiting_since = since
+        return block
 
     # Results back
 

@@ -1,12 +1,23 @@
-"""Whole bodies: read to the end, decoded, refused as soon as they are known to be too large."""
+"""Whole bodies: read to the end, decoded, refused as soon as they are known to be too large; long answers, written in pieces."""
 
 import asyncio
+from collections.abc import Awaitable, Iterable
+from typing import TypeVar
 
 from aiohttp import hdrs, web
 
 from engine.errors import EngineError
+from engine.frames import Buffer
 from handlers.bulk import read_some
+from handlers.keys import BULK_OPTIONS
 from handlers.lines import ENCODINGS, PLAIN, BadEncoding, decoder
+
+# How often we look whether the client of a long request is still there: no event tells.
+CLIENT_CHECK_S = 0.25
+# A longer answer is written in pieces of this size, so that a client which never reads it does not keep it in memory for ever.
+PIECE_BYTES = 256 * 1024
+
+Result = TypeVar("Result")
 
 
 def check_head(request: web.Request, limit_bytes: int | None) -> None:
@@ -54,3 +65,55 @@ def _encoding(request: web.Request) -> str:
 
 def _too_large(limit_bytes: int) -> EngineError:
     return EngineError("body_too_large", f"body larger than {limit_bytes} bytes")
+
+
+# Answers
+
+
+async def unless_client_leaves(request: web.Request, work: Awaitable[Result]) -> Result:
+    """What the work gives; it is cancelled, and ConnectionResetError raised, when the client has closed its connection."""
+    task = asyncio.ensure_future(work)
+    try:
+        while not task.done():
+            await asyncio.wait((task,), timeout=CLIENT_CHECK_S)
+            if request.transport is None or request.transport.is_closing():
+                raise ConnectionResetError
+        return task.result()
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def send_whole(
+    request: web.Request, parts: Iterable[Buffer], headers: dict[str, str], *, status: int = 200
+) -> web.StreamResponse:
+    """The answer, joined if it is short; a long one in pieces, each of which the client must take within the stall timeout."""
+    parts = list(parts)
+    if sum(map(len, parts)) <= PIECE_BYTES:
+        return web.Response(body=b"".join(parts), status=status, headers=headers)
+    response = web.StreamResponse(status=status, headers=headers)
+    response.content_length = sum(map(len, parts))
+    await response.prepare(request)
+    try:
+        for piece in _joined(parts):
+            async with asyncio.timeout(request.app[BULK_OPTIONS].stall_timeout_s):
+                await response.write(piece)
+    except (TimeoutError, ConnectionError):  # the head is out: all that can be done is to break off
+        if request.transport is not None:
+            request.transport.abort()
+    return response
+
+
+def _joined(parts: Iterable[Buffer]) -> Iterable[bytes]:
+    """The same bytes in pieces of about PIECE_BYTES."""
+    waiting: list[Buffer] = []
+    num_bytes = 0
+    slices = (part[start : start + PIECE_BYTES] for part in parts for start in range(0, len(part), PIECE_BYTES))
+    for part in slices:
+        waiting.append(part)
+        num_bytes += len(part)
+        if num_bytes >= PIECE_BYTES:
+            yield b"".join(waiting)
+            waiting, num_bytes = [], 0
+    yield b"".join(waiting)

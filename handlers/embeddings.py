@@ -4,12 +4,11 @@ Decides who may, and whether there is room, before a byte of the body is read; p
 What the body says is read by a replica.
 """
 
-import asyncio
 import re
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import ujson
 from aiohttp import hdrs, web
@@ -22,25 +21,18 @@ from engine.errors import EngineError, Unacceptable
 from engine.frames import Buffer
 from engine.listing import Listed, accepted_names
 from handlers.auth import caller_of, known_caller, require_admin
-from handlers.bodies import check_head, read_whole
+from handlers.bodies import check_head, read_whole, send_whole, unless_client_leaves
 from handlers.errors import REALM, STATUSES, dumps, json_response
-from handlers.keys import ALIASES, ANONYMOUS, BULK_OPTIONS, EMBED_BODY_LIMIT, ENGINE, LISTING, PUBLISHER
+from handlers.keys import ALIASES, ANONYMOUS, EMBED_BODY_LIMIT, ENGINE, LISTING, PUBLISHER
 from handlers.routes import Route, answer_expectation
 
 SURFACE = "embeddings"
 # A key of ours: anything else that a client puts into a bearer, because it must put something, counts as nothing while we are open.
 KEY_LIKE = re.compile(r"[0-9A-Fa-f]{32}|slu_.*", re.DOTALL)
-# How often we look whether the client of a long request is still there: no event tells.
-CLIENT_CHECK_S = 0.25
-# A longer answer is written in pieces of this size, so that a client which never reads it does not keep it in memory for ever.
-PIECE_BYTES = 256 * 1024
-
 JSON: dict[str, str] = {"Content-Type": "application/json"}
 UNPROCESSABLE = 422
 # Every 503 of this surface says when to come again; a model that does not load may be mended by then.
 OFFLINE_RETRY_S = 30
-
-Result = TypeVar("Result")
 
 
 # Who may
@@ -99,8 +91,8 @@ async def embed(request: web.Request) -> web.StreamResponse:
         embedded = await _embed(request, "simple", models)
     except Unacceptable as error:  # it gives back what was sent, so it may be long
         metrics.REJECTED.labels(error.code).inc()
-        return await _send(request, [error.detail or _one_fault(error)], dict(JSON), status=UNPROCESSABLE)
-    return await _send(request, _simple_parts(embedded), _headers(embedded))
+        return await send_whole(request, [error.detail or _one_fault(error)], dict(JSON), status=UNPROCESSABLE)
+    return await send_whole(request, _simple_parts(embedded), _headers(embedded))
 
 
 def _simple_parts(embedded: Embedded) -> Iterable[Buffer]:
@@ -170,7 +162,7 @@ async def embed_openai(request: web.Request) -> web.StreamResponse:
     """Vectors of texts or of token ids."""
     caller = await _admit(request)
     embedded = await _embed(request, "openai", _accepted(request, caller))
-    return await _send(request, _openai_parts(embedded), _headers(embedded) | _request_id())
+    return await send_whole(request, _openai_parts(embedded), _headers(embedded) | _request_id())
 
 
 def _openai_parts(embedded: Embedded) -> Iterable[Buffer]:
@@ -225,54 +217,7 @@ async def _embed(request: web.Request, shape: str, models: dict[str, Listed]) ->
     embeddings = request.app[ENGINE].embeddings
     with embeddings.place():
         body = await read_whole(request, request.app[EMBED_BODY_LIMIT], embeddings.limits.embed_timeout_s)
-        return await _unless_client_leaves(request, embeddings.embed(shape, body, models))
-
-
-async def _unless_client_leaves(request: web.Request, work: Awaitable[Result]) -> Result:
-    """What the work gives; it is cancelled, and ConnectionResetError raised, when the client has closed its connection."""
-    task = asyncio.ensure_future(work)
-    try:
-        while not task.done():
-            await asyncio.wait((task,), timeout=CLIENT_CHECK_S)
-            if request.transport is None or request.transport.is_closing():
-                raise ConnectionResetError
-        return task.result()
-    finally:
-        if not task.done():
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
-
-async def _send(request: web.Request, parts: Iterable[Buffer], headers: dict[str, str], *, status: int = 200) -> web.StreamResponse:
-    """The answer, joined if it is short; a long one in pieces, each of which the client must take within the stall timeout."""
-    parts = list(parts)
-    if sum(map(len, parts)) <= PIECE_BYTES:
-        return web.Response(body=b"".join(parts), status=status, headers=headers)
-    response = web.StreamResponse(status=status, headers=headers)
-    response.content_length = sum(map(len, parts))
-    await response.prepare(request)
-    try:
-        for piece in _joined(parts):
-            async with asyncio.timeout(request.app[BULK_OPTIONS].stall_timeout_s):
-                await response.write(piece)
-    except (TimeoutError, ConnectionError):  # the head is out: all that can be done is to break off
-        if request.transport is not None:
-            request.transport.abort()
-    return response
-
-
-def _joined(parts: Iterable[Buffer]) -> Iterable[bytes]:
-    """The same bytes in pieces of about PIECE_BYTES."""
-    waiting: list[Buffer] = []
-    num_bytes = 0
-    slices = (part[start : start + PIECE_BYTES] for part in parts for start in range(0, len(part), PIECE_BYTES))
-    for part in slices:
-        waiting.append(part)
-        num_bytes += len(part)
-        if num_bytes >= PIECE_BYTES:
-            yield b"".join(waiting)
-            waiting, num_bytes = [], 0
-    yield b"".join(waiting)
+        return await unless_client_leaves(request, embeddings.embed(shape, body, models))
 
 
 def _headers(embedded: Embedded) -> dict[str, str]:

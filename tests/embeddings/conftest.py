@@ -1,0 +1,44 @@
+"""Servers of the embeddings surface. Most tests share one with default settings; small models stand beside the shipped ones."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.embeddings.asking import BERT, MPNET, WIDE, Alone, put_names
+from tests.embeddings.small_models import WIDE as WIDE_SIZES
+from tests.embeddings.small_models import SmallModels
+from tests.serving import Server, serving
+
+LISTED = ["# ours", f"{BERT}  # random weights", "", "  ", f"tester/{MPNET}", "nowhere", BERT, f"{WIDE}#", "#"]
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> SmallModels:
+    return SmallModels(tmp_path_factory.mktemp("small-models"))
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, small: SmallModels) -> Iterator[Server]:
+    """Default settings, three small models of the owner `tester`, and a list with everything a list may hold."""
+    data_dir = tmp_path_factory.mktemp("embeddings") / "data"
+    small.put(data_dir, f"tester/{BERT}")
+    small.put(data_dir, f"tester/{MPNET}", "mpnet")
+    small.put(data_dir, f"tester/{WIDE}", sizes=WIDE_SIZES)
+    put_names(data_dir, *LISTED)
+    with serving(data_dir) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def alone(server: Server) -> Iterator[Callable[[str], Alone]]:
+    """Gives, for a model, what gives the vector of each text by a request of its own."""
+    known: dict[str, Alone] = {}
+
+    def of(model: str) -> Alone:
+        if model not in known:
+            known[model] = Alone(server, model)
+        return known[model]
+
+    yield of
+    for each in known.values():
+        each.close()
