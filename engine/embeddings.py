@@ -78,7 +78,7 @@ class Embeddings:
 
     @contextlib.contextmanager
     def place(self) -> Iterator[None]:
-        """A request from its admission to its answer. EngineError `too_many_requests`."""
+        """A request from its admission until its answer is sent. EngineError `too_many_requests`."""
         self.check_capacity()
         self._num_requests += 1
         try:

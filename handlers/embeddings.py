@@ -87,12 +87,13 @@ async def embed(request: web.Request) -> web.StreamResponse:
     caller = await _admit(request)
     listed = request.app[LISTING].visible(caller)
     models = {name: model for model in listed for name in (model.title, model.name)}
-    try:
-        embedded = await _embed(request, "simple", models)
-    except Unacceptable as error:  # it gives back what was sent, so it may be long
-        metrics.REJECTED.labels(error.code).inc()
-        return await send_whole(request, [error.detail or _one_fault(error)], dict(JSON), status=UNPROCESSABLE)
-    return await send_whole(request, _simple_parts(embedded), _headers(embedded))
+    with request.app[ENGINE].embeddings.place():
+        try:
+            embedded = await _embed(request, "simple", models)
+        except Unacceptable as error:  # it gives back what was sent, so it may be long
+            metrics.REJECTED.labels(error.code).inc()
+            return await send_whole(request, [error.detail or _one_fault(error)], dict(JSON), status=UNPROCESSABLE)
+        return await send_whole(request, _simple_parts(embedded), _headers(embedded))
 
 
 def _simple_parts(embedded: Embedded) -> Iterable[Buffer]:
@@ -161,8 +162,9 @@ def _accepted(request: web.Request, caller: Caller | None) -> dict[str, Listed]:
 async def embed_openai(request: web.Request) -> web.StreamResponse:
     """Vectors of texts or of token ids."""
     caller = await _admit(request)
-    embedded = await _embed(request, "openai", _accepted(request, caller))
-    return await send_whole(request, _openai_parts(embedded), _headers(embedded) | _request_id())
+    with request.app[ENGINE].embeddings.place():
+        embedded = await _embed(request, "openai", _accepted(request, caller))
+        return await send_whole(request, _openai_parts(embedded), _headers(embedded) | _request_id())
 
 
 def _openai_parts(embedded: Embedded) -> Iterable[Buffer]:
@@ -215,9 +217,8 @@ def _request_id() -> dict[str, str]:
 async def _embed(request: web.Request, shape: str, models: dict[str, Listed]) -> Embedded:
     """The vectors of the body's texts, while the client is there. EngineError."""
     embeddings = request.app[ENGINE].embeddings
-    with embeddings.place():
-        body = await read_whole(request, request.app[EMBED_BODY_LIMIT], embeddings.limits.embed_timeout_s)
-        return await unless_client_leaves(request, embeddings.embed(shape, body, models))
+    body = await read_whole(request, request.app[EMBED_BODY_LIMIT], embeddings.limits.embed_timeout_s)
+    return await unless_client_leaves(request, embeddings.embed(shape, body, models))
 
 
 def _headers(embedded: Embedded) -> dict[str, str]:

@@ -102,7 +102,7 @@ def _plan_of_body(models: Mapping[str, Scorer], header: Header, raw: bytes, stag
     is_short = len(request.inputs) <= 1 or sum(map(_num_bytes, request.inputs)) <= choice.at_once
     model = models.get(choice.key)
     if model is not None:
-        _refuse_many_tokens(_embedder(model), request, limits)
+        _refuse_early(_embedder(model), request, limits)
     if model is None or not is_short:
         part = {"name": request.model, "lines": len(request.inputs), "arguments": _arguments(request)}
         return Answer(part, [write_lines(request.inputs)])
@@ -151,10 +151,14 @@ def _tokenise(model: Embedder, inputs: Sequence[Any]) -> list[Tokens]:
         raise Unacceptable("invalid_token", text, param="input") from None
 
 
-def _refuse_many_tokens(model: Embedder, request: Request, limits: Limits) -> None:
-    """Unacceptable when the inputs have too many tokens in all. They are counted only where their length does not rule it out."""
+def _refuse_early(model: Embedder, request: Request, limits: Limits) -> None:
+    """What would be found only after much work. Unacceptable `invalid_token`, `context_length_exceeded` for all inputs together.
+
+    Texts are tokenised for it only where their length does not rule out that they have too many tokens.
+    """
     longest = model.text.max_tokens
-    if sum(min(longest, _most_tokens(one)) for one in request.inputs) <= limits.tokens:
+    is_ids = bool(request.inputs) and not isinstance(request.inputs[0], str)
+    if not is_ids and sum(min(longest, _most_tokens(one)) for one in request.inputs) <= limits.tokens:
         return
     num_tokens = sum(len(ids) for ids, _ in _tokenise(model, request.inputs))
     if num_tokens > limits.tokens:
