@@ -91,21 +91,20 @@ class Embeddings:
 
         shape   `simple` or `openai`: how the body is to be read
         models  those that it may name, by every name it may use
-        raises  Unacceptable: what is wrong with the body; EngineError: no_instances, model_building, timed_out, internal
+        raises  Unacceptable: what is wrong with the body; EngineError: no_instances, model_building, internal
         """
         started = time.monotonic()
         try:
-            async with asyncio.timeout(self.limits.embed_timeout_s):
-                embedded = await self._embed(shape, body, models, started)
-        except TimeoutError:
-            raise EngineError("timed_out", "timed out", retry_after_s=1) from None
+            answer = await self._read(shape, body, models)
+            del body  # the lines of a long list are a copy
+            embedded = await self._finished(answer, models, started)
         except StreamFailure:  # what waited in the bulk lane is told of the last replica's end as streams are
             raise _no_replica() from None
         embedded.total_s = time.monotonic() - started
         return embedded
 
-    async def _embed(self, shape: str, body: bytes, models: Mapping[str, Listed], started: float) -> Embedded:
-        answer = await self._read(shape, body, models)
+    async def _finished(self, answer: Answer, models: Mapping[str, Listed], started: float) -> Embedded:
+        """What the replica that read the body has embedded, or what all make of the lines it gave back."""
         part = answer.header
         embedded = Embedded(part["name"])
         listed = models[part["name"]]
@@ -114,7 +113,7 @@ class Embeddings:
             embedded.pieces, embedded.num_tokens = cut(answer.payload, part["sizes"]), part["num_tokens"]
             embedded.note(part)
             embedded.queue_s = max(0.0, time.monotonic() - started - sum(part["seconds"].values()))
-            self._learn(served.model, part, len(body))
+            self._learn(served.model, part)
             return embedded
         with self._models.using(served):
             model = await self._models.ensure_loaded(listed.version)
@@ -124,10 +123,10 @@ class Embeddings:
         embedded.queue_s = max(0.0, texts.began_at - started)
         return embedded
 
-    def _learn(self, model: ServedModel, part: Header, num_bytes: int) -> None:
+    def _learn(self, model: ServedModel, part: Header) -> None:
         """What the texts of a body cost, for the sizes of the blocks to come, and for /metrics."""
         if part["sizes"]:
-            self._pool.scheduler.costs.learn(model.key, sum(part["stages"].values()), model.units(len(part["sizes"]), num_bytes))
+            self._pool.scheduler.costs.learn(model.key, sum(part["stages"].values()), part["units"])
             metrics.observe_texts(model.title, part)
 
     async def _read(self, shape: str, body: bytes, models: Mapping[str, Listed]) -> Answer:
@@ -157,9 +156,10 @@ class Embeddings:
             },
         }
 
-    def _choice(self, listed: Listed) -> tuple[str, int, int]:
+    def _choice(self, listed: Listed) -> tuple[str, int, int, int]:
         model = self._models.served(listed.version).model
-        return model.key, listed.dim, self._pool.scheduler.worth(AT_ONCE_S, model)
+        record_bytes = model.tokens.record_bytes if model.tokens else 1
+        return model.key, listed.dim, self._pool.scheduler.worth(AT_ONCE_S, model), record_bytes
 
     @contextlib.asynccontextmanager
     async def _offered(self, source: "TextList | LoneBlock") -> AsyncIterator[None]:

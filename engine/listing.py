@@ -4,9 +4,11 @@ One name a line, `name` or `owner/name`, `#` for comments. A name without a usab
 nothing of requests or of replicas.
 """
 
+import contextlib
+import fcntl
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,8 @@ from engine.repository import Model, Repository, Version, owns
 log = logging.getLogger("sluice.listing")
 
 LIST_FILE = "models.txt"
+# What clients put before the names of models they know from a hub.
+PREFIX = "sentence-transformers/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +46,15 @@ class Listing:
     """The listed models, in the order of the lists.
 
     instead_of_files  names that replace the lists; empty for the lists
+    aliases           other name -> name of a listed model
     """
 
-    def __init__(self, repository: Repository, *, instead_of_files: Sequence[str] = ()) -> None:
+    def __init__(
+        self, repository: Repository, *, instead_of_files: Sequence[str] = (), aliases: Mapping[str, str] | None = None
+    ) -> None:
         self._repository = repository
         self._instead_of_files = instead_of_files
+        self._aliases = aliases or {}
         self._places: dict[tuple[str, str], None] = {}  # (owner, name), in order
 
     def read(self) -> None:
@@ -59,6 +67,10 @@ class Listing:
             else:
                 log.warning("embedding model left out name=%s reason=%r", name, self._why_left_out(name))
         self._places = places
+        known = {name for owner, model in places for name in (model, f"{owner}/{model}")}
+        for alias, name in self._aliases.items():
+            if name.removeprefix(PREFIX) not in known:
+                log.warning("alias left out alias=%s reason=%r", alias, f"no model '{name}' is listed")
 
     def _resolve(self, listed: str, names: Sequence[str]) -> Model | None:
         """The model of one line, if it can be used.
@@ -90,6 +102,17 @@ class Listing:
                 found[model.title if model.name in found else model.name] = version
         return [Listed(name, version) for name, version in found.items()]
 
+    def accepted(self, caller: Caller | None) -> dict[str, Listed]:
+        """The visible models by every name the OpenAI shape takes: theirs, `owner/name`, `sentence-transformers/name`, aliases.
+
+        An alias is the operator's word: a model that somebody names like one is reached by its `owner/name`.
+        """
+        by_name: dict[str, Listed] = {}
+        for model in self.visible(caller):
+            for name in (model.name, model.title, PREFIX + model.name):
+                by_name.setdefault(name, model)
+        return by_name | {alias: by_name[name] for alias, name in self._aliases.items() if name in by_name}
+
     def _why_left_out(self, listed: str) -> str:
         owner, _, name = listed.rpartition("/")
         folders = [folder for root in self._repository.roots for folder in root.glob(f"{owner or '*'}/{name}")]
@@ -110,11 +133,13 @@ class Listing:
     def remove(self, model: Model) -> None:
         """Take a model that is about to be deleted off the written list. Blocks on the file."""
         path = self._repository.writable_root / LIST_FILE
-        names = read_names(path)
-        gone = {name for name in names if (found := self._resolve(name, names)) and found.title == model.title}
+        with _alone(path):
+            names = read_names(path)
+            gone = {name for name in names if (found := self._resolve(name, names)) and found.title == model.title}
+            if gone:
+                lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+                _replace(path, "".join(line for line in lines if _name(line) not in gone))
         if gone:
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            _replace(path, "".join(line for line in lines if _name(line) not in gone))
             self.read()
 
 
@@ -139,9 +164,18 @@ def _name(line: str) -> str:
 def append_name(root: Path, name: str) -> None:
     """Add a line to the list of a root, unless it is there."""
     path = root / LIST_FILE
-    if name not in read_names(path):
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
-        _replace(path, text + ("" if not text or text.endswith("\n") else "\n") + name + "\n")
+    with _alone(path):
+        if name not in read_names(path):
+            text = path.read_text(encoding="utf-8") if path.exists() else ""
+            _replace(path, text + ("" if not text or text.endswith("\n") else "\n") + name + "\n")
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """One change of a list at a time, whoever makes it: the server's threads, and the command `model import` beside it."""
+    with path.with_name(f".{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _replace(path: Path, text: str) -> None:
@@ -152,15 +186,3 @@ def _replace(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)
-
-
-def accepted_names(listed: Iterable[Listed], aliases: Mapping[str, str]) -> dict[str, Listed]:
-    """Every name under which the OpenAI shape takes these models: theirs, `owner/name`, `sentence-transformers/name`, aliases."""
-    by_name: dict[str, Listed] = {}
-    for model in listed:
-        for name in (model.name, model.title, f"sentence-transformers/{model.name}"):
-            by_name.setdefault(name, model)
-    for alias, name in aliases.items():
-        if name in by_name:
-            by_name.setdefault(alias, by_name[name])
-    return by_name

@@ -12,7 +12,8 @@ from handlers.bulk import read_some
 from handlers.keys import BULK_OPTIONS
 from handlers.lines import ENCODINGS, PLAIN, BadEncoding, decoder
 
-# How often we look whether the client of a long request is still there: no event tells.
+# How often we look whether the client of a long request is still there: the framework either tells nobody or cancels every handler
+# of the server, also streams that are about to say how they end.
 CLIENT_CHECK_S = 0.25
 # A longer answer is written in pieces of this size, so that a client which never reads it does not keep it in memory for ever.
 PIECE_BYTES = 256 * 1024

@@ -4,6 +4,7 @@ Decides who may, and whether there is room, before a byte of the body is read; p
 What the body says is read by a replica.
 """
 
+import asyncio
 import re
 import time
 import uuid
@@ -19,11 +20,11 @@ from engine.accounts import Caller
 from engine.embeddings import Embedded
 from engine.errors import EngineError, Unacceptable
 from engine.frames import Buffer
-from engine.listing import Listed, accepted_names
+from engine.listing import Listed
 from handlers.auth import caller_of, known_caller, require_admin
 from handlers.bodies import check_head, read_whole, send_whole, unless_client_leaves
 from handlers.errors import REALM, STATUSES, dumps, json_response
-from handlers.keys import ALIASES, ANONYMOUS, EMBED_BODY_LIMIT, ENGINE, LISTING, PUBLISHER
+from handlers.keys import ANONYMOUS, EMBED_BODY_LIMIT, ENGINE, LISTING, PUBLISHER
 from handlers.routes import Route, answer_expectation
 
 SURFACE = "embeddings"
@@ -33,6 +34,9 @@ JSON: dict[str, str] = {"Content-Type": "application/json"}
 UNPROCESSABLE = 422
 # Every 503 of this surface says when to come again; a model that does not load may be mended by then.
 OFFLINE_RETRY_S = 30
+
+
+CALLER = web.RequestKey[Any]("embeddings_caller", object)
 
 
 # Who may
@@ -58,9 +62,6 @@ async def _admit(request: web.Request) -> Caller | None:
     check_head(request, request.app[EMBED_BODY_LIMIT])
     request[CALLER] = caller
     return caller
-
-
-CALLER = web.RequestKey[Any]("embeddings_caller", object)
 
 
 async def expect(request: web.Request) -> web.StreamResponse | None:
@@ -144,7 +145,7 @@ async def list_openai(request: web.Request) -> web.Response:
 async def show_openai(request: web.Request) -> web.Response:
     """One model by any name it takes. EngineError `model_not_found`."""
     name = request.match_info["id"].rstrip("/")
-    model = _accepted(request, await _caller(request)).get(name)
+    model = request.app[LISTING].accepted(await _caller(request)).get(name)
     if model is None:
         raise EngineError("model_not_found", f"The model `{name[:200]}` does not exist or you do not have access to it.")
     return _json(_openai_model(model, name), headers=_request_id())
@@ -154,16 +155,11 @@ def _openai_model(model: Listed, name: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": model.version.published_at, "owned_by": model.version.config.owner}
 
 
-def _accepted(request: web.Request, caller: Caller | None) -> dict[str, Listed]:
-    aliases: dict[str, str] = request.app[ALIASES]
-    return accepted_names(request.app[LISTING].visible(caller), aliases)
-
-
 async def embed_openai(request: web.Request) -> web.StreamResponse:
     """Vectors of texts or of token ids."""
     caller = await _admit(request)
     with request.app[ENGINE].embeddings.place():
-        embedded = await _embed(request, "openai", _accepted(request, caller))
+        embedded = await _embed(request, "openai", request.app[LISTING].accepted(caller))
         return await send_whole(request, _openai_parts(embedded), _headers(embedded) | _request_id())
 
 
@@ -215,10 +211,14 @@ def _request_id() -> dict[str, str]:
 
 
 async def _embed(request: web.Request, shape: str, models: dict[str, Listed]) -> Embedded:
-    """The vectors of the body's texts, while the client is there. EngineError."""
+    """The vectors of the body's texts, while the client is there. EngineError; TimeoutError after SLUICE_EMBED_TIMEOUT_S in all."""
     embeddings = request.app[ENGINE].embeddings
-    body = await read_whole(request, request.app[EMBED_BODY_LIMIT], embeddings.limits.embed_timeout_s)
-    return await unless_client_leaves(request, embeddings.embed(shape, body, models))
+    limit_s = embeddings.limits.embed_timeout_s
+    async with asyncio.timeout(limit_s):
+        body = await read_whole(request, request.app[EMBED_BODY_LIMIT], limit_s)
+        work = embeddings.embed(shape, body, models)
+        del body  # what is read of it is kept by others; it may be 32 MiB
+        return await unless_client_leaves(request, work)
 
 
 def _headers(embedded: Embedded) -> dict[str, str]:

@@ -20,7 +20,6 @@ COMPAT_STATUS = web.AppKey("compat_status", bool)
 ANONYMOUS = web.AppKey("anonymous", frozenset)
 ROUTES = web.AppKey("routes", list)
 LISTING = web.AppKey("listing", Listing)
-ALIASES = web.AppKey("model_aliases", dict[str, str])
 EMBED_BODY_LIMIT = web.AppKey("embed_body_limit_bytes", int)
 # Path prefix -> the shape of a refusal below it; everywhere else it is that of handlers/errors.py.
 SHAPES = web.AppKey("shapes", dict)

@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from catalogue import EMBEDDINGS, Embedding
+from engine.listing import LIST_FILE, read_names
 from fetching import OWNER, Place, Unbuilt, provide
 from packages import Unfetched
-
-from engine.listing import LIST_FILE, read_names
 from server.config import BadSetting, Settings, read_settings
 from server.usage import EXIT_USAGE
 

@@ -9,13 +9,13 @@ import shutil
 from pathlib import Path
 
 import onnx
-from catalogue import Embedding
-from fetching import CONFIG_FILE, OWNER, Config, Place, Unbuilt, alone, cosine, incoming, provide, put_in_place, say
 from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
+from catalogue import Embedding
 from engine.model_config import parse_config
 from engine.tasks.embedder import Embedder
 from engine.tasks.encoder import ATTENTION_NAMES
+from fetching import CONFIG_FILE, OWNER, Config, Place, Unbuilt, alone, cosine, incoming, provide, put_in_place, say
 
 BLOCK_SIZE = 32
 # Activations become int8 too, each block of 32 by its own scale: neighbours in a batch change nothing.

@@ -8,8 +8,6 @@ import io
 
 import numpy as np
 import onnx
-import packages
-from folder import Built, Record
 from onnx import TensorProto, helper
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType, StringTensorType
@@ -22,6 +20,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+import packages
+from folder import Built, Record
 
 HELD_OUT = 0.25
 SEED = 7

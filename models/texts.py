@@ -5,14 +5,15 @@ import io
 
 import numpy as np
 import onnx
-import packages
 import yaml
-from folder import Built, Record
 from onnx import TensorProto, helper, numpy_helper
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
+
+import packages
+from folder import Built, Record
 
 HELD_OUT = 0.25
 SEED = 7

@@ -48,7 +48,7 @@ async def open_app(settings: Settings) -> AsyncIterator[web.Application]:
         models = Repository([SHIPPED_MODELS, settings.data_dir / "models"])
         await asyncio.to_thread(folders.clean, models.writable_root)
         models.scan(await store.list_model_states())
-        listing = Listing(models, instead_of_files=settings.embedding_models)
+        listing = Listing(models, instead_of_files=settings.embedding_models, aliases=settings.model_aliases)
         await asyncio.to_thread(listing.read)
         users = Accounts(store, key_file=settings.data_dir / "admin.key", is_taken=name_check(models))
         await users.ensure_admin()
@@ -90,7 +90,6 @@ def _configure(app: web.Application, settings: Settings) -> None:
     app[keys.REQUEST_TIMEOUT] = settings.request_timeout_s
     app[keys.BULK_OPTIONS] = settings.bulk_options()
     app[keys.EMBED_BODY_LIMIT] = settings.embed_body_limit_bytes
-    app[keys.ALIASES] = settings.model_aliases
     app[keys.SHAPES] = embeddings.SHAPES
     app[keys.ROUTES] = ROUTES
 

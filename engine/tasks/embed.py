@@ -20,6 +20,7 @@ from engine.tasks.requests import (
     Limits,
     Request,
     Unacceptable,
+    num_bytes,
     read_lines,
     read_openai,
     read_simple,
@@ -99,7 +100,8 @@ def _plan_of_body(models: Mapping[str, Scorer], header: Header, raw: bytes, stag
     request = READERS[header["shape"]](raw, choices, limits)
     choice = choices[request.model]
     stages.ended("parse")
-    is_short = len(request.inputs) <= 1 or sum(map(_num_bytes, request.inputs)) <= choice.at_once
+    units = sum(min(choice.record_bytes, _num_bytes(one)) for one in request.inputs)
+    is_short = len(request.inputs) <= 1 or units <= choice.at_once
     model = models.get(choice.key)
     if model is not None:
         _refuse_early(_embedder(model), request, limits)
@@ -107,12 +109,13 @@ def _plan_of_body(models: Mapping[str, Scorer], header: Header, raw: bytes, stag
         part = {"name": request.model, "lines": len(request.inputs), "arguments": _arguments(request)}
         return Answer(part, [write_lines(request.inputs)])
     form = Form(False, request.is_base64, request.dimensions)
-    return _work(_embedder(model), request.inputs, form, {"name": request.model}, stages, may_cut=request.truncate)
+    told = {"name": request.model, "units": max(1, units)}
+    return _work(_embedder(model), request.inputs, form, told, stages, may_cut=request.truncate)
 
 
 def _num_bytes(one: str | Ids) -> int:
-    """About as many as its line will have."""
-    return len(one) if isinstance(one, str) else BYTES_PER_ID * len(one)
+    """About as many as its line will have: the unit in which costs are learned."""
+    return num_bytes(one) if isinstance(one, str) else BYTES_PER_ID * len(one)
 
 
 def _arguments(request: Request) -> Header:

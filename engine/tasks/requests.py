@@ -20,14 +20,16 @@ Ids = list[int]
 class Choice(NamedTuple):
     """A model as the server process knows it.
 
-    key      "owner/name@version"
-    dim      values of its vectors
-    at_once  bytes of text that are embedded at once; more are divided among replicas
+    key           "owner/name@version"
+    dim           values of its vectors
+    at_once       bytes of text that are embedded at once; more are divided among replicas
+    record_bytes  of one text that count: what lies beyond is cut
     """
 
     key: str
     dim: int
     at_once: int
+    record_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,7 @@ def _check_limits(given: str | list[str], texts: list[str], limits: Limits) -> N
         context = {"field_type": "List", "max_length": limits.inputs, "actual_length": len(given)}
         faults.append({"type": "too_long", "loc": ("input",), "input": given, "ctx": context})
     for i, text in enumerate(texts[: limits.inputs]):
-        if _num_bytes(text) > limits.text_bytes:
+        if num_bytes(text) > limits.text_bytes:
             faults.append({"type": "string_too_long", "loc": ("input", i), "input": text, "ctx": {"max_length": limits.text_bytes}})
     if faults:
         raise ValidationError.from_exception_data("SimpleRequest", faults)
@@ -210,7 +212,7 @@ def _check_text(text: Any, name: str, limits: Limits) -> None:
         raise Unacceptable("invalid_parameter", f"{name} is no string: 'input' must be {INPUTS}.", param="input")
     if not text:
         raise Unacceptable("invalid_parameter", f"{name} is empty.", param="input")
-    if _num_bytes(text) > limits.text_bytes:
+    if num_bytes(text) > limits.text_bytes:
         raise Unacceptable("invalid_parameter", f"{name} is longer than {limits.text_bytes} bytes.", param="input")
 
 
@@ -225,7 +227,7 @@ def _check_ids(ids: Any, name: str, limits: Limits) -> None:
         raise Unacceptable("invalid_parameter", f"{name} is longer than {limits.text_bytes // 4} tokens.", param="input")
 
 
-def _num_bytes(text: str) -> int:
+def num_bytes(text: str) -> int:
     """In UTF-8; half of a surrogate pair counts as the character that will replace it."""
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from catalogue import Embedding, Package, Source
-from fetching import Place
-from packages import digest
 
 import build
+from catalogue import Embedding, Package, Source
 from engine.tasks.convert import convert
+from fetching import Place
+from packages import digest
 from tests import sentence_folders
 from tests.models.wheels import files_of, write_wheel
 

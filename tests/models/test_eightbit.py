@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from catalogue import EMBEDDINGS, Embedding, Package, Source
-from fetching import CONFIG_FILE, OWNER, Place, provide
-from packages import digest
 
+from catalogue import EMBEDDINGS, Embedding, Package, Source
 from engine.model_config import parse_config
 from engine.tasks.embedder import Embedder
 from engine.tasks.stages import Stages
+from fetching import CONFIG_FILE, OWNER, Place, provide
+from packages import digest
 from tests import reference
 from tests.models.conftest import NAME, Original
 from tests.serving import ROOT
@@ -60,9 +60,9 @@ def test_only_products_with_weights_change_and_the_values_of_the_attention_do_no
     place: Place, original: Original, tmp_path: Path
 ) -> None:
     pytest.importorskip("onnx_ir", reason="onnx_ir is installed by `make models MODELS=...` only")
-    import eightbit
     import onnx
 
+    import eightbit
     from engine.tasks.convert import convert
 
     convert(original.folder, tmp_path, owner=OWNER, name=NAME, shared=True)

@@ -8,13 +8,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from catalogue import EMBEDDINGS, Package, Source
-from fetching import CONFIG_FILE, FILES, Place, alone
-from packages import digest
 
+from catalogue import EMBEDDINGS, Package, Source
 from engine.listing import read_names
 from engine.model_config import parse_config
 from engine.tasks.embedder import Embedder
+from fetching import CONFIG_FILE, FILES, Place, alone
+from packages import digest
 from tests.models.conftest import NAME, Original, Run
 from tests.models.wheels import damage, files_of, withdraw, write_wheel
 from tests.serving import ROOT

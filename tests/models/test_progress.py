@@ -3,6 +3,7 @@
 import io
 
 import pytest
+
 from progress import CLEAR_LINE, Progress
 
 

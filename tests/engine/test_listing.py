@@ -1,0 +1,63 @@
+"""Which embedding models are listed: lists of several writers, names that several have, aliases of the operator."""
+
+import json
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from engine.listing import LIST_FILE, Listing, append_name, read_names
+from engine.repository import Repository
+
+
+def put(root: Path, title: str, *, shared: bool = True) -> None:
+    """A folder that looks like an embedding model; nothing here opens one."""
+    owner, name = title.split("/")
+    folder = root / owner / name
+    (folder / "1").mkdir(parents=True)
+    (folder / "1" / "model.onnx").write_bytes(b"")
+    text = {"kind": "text", "input": "input_ids", "field": "text", "max_tokens": 8}
+    config = {"owner": owner, "name": name, "task": "embed", "shared": shared, "dim": 4, "max_tokens": 8, "inputs": [text]}
+    config |= {"outputs": [{"output": "v", "as": "embedding"}], "example": {"text": "a"}}
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def listing_of(tmp_path: Path, lines: str, *titles: str, aliases: dict[str, str] | None = None) -> Listing:
+    shipped, written = tmp_path / "shipped", tmp_path / "written"
+    written.mkdir()
+    for title in titles:
+        put(shipped if title.startswith("sluice/") else written, title)
+    (written / LIST_FILE).write_text(lines)
+    repository = Repository([shipped, written])
+    repository.scan()
+    listing = Listing(repository, aliases=aliases)
+    listing.read()
+    return listing
+
+
+def test_names_that_are_added_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
+    names = [f"model-{i}" for i in range(24)]
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda name: append_name(tmp_path, name), names))
+    assert sorted(read_names(tmp_path / LIST_FILE)) == sorted(names)
+
+
+def test_a_bare_name_means_the_shipped_model_whoever_else_has_one(tmp_path: Path) -> None:
+    listing = listing_of(tmp_path, "small\neva/small\n", "eva/small", "sluice/small", "adam/small")
+    assert [(one.name, one.title) for one in listing.visible(None)] == [("small", "sluice/small"), ("eva/small", "eva/small")]
+
+
+def test_a_model_that_is_named_like_an_alias_does_not_take_it_over(tmp_path: Path) -> None:
+    listing = listing_of(tmp_path, "small\nada\n", "sluice/small", "mallory/ada", aliases={"ada": "small"})
+    accepted = listing.accepted(None)
+    assert accepted["ada"].title == "sluice/small"
+    assert accepted["mallory/ada"].title == "mallory/ada"
+
+
+def test_an_alias_of_nothing_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        listing = listing_of(tmp_path, "small\n", "sluice/small", aliases={"ada": "nowhere", "bob": "sentence-transformers/small"})
+    assert [record.args for record in caplog.records] == [("ada", "no model 'nowhere' is listed")]
+    assert "ada" not in listing.accepted(None)
+    assert listing.accepted(None)["bob"].title == "sluice/small"
