@@ -115,6 +115,8 @@ class Listing:
 
     def _why_left_out(self, listed: str) -> str:
         owner, _, name = listed.rpartition("/")
+        if any(model.name == name and owner in ("", model.owner) for model in self._repository.models()):
+            return "it is no embedding model, or its files cannot be used"
         folders = [folder for root in self._repository.roots for folder in root.glob(f"{owner or '*'}/{name}")]
         if any((folder / "config.json").is_file() for folder in folders):
             return "no weights: fetch them with `make models`"

@@ -297,7 +297,16 @@ REFUSED = {
 }
 
 ROUTES = [
-    Route("GET", "/models", list_models, "The embedding models", KEY, None, {200: "names and dimensions", 401: REFUSED[401]}),
+    Route(
+        "GET",
+        "/models",
+        list_models,
+        "The embedding models",
+        KEY,
+        None,
+        {200: "names and dimensions", 401: REFUSED[401]},
+        error="DetailError",
+    ),
     Route(
         "POST",
         "/embeddings",
@@ -307,6 +316,7 @@ ROUTES = [
         SimpleRequest,
         {200: "a vector for each text", 422: "what is wrong with the body; also an unknown model"} | REFUSED,
         expect=expect,
+        error="DetailError",
     ),
     Route(
         "GET",
@@ -316,6 +326,7 @@ ROUTES = [
         KEY,
         None,
         {200: "the models", 401: REFUSED[401]},
+        error="OpenAIError",
     ),
     Route(
         "GET",
@@ -325,6 +336,7 @@ ROUTES = [
         KEY,
         None,
         {200: "the model", 401: REFUSED[401], 404: "no such model"},
+        error="OpenAIError",
     ),
     Route(
         "POST",
@@ -335,6 +347,7 @@ ROUTES = [
         OpenAIRequest,
         {200: "a vector for each input", 400: "what is wrong with the body", 404: "no such model"} | REFUSED,
         expect=expect,
+        error="OpenAIError",
     ),
     Route(
         "POST",

@@ -32,7 +32,8 @@ SCHEMAS = "#/components/schemas/"
 DESCRIPTION = """One asyncio server for predictions: one record in one request, or millions in one stream.
 
 A trailing slash is optional on every path. Credentials are HTTP Basic `user:key` or `Authorization: Bearer key`.
-A request that is refused before its first byte is answered `{"error": "..."}`."""
+A request that is refused before its first byte is answered `{"error": "..."}`; below `/models` and `/embeddings` as FastAPI does
+it, below `/v1/models` and `/v1/embeddings` as OpenAI does."""
 
 PATH_PARAMETERS: dict[str, Json] = {
     "owner": {"description": "who has the model", "pattern": f"^{OWNER_NAME.pattern}$", "example": "brandon"},
@@ -51,6 +52,18 @@ BASE_SCHEMAS: Json = {
         "type": "object",
         "description": "`error` says what was wrong; the rest is of a record.",
         "properties": _RECORD,
+    },
+    "DetailError": {
+        "type": "object",
+        "description": "As FastAPI writes it: a list of faults for a body (422), else one sentence.",
+        "required": ["detail"],
+        "properties": {"detail": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "object"}}]}},
+    },
+    "OpenAIError": {
+        "type": "object",
+        "description": "As OpenAI's clients expect it: `error` has message, type, param and code.",
+        "required": ["error"],
+        "properties": {"error": {"type": "object", "required": ["message", "type"]}},
     },
     "Prediction": {
         "type": "object",
@@ -183,7 +196,7 @@ def _answer(route: Route, status: int) -> Json:
     if route.method in ("HEAD", "OPTIONS"):
         return answer
     if status >= 400 and route.key != "none":
-        answer["content"] = {JSON: {"schema": {"$ref": SCHEMAS + "Error"}}}
+        answer["content"] = {JSON: {"schema": {"$ref": SCHEMAS + route.error}}}
     elif status == 200 and route.body == NDJSON:
         answer["content"] = {
             JSON: {"schema": {"$ref": SCHEMAS + "Prediction"}},

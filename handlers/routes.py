@@ -73,6 +73,7 @@ class Route:
     key        who may call: "none", "any", "full", "admin", or a phrase for the documentation
     body       pydantic model of a JSON request body, or a media type such as "application/x-ndjson", or several, or None
     answers    status -> what it means, for the documentation
+    error      schema of a refusal in the documentation (BASE_SCHEMAS of openapi.py)
     expect     handler of `Expect: 100-continue`, or None for the framework's own
     query      query parameter -> what it does
     """
@@ -86,6 +87,7 @@ class Route:
     answers: dict[int, str] = field(default_factory=dict)
     query: dict[str, str] = field(default_factory=dict)
     expect: Callable[[web.Request], Awaitable[web.StreamResponse | None]] | None = None
+    error: str = "Error"
 
 
 def surface_of(request: web.Request) -> str:

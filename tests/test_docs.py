@@ -126,6 +126,15 @@ def test_bodies_are_described(document: dict[str, Any]) -> None:
     assert document["components"]["securitySchemes"].keys() == {"basic", "bearer"}
 
 
+def test_refusals_are_described_in_the_shape_of_their_surface(document: dict[str, Any]) -> None:
+    def shape(path: str, status: str) -> str:
+        content = document["paths"][path]["post"]["responses"][status]["content"]
+        return str(content["application/json"]["schema"]["$ref"]).rpartition("/")[2]
+
+    found = [shape(*where) for where in (("/embeddings", "422"), ("/v1/embeddings", "400"), ("/api/users", "422"))]
+    assert found == ["DetailError", "OpenAIError", "Error"]
+
+
 # /docs
 
 

@@ -54,7 +54,7 @@ class Worker:
             "load": self._load,
             "unload": self._unload,
             "score": lambda header, payload: score(self._model(header), header, payload),
-            "embed": lambda header, payload: embed(self._models, header, payload),
+            "embed": self._embed,
             "check": _check,
             "import": _import,
         }
@@ -88,6 +88,12 @@ class Worker:
     def _unload(self, header: Header, payload: memoryview) -> Reply:
         self._models.pop(header["model"], None)
         return {}, []
+
+    def _embed(self, header: Header, payload: memoryview) -> Reply:
+        """Bodies find the models that are open; lines name one, which must be."""
+        if "model" in header:
+            self._model(header)
+        return embed(self._models, header, payload)
 
     def _model(self, header: Header) -> Scorer:
         key = header["model"]
