@@ -1,26 +1,31 @@
-"""Embeddings: from a request's raw body to the encoded vectors of its texts.
+"""Embeddings: from the raw body of a request to the encoded vectors of its texts.
 
-One replica reads the body and answers a short list at once. What it gives back as lines is offered to all replicas, in blocks of
-similar length, like the lines of a stream, and put together by index. Knows no HTTP, no JSON and no tokenizer.
+One replica reads the body and answers a short list at once. A longer list comes back from it as lines, which are offered to all
+replicas in blocks of similar length, as the lines of a stream are, and whose vectors are put together by index. Knows no HTTP, no JSON
+and no tokenizer.
 """
 
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from engine import metrics
-from engine.blocks import Answer, Block, Call, Lane, ServedModel
-from engine.errors import EngineError, StreamFailure, Unacceptable
-from engine.frames import Buffer, Header
-from engine.listing import Listed
-from engine.pool import Pool
-from engine.queues import GroupedLineQueue, LineQueue, Segment
+from engine.engine import Engine
+from engine.errors import EngineError, RefusedBody
+from engine.frames import Buffer, Header, cut
+from engine.listing import ListedModel
+from engine.replicas.blocks import Answer, Arguments, Block, Call, Lane, ServedModel, Task
+from engine.replicas.lines import GroupedLineQueue, LineQueue, Lines, Segment
 from engine.serving import Serving
 
 # A list that takes longer than this is divided among the replicas.
 AT_ONCE_S = 0.020
+# A text hardly ever kills a replica, but all replicas may be killed from outside at once under one text.
+EMBED_DEATHS = 4
+# Bodies that wait share a frame up to these bytes: a dozen short texts, which go through the model together.
+SHARED_BODIES_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,7 @@ class EmbeddingLimits:
     embed_timeout_s: float
     embed_max_requests: int
     interactive_bytes: int
+    block_timeout_s: float
 
 
 @dataclass(slots=True)
@@ -41,9 +47,9 @@ class Embedded:
 
     name        the model as the sender named it
     pieces      the JSON text of each input's vector, in the order of the inputs
-    num_tokens  of each input, as the model saw it
+    num_tokens  tokens of each input, as the model saw it
     num_cut     inputs that were longer than the model takes
-    queue_s     seconds until a replica began; tokenise_s and infer_s are of all replicas together
+    queue_s     seconds until a replica began; tokenise_s and infer_s count the seconds of all replicas together
     """
 
     name: str
@@ -63,22 +69,30 @@ class Embedded:
 
 
 class Embeddings:
-    """The requests of the embeddings surface, over one pool."""
+    """The requests of the embeddings surface, over the pool that scores."""
 
-    def __init__(self, pool: Pool, models: Serving, limits: EmbeddingLimits) -> None:
+    def __init__(self, engine: Engine, serving: Serving, limits: EmbeddingLimits) -> None:
         self.limits = limits
-        self._pool = pool
-        self._models = models
+        self._serving = serving
         self._num_requests = 0
+        self._task = Task(
+            "embed",
+            family="embedding",
+            pool="score",
+            time_limit_s=limits.block_timeout_s,
+            max_deaths=EMBED_DEATHS,
+            shared_bytes=SHARED_BODIES_BYTES,
+        )
+        self._pool = engine.pool(self._task.pool)
 
     def check_capacity(self) -> None:
-        """Refuse a request that would be one too many, before its body is read. EngineError `too_many_requests`."""
+        """Refuse a request when the limit is reached, before its body is read. EngineError `too_many_requests`."""
         if self._num_requests >= self.limits.embed_max_requests:
             raise EngineError("too_many_requests", "Too many requests", retry_after_s=1)
 
     @contextlib.contextmanager
     def place(self) -> Iterator[None]:
-        """A request from its admission until its answer is sent. EngineError `too_many_requests`."""
+        """The place of a request from its admission until its answer is sent. EngineError `too_many_requests`."""
         self.check_capacity()
         self._num_requests += 1
         try:
@@ -86,69 +100,73 @@ class Embeddings:
         finally:
             self._num_requests -= 1
 
-    async def embed(self, shape: str, body: bytes, models: Mapping[str, Listed]) -> Embedded:
+    async def embed(self, shape: str, body: bytes, allowed: Mapping[str, ListedModel]) -> Embedded:
         """The vectors of one request's texts.
 
-        shape   `simple` or `openai`: how the body is to be read
-        models  those that it may name, by every name it may use
-        raises  Unacceptable: what is wrong with the body; EngineError: no_instances, model_building, internal
+        shape    `simple` or `openai`: how the body is to be read
+        allowed  the models that the body may name, by every name that it may use
+        raises   RefusedBody for what is wrong with the body; EngineError: no_instances, model_building, internal
         """
         started = time.monotonic()
-        try:
-            answer = await self._read(shape, body, models)
-            del body  # the lines of a long list are a copy
-            embedded = await self._finished(answer, models, started)
-        except StreamFailure:  # what waited in the bulk lane is told of the last replica's end as streams are
-            raise _no_replica() from None
+        answer = await self._read(shape, body, allowed)
+        del body  # the lines of a long list are a copy, and the body may be large
+        embedded = await self._finished(answer, allowed, started)
         embedded.total_s = time.monotonic() - started
         return embedded
 
-    async def _finished(self, answer: Answer, models: Mapping[str, Listed], started: float) -> Embedded:
-        """What the replica that read the body has embedded, or what all make of the lines it gave back."""
-        part = answer.header
-        embedded = Embedded(part["name"])
-        listed = models[part["name"]]
-        served = self._models.served(listed.version)
-        if "lines" not in part:
-            embedded.pieces, embedded.num_tokens = cut(answer.payload, part["sizes"]), part["num_tokens"]
-            embedded.note(part)
-            embedded.queue_s = max(0.0, time.monotonic() - started - sum(part["seconds"].values()))
-            self._learn(served.model, part)
-            return embedded
-        with self._models.using(served):
-            model = await self._models.ensure_loaded(listed.version)
-            texts = TextList(model, part, bytes(answer.payload), embedded, max_tokens=self.limits.embed_max_tokens)
-            async with self._offered(texts):
-                await texts.done
-        embedded.queue_s = max(0.0, texts.began_at - started)
-        return embedded
-
-    def _learn(self, model: ServedModel, part: Header) -> None:
-        """What the texts of a body cost, for the sizes of the blocks to come, and for /metrics."""
-        if part["sizes"]:
-            self._pool.scheduler.costs.learn(model.key, sum(part["stages"].values()), part["units"])
-            metrics.observe_texts(model.title, part)
-
-    async def _read(self, shape: str, body: bytes, models: Mapping[str, Listed]) -> Answer:
-        """The answer of the replica that read the body. Unacceptable, EngineError."""
-        call = Call(asyncio.get_running_loop().create_future())
+    async def _read(self, shape: str, body: bytes, allowed: Mapping[str, ListedModel]) -> Answer:
+        """The answer of the replica that read the body. RefusedBody, EngineError."""
+        call = Call()
         lane = Lane.INTERACTIVE if len(body) <= self.limits.interactive_bytes else Lane.BULK
-        header = self._header(shape, models)
-        block = Block("embed", lane, call, header=header, buffers=[body], num_bytes=len(body), group=_group(header))
+        arguments = self._arguments(shape, allowed)
+        block = Block(self._task, lane, call, arguments, Lines.of_body(body), group=_group(arguments))
         if lane is Lane.INTERACTIVE:
             self._pool.submit(block)
             answer = await call.future
         else:
-            async with self._offered(LoneBlock(block, call)):
+            async with self._pool.offered(LoneBlock(block, call)):
                 answer = await call.future
-        _refuse(answer)
+        _raise_refusal(answer)
         return answer
 
-    def _header(self, shape: str, models: Mapping[str, Listed]) -> Header:
+    async def _finished(self, answer: Answer, allowed: Mapping[str, ListedModel], started: float) -> Embedded:
+        """The vectors that the reader of the body has made already, or those that all replicas make of the lines it gave back."""
+        part = answer.header
+        embedded = Embedded(part["name"])
+        version = allowed[part["name"]].version
+        served = self._serving.served(version)
+        if "lines" not in part:
+            embedded.pieces, embedded.num_tokens = [*cut(answer.payload, part["sizes"])], part["num_tokens"]
+            embedded.note(part)
+            embedded.queue_s = max(0.0, time.monotonic() - started - sum(part["seconds"].values()))
+            self._learn(served.model, part)
+            return embedded
+        with self._serving.using(served):
+            model = await self._serving.ensure_loaded(version)
+            texts = TextList(self._task, model, answer, embedded, max_tokens=self.limits.embed_max_tokens)
+            await self._divided(texts)
+        embedded.queue_s = max(0.0, texts.began_at - started)
+        return embedded
+
+    async def _divided(self, texts: "TextList") -> None:
+        """Let all replicas embed a list. What is still waiting when this ends early is dropped."""
+        async with self._pool.offered(texts):
+            try:
+                await texts.done
+            finally:
+                texts.has_left = True
+
+    def _learn(self, model: ServedModel, part: Header) -> None:
+        """Note what the texts of a body cost, for the sizes of the blocks to come and for /metrics."""
+        if part["sizes"]:
+            self._pool.scheduler.costs.learn(model.key, sum(part["stages"].values()), part["units"])
+            metrics.observe_texts(model.title, part)
+
+    def _arguments(self, shape: str, allowed: Mapping[str, ListedModel]) -> Arguments:
         limits = self.limits
         return {
             "shape": shape,
-            "models": {name: self._choice(listed) for name, listed in models.items()},
+            "models": {name: self._choice(listed) for name, listed in allowed.items()},
             "limits": {
                 "inputs": limits.embed_max_inputs,
                 "text_bytes": limits.embed_text_limit_bytes,
@@ -156,137 +174,110 @@ class Embeddings:
             },
         }
 
-    def _choice(self, listed: Listed) -> tuple[str, int, int, int]:
-        model = self._models.served(listed.version).model
+    def _choice(self, listed: ListedModel) -> tuple[str, int, int, int]:
+        """What the reader of a body needs to know of a model: key, length of a vector, bytes embedded at once, bytes of a text that count."""
+        model = self._serving.served(listed.version).model
         record_bytes = model.tokens.record_bytes if model.tokens else 1
         return model.key, listed.dim, self._pool.scheduler.worth(AT_ONCE_S, model), record_bytes
 
-    @contextlib.asynccontextmanager
-    async def _offered(self, source: "TextList | LoneBlock") -> AsyncIterator[None]:
-        """While inside, free replicas take blocks of this source; what is still waiting at the end is dropped."""
-        self._pool.scheduler.attach(source)
-        self._pool.wake()
-        try:
-            yield
-        finally:
-            source.departed = True
-            self._pool.scheduler.detach(source)
-
 
 class LoneBlock:
-    """One block that takes its turn in the bulk lane."""
+    """A source of one block, which takes its turn in the bulk lane."""
 
     model = None
 
     def __init__(self, block: Block, call: Call) -> None:
         self.waiting_since = block.waiting_since = time.monotonic()
-        self.departed = False
         self._block = block
         self._call = call
         self._is_taken = False
 
     @property
     def num_waiting(self) -> int:
-        return 0 if self._is_taken or self.departed else 1
+        return 0 if self._is_taken else 1
 
     def take(self, size: int) -> Block:
         self._is_taken = True
         return self._block
 
-    def fail(self, failure: StreamFailure) -> None:
-        self._call.give_up(_no_replica())
+    def abandon(self, error: EngineError) -> None:
+        self._call.give_up(error)
 
 
 class TextList:
-    """The texts of one long request: a source of blocks, and the one who is told of their vectors.
+    """The texts of one long request: a source of blocks, and the waiter who is told of their vectors.
 
-    done      resolved when every vector is here; or fails with what stands against it
+    done      resolved when every vector has come; it fails with the reason when one cannot come
     began_at  when the first block was taken, monotonic
     """
 
-    def __init__(self, model: ServedModel, part: Header, lines: bytes, embedded: Embedded, *, max_tokens: int) -> None:
-        num_lines: int = part["lines"]
+    def __init__(self, task: Task, model: ServedModel, read: Answer, embedded: Embedded, *, max_tokens: int) -> None:
+        num_lines: int = read.header["lines"]
         self.model = model
-        self.departed = False
+        self.has_left = False
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.waiting_since = self.began_at = time.monotonic()
         self._is_begun = False
-        self._header: Header = part["arguments"]
+        self._task = task
+        self._arguments: Arguments = read.header["arguments"]
         self._embedded = embedded
         self._num_missing = num_lines
         self._tokens_left = max_tokens
         self._queue = GroupedLineQueue(model.tokens, model.max_batch_size) if model.tokens else LineQueue()
         embedded.pieces, embedded.num_tokens = [b""] * num_lines, [0] * num_lines
         if num_lines:
-            self._queue.append(Segment(lines, 0, len(lines), num_lines, 0))
+            data = bytes(read.payload)
+            self._queue.append(Segment(data, 0, len(data), num_lines, 0))
         else:
             self.done.set_result(None)
 
     @property
     def num_waiting(self) -> int:
-        return 0 if self.departed else self.model.units(self._queue.num_lines, self._queue.num_bytes)
+        return 0 if self.has_left else self.model.units(self._queue.num_lines, self._queue.num_bytes)
 
     def take(self, size: int) -> Block:
-        cut = self._queue.take(size)
+        lines = self._queue.take(size)
         since, self.waiting_since = self.waiting_since, time.monotonic()
         if not self._is_begun:
             self._is_begun, self.began_at = True, self.waiting_since
-        block = Block.of_lines("embed", self, self.model, self._header, cut)
-        block.waiting_since = since
-        return block
+        return Block(self._task, Lane.BULK, self, self._arguments, lines, self.model, waiting_since=since)
 
     def answered(self, block: Block, answer: Answer) -> None:
         try:
-            _refuse(answer)
-        except Unacceptable as fault:
-            return self.failed(block, fault)
-        part = answer.header
-        places = block.lines if block.lines is not None else range(block.first_line, block.first_line + block.num_records)
+            _raise_refusal(answer)
+        except RefusedBody as refused:
+            return self.failed(block, refused)
+        part, lines = answer.header, block.lines
+        places = lines.numbers if lines.numbers is not None else range(lines.first_line, lines.first_line + lines.num_lines)
         for place, piece, num_tokens in zip(places, cut(answer.payload, part["sizes"]), part["num_tokens"], strict=True):
             self._embedded.pieces[place] = piece
             self._embedded.num_tokens[place] = num_tokens
         self._embedded.note(part)
-        self._num_missing -= block.num_records
+        self._num_missing -= lines.num_lines
         self._tokens_left -= sum(part["num_tokens"])
         if self._tokens_left < 0:
             text = "The inputs have more tokens than one request takes."
-            return self.failed(block, Unacceptable("context_length_exceeded", text, param="input"))
+            return self.failed(block, RefusedBody("context_length_exceeded", text, param="input"))
         if not self._num_missing and not self.done.done():
             self.done.set_result(None)
         return None
 
-    def failed(self, block: Block, error: Exception) -> None:
-        self.departed = True
+    def failed(self, block: Block, error: EngineError) -> None:
+        self.abandon(error)
+
+    def abandon(self, error: EngineError) -> None:
+        self.has_left = True
         if not self.done.done():
             self.done.set_exception(error)
 
-    def fail(self, failure: StreamFailure) -> None:
-        self.departed = True
-        if not self.done.done():
-            self.done.set_exception(_no_replica())
 
-
-def _group(header: Header) -> object:
+def _group(arguments: Arguments) -> object:
     """Bodies of the same shape that may name the same models may share a frame."""
-    return header["shape"], tuple((name, choice[0]) for name, choice in header["models"].items())
+    return arguments["shape"], tuple((name, choice[0]) for name, choice in arguments["models"].items())
 
 
-def cut(payload: memoryview, sizes: list[int]) -> list[Buffer]:
-    """The payload in pieces of these sizes."""
-    pieces: list[Buffer] = []
-    start = 0
-    for size in sizes:
-        pieces.append(payload[start : start + size])
-        start += size
-    return pieces
-
-
-def _refuse(answer: Answer) -> None:
-    """Raise what the replica had against the request."""
+def _raise_refusal(answer: Answer) -> None:
+    """RefusedBody, if the replica refused the request."""
     part = answer.header
     if "refused" in part:
-        raise Unacceptable(part["refused"], part["message"], param=part["param"], detail=bytes(answer.payload))
-
-
-def _no_replica() -> EngineError:
-    return EngineError("no_instances", "no instances of model found", retry_after_s=1)
+        raise RefusedBody(part["refused"], part["message"], param=part["param"], detail=bytes(answer.payload))

@@ -74,8 +74,8 @@ class EngineError(Exception):
         self.retry_after_s = retry_after_s
 
 
-class Unacceptable(EngineError):
-    """A request whose body a replica has read and refused.
+class RefusedBody(EngineError):
+    """A replica read the body of a request and refused it.
 
     param   the field that is wrong, or None for the body
     detail  the JSON of the whole answer, where the shape of the request has more to say than a message; else empty
@@ -88,9 +88,9 @@ class Unacceptable(EngineError):
 
 
 class TaskFailed(EngineError):
-    """Work that is no record cost two replicas their life, or ran past its limit. Whoever asked for it says what that means.
+    """A block was given up: it cost as many replicas as its task allows, or ran past its time limit.
 
-    is_timeout  it was the limit
+    is_timeout  it ran past its time limit
     """
 
     def __init__(self, *, is_timeout: bool) -> None:

@@ -1,16 +1,17 @@
-"""Metrics: every number /metrics shows, once, with its sentence. Kept in the server process; replicas report theirs in frames.
+"""Metrics: every number that /metrics shows, defined once, with its sentence.
 
-The label `model` is `owner/name` of a model that exists, so the number of series is bounded.
+The server process keeps them; replicas report theirs in frames. The label `model` is the `owner/name` of a model that exists, so the
+number of series is bounded. Knows nothing of blocks, streams or replicas beyond the words of its labels.
 """
 
+import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from engine.blocks import Batch
 from engine.frames import Header
 
 REGISTRY = CollectorRegistry()
@@ -54,53 +55,76 @@ for _outcome in ("ended", "failed", "left"):
     STREAMS_ENDED.labels(_outcome)
 
 
-@dataclass(frozen=True, slots=True)
-class Levels:
-    """What is read from the engine when /metrics is asked, rather than counted as it happens.
+# What is true at this moment is read when /metrics is asked, rather than counted as it happens.
 
-    streams          state -> streams now
-    queue_blocks     lane -> waiting
-    replicas         (pool, state) -> replicas
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A number of this moment.
+
+    name    without `_total`, which Prometheus adds to a counter
+    labels  names of its labels, in the order of the values
     """
 
-    streams: dict[str, int]
-    queue_blocks: dict[str, int]
-    replicas: dict[tuple[str, str], int]
-    spill_bytes: int
-    blocks_dropped: int
+    name: str
+    text: str
+    labels: tuple[str, ...] = ()
+    is_counter: bool = False
+
+    def family(self, values: Mapping[tuple[str, ...], float]) -> Metric:
+        """The level as /metrics shows it."""
+        kind = CounterMetricFamily if self.is_counter else GaugeMetricFamily
+        family = kind(self.name, self.text, labels=self.labels)
+        for labels, value in values.items():
+            family.add_metric(labels, value)
+        return family
+
+
+STREAMS = Level("sluice_streams", "Streams now, by state: running, spilling, full, finishing.", ("state",))
+QUEUE_BLOCKS = Level(
+    "sluice_queue_blocks", "What waits for a replica now: single blocks, or streams with lines to cut blocks from.", ("lane",)
+)
+REPLICAS = Level("sluice_replicas", "Replicas now, by state: ready, starting.", ("pool", "state"))
+SPILL_BYTES = Level("sluice_spill_bytes", "Bytes now in spill files.")
+BLOCKS_DROPPED = Level(
+    "sluice_blocks_dropped", "Waiting blocks that were dropped because nobody waited for them any more.", is_counter=True
+)
+
+# What a part of the engine knows of its own levels: level -> values of its labels -> number.
+Levels = dict[Level, dict[tuple[str, ...], float]]
 
 
 class LevelsCollector:
-    """Shows the engine's levels. Without `describe`: `sluice_streams` (now) and `sluice_streams_total` (over) are two families."""
+    """Shows levels. It has no `describe`, because `sluice_streams` (now) and `sluice_streams_total` (over) are two families.
 
-    def __init__(self, read: Callable[[], Levels]) -> None:
-        self._read = read
+    reads  the parts of the engine that have levels, each of which tells its own
+    """
+
+    def __init__(self, reads: Iterable[Callable[[], Levels]]) -> None:
+        self._reads = tuple(reads)
 
     def collect(self) -> Iterator[Metric]:
-        levels = self._read()
-        streams = GaugeMetricFamily(
-            "sluice_streams", "Streams now, by state: running, spilling, full, finishing.", labels=["state"]
-        )
-        for state, count in levels.streams.items():
-            streams.add_metric([state], count)
-        queue = GaugeMetricFamily(
-            "sluice_queue_blocks", "Waiting now: single blocks, or streams with lines to cut blocks from.", labels=["lane"]
-        )
-        for lane, count in levels.queue_blocks.items():
-            queue.add_metric([lane], count)
-        replicas = GaugeMetricFamily("sluice_replicas", "Replicas now, by state: ready, starting.", labels=["pool", "state"])
-        for key, count in levels.replicas.items():
-            replicas.add_metric(key, count)
-        yield from (streams, queue, replicas)
-        yield GaugeMetricFamily("sluice_spill_bytes", "Bytes now in spill files.", value=levels.spill_bytes)
-        yield CounterMetricFamily(
-            "sluice_blocks_dropped", "Waiting blocks dropped because their caller had left.", value=levels.blocks_dropped
-        )
+        for read in self._reads:
+            yield from (level.family(values) for level, values in read().items())
+
+
+@contextlib.contextmanager
+def showing(*reads: Callable[[], Levels]) -> Iterator[None]:
+    """While the context is open, /metrics shows these levels."""
+    collector = LevelsCollector(reads)
+    REGISTRY.register(collector)
+    try:
+        yield
+    finally:
+        REGISTRY.unregister(collector)
+
+
+# What happens is counted here.
 
 
 @functools.cache
 def _request_series(surface: str, status: int) -> tuple[Counter, Histogram]:
-    """Looking a series up by its labels costs more than counting, and there are few: the functions here remember them."""
+    """The two series of a request. Looking a series up by its labels costs more than counting, and there are few, so we keep them."""
     return REQUESTS.labels(surface, str(status)), REQUEST_SECONDS.labels(surface)
 
 
@@ -125,24 +149,18 @@ def _records(title: str, outcome: str) -> Counter:
     return RECORDS.labels(title, outcome)
 
 
-def observe_batch(batch: Batch, header: Header) -> None:
-    """Take what a replica reported about one frame: records, stages, padding."""
-    if batch.model is None:
-        return
-    title = batch.model.title
-    BLOCK_RECORDS.observe(batch.num_records)
-    _observe_stages(title, header)
-    if header["results"]:
-        _records(title, "result").inc(header["results"])
-    if header["errors"]:
-        _records(title, "error").inc(header["errors"])
+def observe_frame(title: str, num_records: int, report: Header) -> None:
+    """Take what a replica reported about one frame of a model: seconds by stage, padding, and records by outcome if it counts them."""
+    BLOCK_RECORDS.observe(num_records)
+    _observe_stages(title, report)
+    for key, outcome in (("results", "result"), ("errors", "error")):
+        if count := report.get(key):
+            _records(title, outcome).inc(count)
 
 
 def observe_texts(title: str, part: Header) -> None:
-    """The same for the texts of a request's body, which the replica that read it embedded at once."""
-    BLOCK_RECORDS.observe(len(part["sizes"]))
-    _observe_stages(title, part)
-    _records(title, "result").inc(len(part["sizes"]))
+    """The same for the texts of a request's body, which the replica that read the body embedded at once."""
+    observe_frame(title, len(part["sizes"]), {**part, "results": len(part["sizes"])})
 
 
 def _observe_stages(title: str, report: Header) -> None:

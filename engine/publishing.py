@@ -1,8 +1,8 @@
-"""Publishing: an upload becomes a version of a model, a version becomes the active one, and what is not wanted any more goes.
+"""Publishing: an upload becomes a version of a model, a version becomes the active one, and old versions and models are removed.
 
-Writes under `data/models/` only: beside the target, fsync, rename. One change of a model at a time. Whatever is cut off in the
-middle, also by kill -9, leaves the old version serving and a hidden folder that the next start removes. Knows nothing of HTTP or of
-graphs.
+Writes under `data/models/` only: beside the target, fsync, rename. Makes one change of a model at a time. A change that is cut off in
+the middle, also by kill -9, leaves the old version serving and a hidden folder, which the next start removes. Knows nothing of HTTP or
+of graphs.
 """
 
 import asyncio
@@ -17,19 +17,21 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from engine import folders
-from engine.engine import Engine
 from engine.errors import EngineError, TaskFailed
-from engine.frames import Header
-from engine.listing import Listing
 from engine.model_config import ModelConfig, parse_config
-from engine.repository import Model, Repository, Version
-from engine.store import ModelState, Store
+from engine.replicas.blocks import Arguments, Task
+from engine.replicas.pool import Pool
+from engine.repository import Model, Repository, Version, model_not_found
+from engine.serving import Serving
+from engine.store import ModelOverrides, Store
 from engine.uploads import Incoming
 
 log = logging.getLogger("sluice.publishing")
 
-# Uploads at once, waiting ones included: they bound what half-sent files can take on the disk.
+# Uploads at once, also those that wait; this bounds how much of the disk half-sent files can take.
 MAX_UPLOADS = 8
+# The first death under a check may be an accident; the second one is taken for the work of the upload.
+CHECK_DEATHS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +40,12 @@ class PublishingLimits:
 
     model_limit_bytes: int
     keep_versions: int
+    check_timeout_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What became of an upload: a new version, or the active one when it is the same."""
+    """What became of an upload: a new version, or the version that is active when the upload is the same."""
 
     version: int
     is_new: bool
@@ -50,15 +53,22 @@ class Published:
 
 
 class Publisher:
-    """Every change of a model at run time."""
+    """Makes every change of a model at run time.
 
-    def __init__(self, store: Store, repository: Repository, listing: Listing, engine: Engine, limits: PublishingLimits) -> None:
+    jobs  the pool whose replicas check uploads
+    """
+
+    def __init__(self, store: Store, serving: Serving, jobs: Pool, limits: PublishingLimits) -> None:
         self.limits = limits
         self._store = store
-        self._repository = repository
-        self._listing = listing
-        self._engine = engine
-        self._root = repository.writable_root
+        self._serving = serving
+        self._repository = serving.repository
+        self._listed = serving.listed
+        self._jobs = jobs
+        self._check_task = Task(
+            "check", family="publishing", pool=jobs.name, time_limit_s=limits.check_timeout_s, max_deaths=CHECK_DEATHS
+        )
+        self._root = self._repository.writable_root
         self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
         self._num_uploads = 0
 
@@ -95,14 +105,14 @@ class Publisher:
             model = await self._read(owner, name)
             await self._activate(model, number, active)
             if config.task == "embed":
-                await asyncio.to_thread(self._listing.add, model)
+                await asyncio.to_thread(self._listed.add, model)
             await self._prune(model)
         log.info("model published model=%s/%s version=%d seconds=%.3f", owner, name, number, time.monotonic() - started)
         return Published(number, True, warnings)
 
     async def _check(self, incoming: Incoming, sent: ModelConfig | None) -> tuple[ModelConfig, list[str]]:
         """The config of the new version, and warnings. EngineError `invalid_model`."""
-        header: Header = {
+        arguments: Arguments = {
             "folder": str(incoming.folder),
             "owner": incoming.owner,
             "name": incoming.name,
@@ -110,37 +120,37 @@ class Publisher:
             "data": incoming.data_files,
         }
         try:
-            answer = await self._engine.run_task("check", header)
+            answer = (await self._jobs.run(self._check_task, arguments)).header
         except TaskFailed as failure:
-            limit_s = self._engine.limits.check_timeout_s
+            limit_s = self.limits.check_timeout_s
             reason = (
                 f"the check took longer than {limit_s:g} seconds" if failure.is_timeout else "the process that checked it failed"
             )
             raise EngineError("invalid_model", reason) from None
         if "refused" in answer:
             raise EngineError("invalid_model", answer["refused"])
-        written = self._unsaid(incoming) | (sent.as_written() if sent else {}) | answer["config"]
+        written = self._defaults(incoming) | (sent.as_written() if sent else {}) | answer["config"]
         return await asyncio.to_thread(_parsed, written), answer["warnings"]
 
-    def _unsaid(self, incoming: Incoming) -> dict[str, Any]:
-        """What holds where neither the sender nor the check says otherwise: of the model as a whole, as it was."""
-        unsaid: dict[str, Any] = {"owner": incoming.owner, "name": incoming.name, "task": "predict"}
+    def _defaults(self, incoming: Incoming) -> dict[str, Any]:
+        """Config values for what neither the sender nor the check has set; description and sharing stay as in the active version."""
+        defaults: dict[str, Any] = {"owner": incoming.owner, "name": incoming.name, "task": "predict"}
         if active := self._active(incoming.owner, incoming.name):
-            unsaid |= {"description": active.config.description, "shared": active.config.shared}
-        return unsaid
+            defaults |= {"description": active.config.description, "shared": active.config.shared}
+        return defaults
 
     async def _activate(self, model: Model, number: int, old: Version | None) -> None:
-        """Open a version everywhere, then move the pointer in one step. EngineError `load_failed`: it has not moved."""
+        """Open a version in every replica, then make it the active one in one step. EngineError `load_failed`: nothing has changed."""
         if number not in model.versions:
             raise EngineError("load_failed", f"version {number} does not load; the active version is as it was")
         try:
-            async with self._engine.models.coming(model.versions[number]):
+            async with self._serving.coming(model.versions[number]):
                 await self._store.set_active_version(model.owner, model.name, number)
                 model.active_version = number
         finally:
             self._repository.replace(model.owner, model.name, model)
         if old is not None and old.number != number:
-            self._engine.models.retire(old)
+            self._serving.retire(old)
 
     # What there is
 
@@ -149,7 +159,7 @@ class Publisher:
         async with self._lock(owner, name):
             model = self._found(owner, name)
             if number not in model.numbers:
-                raise EngineError("model_not_found", "model not found")
+                raise model_not_found()
             if number != model.active_version or number in model.faults:
                 await self._activate(model, number, model.active)
                 log.info("model activated model=%s version=%d", model.title, number)
@@ -159,7 +169,7 @@ class Publisher:
         check_not_shipped(self._found(owner, name))
 
     async def share(self, owner: str, name: str, shared: bool) -> None:
-        """Let others use a model, or not. EngineError `shipped_model`."""
+        """Let other users use a model, or stop that. EngineError `shipped_model`."""
         async with self._lock(owner, name):
             model = self._found(owner, name)
             check_not_shipped(model)
@@ -167,14 +177,14 @@ class Publisher:
             model.shared = shared
 
     async def delete(self, owner: str, name: str) -> None:
-        """Remove a model with all its versions, when its running streams have ended; new requests find none at once."""
+        """Remove a model with all its versions once its running streams have ended; new requests do not find it any more."""
         async with self._lock(owner, name):
             model = self._found(owner, name)
             check_not_shipped(model)
-            await asyncio.to_thread(self._listing.remove, model)
+            await asyncio.to_thread(self._listed.remove, model)
             self._repository.replace(owner, name, None)
             await self._store.note_version(owner, name, model.latest_version, None)
-            # The active one goes last: a server that dies in between serves it again.
+            # The active version goes last, so that a server that dies in between serves it again.
             for number in sorted(model.numbers, key=lambda number: number == model.active_version):
                 await self._remove_version(model, number)
             await asyncio.to_thread(folders.remove_config, self._folder(model))
@@ -186,7 +196,7 @@ class Publisher:
         async with self._lock(owner, name):
             model = self._found(owner, name)
             if number not in model.numbers:
-                raise EngineError("model_not_found", "model not found")
+                raise model_not_found()
             if number == model.active_version:
                 raise EngineError("active_version", f"version {number} is active: activate another one first, or delete the model")
             if not await asyncio.to_thread((self._folder(model) / str(number)).is_dir):
@@ -197,45 +207,45 @@ class Publisher:
             log.info("model version deleted model=%s version=%d", model.title, number)
 
     async def _prune(self, model: Model) -> None:
-        """Remove versions beyond the newest; one that is in use stays until the next time."""
+        """Remove versions beyond the newest ones; a version that is in use stays until the next upload."""
         for number in model.numbers[: -self.limits.keep_versions]:
             version = model.versions.get(number)
             is_ours = await asyncio.to_thread((self._folder(model) / str(number)).is_dir)
-            if is_ours and number != model.active_version and not (version and self._engine.models.is_used(version)):
+            if is_ours and number != model.active_version and not (version and self._serving.is_used(version)):
                 await self._remove_version(model, number)
 
     async def _remove_version(self, model: Model, number: int) -> None:
-        """New requests for it find none; when the last running one has ended, it is unloaded and its files go."""
+        """Hide a version from new requests; when the last running one has ended, unload it and remove its files."""
         version = model.versions.get(number)
         model.forget(number)
         if version is not None:
-            await self._engine.models.retire(version).wait()
+            await self._serving.retire(version).wait()
         await asyncio.to_thread(folders.remove_version, self._folder(model) / str(number))
 
     async def reload(self) -> int:
-        """Look at both roots and the lists again, for what was put there by others; the number of models."""
-        states = await self._store.list_model_states()
+        """Look at both roots and the lists again, for what others have put there; returns the number of models."""
+        overrides = await self._store.list_model_overrides()
         for owner, name in await asyncio.to_thread(self._repository.names):
             async with self._lock(owner, name):
-                model = await asyncio.to_thread(self._repository.read, owner, name, states.get((owner, name), ModelState()))
+                model = await asyncio.to_thread(self._repository.read, owner, name, overrides.get((owner, name), ModelOverrides()))
                 old = self._repository.find(owner, name)
                 self._repository.replace(owner, name, model)
                 for number, version in (old.versions if old else {}).items():
                     if model is None or model.versions.get(number) != version:
-                        self._engine.models.retire(version)
-        await asyncio.to_thread(self._listing.read)
-        self._engine.models.open_new()
+                        self._serving.retire(version)
+        await asyncio.to_thread(self._listed.read)
+        self._serving.open_new()
         return len(self._repository.models())
 
     def _lock(self, owner: str, name: str) -> asyncio.Lock:
-        """One change of a model at a time; the lock lives as long as somebody holds it or waits for it."""
+        """Allows one change of a model at a time; the lock lives as long as somebody holds it or waits for it."""
         return self._locks.setdefault((owner, name), asyncio.Lock())
 
     def _found(self, owner: str, name: str) -> Model:
-        """The model as it is now: another change may have come first."""
+        """The model as it is now, since another change may have come first."""
         model = self._repository.find(owner, name)
         if model is None:
-            raise EngineError("model_not_found", "model not found")
+            raise model_not_found()
         return model
 
     def _active(self, owner: str, name: str) -> Version | None:
@@ -246,11 +256,11 @@ class Publisher:
         return self._root / model.owner / model.name
 
     async def _read(self, owner: str, name: str) -> Model:
-        """The model as its folders are now; nobody else sees it yet."""
-        states = await self._store.list_model_states()
-        model = await asyncio.to_thread(self._repository.read, owner, name, states.get((owner, name), ModelState()))
+        """The model as its folders are now; requests do not see it yet."""
+        overrides = await self._store.list_model_overrides()
+        model = await asyncio.to_thread(self._repository.read, owner, name, overrides.get((owner, name), ModelOverrides()))
         if model is None:
-            raise EngineError("model_not_found", "model not found")
+            raise model_not_found()
         return model
 
 
@@ -266,7 +276,7 @@ async def take_number(store: Store, repository: Repository, owner: str, name: st
 
 
 def check_not_shipped(model: Model) -> None:
-    """EngineError `shipped_model` for one that came with the server."""
+    """EngineError `shipped_model` for a model that came with the server."""
     if model.shipped:
         raise _shipped()
 
@@ -276,7 +286,7 @@ def _shipped() -> EngineError:
 
 
 def _parsed(written: dict[str, Any]) -> ModelConfig:
-    """A config made here from a graph. EngineError `invalid_model` when its names cannot stand in one."""
+    """A config that was derived from a graph. EngineError `invalid_model` when the graph's names cannot stand in a config."""
     try:
         return parse_config(json.dumps(written).encode())
     except ValueError as error:

@@ -1,7 +1,7 @@
-"""Serving: which versions of which models replicas have open, and who is on them.
+"""Serving: which versions of which models the replicas have open, and how many requests use each.
 
-Opens the active versions in every replica, loads others when first asked for, brings a new version in and lets an old one go when
-its last user has ended. Knows no HTTP, no folders and no scheduling.
+Opens the active versions in every replica, opens others when they are first asked for, brings a new version in, and unloads an old one
+when the last request that uses it has ended. Knows no HTTP, no folders and no scheduling.
 """
 
 import asyncio
@@ -15,26 +15,31 @@ from dataclasses import dataclass
 import ujson
 
 from engine import metrics
-from engine.blocks import ServedModel
 from engine.errors import EngineError
-from engine.listing import Listing
-from engine.pool import Pool
-from engine.queues import TokenLimits
-from engine.replica import Replica, ReplicaGone
+from engine.frames import Header
+from engine.listing import ListedModels
+from engine.replicas.blocks import ServedModel
+from engine.replicas.lines import TokenLimits
+from engine.replicas.pool import Pool
+from engine.replicas.replica import Replica, ReplicaGone
 from engine.repository import Repository, Version
 
 log = logging.getLogger("sluice.serving")
 
-# A version that kills this many replicas while they open it does not become active.
+# A version that kills this many replicas while they open it is not opened any more.
 OPENING_DEATHS = 2
-# A replica that somebody killed tells little about what it opened; but the somebody may be the kernel, for lack of memory.
+# A replica that was killed from outside says little about the model that it was opening. It still counts a little, because the killer
+# may have been the kernel, for lack of memory.
 KILLED_FROM_OUTSIDE = 0.25
+# A model's task in its config -> the family of tasks that opens the model in a replica. Any family may unload it.
+LOADING_FAMILIES = {"predict": "scoring", "embed": "embedding"}
+UNLOADING_FAMILY = "scoring"
 
 Spawn = Callable[[Coroutine[None, None, None], str], asyncio.Task[None]]
 
 
-class ModelState(enum.StrEnum):
-    BUILDING = "building"  # nobody has opened it yet
+class LoadState(enum.StrEnum):
+    BUILDING = "building"  # no replica has opened it yet
     ONLINE = "online"
     OFFLINE = "offline"  # its files do not load
 
@@ -43,14 +48,15 @@ class ModelState(enum.StrEnum):
 class Served:
     """One version of a model as the engine knows it.
 
-    num_users  streams and single records on it now
-    num_lost   replicas that died one after the other while they opened it; one killed from outside counts less
+    example    JSON of the record that the model can answer
+    num_users  streams and single records that use it now
+    num_lost   replicas that died one after the other while they opened it; a replica that was killed from outside counts less
     retired    set when it is unloaded everywhere; None as long as it may stay loaded
     """
 
     model: ServedModel
     example: bytes
-    state: ModelState = ModelState.BUILDING
+    state: LoadState = LoadState.BUILDING
     loading: asyncio.Task[None] | None = None
     num_users: int = 0
     num_lost: float = 0
@@ -58,21 +64,21 @@ class Served:
 
 
 class Serving:
-    """The models of one pool.
+    """The models that one pool serves.
 
-    spawn    starts a task that its owner cancels at the end
-    listing  of the embedding models, which are large, only the first listed one is opened before it is asked for
+    listed  the listed embedding models; they are large, so only the first one is opened before it is asked for
+    spawn   starts a background task, which its owner cancels at the end
     """
 
-    def __init__(self, repository: Repository, listing: Listing, pool: Pool, *, load_timeout_s: float, spawn: Spawn) -> None:
-        self._repository = repository
-        self._listing = listing
+    def __init__(self, repository: Repository, listed: ListedModels, pool: Pool, *, load_timeout_s: float, spawn: Spawn) -> None:
+        self.repository = repository
+        self.listed = listed
         self._pool = pool
         self._load_timeout_s = load_timeout_s
         self._spawn = spawn
         self._served: dict[str, Served] = {}
         self._coming: list[Version] = []
-        self._replica_came = asyncio.Event()  # of the next replica that becomes ready; then there is another one
+        self._replica_came = asyncio.Event()  # set when the next replica becomes ready, and replaced by a new event
         pool.on_ready = self.open_active
 
     def served(self, version: Version) -> Served:
@@ -85,7 +91,7 @@ class Serving:
                 title=version.title,
                 name=config.name,
                 version=version.number,
-                load={"folder": str(version.folder), "config": config.as_dict()},
+                load=_load_header(key, version),
                 max_batch_size=config.max_batch_size,
                 tokens=TokenLimits(config.text.max_tokens, config.max_batch_tokens) if config.text else None,
             )
@@ -94,65 +100,70 @@ class Serving:
 
     def status(self, version: Version | None) -> str:
         """`online`, `building` or `offline`; None is a version whose files cannot be used."""
-        return ModelState.OFFLINE if version is None else self.served(version).state
+        return LoadState.OFFLINE if version is None else self.served(version).state
 
     def open_active(self, replica: Replica) -> None:
-        """A replica is ready: let it open every active model, so that nobody's first request waits for that."""
+        """A replica is ready: let it open every active model, so that no first request has to wait for that."""
         self._replica_came.set()
         self._replica_came = asyncio.Event()
         self._open_missing(replica)
 
     def open_new(self) -> None:
-        """The same for what has become active since, in the replicas that are running."""
+        """Let the replicas that are running open what has become active since they started."""
         for replica in self._pool.replicas:
             self._open_missing(replica)
 
     def _open_missing(self, replica: Replica) -> None:
         for version in (*self._eager(), *self._coming):
             served = self.served(version)
-            # One that killed two would kill this one, too.
-            if served.num_lost < OPENING_DEATHS and served.model.key not in replica.models:
+            # A version that killed two replicas would kill this one, too.
+            if served.num_lost < OPENING_DEATHS and served.model.key not in replica.loaded:
                 self._spawn(self._open(replica, served), f"open {_key(version)}")
 
     def _eager(self) -> list[Version]:
-        """The active versions that nobody's first request should wait for."""
-        first = self._listing.first
-        active = [model.active for model in self._repository.models() if model.active is not None]
+        """The active versions that are opened before they are asked for; the large one comes last, so that the small ones do not wait."""
+        first = self.listed.first
+        active = [model.active for model in self.repository.models() if model.active is not None]
         small = [version for version in active if version.config.task != "embed"]
-        return small if first is None else [*small, first]  # in this order, so that the small ones do not wait
+        return small if first is None else [*small, first]
 
     async def _open(self, replica: Replica, served: Served) -> None:
-        """Open one model in one replica, and take what that tells: does it load, and what does a record cost."""
+        """Open one model in one replica, and note what that shows: whether it loads, and what a record costs."""
         model = served.model
-        replica.models.add(model.key)
+        replica.loaded.add(model.key)
         replica.num_opening += 1
         try:
-            header, _ = await replica.request({"task": "load", "model": model.key, **model.load})
+            header, _ = await replica.ask(model.load)
         except ReplicaGone as gone:
             if gone.was_at_work and not replica.is_retiring:
-                is_killed = await replica.gone() == -signal.SIGKILL and not replica.is_stuck
-                served.num_lost += KILLED_FROM_OUTSIDE if is_killed else 1
-            if served.num_lost >= OPENING_DEATHS:
-                served.state = ModelState.OFFLINE
-                log.error("model kills replicas, not opened any more model=%s", model.key)
+                await self._note_death(replica, served)
             return
         finally:
             replica.num_opening -= 1
             self._pool.wake()
         if error := header.get("error"):
-            replica.models.discard(model.key)
-            served.state = ModelState.OFFLINE
+            replica.loaded.discard(model.key)
+            served.state = LoadState.OFFLINE
             metrics.MODEL_LOADS.labels(model.title, "failed").inc()
             log.error("model does not load model=%s reason=%s", model.key, error["reason"])
             return
-        served.state, served.num_lost = ModelState.ONLINE, 0
+        served.state, served.num_lost = LoadState.ONLINE, 0
         self._pool.scheduler.costs.begin(model.key, header["seconds_per_record"] / model.units(1, len(served.example)))
         metrics.MODEL_LOADS.labels(model.title, "loaded").inc()
+
+    @staticmethod
+    async def _note_death(replica: Replica, served: Served) -> None:
+        """A replica died while it opened this model, which goes offline when that happens again and again."""
+        is_killed = await replica.gone() == -signal.SIGKILL and not replica.is_stuck
+        served.num_lost += KILLED_FROM_OUTSIDE if is_killed else 1
+        if served.num_lost >= OPENING_DEATHS:
+            served.state = LoadState.OFFLINE
+            log.error("model kills replicas, not opened any more model=%s", served.model.key)
 
     async def ensure_loaded(self, version: Version) -> ServedModel:
         """The model, once some replica has opened it. EngineError `model_building` or `no_instances`."""
         served = self.served(version)
-        if served.state is not ModelState.ONLINE:
+        if served.state is not LoadState.ONLINE:
             await self._wait_for_load(served)
         return served.model
 
@@ -164,8 +175,8 @@ class Serving:
                 await asyncio.shield(served.loading)
         except TimeoutError:
             raise EngineError("model_building", "model still building", retry_after_s=5) from None
-        if served.state is not ModelState.ONLINE:
-            retry_after_s = 1 if served.state is ModelState.BUILDING else None  # what does not load will not do so in a second
+        if served.state is not LoadState.ONLINE:
+            retry_after_s = 1 if served.state is LoadState.BUILDING else None  # a model that does not load will not load in a second
             raise EngineError("no_instances", "no instances of model found", retry_after_s=retry_after_s)
 
     async def _load_somewhere(self, served: Served) -> None:
@@ -173,28 +184,28 @@ class Serving:
             await self._wait_for_replica(self._replica_came)
         replicas = self._pool.replicas
         if replicas and served.num_lost < OPENING_DEATHS:
-            await self._open(min(replicas, key=lambda replica: len(replica.batches)), served)
+            await self._open(min(replicas, key=lambda replica: replica.num_batches), served)
 
     # Versions that come and go
 
     @contextlib.asynccontextmanager
     async def coming(self, version: Version) -> AsyncIterator[None]:
-        """A version that becomes active inside: every replica has it open by then, those that start meanwhile as well.
+        """Open a version in every replica, also in those that start meanwhile, so that it can become active inside the context.
 
-        raises  EngineError `load_failed`. Whatever fails, here or inside, the version is unloaded again.
+        raises  EngineError `load_failed`. When anything fails, here or inside the context, the version is unloaded again.
         """
         self._coming.append(version)
         try:
             await self._open_everywhere(self.served(version))
             yield
-        except BaseException:  # a cancelled publisher leaves nothing loaded either
+        except BaseException:  # also when the publisher is cancelled: nothing may stay loaded
             self.retire(version)
             raise
         finally:
             self._coming.remove(version)
 
     async def _open_everywhere(self, served: Served) -> None:
-        """One replica after the other, so that the others go on answering. One that dies may try once more as a new one."""
+        """Open it in one replica after the other, so that the rest go on answering. When one dies, its successor tries once more."""
         served.retired, served.num_lost = None, 0
         opened: set[Replica] = set()
         num_lost = 0
@@ -203,19 +214,19 @@ class Serving:
             await self._open(replica, served)
             opened.add(replica)
             num_lost += not replica.is_ready
-            if num_lost >= OPENING_DEATHS or served.model.key not in replica.models:
+            if num_lost >= OPENING_DEATHS or served.model.key not in replica.loaded:
                 raise EngineError("load_failed", f"version {served.model.version} does not load; the active version is as it was")
             if not replica.is_ready:
                 await self._wait_for_replica(replica_came)
 
     async def _wait_for_replica(self, came: asyncio.Event) -> None:
-        """Until another replica is ready, or none has come for `load_timeout_s`."""
+        """Wait until another replica is ready, but no longer than `load_timeout_s`."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._load_timeout_s):
                 await came.wait()
 
     def retire(self, version: Version) -> asyncio.Event:
-        """Unload a version from every replica when its last stream and single have ended; the event tells when that was done."""
+        """Unload a version from every replica when the last request that uses it has ended; the event tells when that was done."""
         served = self.served(version)
         if served.retired is None:
             served.retired = asyncio.Event()
@@ -223,12 +234,13 @@ class Serving:
         return served.retired
 
     def is_used(self, version: Version) -> bool:
-        """Whether a stream or a single record is on this version now."""
+        """Whether a stream or a single record uses this version now."""
         key = _key(version)
         return key in self._served and self._served[key].num_users > 0
 
     @contextlib.contextmanager
     def using(self, served: Served) -> Iterator[None]:
+        """Keep a version loaded while the context is open."""
         served.num_users += 1
         try:
             yield
@@ -237,17 +249,23 @@ class Serving:
             self._unload_if_unused(served)
 
     def _unload_if_unused(self, served: Served) -> None:
-        """The end of a retired version. A block of it that a departed caller left behind only opens it again."""
+        """Unload a retired version. Work for it that still waits, because its waiter has left, would only open it again."""
         if served.retired is None or served.num_users:
             return
         key = served.model.key
         self._served.pop(key, None)
         self._pool.scheduler.costs.forget(key)
         for replica in self._pool.replicas:
-            if key in replica.models:
-                replica.models.discard(key)
-                replica.request({"task": "unload", "model": key})
+            if key in replica.loaded:
+                replica.loaded.discard(key)
+                replica.ask({"family": UNLOADING_FAMILY, "task": "unload", "model": key})
         served.retired.set()
+
+
+def _load_header(key: str, version: Version) -> Header:
+    """The frame that makes a replica open a version."""
+    family = LOADING_FAMILIES[version.config.task]
+    return {"family": family, "task": "load", "model": key, "folder": str(version.folder), "config": version.config.as_dict()}
 
 
 def _key(version: Version) -> str:

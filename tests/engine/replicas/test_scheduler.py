@@ -1,16 +1,17 @@
 """Who is served next, and with how much: with a clock that moves only when told."""
 
-import asyncio
 from collections.abc import Iterable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.blocks import Batch, Block, Call, Lane, ServedModel
-from engine.errors import StreamFailure
-from engine.queues import TokenLimits
-from engine.scheduler import BULK_PATIENCE_S, INTERACTIVE_MEMORY_S, SHARED_BODIES_BYTES, Costs, Scheduler
+from engine.errors import EngineError
+from engine.replicas.blocks import Batch, Block, Call, Lane, ServedModel, Task
+from engine.replicas.lines import Lines, TokenLimits
+from engine.replicas.scheduler import BULK_PATIENCE_S, INTERACTIVE_MEMORY_S, Costs, Scheduler
+
+SCORE = Task("score", family="scoring", pool="score", time_limit_s=60, max_deaths=2, is_divisible=True)
 
 
 def served_model(name: str = "iris", *, max_batch_size: int = 10_000) -> ServedModel:
@@ -29,35 +30,35 @@ class Clock:
         return self.now
 
 
-class Caller:
-    """Waits for a single answer; may give up."""
+class Somebody:
+    """Waits for an answer; may leave."""
 
     def __init__(self, name: str = "") -> None:
         self.name = name
-        self.departed = False
+        self.has_left = False
 
     def answered(self, block: Block, answer: object) -> None: ...
 
-    def failed(self, block: Block, error: Exception) -> None: ...
+    def failed(self, block: Block, error: EngineError) -> None: ...
 
 
-class Lines:
-    """A stream of so many equal lines: the scheduler's view of one, and nothing else."""
+class Source:
+    """A stream of equal lines: what the scheduler sees of one, and nothing else."""
 
     def __init__(self, clock: Clock, num_lines: int, model: ServedModel = IRIS) -> None:
         self.model = model
         self.num_waiting = num_lines
         self.waiting_since = clock.now
         self._clock = clock
-        self.caller = Caller()
+        self.waiter = Somebody()
 
-    def fail(self, failure: StreamFailure) -> None: ...
+    def abandon(self, error: EngineError) -> None: ...
 
     def take(self, max_records: int) -> Block:
         size = min(max_records, self.num_waiting)
         since, self.waiting_since = self.waiting_since, self._clock.now
         self.num_waiting -= size
-        return Block("score", Lane.BULK, self.caller, self.model, num_records=size, waiting_since=since)
+        return Block(SCORE, Lane.BULK, self.waiter, {}, Lines(num_lines=size), self.model, waiting_since=since)
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def clock() -> Clock:
     return Clock()
 
 
-def scheduler_of(clock: Clock, streams: Iterable[Lines] = (), *, num_replicas: int = 2, cost_s: float = CHEAP_S) -> Scheduler:
+def scheduler_of(clock: Clock, streams: Iterable[Source] = (), *, num_replicas: int = 2, cost_s: float = CHEAP_S) -> Scheduler:
     scheduler = Scheduler(num_replicas, clock=clock)
     for model in (IRIS, WINE):
         scheduler.costs.begin(model.key, cost_s)
@@ -74,8 +75,8 @@ def scheduler_of(clock: Clock, streams: Iterable[Lines] = (), *, num_replicas: i
     return scheduler
 
 
-def single(model: ServedModel | None = IRIS, *, name: str = "", **header: object) -> Block:
-    return Block("score", Lane.INTERACTIVE, Caller(name), model, header)
+def single(model: ServedModel | None = IRIS, *, name: str = "", **arguments: object) -> Block:
+    return Block(SCORE, Lane.INTERACTIVE, Somebody(name), arguments, model=model)
 
 
 def submit(scheduler: Scheduler, *blocks: Block) -> None:
@@ -92,13 +93,13 @@ def served(batch: Batch | None) -> list[Block]:
 
 
 def test_with_nothing_waiting_there_is_no_batch(clock: Clock) -> None:
-    scheduler = scheduler_of(clock, [Lines(clock, 0)])
+    scheduler = scheduler_of(clock, [Source(clock, 0)])
     assert scheduler.next_batch() is None
     assert scheduler.next_batch(is_prefetch=True) is None
 
 
 def test_a_single_request_goes_before_bulk_lines_that_came_earlier(clock: Clock) -> None:
-    scheduler = scheduler_of(clock, [Lines(clock, 1000)])
+    scheduler = scheduler_of(clock, [Source(clock, 1000)])
     block = single()
     submit(scheduler, block)
     assert served(scheduler.next_batch()) == [block]
@@ -106,7 +107,7 @@ def test_a_single_request_goes_before_bulk_lines_that_came_earlier(clock: Clock)
 
 
 def test_bulk_lines_that_waited_too_long_go_first_at_most_every_second_turn(clock: Clock) -> None:
-    stream = Lines(clock, 10**9)
+    stream = Source(clock, 10**9)
     scheduler = scheduler_of(clock, [stream], cost_s=1.0)
     for _ in range(50):
         submit(scheduler, single())
@@ -119,14 +120,14 @@ def test_bulk_lines_that_waited_too_long_go_first_at_most_every_second_turn(cloc
 
 
 def test_bulk_lines_that_did_not_wait_too_long_let_every_single_request_pass(clock: Clock) -> None:
-    scheduler = scheduler_of(clock, [Lines(clock, 1000)], cost_s=1.0)
+    scheduler = scheduler_of(clock, [Source(clock, 1000)], cost_s=1.0)
     submit(scheduler, *(single() for _ in range(5)))
     clock.now += BULK_PATIENCE_S - 0.001
     assert [scheduler.next_batch().lane for _ in range(6)] == [Lane.INTERACTIVE] * 5 + [Lane.BULK]
 
 
 def test_under_endless_single_requests_bulk_still_moves_and_so_do_they(clock: Clock) -> None:
-    scheduler = scheduler_of(clock, [Lines(clock, 10**9)], cost_s=0.005)
+    scheduler = scheduler_of(clock, [Source(clock, 10**9)], cost_s=0.005)
     lanes = []
     for _ in range(400):
         submit(scheduler, single())
@@ -137,7 +138,7 @@ def test_under_endless_single_requests_bulk_still_moves_and_so_do_they(clock: Cl
 
 
 def test_a_requeued_bulk_block_ages_like_any_other(clock: Clock) -> None:
-    stream = Lines(clock, 3)
+    stream = Source(clock, 3)
     scheduler = scheduler_of(clock, [stream], cost_s=1.0)
     [block] = served(scheduler.next_batch())
     stream.num_waiting = 0
@@ -148,7 +149,7 @@ def test_a_requeued_bulk_block_ages_like_any_other(clock: Clock) -> None:
 
 
 def test_no_bulk_is_prefetched_while_single_requests_are_recent(clock: Clock) -> None:
-    scheduler = scheduler_of(clock, [Lines(clock, 10**6)])
+    scheduler = scheduler_of(clock, [Source(clock, 10**6)])
     assert scheduler.next_batch(is_prefetch=True) is not None
     submit(scheduler, single())
     scheduler.next_batch()
@@ -171,25 +172,25 @@ def test_single_requests_are_never_prefetched(clock: Clock) -> None:
 
 
 def test_streams_take_turns(clock: Clock) -> None:
-    streams = [Lines(clock, 10**6), Lines(clock, 10**6, WINE), Lines(clock, 10**6)]
+    streams = [Source(clock, 10**6), Source(clock, 10**6, WINE), Source(clock, 10**6)]
     scheduler = scheduler_of(clock, streams)
-    order = [served(scheduler.next_batch())[0].client for _ in range(9)]
-    assert order == [stream.caller for stream in streams] * 3
+    order = [served(scheduler.next_batch())[0].waiter for _ in range(9)]
+    assert order == [stream.waiter for stream in streams] * 3
 
 
 def test_a_stream_with_nothing_waiting_is_passed_over_and_keeps_its_turn(clock: Clock) -> None:
-    first, empty, last = Lines(clock, 10**6), Lines(clock, 0), Lines(clock, 10**6)
+    first, empty, last = Source(clock, 10**6), Source(clock, 0), Source(clock, 10**6)
     scheduler = scheduler_of(clock, [first, empty, last])
-    assert [served(scheduler.next_batch())[0].client for _ in range(4)] == [first.caller, last.caller] * 2
+    assert [served(scheduler.next_batch())[0].waiter for _ in range(4)] == [first.waiter, last.waiter] * 2
     empty.num_waiting = 100
-    assert empty.caller in [served(scheduler.next_batch())[0].client for _ in range(3)]
+    assert empty.waiter in [served(scheduler.next_batch())[0].waiter for _ in range(3)]
 
 
 def test_a_detached_stream_is_not_asked_again(clock: Clock) -> None:
-    gone, here = Lines(clock, 100), Lines(clock, 10**6)
+    gone, here = Source(clock, 100), Source(clock, 10**6)
     scheduler = scheduler_of(clock, [gone, here])
     scheduler.detach(gone)
-    assert {served(scheduler.next_batch())[0].client for _ in range(4)} == {here.caller}
+    assert {served(scheduler.next_batch())[0].waiter for _ in range(4)} == {here.waiter}
     assert gone.num_waiting == 100
 
 
@@ -232,38 +233,38 @@ def test_requests_with_different_arguments_or_without_a_model_do_not_share_a_run
     assert scheduler.next_batch() is None
 
 
-# Departed callers and second tries
+# Waiters that have left, and second tries
 
 
-def test_departed_callers_are_dropped_and_counted(clock: Clock) -> None:
+def test_blocks_whose_waiter_has_left_are_dropped_and_counted(clock: Clock) -> None:
     scheduler = scheduler_of(clock)
     blocks = [single(name=str(i)) for i in range(4)]
     submit(scheduler, *blocks)
-    blocks[0].client.departed = blocks[2].client.departed = True
+    blocks[0].waiter.has_left = blocks[2].waiter.has_left = True
     assert served(scheduler.next_batch()) == [blocks[1], blocks[3]]
     assert (scheduler.num_dropped, scheduler.num_interactive) == (2, 0)
 
 
-def test_a_group_of_departed_callers_does_not_cost_the_next_group_its_turn(clock: Clock) -> None:
+def test_a_group_that_nobody_waits_for_does_not_cost_the_next_group_its_turn(clock: Clock) -> None:
     scheduler = scheduler_of(clock)
     gone, here = single(IRIS), single(WINE)
     submit(scheduler, gone, here)
-    gone.client.departed = True
+    gone.waiter.has_left = True
     assert served(scheduler.next_batch()) == [here]
     assert scheduler.next_batch() is None
 
 
-async def test_a_real_caller_that_gave_up_is_dropped(clock: Clock) -> None:
+async def test_a_real_call_that_gave_up_is_dropped(clock: Clock) -> None:
     scheduler = scheduler_of(clock)
-    call = Call(asyncio.get_running_loop().create_future())
-    scheduler.submit(Block("score", Lane.INTERACTIVE, call, IRIS))
+    call = Call()
+    scheduler.submit(Block(SCORE, Lane.INTERACTIVE, call, model=IRIS))
     call.future.cancel()
     assert scheduler.next_batch() is None
     assert scheduler.num_dropped == 1
 
 
 def test_requeued_blocks_go_first_in_their_lane_and_in_their_order(clock: Clock) -> None:
-    stream = Lines(clock, 10**6)
+    stream = Source(clock, 10**6)
     scheduler = scheduler_of(clock, [stream], cost_s=1.0)
     bulk = [served(scheduler.next_batch())[0] for _ in range(3)]
     singles = [single(name="again"), single(name="waiting")]
@@ -277,7 +278,7 @@ def test_requeued_blocks_go_first_in_their_lane_and_in_their_order(clock: Clock)
 
 
 def test_a_later_requeue_goes_before_an_earlier_one(clock: Clock) -> None:
-    scheduler = scheduler_of(clock, [Lines(clock, 100)], cost_s=1.0)
+    scheduler = scheduler_of(clock, [Source(clock, 100)], cost_s=1.0)
     first, second = (served(scheduler.next_batch())[0] for _ in range(2))
     scheduler.requeue([second])
     scheduler.requeue([first])
@@ -287,7 +288,7 @@ def test_a_later_requeue_goes_before_an_earlier_one(clock: Clock) -> None:
 def test_a_requeued_block_is_not_put_together_with_others_nor_served_to_nobody(clock: Clock) -> None:
     scheduler = scheduler_of(clock)
     again, gone, waiting = single(), single(), single()
-    gone.client.departed = True
+    gone.waiter.has_left = True
     scheduler.requeue([gone, again])
     submit(scheduler, waiting)
     assert served(scheduler.next_batch()) == [again]
@@ -299,7 +300,7 @@ def test_giving_up_takes_out_everything_that_waits(clock: Clock) -> None:
     scheduler = scheduler_of(clock)
     blocks = [single(), single(WINE)]
     submit(scheduler, *blocks)
-    again = Block("score", Lane.BULK, Caller(), IRIS)
+    again = Block(SCORE, Lane.BULK, Somebody(), model=IRIS)
     scheduler.requeue([again])
     assert set(scheduler.drain()) == {*blocks, again}
     assert scheduler.num_interactive == 0
@@ -307,17 +308,17 @@ def test_giving_up_takes_out_everything_that_waits(clock: Clock) -> None:
 
 
 def test_what_waits_is_counted(clock: Clock) -> None:
-    streams = [Lines(clock, 5), Lines(clock, 0)]
+    streams = [Source(clock, 5), Source(clock, 0)]
     scheduler = scheduler_of(clock, streams)
     submit(scheduler, single(), single(WINE))
-    scheduler.requeue([Block("score", Lane.BULK, Caller(), IRIS)])
+    scheduler.requeue([Block(SCORE, Lane.BULK, Somebody(), model=IRIS)])
     assert (scheduler.num_interactive, scheduler.num_bulk) == (2, 2)
 
 
 @given(st.lists(st.sampled_from(["submit", "other", "leave", "next", "prefetch", "requeue", "wait"]), max_size=60))
 def test_every_single_request_is_served_once_or_dropped(steps: list[str]) -> None:
     clock = Clock()
-    scheduler = scheduler_of(clock, [Lines(clock, 10**9)], cost_s=0.003)
+    scheduler = scheduler_of(clock, [Source(clock, 10**9)], cost_s=0.003)
     submitted: list[Block] = []
     answered: list[Block] = []
     for step in steps:
@@ -325,7 +326,7 @@ def test_every_single_request_is_served_once_or_dropped(steps: list[str]) -> Non
             submitted.append(single(IRIS if step == "submit" else WINE))
             scheduler.submit(submitted[-1])
         elif step == "leave" and submitted:
-            submitted[-1].client.departed = True
+            submitted[-1].waiter.has_left = True
         elif step == "requeue" and answered:
             scheduler.requeue([answered.pop()])
         elif step == "wait":
@@ -335,7 +336,7 @@ def test_every_single_request_is_served_once_or_dropped(steps: list[str]) -> Non
     while scheduler.num_interactive or scheduler._again[Lane.INTERACTIVE]:
         answered += [block for block in served(scheduler.next_batch()) if block.lane is Lane.INTERACTIVE]
     assert len(answered) == len(set(answered))
-    assert {block for block in submitted if not block.client.departed} <= set(answered) <= set(submitted)
+    assert {block for block in submitted if not block.waiter.has_left} <= set(answered) <= set(submitted)
     assert len(answered) + scheduler.num_dropped == len(submitted)
 
 
@@ -343,13 +344,13 @@ def test_every_single_request_is_served_once_or_dropped(steps: list[str]) -> Non
 
 
 def test_a_block_is_as_long_as_twenty_milliseconds(clock: Clock) -> None:
-    stream = Lines(clock, 10**6)
+    stream = Source(clock, 10**6)
     assert scheduler_of(clock, [stream], cost_s=0.001).block_size(stream) == 20
     assert scheduler_of(clock, [stream], cost_s=CHEAP_S).block_size(stream) == 10_000
 
 
 def test_a_block_is_half_as_long_while_single_requests_are_recent(clock: Clock) -> None:
-    stream = Lines(clock, 10**6)
+    stream = Source(clock, 10**6)
     scheduler = scheduler_of(clock, [stream], cost_s=0.001)
     submit(scheduler, single())
     assert scheduler.block_size(stream) == 10
@@ -359,7 +360,7 @@ def test_a_block_is_half_as_long_while_single_requests_are_recent(clock: Clock) 
 
 def test_a_block_is_never_larger_than_the_models_batch_nor_smaller_than_one_record(clock: Clock) -> None:
     small, slow = served_model("small", max_batch_size=64), served_model("slow")
-    streams = [Lines(clock, 10**6, small), Lines(clock, 10**6, slow)]
+    streams = [Source(clock, 10**6, small), Source(clock, 10**6, slow)]
     scheduler = scheduler_of(clock, streams)
     scheduler.costs.begin(small.key, CHEAP_S)
     scheduler.costs.begin(slow.key, 30.0)
@@ -369,7 +370,7 @@ def test_a_block_is_never_larger_than_the_models_batch_nor_smaller_than_one_reco
 @given(st.integers(1, 2000), st.integers(1, 16), st.floats(0.001, 0.1))
 def test_while_lines_wait_there_are_two_blocks_for_every_replica(num_lines: int, num_replicas: int, cost_s: float) -> None:
     clock = Clock()
-    stream = Lines(clock, num_lines)
+    stream = Source(clock, num_lines)
     scheduler = scheduler_of(clock, [stream], num_replicas=num_replicas, cost_s=cost_s)
     num_blocks = 0
     while scheduler.next_batch():
@@ -378,13 +379,13 @@ def test_while_lines_wait_there_are_two_blocks_for_every_replica(num_lines: int,
 
 
 def test_a_short_stream_of_a_cheap_model_is_not_cut_finer_than_pays(clock: Clock) -> None:
-    stream = Lines(clock, 100)
+    stream = Source(clock, 100)
     scheduler = scheduler_of(clock, [stream], cost_s=CHEAP_S)
-    assert served(scheduler.next_batch())[0].num_records == 100
+    assert served(scheduler.next_batch())[0].lines.num_lines == 100
 
 
 def test_an_unknown_model_begins_with_small_blocks(clock: Clock) -> None:
-    stream = Lines(clock, 10**6, served_model("unknown"))
+    stream = Source(clock, 10**6, served_model("unknown"))
     scheduler = scheduler_of(clock, [stream])
     assert scheduler.block_size(stream) <= 20
 
@@ -408,7 +409,7 @@ def test_what_streams_taught_is_worth_more_than_a_later_warm_up() -> None:
 
 
 def test_a_clock_too_coarse_to_see_a_block_does_not_stop_the_scheduler(clock: Clock) -> None:
-    stream = Lines(clock, 100)
+    stream = Source(clock, 100)
     scheduler = Scheduler(1, clock=clock)
     scheduler.attach(stream)
     scheduler.costs.learn(IRIS.key, 0.0, 5)
@@ -418,13 +419,16 @@ def test_a_clock_too_coarse_to_see_a_block_does_not_stop_the_scheduler(clock: Cl
 # Bodies that nobody has read yet
 
 
+EMBED = Task("embed", family="embedding", pool="score", time_limit_s=60, max_deaths=4, shared_bytes=1024)
+
+
 def body(num_bytes: int, group: object = "bodies") -> Block:
-    return Block("embed", Lane.INTERACTIVE, Caller(), buffers=[b"x" * num_bytes], num_bytes=num_bytes, group=group)
+    return Block(EMBED, Lane.INTERACTIVE, Somebody(), lines=Lines.of_body(b"x" * num_bytes), group=group)
 
 
 def test_work_without_a_model_travels_alone_even_when_it_is_empty(clock: Clock) -> None:
     scheduler = scheduler_of(clock)
-    blocks = [Block("check", Lane.INTERACTIVE, Caller()) for _ in range(2)]
+    blocks = [Block(EMBED, Lane.INTERACTIVE, Somebody()) for _ in range(2)]
     submit(scheduler, *blocks)
     assert [served(scheduler.next_batch()) for _ in blocks] == [[block] for block in blocks]
 
@@ -439,7 +443,7 @@ def test_small_bodies_that_wait_share_a_frame_and_leave_a_fair_part_to_the_other
 
 def test_bodies_share_a_frame_up_to_a_limit_and_only_with_their_kind(clock: Clock) -> None:
     scheduler = scheduler_of(clock, num_replicas=1)
-    large, small, other = [body(SHARED_BODIES_BYTES) for _ in range(2)], body(10), body(10, "others")
+    large, small, other = [body(EMBED.shared_bytes) for _ in range(2)], body(10), body(10, "others")
     submit(scheduler, *large, other, small)
     batches = [served(scheduler.next_batch()) for _ in range(4)]
     assert batches == [[large[0]], [other], [large[1]], [small]]
@@ -451,7 +455,7 @@ TEXTS = ServedModel("kermit/texts@1", "kermit/texts", "texts", 1, {}, 16, TokenL
 
 
 def test_blocks_of_texts_are_long_and_shorter_while_somebody_waits(clock: Clock) -> None:
-    stream = Lines(clock, 10**9, TEXTS)
+    stream = Source(clock, 10**9, TEXTS)
     scheduler = scheduler_of(clock, [stream])
     scheduler.costs.begin(TEXTS.key, 0.00005)  # seconds a byte
     assert scheduler.block_size(stream) == 2000
@@ -460,7 +464,7 @@ def test_blocks_of_texts_are_long_and_shorter_while_somebody_waits(clock: Clock)
 
 
 def test_texts_are_not_prefetched(clock: Clock) -> None:
-    scheduler = scheduler_of(clock, [Lines(clock, 10**9, TEXTS)])
+    scheduler = scheduler_of(clock, [Source(clock, 10**9, TEXTS)])
     assert scheduler.next_batch(is_prefetch=True) is None
     assert scheduler.next_batch() is not None
 

@@ -1,22 +1,21 @@
-"""Lines that wait to become blocks: what a stream has read and no replica has taken.
+"""Lines that wait to become blocks: what was read from a stream and has not been given to a replica yet.
 
-Plain bytes and arithmetic. Knows nothing of replicas, of order between streams, or of what a line contains.
+Plain bytes and arithmetic. Knows nothing of replicas, of the order between streams, or of what a line contains.
 """
 
 from bisect import bisect_left
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
-from engine.frames import Buffer
-
-LINE_END = b"\n"
+from engine.frames import LINE_END, Buffer
 
 
 def position_after(data: bytes, num_lines: int, start: int, end: int) -> int:
-    """The position after the `num_lines`-th newline of data[start:end], which must hold so many.
+    """The position after the `num_lines`-th newline of data[start:end], which must hold at least that many.
 
-    Halves the range by counting, so that a cut costs two passes at memory speed and not one step of Python a line.
+    Halves the range by counting, so that a cut costs two passes at memory speed and not one step of Python per line.
     """
     while end - start > 1024:
         middle = (start + end) // 2
@@ -53,15 +52,43 @@ class Segment:
         return self.end - self.start
 
 
-class Cut(NamedTuple):
-    """Lines taken from a queue for one block."""
+class Lines(NamedTuple):
+    """The lines of one block.
 
-    buffers: list[Buffer]
-    num_records: int
-    num_bytes: int
-    first_line: int
-    lines: list[int] | None
-    refusal: str | None
+    buffers     the raw bytes, in order
+    num_lines   lines in the buffers; a body that nobody has cut into lines counts as one
+    first_line  1-based number of the first line in its body, when the lines are consecutive; 0 when they have no numbers
+    numbers     the number of each line, when they are not consecutive
+    refusal     an error code when this stands for one line that was thrown away; then the buffers are empty
+    """
+
+    buffers: Sequence[Buffer] = ()
+    num_lines: int = 1
+    num_bytes: int = 0
+    first_line: int = 0
+    numbers: list[int] | None = None
+    refusal: str | None = None
+
+    @classmethod
+    def of_body(cls, body: bytes) -> "Lines":
+        return cls((body,), num_bytes=len(body))
+
+    def without_bytes(self) -> "Lines":
+        """The same places, with nothing left of what stood there."""
+        return self._replace(buffers=(), num_bytes=0)
+
+    def halved(self) -> tuple["Lines", "Lines"]:
+        """The first and the second half of at least two lines."""
+        raw = b"".join(self.buffers)
+        num_first = self.num_lines // 2
+        end = position_after(raw, num_first, 0, len(raw))
+        return self._part(raw[:end], 0, num_first), self._part(raw[end:], num_first, self.num_lines)
+
+    def _part(self, raw: bytes, start: int, end: int) -> "Lines":
+        """The lines from index `start` to index `end`."""
+        if self.numbers is not None:
+            return Lines((raw,), end - start, len(raw), numbers=self.numbers[start:end])
+        return Lines((raw,), end - start, len(raw), self.first_line + start)
 
 
 class LineQueue:
@@ -77,22 +104,22 @@ class LineQueue:
         self.num_lines += segment.num_lines
         self.num_bytes += segment.num_bytes
 
-    def take(self, max_lines: int) -> Cut:
-        """The next consecutive lines, at most `max_lines`; at least one must be waiting."""
+    def take(self, max_lines: int) -> Lines:
+        """The next consecutive lines, at most `max_lines`; at least one line must be waiting."""
         first = self._segments[0]
-        first_line, num_records, num_bytes = first.first_line, 0, 0
+        first_line, num_lines, num_bytes = first.first_line, 0, 0
         buffers: list[Buffer] = []
-        while self._segments and num_records < max_lines:
+        while self._segments and num_lines < max_lines:
             segment = self._segments[0]
-            if segment.first_line != first_line + num_records or (num_records and (segment.refusal or first.refusal)):
+            if segment.first_line != first_line + num_lines or (num_lines and (segment.refusal or first.refusal)):
                 break
-            buffer, count = self._take_from(segment, max_lines - num_records)
+            buffer, count = self._take_from(segment, max_lines - num_lines)
             buffers.append(buffer)
-            num_records += count
+            num_lines += count
             num_bytes += len(buffer)
-        self.num_lines -= num_records
+        self.num_lines -= num_lines
         self.num_bytes -= num_bytes
-        return Cut(buffers, num_records, num_bytes, first_line, None, first.refusal)
+        return Lines(buffers, num_lines, num_bytes, first_line, None, first.refusal)
 
     def _take_from(self, segment: Segment, max_lines: int) -> tuple[memoryview, int]:
         if segment.num_lines <= max_lines:
@@ -108,18 +135,18 @@ class LineQueue:
 
 @dataclass(frozen=True, slots=True)
 class TokenLimits:
-    """What a model that tokenises takes, in tokens; here, where nobody tokenises, a token is taken for some bytes.
+    """What a model that tokenises takes, in tokens. The server process does not tokenise, so it estimates a token by its bytes.
 
-    record  tokens of one record that the model looks at; the rest is cut
-    run     padded cells (longest x records) of one run
+    record  tokens of one record that the model looks at; the tokenizer cuts the rest
+    run     padded cells (tokens of the longest record x records) of one run
     """
 
     record: int
     run: int
 
-    # A short token and the JSON around the text: errs towards smaller blocks.
+    # A short token, and the JSON around the text. The estimate errs towards smaller blocks.
     RUN_BYTES_PER_TOKEN: ClassVar[int] = 3
-    # A long one: a line beyond this is cut by the tokenizer, and costs no more.
+    # A long token: the tokenizer cuts what is beyond, so it costs no more.
     RECORD_BYTES_PER_TOKEN: ClassVar[int] = 6
 
     @property
@@ -132,23 +159,25 @@ class TokenLimits:
 
 
 class Line(NamedTuple):
+    """One line of a GroupedLineQueue; lines sort by length, then by age."""
+
     num_bytes: int
     number: int
     data: bytes
 
 
 class GroupedLineQueue:
-    """Lines that wait to become blocks of similar length, for models whose cost is the longest of a batch.
+    """Lines that wait to become blocks of similar length, for models that pad every record of a run to the longest one.
 
-    A block is the longest-waiting line and its neighbours by length, so that nothing starves and little is padded.
+    A block holds the line that has waited longest and its neighbours by length, so that no line starves and little is padded.
     """
 
     def __init__(self, limits: TokenLimits, max_lines: int) -> None:
         self._limits = limits
         self._max_lines = max_lines  # of one block
         self._lines: list[Line] = []
-        self._by_age: deque[Line] = deque()  # also those taken before their turn, until it comes
-        self._taken: set[int] = set()  # numbers of these
+        self._by_age: deque[Line] = deque()  # a line that was taken before its turn stays here until its turn comes
+        self._taken: set[int] = set()  # the numbers of those lines
         self._refused: deque[Segment] = deque()
         self._is_sorted = True
         self.num_bytes = 0
@@ -167,11 +196,11 @@ class GroupedLineQueue:
         self._is_sorted = False
         self.num_bytes += segment.num_bytes
 
-    def take(self, max_bytes: int) -> Cut:
-        """A block of at most `max_bytes`, padding included, or of one line that is longer; at least one must be waiting."""
+    def take(self, max_bytes: int) -> Lines:
+        """At most `max_bytes`, padding included, or one line that is longer; at least one line must be waiting."""
         if self._refused:
             segment = self._refused.popleft()
-            return Cut([b""], 1, 0, segment.first_line, None, segment.refusal)
+            return Lines((), 1, 0, segment.first_line, None, segment.refusal)
         if not self._is_sorted:
             self._lines.sort()
             self._is_sorted = True
@@ -181,7 +210,7 @@ class GroupedLineQueue:
         self._taken.update(line.number for line in taken)
         num_bytes = sum(line.num_bytes for line in taken)
         self.num_bytes -= num_bytes
-        return Cut([line.data for line in taken], len(taken), num_bytes, 0, [line.number for line in taken], None)
+        return Lines([line.data for line in taken], len(taken), num_bytes, numbers=[line.number for line in taken])
 
     def _oldest(self) -> Line:
         while self._by_age[0].number in self._taken:
@@ -189,7 +218,7 @@ class GroupedLineQueue:
         return self._by_age[0]
 
     def _neighbours(self, oldest: int, max_bytes: int) -> tuple[int, int]:
-        """The range around `oldest` to take: shorter ones first (they cost nothing more), then longer ones."""
+        """The range around `oldest` to take: first the shorter lines, which cost nothing more, then longer ones."""
         count = max(1, min(self._max_lines, max_bytes // self._cost_of(oldest)))
         start = max(0, oldest + 1 - count)
         end = oldest + 1

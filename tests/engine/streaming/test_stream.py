@@ -12,14 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.blocks import Answer, Block, ServedModel, divide
-from engine.errors import RECORD_CODES, StreamFailure
-from engine.queues import Segment, TokenLimits
+from engine.errors import RECORD_CODES, EngineError, StreamFailure
+from engine.replicas.blocks import Answer, Block, ServedModel, Task, divide
+from engine.replicas.lines import Segment, TokenLimits
 from engine.spill import MEMORY_LIMIT_BYTES, Spill
-from engine.stream import SPILL_AFTER_S, WINDOW_BLOCKS, Stream, StreamState
+from engine.streaming.stream import SPILL_AFTER_S, WINDOW_BLOCKS, Stream, StreamState, StreamWork
 
 IRIS = ServedModel("kermit/iris@1", "kermit/iris", "iris", 1, {}, max_batch_size=1000)
 TEXTS = ServedModel("kermit/texts@1", "kermit/texts", "texts", 1, {}, max_batch_size=1000, tokens=TokenLimits(record=100, run=100))
+SCORE = Task("score", family="scoring", pool="score", time_limit_s=60, max_deaths=2, is_divisible=True)
 BIG = 1 << 40
 
 
@@ -31,9 +32,8 @@ class Bench:
         self.spill.clean()
         self.num_wakes = 0
         outbox = self.spill.outbox("bulk")
-        self.stream = Stream(
-            "bulk", model, {"times": "go"}, outbox, window_bytes=window_bytes, is_ordered=is_ordered, wake=self._wake
-        )
+        work = StreamWork("bulk", SCORE, model, {"times": "go"}, is_ordered)
+        self.stream = Stream(work, outbox, window_bytes=window_bytes, wake=self._wake)
         self.next_line = 1
 
     def _wake(self) -> None:
@@ -61,15 +61,16 @@ class Bench:
 
 def answer(block: Block) -> None:
     """As a replica would."""
-    raw = b"".join(bytes(buffer) for buffer in block.buffers)
+    raw = b"".join(bytes(buffer) for buffer in block.lines.buffers)
     lines = raw.split(b"\n")[:-1] or [b"refused"]
-    numbers = block.lines or range(block.first_line, block.first_line + block.num_records)
+    first = block.lines.first_line
+    numbers = block.lines.numbers or range(first, first + block.lines.num_lines)
     texts = [b"%d\n" % number if line else b"" for number, line in zip(numbers, lines, strict=True)]
-    num_errors = sum(map(bool, texts)) if "refuse" in block.header else 0
+    num_errors = sum(map(bool, texts)) if "refuse" in block.arguments else 0
     header = {"results": sum(map(bool, texts)) - num_errors, "errors": num_errors}
-    if block.header.get("want_sizes"):
+    if block.arguments.get("want_sizes"):
         header["line_sizes"] = list(map(len, texts))
-    block.client.answered(block, Answer(header, memoryview(b"".join(texts))))
+    block.waiter.answered(block, Answer(header, memoryview(b"".join(texts))))
 
 
 @pytest.fixture
@@ -154,7 +155,7 @@ async def score_in_random_order(
             blocks.append(bench.stream.take(size))
         numbers.shuffle(blocks)
         block = blocks.pop()
-        if block.num_records > 1 and numbers.random() < 0.3:
+        if block.lines.num_lines > 1 and numbers.random() < 0.3:
             blocks += divide(block)
         else:
             answer(block)
@@ -169,16 +170,16 @@ async def test_a_refused_line_carries_its_code_and_sentence_to_the_replica(folde
     bench = Bench(folder)
     bench.refuse()
     block = bench.stream.take(10)
-    assert block.header["refuse"] == "line_too_long"
-    assert block.header["reason"] == RECORD_CODES["line_too_long"]
-    assert (block.first_line, block.num_records, block.num_bytes) == (1, 1, 0)
+    assert block.arguments["refuse"] == "line_too_long"
+    assert block.arguments["reason"] == RECORD_CODES["line_too_long"]
+    assert (block.lines.first_line, block.lines.num_lines, block.lines.num_bytes) == (1, 1, 0)
 
 
 async def test_a_block_carries_what_its_stream_was_asked_for(folder: Path) -> None:
     bench = Bench(folder)
     bench.feed(b"a")
     block = bench.stream.take(10)
-    assert block.header == {"times": "go", "bulk_id": "bulk"}
+    assert block.arguments == {"times": "go", "bulk_id": "bulk"}
     assert block.model is IRIS
 
 
@@ -320,19 +321,24 @@ async def test_the_first_reason_of_a_failure_stays(folder: Path) -> None:
     assert bench.stream.broken.is_set()
 
 
-@pytest.mark.parametrize(
-    ("error", "code"), [(StreamFailure("no_replica", "none"), "no_replica"), (RuntimeError("secret path"), "internal")]
-)
-async def test_a_failed_block_fails_the_stream_in_words_of_ours(folder: Path, error: Exception, code: str) -> None:
+async def test_a_failed_block_fails_the_stream_in_words_of_ours(folder: Path) -> None:
     bench = Bench(folder)
     bench.feed(b"a", b"b")
     block = bench.stream.take(1)
-    block.client.failed(block, error)
+    block.waiter.failed(block, EngineError("internal", "secret path"))
     assert bench.stream.broken.is_set()
-    assert bench.stream.departed
+    assert bench.stream.has_left
     assert bench.stream.failure is not None
-    assert bench.stream.failure.code == code
+    assert bench.stream.failure.code == "internal"
     assert "secret" not in bench.stream.failure.message
+
+
+async def test_a_stream_that_no_replica_will_serve_fails_also_when_nothing_waits(folder: Path) -> None:
+    bench = Bench(folder)
+    bench.stream.abandon(EngineError("no_instances", "no instances of model found"))
+    assert bench.stream.broken.is_set()
+    assert bench.stream.failure is not None
+    assert bench.stream.failure.code == "no_replica"
 
 
 async def test_a_client_that_left_wants_no_more_blocks_and_no_failure(folder: Path) -> None:
@@ -340,7 +346,7 @@ async def test_a_client_that_left_wants_no_more_blocks_and_no_failure(folder: Pa
     bench.feed(b"a", b"b")
     block = bench.stream.take(1)
     bench.stream.leave()
-    assert block.client.departed
+    assert block.waiter.has_left
     assert bench.stream.num_waiting == 0
     answer(block)
     bench.stream.fail(StreamFailure("stalled", "too late"))

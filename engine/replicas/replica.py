@@ -14,18 +14,22 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from engine import frames
-from engine.blocks import Batch, ServedModel
 from engine.frames import Buffer, FrameReader, Header
+from engine.replicas.blocks import Batch, ServedModel
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 # Whole frames of a few hundred kilobytes fit, so neither side waits for the other inside one. The kernel may clamp it.
 SOCKET_BUFFER_BYTES = 1024 * 1024
+# A child that has read the end of its socket gets this long to end by itself.
+STOP_TIMEOUT_S = 2.0
+
+Reply = tuple[Header, memoryview]
 
 
 class ReplicaGone(Exception):
     """The replica died before it answered.
 
-    was_at_work  this was what it worked on, and not something that waited behind that
+    was_at_work  the replica was working on this question; False when the question was still waiting behind other work
     """
 
     def __init__(self, *, was_at_work: bool = False) -> None:
@@ -34,28 +38,35 @@ class ReplicaGone(Exception):
 
 
 class Owner(Protocol):
-    """Who is told what a replica does: its pool."""
+    """The pool of a replica, which hears what the replica does."""
 
     def batch_answered(self, replica: "Replica", batch: Batch, header: Header, payload: memoryview) -> None: ...
 
-    def replica_lost(self, replica: "Replica", culprit: Batch | None) -> None: ...
+    def replica_lost(self, replica: "Replica", batches: list[Batch], culprit: Batch | None) -> None: ...
 
 
 class Replica(asyncio.BufferedProtocol):
-    """One child process. Frames are answered in the order they were sent."""
+    """One child process. It answers frames in the order they were sent.
+
+    loaded        keys of the models that it was told to load
+    num_batches   batches that were sent and not answered; it works on the first of them
+    num_opening   models that it is opening now, while it answers nothing else
+    is_stuck      we killed it, because it gave no sign of life for too long
+    is_retiring   it was told to stop: it gets no more work, and its death is expected
+    """
 
     def __init__(self, owner: Owner, *, name: str, niceness: int = 0) -> None:
         self.name = name
-        self.models: set[str] = set()  # keys it was told to load
-        self.batches: deque[Batch] = deque()  # sent and unanswered; the first is the one it works on
+        self.loaded: set[str] = set()
+        self.num_batches = 0
+        self.num_opening = 0
         self.is_ready = False
-        self.num_opening = 0  # models it is opening now, while it answers nothing else
-        self.is_stuck = False  # killed by us, because it gave no sign of life for too long
-        self.is_retiring = False  # told to stop: gets no more work, and its end is no accident
+        self.is_stuck = False
+        self.is_retiring = False
         self.answers_given = 0
         self._owner = owner
         self._niceness = niceness
-        self._expected: deque[Batch | asyncio.Future[tuple[Header, memoryview]]] = deque()
+        self._expected: deque[Batch | asyncio.Future[Reply]] = deque()
         self._reader = FrameReader()
         self._transport: asyncio.Transport | None = None
         self._process: asyncio.subprocess.Process | None = None
@@ -65,12 +76,7 @@ class Replica(asyncio.BufferedProtocol):
 
     async def start(self) -> None:
         """Start the child and wait for its first sign of life; raises ReplicaGone when there is none."""
-        loop = asyncio.get_running_loop()
-        ours, theirs = socket.socketpair()
-        for end in (ours, theirs):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER_BYTES)
-        ours.setblocking(False)
+        ours, theirs = _socketpair()
         with theirs:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -80,8 +86,8 @@ class Replica(asyncio.BufferedProtocol):
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))},
                 start_new_session=True,  # Ctrl-C in a terminal reaches the server alone, which then drains
             )
-        await loop.create_unix_connection(lambda: self, sock=ours)
-        await self.request({"task": "hello"})
+        await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=ours)
+        await self.ask_for_sign_of_life()
         self.is_ready = True
 
     @property
@@ -94,19 +100,19 @@ class Replica(asyncio.BufferedProtocol):
         return self._process.returncode if self._process else None
 
     def kill(self) -> None:
-        """End the child at once; the loss is reported like any other death."""
+        """End the child at once; the owner hears of the loss as of any other death."""
         if self._process and self._process.returncode is None:
             self._process.send_signal(signal.SIGKILL)
 
     async def stop(self) -> None:
-        """Close the connection (the child ends at end-of-file) and wait until it has gone, with force if it does not."""
+        """Close the connection, which ends the child, and wait until it is gone; kill it if it does not end by itself."""
         self.is_retiring = True
         if self._transport is not None:
             self._transport.close()
         if self._process is None:
             return
         try:
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(STOP_TIMEOUT_S):
                 await self._process.wait()
         except TimeoutError:
             self.kill()
@@ -129,25 +135,26 @@ class Replica(asyncio.BufferedProtocol):
     def send(self, batch: Batch, sent_at: float) -> None:
         """Send the blocks of one batch; the owner hears of the answer."""
         if batch.model is not None:
-            self.load(batch.model)
+            self._load(batch.model)
         batch.sent_at = sent_at
-        self.batches.append(batch)
         self._expected.append(batch)
+        self.num_batches += 1
         self._write(*batch.frame())
 
-    def load(self, model: ServedModel) -> None:
-        """Tell the replica to open a model, once; what comes of it is seen in the answer to the next block."""
-        if model.key not in self.models:
-            self.models.add(model.key)
-            self._ask({"task": "load", "model": model.key, **model.load})
+    def _load(self, model: ServedModel) -> None:
+        """Tell the replica to open a model, once. If that fails, the answer to the next block says so."""
+        if model.key not in self.loaded:
+            self.loaded.add(model.key)
+            self.ask(model.load)
 
-    def request(self, header: Header) -> asyncio.Future[tuple[Header, memoryview]]:
-        """Ask something outside the queues (hello, load, ping); the future gives (header, payload) or raises ReplicaGone."""
-        return self._ask(header)
+    def ask_for_sign_of_life(self) -> asyncio.Future[Reply]:
+        """Send a frame without a task, which a replica answers with an empty header."""
+        return self.ask({})
 
-    def _ask(self, header: Header) -> asyncio.Future[tuple[Header, memoryview]]:
-        future: asyncio.Future[tuple[Header, memoryview]] = asyncio.get_running_loop().create_future()
-        future.add_done_callback(_retrieve)
+    def ask(self, header: Header) -> asyncio.Future[Reply]:
+        """Ask something that is not a block, such as to load a model; the future gives (header, payload) or raises ReplicaGone."""
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        future.add_done_callback(_mark_as_seen)
         if self._lost.is_set():
             future.set_exception(ReplicaGone())
             return future
@@ -162,7 +169,7 @@ class Replica(asyncio.BufferedProtocol):
     # The connection
 
     def connection_made(self, transport: Any) -> None:
-        # The queues above bound what is written; the transport keeps what the socket does not take yet.
+        # The scheduler bounds what is written; the transport keeps what the socket does not take yet.
         transport.set_write_buffer_limits(high=64 * 1024 * 1024)
         self._transport = transport
 
@@ -180,25 +187,37 @@ class Replica(asyncio.BufferedProtocol):
         self._lost.set()
         self.is_ready = False
         culprit = self.working_on
-        for i, expected in enumerate(self._expected):
-            if isinstance(expected, asyncio.Future) and not expected.done():
-                expected.set_exception(ReplicaGone(was_at_work=i == 0))
+        expected = list(self._expected)
         self._expected.clear()
-        self._owner.replica_lost(self, culprit)
+        self.num_batches = 0
+        for i, one in enumerate(expected):
+            if isinstance(one, asyncio.Future) and not one.done():
+                one.set_exception(ReplicaGone(was_at_work=i == 0))
+        self._owner.replica_lost(self, [one for one in expected if isinstance(one, Batch)], culprit)
 
     def _answered(self, header: Header, payload: memoryview) -> None:
         expected = self._expected.popleft()
+        if (next_batch := self.working_on) is not None:
+            next_batch.sent_at = time.monotonic()  # only now does the replica begin with it
         if isinstance(expected, Batch):
-            self.batches.popleft()
+            self.num_batches -= 1
             self.answers_given += 1
             self._owner.batch_answered(self, expected, header, payload)
         elif not expected.done():
             expected.set_result((header, payload))
-        if (batch := self.working_on) is not None and not isinstance(expected, Batch):
-            batch.sent_at = time.monotonic()  # only now it begins with this one
 
 
-def _retrieve(future: asyncio.Future[Any]) -> None:
-    """Mark a failure as seen: a load that nobody awaits is reported by the block behind it."""
+def _socketpair() -> tuple[socket.socket, socket.socket]:
+    """Our end, which does not block, and the child's."""
+    ours, theirs = socket.socketpair()
+    for end in (ours, theirs):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER_BYTES)
+    ours.setblocking(False)
+    return ours, theirs
+
+
+def _mark_as_seen(future: asyncio.Future[Any]) -> None:
+    """Look at a failure, so that asyncio does not complain: nobody awaits a load, whose failure the next block reports."""
     if not future.cancelled():
         future.exception()

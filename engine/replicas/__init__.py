@@ -1,0 +1,1 @@
+"""Work that waits, and the child processes that do it."""

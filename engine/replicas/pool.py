@@ -1,0 +1,325 @@
+"""A pool: the replicas of one kind of work, kept alive and kept busy.
+
+Feeds free replicas from the scheduler, hands their answers to whom they belong, and carries out what a block's task says about deaths
+and failures: the block is sent once more, then divided down to the one record that gets an error, or given up. Knows no task by name.
+"""
+
+import asyncio
+import contextlib
+import functools
+import itertools
+import logging
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+
+from engine import frames, metrics
+from engine.errors import EngineError, TaskFailed
+from engine.frames import Header
+from engine.replicas.blocks import Answer, Arguments, Batch, Block, Call, Lane, Task, divide
+from engine.replicas.replica import Replica, ReplicaGone, Reply
+from engine.replicas.scheduler import BlockSource, Scheduler
+
+log = logging.getLogger("sluice.pool")
+
+FIRST_BACKOFF_S = 0.1
+LONGEST_BACKOFF_S = 5.0
+HEARTBEAT_S = 2.0
+START_TIMEOUT_S = 60.0
+# When there has been no replica for this long, everybody who waits is told so.
+NO_REPLICA_S = 30.0
+# A replica that died is replaced in about 0.4 s. One record that kills two replicas must not refuse everybody else's requests meanwhile.
+REPLACEMENT_S = 2.0
+# One batch in work and one behind it, so that a replica never waits for us.
+BATCHES_PER_REPLICA = 2
+# A refused line may still kill replicas that only read its id. After this many deaths it is sent without its bytes; after one more it
+# is given up.
+REFUSAL_DEATHS = 2
+
+
+class Pool:
+    """`size` replicas and one scheduler. A lazy pool starts each replica when work first finds all others taken.
+
+    silence_limit_s  a replica that opens a model, or does nothing, is killed when it gives no sign of life for this long
+    on_ready         is told of each replica before it gets work
+    """
+
+    def __init__(self, name: str, size: int, *, silence_limit_s: float, niceness: int = 0, is_lazy: bool = False) -> None:
+        self.name = name
+        self.size = size
+        self.scheduler = Scheduler(size)
+        self.on_ready: Callable[[Replica], None] | None = None
+        self._silence_limit_s = silence_limit_s
+        self._niceness = niceness
+        self._is_lazy = is_lazy
+        self._replicas: dict[int, Replica] = {}
+        self._keepers: list[asyncio.Task[None]] = []
+        self._watcher: asyncio.Task[None] | None = None
+        self._numbers = itertools.count(1)
+        self._last_alive = time.monotonic()
+        self._heard: dict[Replica, float] = {}
+        self._is_waking = False
+
+    # Life
+
+    async def start(self) -> None:
+        """Begin to keep `size` replicas alive, or none yet in a lazy pool; returns at once."""
+        self._last_alive = time.monotonic()
+        self._watcher = asyncio.create_task(self._watch(), name=f"watch {self.name}")
+        if not self._is_lazy:
+            for _ in range(self.size):
+                self._keep_one_more()
+
+    def _keep_one_more(self) -> None:
+        slot = len(self._keepers)
+        self._keepers.append(asyncio.create_task(self._keep_alive(slot), name=f"keep {self.name} {slot}"))
+
+    async def stop(self) -> None:
+        """End the replicas, and tell everybody who still waits."""
+        tasks = [*self._keepers, *([self._watcher] if self._watcher else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._give_up(EngineError("shutting_down", "shutting down", retry_after_s=5))
+
+    @property
+    def replicas(self) -> list[Replica]:
+        """The replicas that can take work."""
+        return [replica for replica in self._replicas.values() if replica.is_ready and not replica.is_retiring]
+
+    @property
+    def num_started(self) -> int:
+        """Replicas that are kept alive: `size`, or fewer in a lazy pool."""
+        return len(self._keepers)
+
+    @property
+    def num_alive(self) -> int:
+        """Replicas that answered their last heartbeat, or are at work within their time limit."""
+        late = time.monotonic() - 2 * HEARTBEAT_S - 0.5
+        return sum(
+            bool(replica.num_batches or replica.num_opening) or self._heard.get(replica, 0.0) > late for replica in self.replicas
+        )
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether work that is put in now is soon served: a replica lives, or the last one died a moment ago and is being replaced."""
+        return bool(self.replicas) or time.monotonic() - self._last_alive < REPLACEMENT_S
+
+    async def _keep_alive(self, slot: int) -> None:
+        backoff_s = FIRST_BACKOFF_S
+        while True:
+            replica = Replica(self, name=f"{self.name}-{next(self._numbers)}", niceness=self._niceness)
+            self._replicas[slot] = replica
+            try:
+                await self._live(replica)
+            except Exception:  # a fault of ours costs this replica, but its place goes to the next one
+                log.exception("replica given up name=%s", replica.name)
+            finally:
+                del self._replicas[slot]
+                await replica.stop()
+            metrics.REPLICA_RESTARTS.labels(self.name).inc()
+            # A replica that was killed from outside, or died after good work, is replaced at once; one that ends by itself before it has
+            # answered anything would do so again and again.
+            was_well = replica.answers_given or replica.exit_code == -signal.SIGKILL
+            backoff_s = FIRST_BACKOFF_S if was_well else min(LONGEST_BACKOFF_S, backoff_s * 2)
+            await asyncio.sleep(backoff_s)  # waiting is the purpose here: a program that crashes must not spin
+
+    async def _live(self, replica: Replica) -> None:
+        """One replica from its start to its death."""
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                await replica.start()
+        except (OSError, ReplicaGone, TimeoutError) as error:
+            log.error("replica did not start name=%s reason=%s", replica.name, type(error).__name__)
+            return
+        log.info("replica started name=%s pid=%s", replica.name, replica.pid)
+        self._last_alive = self._heard[replica] = time.monotonic()
+        if self.on_ready:
+            self.on_ready(replica)
+        self.wake()
+        code = await replica.gone()
+        self._heard.pop(replica, None)
+        log.warning("replica died name=%s pid=%s exit=%s", replica.name, replica.pid, code)
+
+    async def _watch(self) -> None:
+        """Every HEARTBEAT_S: ask idle replicas for a sign of life, kill those that are stuck, speak up when no replica is left."""
+        while True:
+            await asyncio.sleep(min(HEARTBEAT_S, self._silence_limit_s / 4))  # a heartbeat waits by nature
+            try:
+                self._look(time.monotonic())
+            except Exception:  # without this loop nobody kills a stuck replica, so it outlives whatever one look finds
+                log.exception("watching failed pool=%s", self.name)
+
+    def _look(self, now: float) -> None:
+        for replica in self.replicas:
+            self._check(replica, now)
+        if self.replicas or not self._keepers:
+            self._last_alive = now
+        elif now - self._last_alive > NO_REPLICA_S:
+            self._give_up(EngineError("no_instances", "no instances of model found", retry_after_s=1))
+
+    def _check(self, replica: Replica, now: float) -> None:
+        if (batch := replica.working_on) is not None:
+            self._heard[replica] = now
+            if now - batch.sent_at > batch.task.time_limit_s:
+                log.warning("replica stuck, killing it name=%s task=%s", replica.name, batch.task.name)
+                for block in batch.blocks:
+                    block.is_timeout = True
+                self._kill_stuck(replica)
+        elif now - self._heard.get(replica, now) > self._silence_limit_s:
+            log.warning("replica silent, killing it name=%s", replica.name)
+            self._kill_stuck(replica)
+        else:
+            replica.ask_for_sign_of_life().add_done_callback(functools.partial(self._heard_from, replica))
+
+    @staticmethod
+    def _kill_stuck(replica: Replica) -> None:
+        replica.is_stuck = True
+        replica.kill()
+
+    def _heard_from(self, replica: Replica, answer: asyncio.Future[Reply]) -> None:
+        if not answer.cancelled() and answer.exception() is None:
+            self._heard[replica] = time.monotonic()
+
+    def _give_up(self, error: EngineError) -> None:
+        """Nobody will serve what waits: tell every source, also one that has nothing waiting now, and then every single waiter."""
+        for source in self.scheduler.sources:  # first, so that a stream hears this reason and not that one of its blocks failed
+            source.abandon(error)
+        for block in self.scheduler.drain():
+            block.waiter.failed(block, error)
+
+    # Work comes in
+
+    async def run(self, task: Task, arguments: Arguments) -> Answer:
+        """Run a task that has no lines, and wait for its answer. Raises EngineError: TaskFailed, `no_instances`."""
+        call = Call()
+        self.submit(Block(task, Lane.INTERACTIVE, call, arguments))
+        return await call.future
+
+    def submit(self, block: Block) -> None:
+        """Put a single block into the interactive lane and let a free replica take it."""
+        self.scheduler.submit(block)
+        if self._is_lazy:
+            self._grow()
+        self.wake()
+
+    @contextlib.asynccontextmanager
+    async def offered(self, source: BlockSource) -> AsyncIterator[None]:
+        """While the context is open, free replicas take blocks from this source in the bulk lane."""
+        self.scheduler.attach(source)
+        self.wake()
+        try:
+            yield
+        finally:
+            self.scheduler.detach(source)
+
+    def _grow(self) -> None:
+        """Start one more replica if there is more work than replicas."""
+        num_taken = sum(bool(replica.num_batches) for replica in self._replicas.values())
+        if len(self._keepers) < min(self.size, num_taken + self.scheduler.num_interactive):
+            self._keep_one_more()
+
+    # Work goes out
+
+    def wake(self) -> None:
+        """Let free replicas look for work, once everything that happens in this turn of the event loop has happened.
+
+        So requests that arrive together travel in one frame; measured with 16 connections, that halves the cost of a frame.
+        """
+        if not self._is_waking:
+            self._is_waking = True
+            asyncio.get_running_loop().call_soon(self._feed_all)
+
+    def _feed_all(self) -> None:
+        """Give every free replica what waits: first to idle ones; then, of bulk work only, one batch behind the running one."""
+        self._is_waking = False
+        # Single requests would wait behind a model that is being opened, so a replica that opens one gets work only if all do.
+        replicas = [replica for replica in self.replicas if not replica.num_opening] or self.replicas
+        for depth in range(BATCHES_PER_REPLICA):
+            for replica in replicas:
+                if replica.num_batches == depth and not self._feed(replica):
+                    return
+
+    def _feed(self, replica: Replica) -> bool:
+        """Send one more batch to this replica; False when nothing waits."""
+        batch = self.scheduler.next_batch(is_prefetch=replica.num_batches > 0)
+        if batch is None:
+            return False
+        now = time.monotonic()
+        replica.send(batch, now)
+        metrics.queue_seconds(batch.lane).observe(now - batch.blocks[0].waiting_since)
+        return True
+
+    # Answers come back
+
+    def batch_answered(self, replica: Replica, batch: Batch, header: Header, payload: memoryview) -> None:
+        """A replica answered: let it be fed again, then hand out what it said."""
+        self._heard[replica] = time.monotonic()
+        self.wake()
+        if error := header.get("error"):
+            self._batch_failed(replica, batch, error)
+            return
+        self._learn(batch, header)
+        parts = header["parts"]
+        pieces = frames.cut(payload, (part["size"] for part in parts))
+        for block, part, piece in zip(batch.blocks, parts, pieces, strict=True):
+            block.waiter.answered(block, Answer(part, piece))
+
+    def _learn(self, batch: Batch, header: Header) -> None:
+        if (model := batch.model) is None:
+            return
+        if units := batch.units(model):
+            self.scheduler.costs.learn(model.key, sum(header["stages"].values()), units)
+        metrics.observe_frame(model.title, batch.num_records, header)
+
+    def _batch_failed(self, replica: Replica, batch: Batch, error: Header) -> None:
+        """The replica lives but could not do the work: the model does not load, or the task itself failed, which is a fault of ours."""
+        if error["code"] == "load_failed":
+            if batch.model:
+                replica.loaded.discard(batch.model.key)
+            for block in batch.blocks:
+                block.waiter.failed(block, EngineError("no_instances", "no instances of model found", retry_after_s=1))
+            return
+        log.error("task failed task=%s reason=%s", batch.task.name, error["reason"])
+        for block in batch.blocks:
+            block.deaths += 1
+        self._try_again(batch.blocks)
+
+    def replica_lost(self, replica: Replica, batches: list[Batch], culprit: Batch | None) -> None:
+        """The connection ended. The batch it worked on is blamed; batches that waited behind it, or behind a model, are not."""
+        if replica in self._heard:
+            self._last_alive = time.monotonic()
+        if culprit is not None and not replica.is_retiring:
+            for block in culprit.blocks:
+                block.deaths += 1
+        for batch in reversed(batches):
+            self._try_again(batch.blocks)
+
+    def _try_again(self, blocks: Iterable[Block]) -> None:
+        again = [part for block in blocks if not block.waiter.has_left for part in _next_try(block)]
+        metrics.BLOCKS_REQUEUED.inc(len(again))
+        self.scheduler.requeue(again)
+        self.wake()
+
+
+def _next_try(block: Block) -> list[Block]:
+    """What becomes of a block that came back: it is sent as it is, divided, refused, or given up."""
+    task = block.task
+    if block.deaths < _max_deaths(block) and (task.is_divisible or not block.is_timeout):
+        return [block]
+    if task.is_divisible and block.lines.num_lines > 1:
+        return list(divide(block))
+    if task.refusal is not None and not block.is_refused:
+        block.arguments = block.arguments | task.refusal(block)
+        block.is_refused, block.deaths = True, 0
+        return [block]
+    if block.is_refused and block.deaths <= REFUSAL_DEATHS and block.lines.num_bytes:
+        block.lines = block.lines.without_bytes()
+        return [block]
+    block.waiter.failed(block, TaskFailed(is_timeout=block.is_timeout))
+    return []
+
+
+def _max_deaths(block: Block) -> int:
+    """One half of a block that has already lost its replicas does not get as many again."""
+    return 1 if block.is_suspect else block.task.max_deaths

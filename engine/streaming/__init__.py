@@ -1,0 +1,1 @@
+"""The streaming surface: one record at a time, and streams of millions."""

@@ -1,0 +1,224 @@
+"""Predictions: score one record, or open a stream of them; and let the streams that run end when the server drains.
+
+Decides whether there is room. Knows no HTTP; its errors carry codes.
+"""
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from engine import metrics
+from engine.engine import Engine
+from engine.errors import EngineError, StreamFailure
+from engine.replicas.blocks import Answer, Arguments, Block, Call, Lane, ServedModel, Task
+from engine.replicas.lines import Lines
+from engine.repository import Version
+from engine.serving import Serving
+from engine.spill import Spill
+from engine.streaming.stream import Stream, StreamState, StreamWork
+
+# A model counts as online if it answers its example this soon.
+HEARTBEAT_TIMEOUT_S = 5.0
+LATE_CALLS_INTERVAL_S = 0.25
+# The first death under a block may be an accident; after the second the block is divided.
+SCORE_DEATHS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionLimits:
+    """What predictions are held to. Settings of server/config.py, by the same names."""
+
+    max_streams: int
+    max_streams_per_user: int
+    max_queued: int
+    window_bytes: int
+    block_timeout_s: float
+    request_timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The answer to one record.
+
+    code     None, or why the record has no result (errors.RECORD_CODES)
+    body     the JSON of the answer, as a replica encoded it
+    queue_s  seconds until a replica answered, without those of the run; infer_s and total_s are seconds, too
+    """
+
+    code: str | None
+    body: bytes
+    queue_s: float
+    infer_s: float
+    total_s: float
+
+
+class Predictions:
+    """The predictions of one server, over the pool that scores."""
+
+    def __init__(self, engine: Engine, serving: Serving, spill: Spill, limits: PredictionLimits) -> None:
+        self.limits = limits
+        self._engine = engine
+        self._serving = serving
+        self._spill = spill
+        self._task = Task(
+            "score",
+            family="scoring",
+            pool="score",
+            time_limit_s=limits.block_timeout_s,
+            max_deaths=SCORE_DEATHS,
+            is_divisible=True,
+            refusal=_refusal,
+        )
+        self._pool = engine.pool(self._task.pool)
+        self._streams: set[Stream] = set()
+        self._places: Counter[str | None] = Counter()
+        self._all_ended = asyncio.Event()
+        self._all_ended.set()
+        self._calls: dict[Call, float] = {}  # waiting call -> when to give it up, soonest first
+        engine.spawn(self._give_up_late_calls(), "late calls")
+
+    # One record
+
+    async def predict(self, version: Version, record: bytes, arguments: Arguments) -> Prediction:
+        """Score one record in the interactive lane.
+
+        record     JSON text of one object
+        arguments  how the sender wants the result: `non_vectorized`, `encoding_format`, `dimensions`
+        raises     EngineError: no_instances, model_building, timed_out
+        """
+        started = time.monotonic()
+        with self._serving.using(self._serving.served(version)):
+            model = await self._serving.ensure_loaded(version)
+            answer = await self._score(model, record, arguments)
+        total_s = time.monotonic() - started
+        infer_s = answer.header["infer_s"]
+        return Prediction(answer.header["code"], bytes(answer.payload), total_s - infer_s, infer_s, total_s)
+
+    async def _score(self, model: ServedModel, record: bytes, arguments: Arguments) -> Answer:
+        call = Call()
+        self._calls[call] = time.monotonic() + self.limits.request_timeout_s
+        try:
+            self._pool.submit(Block(self._task, Lane.INTERACTIVE, call, arguments, Lines.of_body(record), model))
+            return await call.future
+        finally:
+            del self._calls[call]
+
+    async def _give_up_late_calls(self) -> None:
+        """One clock for all calls, because a timer for each would cost a tenth of a single prediction. All calls may wait equally long."""
+        while True:
+            await asyncio.sleep(LATE_CALLS_INTERVAL_S)  # it looks for what does not happen, so it can only wait
+            now = time.monotonic()
+            for call, until in self._calls.items():
+                if until > now:
+                    break
+                call.give_up(EngineError("timed_out", "timed out", retry_after_s=1))
+
+    def check_capacity(self, *, is_stream: bool, user: str | None) -> None:
+        """Refuse what could not be served soon, before its body is read. EngineError."""
+        self._engine.check_open()
+        if is_stream:
+            self._check_places(user)
+        elif self._pool.scheduler.num_interactive >= self.limits.max_queued:
+            raise EngineError("too_many_requests", "too many requests", retry_after_s=1)
+
+    async def is_answering(self, version: Version) -> bool:
+        """A real heartbeat of a model: its example goes through the queue and a replica, within HEARTBEAT_TIMEOUT_S."""
+        try:
+            self._engine.check_open()
+            with self._serving.using(served := self._serving.served(version)):
+                async with asyncio.timeout(HEARTBEAT_TIMEOUT_S):
+                    model = await self._serving.ensure_loaded(version)
+                    answer = await self._score(model, served.example, {})
+        except (EngineError, TimeoutError):
+            return False
+        return answer.header["code"] is None
+
+    # Streams
+
+    @contextlib.asynccontextmanager
+    async def stream(self, version: Version, arguments: Arguments, *, user: str | None, is_ordered: bool) -> AsyncIterator[Stream]:
+        """A stream from its admission to its end.
+
+        arguments  as for `predict`, and `times`
+        user       whose stream it is, for the limit of each user; None is nobody known
+        raises     EngineError: too_many_streams, no_instances, model_building, shutting_down
+        """
+        self._engine.check_open()
+        self._check_places(user)
+        self._places[user] += 1
+        try:
+            with self._serving.using(self._serving.served(version)):
+                model = await self._serving.ensure_loaded(version)
+                self._engine.check_open()  # again: a drain may have begun meanwhile, and it has counted its streams
+                work = StreamWork(secrets.token_hex(16), self._task, model, arguments, is_ordered)
+                async with self._running(work) as stream:
+                    yield stream
+        finally:
+            self._places[user] -= 1
+
+    def _check_places(self, user: str | None) -> None:
+        limits = self.limits
+        is_users_full = user is not None and self._places[user] >= limits.max_streams_per_user
+        if is_users_full or self._places.total() >= limits.max_streams:
+            raise EngineError("too_many_streams", "too many streams", retry_after_s=1)
+
+    @contextlib.asynccontextmanager
+    async def _running(self, work: StreamWork) -> AsyncIterator[Stream]:
+        outbox = self._spill.outbox(work.bulk_id)
+        stream = Stream(work, outbox, window_bytes=self.limits.window_bytes, wake=self._pool.wake)
+        self._streams.add(stream)
+        self._all_ended.clear()
+        try:
+            async with self._pool.offered(stream):
+                try:
+                    yield stream
+                finally:
+                    stream.leave()
+        finally:
+            await outbox.discard()
+            self._streams.remove(stream)
+            if not self._streams:
+                self._all_ended.set()
+
+    # Draining
+
+    async def drain(self, seconds: float) -> None:
+        """Let running streams end for some seconds, then end those that are left with `shutting_down`."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._all_ended.wait()
+        except TimeoutError:
+            self.end_streams()
+
+    def end_streams(self) -> None:
+        """End the streams that still run, now."""
+        for stream in list(self._streams):
+            stream.fail(StreamFailure("shutting_down", "the server is shutting down"))
+
+    async def ended(self) -> None:
+        """Wait until no stream is running."""
+        await self._all_ended.wait()
+
+    # How things are
+
+    @property
+    def num_streams(self) -> int:
+        return len(self._streams)
+
+    def levels(self) -> metrics.Levels:
+        states = dict.fromkeys(StreamState, 0) | Counter(stream.state for stream in self._streams)
+        return {
+            metrics.STREAMS: {(state,): count for state, count in states.items()},
+            metrics.SPILL_BYTES: {(): self._spill.total_bytes},
+        }
+
+
+def _refusal(block: Block) -> Arguments:
+    """A record that is the only one left of a block that killed replicas: a replica reads its yhat_id and answers with an error."""
+    if block.is_timeout:
+        return {"refuse": "timeout", "reason": "the model did not answer in time"}
+    return {"refuse": "model_failed", "reason": "the model's process died on this record"}

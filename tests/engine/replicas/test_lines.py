@@ -1,0 +1,224 @@
+"""Lines that wait: they are taken once, in order, each with its number, and a block can be halved."""
+
+import time
+from collections.abc import Iterable
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.replicas.lines import GroupedLineQueue, LineQueue, Lines, Segment, TokenLimits, position_after
+
+
+class Body:
+    """Makes segments of one body, numbering its lines as the cutter does."""
+
+    def __init__(self) -> None:
+        self.next_line = 1
+
+    def segment(self, lines: list[bytes], *, margin: int = 0) -> Segment:
+        """margin  bytes of other lines around these in the same memory"""
+        raw = b"".join(line + b"\n" for line in lines)
+        segment = Segment(b"\n" * margin + raw + b"\n" * margin, margin, margin + len(raw), len(lines), self.next_line)
+        self.next_line += len(lines)
+        return segment
+
+    def refusal(self) -> Segment:
+        segment = Segment(b"", 0, 0, 1, self.next_line, refusal="line_too_long")
+        self.next_line += 1
+        return segment
+
+
+# A body: pieces that are lists of lines, or None for a line that was thrown away.
+line = st.binary(max_size=20).map(lambda data: data.replace(b"\n", b""))
+bodies = st.lists(st.one_of(st.none(), st.lists(line, min_size=1, max_size=12)), min_size=1, max_size=8)
+
+
+def fill(queue: LineQueue | GroupedLineQueue, pieces: Iterable[list[bytes] | None]) -> dict[int, bytes | None]:
+    """Append the pieces; what each line number holds."""
+    body, lines = Body(), {}
+    for i, piece in enumerate(pieces):
+        first = body.next_line
+        queue.append(body.refusal() if piece is None else body.segment(piece, margin=i % 3))
+        lines.update({first + k: data for k, data in enumerate(piece or [None])})
+    return lines
+
+
+def lines_of(taken: Lines) -> dict[int, bytes | None]:
+    numbers = taken.numbers or list(range(taken.first_line, taken.first_line + taken.num_lines))
+    if taken.refusal:
+        assert b"".join(taken.buffers) == b""
+        return {numbers[0]: None}
+    lines = b"".join(taken.buffers).split(b"\n")
+    assert lines.pop() == b""
+    return dict(zip(numbers, lines, strict=True))
+
+
+# Positions
+
+
+@given(st.binary(max_size=40).map(lambda data: data.replace(b"x", b"\n")), st.data())
+def test_position_after_finds_the_newline_that_a_plain_search_finds(data: bytes, draw: st.DataObject) -> None:
+    data = data * 60
+    start = draw.draw(st.integers(0, len(data)))
+    end = draw.draw(st.integers(start, len(data)))
+    count = draw.draw(st.integers(0, data.count(b"\n", start, end)))
+    expected = start
+    for _ in range(count):
+        expected = data.index(b"\n", expected) + 1
+    assert position_after(data, count, start, end) == expected
+
+
+def test_position_after_costs_passes_at_memory_speed() -> None:
+    data = b"{}\n" * 2_000_000
+    started = time.perf_counter()
+    assert position_after(data, 1_500_000, 0, len(data)) == 4_500_000
+    assert time.perf_counter() - started < 0.2
+
+
+# Lines in order
+
+
+@given(bodies, st.lists(st.integers(1, 20), min_size=1, max_size=10))
+def test_a_line_queue_gives_every_line_once_in_order_with_its_number(pieces: list[list[bytes] | None], sizes: list[int]) -> None:
+    queue = LineQueue()
+    expected = fill(queue, pieces)
+    assert queue.num_lines == len(expected)
+    taken: dict[int, bytes | None] = {}
+    while queue.num_lines:
+        size = sizes[len(taken) % len(sizes)]
+        block = queue.take(size)
+        assert 1 <= block.num_lines <= size
+        assert block.num_bytes == len(b"".join(block.buffers))
+        lines = lines_of(block)
+        assert min(lines) == len(taken) + 1
+        taken |= lines
+    assert taken == expected
+    assert queue.num_bytes == 0
+
+
+@given(st.lists(st.one_of(st.integers(1, 9), st.none(), st.just(0)), max_size=60))
+def test_a_line_queue_may_be_filled_while_it_is_emptied(steps: list[int | None]) -> None:
+    """A number takes that many lines, None appends two lines, 0 appends a refusal."""
+    queue, body, taken = LineQueue(), Body(), []
+    for step in steps:
+        if step is None:
+            queue.append(body.segment([b"a", b"b"]))
+        elif step == 0:
+            queue.append(body.refusal())
+        elif queue.num_lines:
+            taken += lines_of(queue.take(step))
+    while queue.num_lines:
+        taken += lines_of(queue.take(7))
+    assert taken == list(range(1, body.next_line))
+
+
+def test_segments_that_follow_each_other_make_one_block_without_copying() -> None:
+    queue, body = LineQueue(), Body()
+    for _ in range(3):
+        queue.append(body.segment([b"a", b"b"]))
+    block = queue.take(5)
+    assert (block.first_line, block.num_lines, block.num_bytes) == (1, 5, 10)
+    assert [type(buffer) for buffer in block.buffers] == [memoryview] * 3
+    assert lines_of(queue.take(5)) == {6: b"b"}
+
+
+def test_a_refused_line_is_a_block_of_its_own() -> None:
+    queue, body = LineQueue(), Body()
+    for segment in (body.segment([b"a"]), body.refusal(), body.refusal(), body.segment([b"b"])):
+        queue.append(segment)
+    blocks = [queue.take(10) for _ in range(4)]
+    assert [(block.first_line, block.num_lines, block.refusal) for block in blocks] == [
+        (1, 1, None),
+        (2, 1, "line_too_long"),
+        (3, 1, "line_too_long"),
+        (4, 1, None),
+    ]
+
+
+# Lines by length
+
+LIMITS = TokenLimits(record=10, run=30)
+ALL = 10**9
+
+
+def grouped(max_lines: int = ALL) -> GroupedLineQueue:
+    return GroupedLineQueue(LIMITS, max_lines)
+
+
+@given(bodies, st.integers(1, 20))
+def test_a_grouped_queue_gives_every_line_once_with_its_number(pieces: list[list[bytes] | None], size: int) -> None:
+    queue = grouped(size)
+    expected = fill(queue, pieces)
+    taken: dict[int, bytes | None] = {}
+    while queue.num_lines:
+        block = queue.take(ALL)
+        lines = lines_of(block)
+        assert 1 <= block.num_lines == len(lines) <= size
+        assert block.num_bytes == len(b"".join(block.buffers))
+        assert not taken.keys() & lines.keys()
+        taken |= lines
+    assert taken == expected
+    assert queue.num_bytes == 0
+
+
+@given(st.lists(line, min_size=1, max_size=60), st.integers(1, 20))
+def test_a_grouped_block_holds_the_oldest_line_and_its_neighbours_by_length(lines: list[bytes], size: int) -> None:
+    queue = grouped(size)
+    waiting = fill(queue, [lines])
+    while queue.num_lines:
+        taken = lines_of(queue.take(ALL))
+        assert min(waiting) in taken
+        lengths = sorted(len(data) for data in taken.values())
+        left = [len(data) for number, data in waiting.items() if number not in taken]
+        assert not any(lengths[0] < length < lengths[-1] for length in left)
+        for number in taken:
+            del waiting[number]
+
+
+@given(st.lists(st.binary(max_size=120).map(lambda data: data.replace(b"\n", b"")), min_size=1, max_size=60), st.integers(1, 40))
+def test_a_block_with_its_padding_stays_under_what_was_asked_and_one_line_always_fits(lines: list[bytes], size: int) -> None:
+    queue = grouped()
+    fill(queue, [lines])
+    while queue.num_lines:
+        block = queue.take(size)
+        longest = min(LIMITS.record_bytes, max(map(len, block.buffers)))
+        assert block.num_lines == 1 or longest * block.num_lines <= min(size, LIMITS.run_bytes)
+
+
+def test_a_block_of_equal_lines_is_as_large_as_the_run_allows() -> None:
+    queue = grouped()
+    fill(queue, [[b"x" * 8] * 50])
+    assert queue.take(ALL).num_lines == LIMITS.run_bytes // 9
+
+
+def test_a_line_that_the_model_will_cut_counts_as_what_is_left_of_it() -> None:
+    queue = GroupedLineQueue(TokenLimits(record=1, run=10), 100)
+    fill(queue, [[b"x" * 1000] * 50])
+    assert queue.take(ALL).num_lines == 5
+
+
+def test_lines_that_come_later_are_grouped_with_those_that_wait() -> None:
+    queue, body = GroupedLineQueue(TokenLimits(record=1000, run=1000), 2), Body()
+    queue.append(body.segment([b"short", b"x" * 100]))
+    queue.append(body.segment([b"y" * 99, b"brief"]))
+    assert lines_of(queue.take(ALL)) == {1: b"short", 4: b"brief"}
+    assert lines_of(queue.take(ALL)) == {2: b"x" * 100, 3: b"y" * 99}
+
+
+# Halves
+
+
+@given(st.lists(line, min_size=2, max_size=40), st.booleans())
+def test_halves_hold_every_line_once_in_order_with_its_number(lines: list[bytes], is_grouped: bool) -> None:
+    raw = b"".join(data + b"\n" for data in lines)
+    numbers = [7 * i for i in range(len(lines))] if is_grouped else None
+    whole = Lines([raw[:5], memoryview(raw)[5:]], len(lines), len(raw), first_line=0 if is_grouped else 10, numbers=numbers)
+    first, second = whole.halved()
+    assert b"".join([*first.buffers, *second.buffers]) == raw
+    assert [half.num_bytes for half in (first, second)] == [len(b"".join(half.buffers)) for half in (first, second)]
+    assert [b"".join(half.buffers).count(b"\n") for half in (first, second)] == [first.num_lines, second.num_lines]
+    assert min(first.num_lines, second.num_lines) >= len(lines) // 2
+    if is_grouped:
+        assert [*(first.numbers or []), *(second.numbers or [])] == numbers
+    else:
+        assert [first.first_line, second.first_line] == [10, 10 + first.num_lines]
