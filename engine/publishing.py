@@ -23,7 +23,7 @@ from engine.frames import Header
 from engine.listing import Listing
 from engine.model_config import ModelConfig, parse_config
 from engine.repository import Model, Repository, Version
-from engine.store import ModelState, Store
+from engine.store import ModelOverrides, Store
 from engine.uploads import Incoming
 
 log = logging.getLogger("sluice.publishing")
@@ -214,10 +214,10 @@ class Publisher:
 
     async def reload(self) -> int:
         """Look at both roots and the lists again, for what was put there by others; the number of models."""
-        states = await self._store.list_model_states()
+        states = await self._store.list_model_overrides()
         for owner, name in await asyncio.to_thread(self._repository.names):
             async with self._lock(owner, name):
-                model = await asyncio.to_thread(self._repository.read, owner, name, states.get((owner, name), ModelState()))
+                model = await asyncio.to_thread(self._repository.read, owner, name, states.get((owner, name), ModelOverrides()))
                 old = self._repository.find(owner, name)
                 self._repository.replace(owner, name, model)
                 for number, version in (old.versions if old else {}).items():
@@ -247,8 +247,8 @@ class Publisher:
 
     async def _read(self, owner: str, name: str) -> Model:
         """The model as its folders are now; nobody else sees it yet."""
-        states = await self._store.list_model_states()
-        model = await asyncio.to_thread(self._repository.read, owner, name, states.get((owner, name), ModelState()))
+        states = await self._store.list_model_overrides()
+        model = await asyncio.to_thread(self._repository.read, owner, name, states.get((owner, name), ModelOverrides()))
         if model is None:
             raise EngineError("model_not_found", "model not found")
         return model

@@ -13,7 +13,7 @@ from pathlib import Path
 from engine.accounts import OWNER_NAME, Caller
 from engine.errors import EngineError
 from engine.model_config import ModelConfig, parse_config
-from engine.store import ModelState
+from engine.store import ModelOverrides
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 VERSION = re.compile(r"[1-9][0-9]{0,8}")
@@ -98,20 +98,20 @@ class Repository:
     roots: Sequence[Path]
     _models: dict[tuple[str, str], Model] = field(default_factory=dict)
 
-    def scan(self, states: Mapping[tuple[str, str], ModelState] | None = None) -> None:
+    def scan(self, states: Mapping[tuple[str, str], ModelOverrides] | None = None) -> None:
         """Look at all roots again. Blocks on files: at start-up, or in a thread. Readers see the old models, then the new ones.
 
-        states  (owner, name) -> what was changed at run time (Store.list_model_states)
+        states  (owner, name) -> what was changed at run time (Store.list_model_overrides)
         """
         states = states or {}
-        found = (self._read(owner, name, states.get((owner, name), ModelState())) for owner, name in self.names())
+        found = (self._read(owner, name, states.get((owner, name), ModelOverrides())) for owner, name in self.names())
         self._models = {(model.owner, model.name): model for model in found if model is not None}
 
     def names(self) -> list[tuple[str, str]]:
         """(owner, name) of every model that has a folder, or had one at the last look. Blocks on files."""
         return sorted({name for root in self.roots for name in _names(root)} | self._models.keys())
 
-    def read(self, owner: str, name: str, state: ModelState) -> Model | None:
+    def read(self, owner: str, name: str, state: ModelOverrides) -> Model | None:
         """Look at one model again; nobody sees it before `replace`. Blocks on files: in a thread."""
         return self._read(owner, name, state)
 
@@ -181,7 +181,7 @@ class Repository:
             raise EngineError("model_not_found", "model not found")
         return model.versions[number]
 
-    def _read(self, owner: str, name: str, state: ModelState) -> Model | None:
+    def _read(self, owner: str, name: str, state: ModelOverrides) -> Model | None:
         """One model from all roots, or None when no version of it has a graph. On equal numbers the later root wins."""
         folders = [folder for root in self.roots if (folder := root / owner / name).is_dir()]
         versions: dict[int, Version] = {}
@@ -257,7 +257,9 @@ def _config(folder: Path, model_folders: list[Path]) -> ModelConfig:
     raise ValueError("config.json is missing")
 
 
-def _model(owner: str, name: str, versions: dict[int, Version], faults: dict[int, str], state: ModelState, shipped: bool) -> Model:
+def _model(
+    owner: str, name: str, versions: dict[int, Version], faults: dict[int, str], state: ModelOverrides, shipped: bool
+) -> Model:
     """Without an override the highest version that can be used is active, and shared is as its config says."""
     numbers = versions.keys() | faults.keys()
     active = state.active_version if state.active_version in numbers else max(versions or faults)

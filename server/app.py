@@ -47,7 +47,7 @@ async def open_app(settings: Settings) -> AsyncIterator[web.Application]:
         stack.push_async_callback(store.close)
         models = Repository([SHIPPED_MODELS, settings.data_dir / "models"])
         await asyncio.to_thread(folders.clean, models.writable_root)
-        models.scan(await store.list_model_states())
+        models.scan(await store.list_model_overrides())
         listing = Listing(models, instead_of_files=settings.embedding_models, aliases=settings.model_aliases)
         await asyncio.to_thread(listing.read)
         users = Accounts(store, key_file=settings.data_dir / "admin.key", is_taken=name_check(models))

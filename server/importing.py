@@ -139,11 +139,11 @@ async def _publish(data_dir: Path, root: Path, order: Order, incoming: Path, con
     store = await Store.open(data_dir / "sluice.db")
     try:
         repository = Repository([SHIPPED_MODELS, root])
-        repository.scan(await store.list_model_states())
+        repository.scan(await store.list_model_overrides())
         number = await take_number(store, repository, order.owner, order.name)
         folders.put_in_place(incoming, config, incoming.with_name(str(number)))
         await store.set_active_version(order.owner, order.name, number)
-        repository.scan(await store.list_model_states())
+        repository.scan(await store.list_model_overrides())
     finally:
         await store.close()
     listing = Listing(repository)

@@ -11,7 +11,7 @@ from engine.accounts import Caller
 from engine.errors import EngineError
 from engine.model_config import parse_config
 from engine.repository import Repository
-from engine.store import ModelState
+from engine.store import ModelOverrides
 
 EVA = Caller("eva", "full", is_admin=False)
 EVA_READ_ONLY = Caller("eva", "read_only", is_admin=False)
@@ -42,7 +42,7 @@ def add(root: Path, owner: str = "eva", name: str = "churn", versions: tuple[int
     return folder
 
 
-def scanned(*roots: Path, states: dict[tuple[str, str], ModelState] | None = None) -> Repository:
+def scanned(*roots: Path, states: dict[tuple[str, str], ModelOverrides] | None = None) -> Repository:
     repository = Repository(roots)
     repository.scan(states)
     return repository
@@ -142,19 +142,19 @@ def test_the_owners_are_those_of_all_roots(shipped: Path, data: Path) -> None:
 
 def test_what_was_changed_at_run_time_overrides_the_folder(data: Path) -> None:
     add(data, versions=(1, 2, 3))
-    [model] = scanned(data, states={("eva", "churn"): ModelState(active_version=2, shared=True)}).models()
+    [model] = scanned(data, states={("eva", "churn"): ModelOverrides(active_version=2, shared=True)}).models()
     assert (model.active_version, model.latest_version, model.shared) == (2, 3, True)
 
 
 def test_an_active_version_that_is_gone_gives_way_to_the_highest(data: Path) -> None:
     add(data, versions=(1, 2))
-    [model] = scanned(data, states={("eva", "churn"): ModelState(active_version=7)}).models()
+    [model] = scanned(data, states={("eva", "churn"): ModelOverrides(active_version=7)}).models()
     assert model.active_version == 2
 
 
 def test_sharing_can_be_taken_back_from_what_the_config_says(data: Path) -> None:
     add(data, shared=True)
-    [model] = scanned(data, states={("eva", "churn"): ModelState(shared=False)}).models()
+    [model] = scanned(data, states={("eva", "churn"): ModelOverrides(shared=False)}).models()
     assert not model.shared
 
 
@@ -334,7 +334,7 @@ def test_a_model_that_is_read_again_is_seen_when_it_is_put_in_place(data: Path) 
     add(data)
     repository = scanned(data)
     add(data, versions=(2,))
-    model = repository.read("eva", "churn", ModelState(active_version=1))
+    model = repository.read("eva", "churn", ModelOverrides(active_version=1))
     assert model is not None
     assert (model.numbers, model.active_version) == ([1, 2], 1)
     assert repository.models()[0].numbers == [1]
