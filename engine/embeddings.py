@@ -14,7 +14,7 @@ from engine import metrics
 from engine.blocks import Answer, Block, Call, Lane, ServedModel
 from engine.errors import EngineError, StreamFailure, Unacceptable
 from engine.frames import Buffer, Header
-from engine.listing import Listed
+from engine.listing import ListedModel
 from engine.pool import Pool
 from engine.queues import GroupedLineQueue, LineQueue, Segment
 from engine.serving import Serving
@@ -86,7 +86,7 @@ class Embeddings:
         finally:
             self._num_requests -= 1
 
-    async def embed(self, shape: str, body: bytes, models: Mapping[str, Listed]) -> Embedded:
+    async def embed(self, shape: str, body: bytes, models: Mapping[str, ListedModel]) -> Embedded:
         """The vectors of one request's texts.
 
         shape   `simple` or `openai`: how the body is to be read
@@ -103,7 +103,7 @@ class Embeddings:
         embedded.total_s = time.monotonic() - started
         return embedded
 
-    async def _finished(self, answer: Answer, models: Mapping[str, Listed], started: float) -> Embedded:
+    async def _finished(self, answer: Answer, models: Mapping[str, ListedModel], started: float) -> Embedded:
         """What the replica that read the body has embedded, or what all make of the lines it gave back."""
         part = answer.header
         embedded = Embedded(part["name"])
@@ -129,7 +129,7 @@ class Embeddings:
             self._pool.scheduler.costs.learn(model.key, sum(part["stages"].values()), part["units"])
             metrics.observe_texts(model.title, part)
 
-    async def _read(self, shape: str, body: bytes, models: Mapping[str, Listed]) -> Answer:
+    async def _read(self, shape: str, body: bytes, models: Mapping[str, ListedModel]) -> Answer:
         """The answer of the replica that read the body. Unacceptable, EngineError."""
         call = Call(asyncio.get_running_loop().create_future())
         lane = Lane.INTERACTIVE if len(body) <= self.limits.interactive_bytes else Lane.BULK
@@ -144,7 +144,7 @@ class Embeddings:
         _refuse(answer)
         return answer
 
-    def _header(self, shape: str, models: Mapping[str, Listed]) -> Header:
+    def _header(self, shape: str, models: Mapping[str, ListedModel]) -> Header:
         limits = self.limits
         return {
             "shape": shape,
@@ -156,7 +156,7 @@ class Embeddings:
             },
         }
 
-    def _choice(self, listed: Listed) -> tuple[str, int, int, int]:
+    def _choice(self, listed: ListedModel) -> tuple[str, int, int, int]:
         model = self._models.served(listed.version).model
         record_bytes = model.tokens.record_bytes if model.tokens else 1
         return model.key, listed.dim, self._pool.scheduler.worth(AT_ONCE_S, model), record_bytes

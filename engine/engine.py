@@ -18,7 +18,7 @@ from engine.blocks import Answer, Block, Call, Lane, ServedModel
 from engine.embeddings import EmbeddingLimits, Embeddings
 from engine.errors import EngineError, StreamFailure
 from engine.frames import Header
-from engine.listing import Listing
+from engine.listing import ListedModels
 from engine.pool import Pool
 from engine.repository import Repository, Version
 from engine.serving import Serving
@@ -73,7 +73,7 @@ class Engine:
     """One server's engine. `start` before anything else, `stop` at the end."""
 
     def __init__(
-        self, repository: Repository, listing: Listing, data_dir: Path, limits: Limits, embedding_limits: EmbeddingLimits
+        self, repository: Repository, listing: ListedModels, data_dir: Path, limits: Limits, embedding_limits: EmbeddingLimits
     ) -> None:
         self.limits = limits
         self.draining = asyncio.Event()  # set once, when the server begins to stop

@@ -23,7 +23,7 @@ PREFIX = "sentence-transformers/"
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedModel:
     """An embedding model as one caller sees it.
 
     name  unique among those that the caller sees: the model's own or, where that is taken, `owner/name`
@@ -42,7 +42,7 @@ class Listed:
         return self.version.config.dim or 0
 
 
-class Listing:
+class ListedModels:
     """The listed models, in the order of the lists.
 
     instead_of_files  names that replace the lists; empty for the lists
@@ -94,20 +94,20 @@ class Listing:
         """The first listed model: every replica opens it at its start."""
         return next((version for _, version in self._models()), None)
 
-    def visible(self, caller: Caller | None) -> list[Listed]:
+    def visible(self, caller: Caller | None) -> list[ListedModel]:
         """The listed models that are shared, or the caller's own."""
         found: dict[str, Version] = {}
         for model, version in self._models():
             if model.shared or (caller is not None and owns(caller, model.owner)):
                 found[model.title if model.name in found else model.name] = version
-        return [Listed(name, version) for name, version in found.items()]
+        return [ListedModel(name, version) for name, version in found.items()]
 
-    def accepted(self, caller: Caller | None) -> dict[str, Listed]:
+    def accepted(self, caller: Caller | None) -> dict[str, ListedModel]:
         """The visible models by every name the OpenAI shape takes: theirs, `owner/name`, `sentence-transformers/name`, aliases.
 
         An alias is the operator's word: a model that somebody names like one is reached by its `owner/name`.
         """
-        by_name: dict[str, Listed] = {}
+        by_name: dict[str, ListedModel] = {}
         for model in self.visible(caller):
             for name in (model.name, model.title, PREFIX + model.name):
                 by_name.setdefault(name, model)

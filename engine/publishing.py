@@ -20,7 +20,7 @@ from engine import folders
 from engine.engine import Engine
 from engine.errors import EngineError, TaskFailed
 from engine.frames import Header
-from engine.listing import Listing
+from engine.listing import ListedModels
 from engine.model_config import ModelConfig, parse_config
 from engine.repository import Model, Repository, Version
 from engine.store import ModelOverrides, Store
@@ -52,7 +52,9 @@ class Published:
 class Publisher:
     """Every change of a model at run time."""
 
-    def __init__(self, store: Store, repository: Repository, listing: Listing, engine: Engine, limits: PublishingLimits) -> None:
+    def __init__(
+        self, store: Store, repository: Repository, listing: ListedModels, engine: Engine, limits: PublishingLimits
+    ) -> None:
         self.limits = limits
         self._store = store
         self._repository = repository

@@ -17,7 +17,7 @@ import ujson
 from engine import metrics
 from engine.blocks import ServedModel
 from engine.errors import EngineError
-from engine.listing import Listing
+from engine.listing import ListedModels
 from engine.pool import Pool
 from engine.queues import TokenLimits
 from engine.replica import Replica, ReplicaGone
@@ -64,7 +64,7 @@ class Serving:
     listing  of the embedding models, which are large, only the first listed one is opened before it is asked for
     """
 
-    def __init__(self, repository: Repository, listing: Listing, pool: Pool, *, load_timeout_s: float, spawn: Spawn) -> None:
+    def __init__(self, repository: Repository, listing: ListedModels, pool: Pool, *, load_timeout_s: float, spawn: Spawn) -> None:
         self._repository = repository
         self._listing = listing
         self._pool = pool

@@ -21,7 +21,7 @@ from engine.accounts import ADMIN, OWNER_NAME
 from engine.blocks import Batch
 from engine.errors import EngineError
 from engine.frames import Header
-from engine.listing import Listing
+from engine.listing import ListedModels
 from engine.model_config import ModelConfig, parse_config
 from engine.publishing import take_number
 from engine.replica import Replica, ReplicaGone
@@ -146,7 +146,7 @@ async def _publish(data_dir: Path, root: Path, order: Order, incoming: Path, con
         repository.scan(await store.list_model_overrides())
     finally:
         await store.close()
-    listing = Listing(repository)
+    listing = ListedModels(repository)
     listing.read()
     if model := repository.find(order.owner, order.name):
         listing.add(model)

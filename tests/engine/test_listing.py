@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.listing import LIST_FILE, Listing, append_name, read_names
+from engine.listing import LIST_FILE, ListedModels, append_name, read_names
 from engine.repository import Repository
 
 
@@ -23,7 +23,7 @@ def put(root: Path, title: str, *, shared: bool = True) -> None:
     (folder / "config.json").write_text(json.dumps(config))
 
 
-def listing_of(tmp_path: Path, lines: str, *titles: str, aliases: dict[str, str] | None = None) -> Listing:
+def listing_of(tmp_path: Path, lines: str, *titles: str, aliases: dict[str, str] | None = None) -> ListedModels:
     shipped, written = tmp_path / "shipped", tmp_path / "written"
     written.mkdir()
     for title in titles:
@@ -31,7 +31,7 @@ def listing_of(tmp_path: Path, lines: str, *titles: str, aliases: dict[str, str]
     (written / LIST_FILE).write_text(lines)
     repository = Repository([shipped, written])
     repository.scan()
-    listing = Listing(repository, aliases=aliases)
+    listing = ListedModels(repository, aliases=aliases)
     listing.read()
     return listing
 
