@@ -101,7 +101,7 @@ async def test_adding_a_name_in_use_leaves_its_user_and_its_key_alone(store: Sto
     assert await store.find_key(OTHER_HASH) is None
 
 
-async def test_a_new_key_ends_the_old_one_of_its_kind_only(store: Store) -> None:
+async def test_a_new_key_replaces_only_the_old_one_of_its_kind(store: Store) -> None:
     await store.add_user("eva", HASH)
     assert await store.put_key("eva", "read_only", OTHER_HASH)
     assert await store.find_key(HASH) == ("eva", "full")
@@ -122,7 +122,7 @@ async def test_removing_a_user_removes_its_keys(store: Store) -> None:
     assert not await store.remove_user("eva")
 
 
-async def test_a_writer_cancelled_anywhere_leaves_a_whole_user_or_none(store: Store) -> None:
+async def test_a_writer_cancelled_at_any_moment_leaves_a_user_with_its_key_or_neither(store: Store) -> None:
     for num_steps in range(60):
         name, sha256 = f"user{num_steps}", bytes([num_steps]) * 32
         task = asyncio.create_task(store.add_user(name, sha256))
