@@ -1,13 +1,12 @@
 """Accounts: users and their keys, and the one place that turns a credential into a caller.
 
-Knows names, keys and the admin's key file. Knows nothing of HTTP, of SQL, or of what a caller may do with a model
-(engine/repository.py). A key is 32 hex digits; outside the answer that shows it once it exists as a SHA-256 only, but for the
-admin's, which also lies in the key file: that file is how the person at the machine gets in.
+Knows names, keys and the admin's key file. Knows nothing of HTTP, of SQL, or of what a caller may do with a model: the model
+repository decides that. A key is 32 hex digits. The server shows a key once, in the answer that creates it, and keeps only its
+SHA-256. The admin's full key is also written to the key file: with it the person at the machine gets in.
 """
 
 import asyncio
 import hashlib
-import os
 import re
 import secrets
 import time
@@ -15,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine import files
 from engine.errors import EngineError
 from engine.store import KeyKind, Store, User
 
@@ -22,18 +22,18 @@ ADMIN = "admin"
 OWNER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@+-]{0,99}")
 KEY = re.compile(r"[0-9a-f]{32}")
 
-# A key removed by another process works this much longer at most. One PRAGMA a second, whatever the load.
+# How long a key that another process removed may still work. To notice it we ask SQLite one PRAGMA a second, whatever the load.
 RECHECK_S = 1.0
-# About 300 bytes each.
+# A cached caller takes about 300 bytes.
 MAX_CACHED_CALLERS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks.
+    """The owner of a credential.
 
-    kind      "full", or "read_only": may only predict, with models of its own
-    is_admin  the admin with its full key; with its read-only key it is a user like any other
+    kind      of the key: "full", or "read_only", with which a caller may only predict, and only with its own models
+    is_admin  the admin with its full key; with its read-only key the admin is a user like any other
     """
 
     name: str
@@ -41,11 +41,21 @@ class Caller:
     is_admin: bool
 
 
-class Accounts:
-    """Users and keys of one store.
+def full_key_needed() -> EngineError:
+    """The error for a caller whose read-only key does not suffice."""
+    return EngineError("full_key_needed", "a full key is needed for this")
 
-    key_file  where the admin's full key lies
-    is_taken  whether something other than a user has a name: a reserved path segment, an owner of a model folder
+
+def unauthorized() -> EngineError:
+    """The error for a wrong user or key. It does not say which of the two is wrong."""
+    return EngineError("unauthorized", "Unauthorized")
+
+
+class Accounts:
+    """The users and keys of one store.
+
+    key_file  the file with the admin's full key
+    is_taken  tells whether something other than a user has this name: a reserved path segment, or an owner of a model folder
     clock     monotonic seconds
     """
 
@@ -63,15 +73,16 @@ class Accounts:
         self._replacing = asyncio.Lock()
 
     async def ensure_admin(self) -> None:
-        """Make the key file and the database agree: a key in the file is the admin's full key; without a file, a new one is.
+        """Make the key in the key file the admin's full key in the database. A key file that is missing is written with a new key.
 
-        So a lost database is entered with the old file, and a lost key is replaced by removing the file and starting again.
-        The file comes first: after a crash between the two, the next start finishes. Raises EngineError on a file without a key.
+        So the old file still opens the server after its database is lost, and an admin who lost the key removes the file and
+        starts the server again. We write the file before the database: after a crash between the two, the next start completes
+        the work. Raises EngineError when the file holds no key.
         """
         key = await asyncio.to_thread(_read_key, self._key_file)
         if key is None:
             key = _new_key()
-            await asyncio.to_thread(_publish_key, self._key_file, key)
+            await asyncio.to_thread(_write_key, self._key_file, key)
         sha256 = _sha256(key)
         if await self._store.find_key(sha256) == (ADMIN, "full"):
             return
@@ -82,20 +93,20 @@ class Accounts:
             self._forget_callers()
 
     async def identify(self, user: str | None, key: str) -> Caller:
-        """The caller behind user and key, or behind a key alone (user None: a bearer). EngineError `unauthorized`."""
+        """The caller with this key, who must have the name `user` unless that is None (a bearer). EngineError `unauthorized`."""
         if self._clock() >= self._recheck_at:
             await self._recheck()
         sha256 = _sha256(key)
         caller = self._callers.get(sha256) or await self._look_up(sha256)
         if caller is None or (user is not None and user != caller.name):
-            raise EngineError("unauthorized", "Unauthorized")
+            raise unauthorized()
         return caller
 
     async def add_user(self, name: str) -> str:
-        """Make a user and return its full key. EngineError `invalid_request` or `name_taken`."""
+        """Add a user and return its full key. EngineError `invalid_request` or `name_taken`."""
         if not OWNER_NAME.fullmatch(name):
             raise EngineError(
-                "invalid_request", "field 'name': take 1 to 100 letters, digits and _ . @ + -, a letter or digit first"
+                "invalid_request", "field 'name': use 1 to 100 letters, digits and _ . @ + -, starting with a letter or digit"
             )
         key = _new_key()
         if name == ADMIN or self._is_taken(name) or not await self._store.add_user(name, _sha256(key)):
@@ -103,7 +114,7 @@ class Accounts:
         return key
 
     async def remove_user(self, name: str) -> None:
-        """Remove a user and its keys; its models stay and the admin acts for them. EngineError `invalid_request`."""
+        """Remove a user and its keys. Its models stay, and the admin may change them. EngineError `invalid_request`."""
         if name == ADMIN:
             raise EngineError("invalid_request", "the user 'admin' cannot be removed")
         try:
@@ -113,32 +124,32 @@ class Accounts:
             self._forget_callers()
 
     async def list_users(self) -> list[User]:
-        """By name."""
+        """Sorted by name."""
         return await self._store.list_users()
 
     async def replace_key(self, name: str, kind: KeyKind) -> str:
-        """A new key in place of the one of that kind, which ends at once. EngineError `unauthorized` when the user is gone."""
+        """Give a user a new key; its old key of that kind stops working at once. EngineError `unauthorized`: the user is gone."""
         key = _new_key()
-        async with self._replacing:  # or the key file and the database could end with different keys
+        async with self._replacing:  # else two replacements could leave different keys in the file and in the database
             if name == ADMIN and kind == "full":
-                await asyncio.to_thread(_publish_key, self._key_file, key)
+                await asyncio.to_thread(_write_key, self._key_file, key)
             try:
                 if not await self._store.put_key(name, kind, _sha256(key)):
-                    raise EngineError("unauthorized", "Unauthorized")
+                    raise unauthorized()
             finally:
                 self._forget_callers()
         return key
 
     async def _recheck(self) -> None:
-        """Forget all callers if another process has written."""
-        self._recheck_at = self._clock() + RECHECK_S  # before the question: one caller asks, the others go on
+        """Forget all callers if another process has written to the database."""
+        self._recheck_at = self._clock() + RECHECK_S  # set before we ask: other requests need not ask meanwhile
         data_version = await self._store.data_version()
         if data_version != self._data_version:
             self._data_version = data_version
             self._forget_callers()
 
     async def _look_up(self, sha256: bytes) -> Caller | None:
-        """Ask the database, and remember an answer that nothing has overtaken."""
+        """Ask the database, and remember the answer unless the callers were forgotten while we asked."""
         generation = self._generation
         found = await self._store.find_key(sha256)
         if found is None:
@@ -152,7 +163,10 @@ class Accounts:
         return caller
 
     def _forget_callers(self) -> None:
-        """After the write, also a failed one. The generation stops a look-up that began before it from bringing one back."""
+        """Call this after every write, also after one that failed.
+
+        The generation tells a look-up that began before the write that it must not remember its answer.
+        """
         self._generation += 1
         self._callers.clear()
 
@@ -162,32 +176,22 @@ def _new_key() -> str:
 
 
 def _sha256(key: str) -> bytes:
-    """Of any text: a header may carry bytes that are not UTF-8, which arrive as lone surrogates."""
+    """The hash of any text. Bytes of an HTTP header that are not UTF-8 arrive here as lone surrogates."""
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
 
 
 def _read_key(key_file: Path) -> str | None:
-    """The key in the file, or None without a file."""
+    """The key in the file, or None when there is no file."""
     try:
         key = key_file.read_bytes().strip().decode("ascii", "replace")
     except FileNotFoundError:
         return None
     if not KEY.fullmatch(key):
-        raise EngineError("invalid_request", f"{key_file.name} holds no key of 32 hex digits: remove it to get a new one")
+        reason = f"{key_file.name} does not hold a key of 32 hex digits: remove the file to get a new key"
+        raise EngineError("invalid_request", reason)
     return key
 
 
-def _publish_key(key_file: Path, key: str) -> None:
-    """Write beside, fsync, rename, fsync the folder; nobody but the owner of the process may read it at any moment."""
-    beside = key_file.with_name(f".{key_file.name}.new")
-    beside.unlink(missing_ok=True)
-    with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
-        file.write(key + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(key_file)
-    folder = os.open(key_file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+def _write_key(key_file: Path, key: str) -> None:
+    """Write the key file. At no moment can any user of the machine read it except the one that runs this process."""
+    files.replace_text(key_file, key + "\n", mode=0o600)

@@ -1,34 +1,35 @@
-"""Folders of versions: made, put in place, compared and removed, so that a kill at any moment leaves a version whole or not there.
+"""Folders of versions: created, put in place, compared and removed.
 
-Everything here blocks on the disk: call it in a thread. Knows nothing of replicas, of requests, or of which version is active.
+The process may be killed at any moment: a version is then complete or not there at all. Every function here blocks on the disk, so
+call it in a thread. Knows nothing of replicas, of requests, or of which version is active.
 """
 
 import contextlib
 import filecmp
 import json
 import logging
-import os
 import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from engine import files
 from engine.model_config import ModelConfig
 from engine.repository import CONFIG_FILE, VERSION, Version
 
 log = logging.getLogger("sluice.folders")
 
-# Hidden folders beside a model's versions: one being received, one being removed.
+# Hidden folders beside a model's versions: an upload that is being received, a version that is being removed.
 INCOMING, GOING = ".incoming-", ".going-"
 
 
 def incoming_folder(model_folder: Path) -> Path:
-    """A place for one upload; not made yet."""
+    """The path for the files of one upload; the folder is not created yet."""
     return model_folder / f"{INCOMING}{secrets.token_hex(8)}"
 
 
 def clean(root: Path) -> None:
-    """Remove what publishing left behind when it was cut off. For a start, before anything is published."""
+    """Remove what a publisher left behind when it was killed. Call it at start-up, before anybody publishes."""
     for pattern in (f"*/*/{INCOMING}*", f"*/*/{GOING}*"):
         for folder in root.glob(pattern):
             remove(folder)
@@ -36,7 +37,7 @@ def clean(root: Path) -> None:
 
 
 def make(folder: Path) -> None:
-    """With its parents, which another upload that fails may be removing just now."""
+    """Create a folder and its parents. Try again when another upload has just failed and removes the empty parents meanwhile."""
     for tries_left in range(9, -1, -1):
         try:
             folder.mkdir(parents=True)
@@ -47,52 +48,45 @@ def make(folder: Path) -> None:
 
 
 def remove(folder: Path) -> None:
-    """A hidden folder, and those above it that have nothing else."""
+    """Remove a hidden folder, then the model's and the owner's folder if they are empty."""
     shutil.rmtree(folder, ignore_errors=True)
     _remove_empty(folder.parent)
 
 
 def _remove_empty(model_folder: Path) -> None:
-    with contextlib.suppress(OSError):  # something else is in it
+    with contextlib.suppress(OSError):  # the folder is not empty
         model_folder.rmdir()
         model_folder.parent.rmdir()
 
 
 def remove_version(folder: Path) -> None:
-    """A version, whole or not at all."""
+    """Remove a version in one step: it is renamed to a hidden folder, which is then removed."""
     hidden = folder.with_name(f"{GOING}{secrets.token_hex(8)}")
-    with contextlib.suppress(FileNotFoundError):  # it was never in our root, or a person was faster
+    with contextlib.suppress(FileNotFoundError):  # the version is not in our root, or a person has removed it already
         folder.rename(hidden)
-        _fsync(folder.parent)
+        files.fsync(folder.parent)
         remove(hidden)
 
 
 def remove_config(model_folder: Path) -> None:
+    """Remove the config that all versions of a model share, then the model's and the owner's folder if they are empty."""
     (model_folder / CONFIG_FILE).unlink(missing_ok=True)
     _remove_empty(model_folder)
 
 
 def put_in_place(incoming: Path, config: ModelConfig, folder: Path) -> None:
-    """The upload becomes a version: everything on the disk first, then the rename."""
+    """Make an upload a version: write its config, bring all files to the disk, then rename the folder."""
     text = json.dumps(config.as_written(), indent=1, ensure_ascii=False) + "\n"
     (incoming / CONFIG_FILE).write_text(text, encoding="utf-8")
     for path in (*incoming.iterdir(), incoming):
-        _fsync(path)
+        files.fsync(path)
     incoming.rename(folder)
     for parent in (folder.parent, folder.parent.parent, folder.parent.parent.parent):
-        _fsync(parent)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        files.fsync(parent)
 
 
 def highest_number(folders: list[Path]) -> int:
-    """Of all version folders, also of those that were put there by hand since the start."""
+    """The highest version number in these folders, including versions that somebody put there by hand since the server started."""
     return max((number for folder in folders for number in _numbers(folder)), default=0)
 
 
@@ -102,7 +96,7 @@ def _numbers(folder: Path) -> Iterator[int]:
 
 
 def is_same(incoming: Path, config: ModelConfig, version: Version) -> bool:
-    """Whether a version has the same config and the same files, byte for byte."""
+    """Whether the upload has the same config as a version, and the same files byte for byte."""
     if config.as_dict() != version.config.as_dict():
         return False
     sent = _file_names(incoming)
@@ -111,5 +105,5 @@ def is_same(incoming: Path, config: ModelConfig, version: Version) -> bool:
 
 
 def _file_names(folder: Path) -> set[str]:
-    """Without the config, which is compared by what it says."""
+    """The names of all files but config.json: configs are compared by their values, not byte for byte."""
     return {path.name for path in folder.iterdir()} - {CONFIG_FILE}

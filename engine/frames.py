@@ -1,7 +1,7 @@
-"""Frames: what travels between the server process and a replica.
+"""Frames: the messages between the server process and a replica.
 
 A frame is a prefix (two little-endian integers: header bytes, payload bytes), a JSON header and a payload of raw bytes. Both
-sides use this file; nothing here knows what a header means or where the other side runs.
+sides use this file. Nothing here knows what a header means or where the other side runs.
 """
 
 import socket
@@ -17,19 +17,19 @@ Buffer = bytes | bytearray | memoryview
 LINE_END = b"\n"
 
 PREFIX = struct.Struct("<IQ")
-# Small frames arrive in one read of this size; the payload of a larger one is read straight into its own memory.
+# Small frames are read together, this many bytes at most; the rest of a larger frame is read straight into its own memory.
 SCRATCH_BYTES = 64 * 1024
-# Below this one write of a copy is cheaper than a gathering write of pieces.
+# Up to this size, copying the payload behind the header and writing both at once costs less than a gathering write.
 JOINED_BYTES = 16 * 1024
 HEADER_LIMIT_BYTES = 64 * 1024 * 1024
 
 
 class BrokenFrame(Exception):
-    """The other side sent something that is not a frame; the connection is of no more use."""
+    """The other side sent something that is not a frame. The connection cannot be used any more."""
 
 
 def encode(header: Header, buffers: Sequence[Buffer] = ()) -> list[Buffer]:
-    """The buffers of one frame, ready for a gathering write; a small payload is joined to its head, a large one not copied."""
+    """The buffers of one frame, ready for a gathering write. A small payload is joined to the header, a large one is not copied."""
     head = ujson.dumps(header).encode()
     payload_bytes = sum(map(len, buffers))
     head = PREFIX.pack(len(head), payload_bytes) + head
@@ -37,7 +37,7 @@ def encode(header: Header, buffers: Sequence[Buffer] = ()) -> list[Buffer]:
 
 
 class FrameReader:
-    """Cuts frames out of bytes that arrive in any pieces: ask `buffer()` where to read to, then say `received(n)`."""
+    """Cuts the bytes that arrive into frames: read into `buffer()`, then call `received(n)` with the number of bytes read."""
 
     def __init__(self) -> None:
         self._scratch = bytearray(SCRATCH_BYTES)
@@ -58,7 +58,7 @@ class FrameReader:
         return memoryview(self._scratch)[self._end :]
 
     def received(self, num_bytes: int) -> Iterator[tuple[Header, memoryview]]:
-        """Take note of bytes read into `buffer()`; yields every frame that is now whole, as (header, payload)."""
+        """Count the bytes read into `buffer()` and yield every frame that is now complete, as (header, payload)."""
         if self._large is not None:
             self._large_end += num_bytes
             if self._large_end == len(self._large):
@@ -108,7 +108,7 @@ def cut(payload: memoryview, sizes: Iterable[int]) -> list[memoryview]:
 
 
 def receive(connection: socket.socket) -> Iterator[tuple[Header, memoryview]]:
-    """Frames of a blocking socket, until the other side closes it."""
+    """The frames that arrive on a blocking socket, until the other side closes it."""
     reader = FrameReader()
     while num_bytes := connection.recv_into(reader.buffer()):
         yield from reader.received(num_bytes)

@@ -1,32 +1,33 @@
-"""Which embedding models are served by name: models.txt of both roots, or the names that a setting gives in their place.
+"""Listed models: the embedding models that a request may ask for by name, and in which order they are listed.
 
-One name a line, `name` or `owner/name`, `#` for comments. A name without a usable model is left out, with one warning. Knows
-nothing of requests or of replicas.
+Each root has a list, models.txt; a setting may give names that replace the lists of both roots. A line is `name` or `owner/name`,
+and `#` begins a comment. A name that has no usable model is left out, with one warning. Knows nothing of requests or of replicas.
 """
 
 import contextlib
 import fcntl
 import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine import files
 from engine.accounts import Caller
 from engine.repository import Model, Repository, Version, owns
 
 log = logging.getLogger("sluice.listing")
 
 LIST_FILE = "models.txt"
-# What clients put before the names of models they know from a hub.
+# Clients put this before the names of models that they know from a hub.
 PREFIX = "sentence-transformers/"
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedModel:
     """An embedding model as one caller sees it.
 
-    name  unique among those that the caller sees: the model's own or, where that is taken, `owner/name`
+    name  the model's own name or, when an earlier model of the list has the same name, `owner/name`; so no two models that one
+          caller sees have the same name
     """
 
     name: str
@@ -42,11 +43,11 @@ class Listed:
         return self.version.config.dim or 0
 
 
-class Listing:
+class ListedModels:
     """The listed models, in the order of the lists.
 
-    instead_of_files  names that replace the lists; empty for the lists
-    aliases           other name -> name of a listed model
+    instead_of_files  names that replace the lists in the files; empty when the files count
+    aliases           alias -> name of a listed model
     """
 
     def __init__(
@@ -55,136 +56,134 @@ class Listing:
         self._repository = repository
         self._instead_of_files = instead_of_files
         self._aliases = aliases or {}
-        self._places: dict[tuple[str, str], None] = {}  # (owner, name), in order
+        self._listed: list[tuple[str, str]] = []  # (owner, name), in the order of the lists
 
     def read(self) -> None:
-        """Look at the lists again. Blocks on files: at start-up, or in a thread."""
+        """Read the lists again. Blocks on files: call it at start-up, or in a thread."""
         names = self._instead_of_files or [name for root in self._repository.roots for name in read_names(root / LIST_FILE)]
-        places: dict[tuple[str, str], None] = {}
+        listed: dict[tuple[str, str], None] = {}  # a set that keeps its order
         for name in dict.fromkeys(names):
             if model := self._resolve(name, names):
-                places[model.owner, model.name] = None
+                listed[model.owner, model.name] = None
             else:
                 log.warning("embedding model left out name=%s reason=%r", name, self._why_left_out(name))
-        self._places = places
-        known = {name for owner, model in places for name in (model, f"{owner}/{model}")}
-        for alias, name in self._aliases.items():
-            if name.removeprefix(PREFIX) not in known:
-                log.warning("alias left out alias=%s reason=%r", alias, f"no model '{name}' is listed")
-
-    def _resolve(self, listed: str, names: Sequence[str]) -> Model | None:
-        """The model of one line, if it can be used.
-
-        A bare name that several owners have means the one that ships, else the first that no line names in full.
-        """
-        owner, _, name = listed.rpartition("/")
-        models = [model for model in self._repository.models() if model.name == name and owner in ("", model.owner)]
-        models = [model for model in models if _usable(model)]
-        return min(models, key=lambda model: (not model.shipped, model.title in names), default=None)
-
-    def _models(self) -> Iterator[tuple[Model, Version]]:
-        """The listed models as they are now, with the version that answers."""
-        for owner, name in self._places:
-            model = self._repository.find(owner, name)
-            if model is not None and (version := _usable(model)):
-                yield model, version
+        self._listed = list(listed)
+        self._warn_of_aliases_without_a_model()
 
     @property
     def first(self) -> Version | None:
-        """The first listed model: every replica opens it at its start."""
-        return next((version for _, version in self._models()), None)
+        """The first listed model, which every replica opens when it starts."""
+        return next((version for _, version in self._usable_models()), None)
 
-    def visible(self, caller: Caller | None) -> list[Listed]:
-        """The listed models that are shared, or the caller's own."""
+    def visible(self, caller: Caller | None) -> list[ListedModel]:
+        """The listed models that are shared or belong to the caller."""
         found: dict[str, Version] = {}
-        for model, version in self._models():
+        for model, version in self._usable_models():
             if model.shared or (caller is not None and owns(caller, model.owner)):
                 found[model.title if model.name in found else model.name] = version
-        return [Listed(name, version) for name, version in found.items()]
+        return [ListedModel(name, version) for name, version in found.items()]
 
-    def accepted(self, caller: Caller | None) -> dict[str, Listed]:
-        """The visible models by every name the OpenAI shape takes: theirs, `owner/name`, `sentence-transformers/name`, aliases.
+    def accepted(self, caller: Caller | None) -> dict[str, ListedModel]:
+        """The visible models by every name that the OpenAI shape accepts.
 
-        An alias is the operator's word: a model that somebody names like one is reached by its `owner/name`.
+        These are the model's name, `owner/name`, `sentence-transformers/name`, and the aliases. An alias takes precedence over a
+        model with the same name, because the operator of the server chose it; `owner/name` still means that model.
         """
-        by_name: dict[str, Listed] = {}
+        by_name: dict[str, ListedModel] = {}
         for model in self.visible(caller):
             for name in (model.name, model.title, PREFIX + model.name):
                 by_name.setdefault(name, model)
         return by_name | {alias: by_name[name] for alias, name in self._aliases.items() if name in by_name}
 
-    def _why_left_out(self, listed: str) -> str:
-        owner, _, name = listed.rpartition("/")
-        if any(model.name == name and owner in ("", model.owner) for model in self._repository.models()):
-            return "it is no embedding model, or its files cannot be used"
+    def _usable_models(self) -> Iterator[tuple[Model, Version]]:
+        """The listed models that can be used now, each with its active version."""
+        for owner, name in self._listed:
+            model = self._repository.find(owner, name)
+            if model is not None and (version := _usable_version(model)):
+                yield model, version
+
+    def _resolve(self, line: str, lines: Sequence[str]) -> Model | None:
+        """The model that a line of the lists means, or None when no such model can be used.
+
+        When several owners have a model of a bare name, the line means the one that ships, else the first one that no other line
+        names in full.
+        """
+        models = [model for model in self._named(line) if _usable_version(model)]
+        return min(models, key=lambda model: (not model.shipped, model.title in lines), default=None)
+
+    def _named(self, line: str) -> list[Model]:
+        """The models that have the name, or the owner and name, in a line of the lists."""
+        owner, _, name = line.rpartition("/")
+        return [model for model in self._repository.models() if model.name == name and owner in ("", model.owner)]
+
+    def _why_left_out(self, line: str) -> str:
+        if self._named(line):
+            return "it is not an embedding model, or its files cannot be used"
+        owner, _, name = line.rpartition("/")
         folders = [folder for root in self._repository.roots for folder in root.glob(f"{owner or '*'}/{name}")]
         if any((folder / "config.json").is_file() for folder in folders):
-            return "no weights: fetch them with `make models`"
-        return f"no such model: give it one with `python -m server model import DIR --name {name}`"
+            return "its weights are missing: fetch them with `make models`"
+        return f"there is no such model: import one with `python -m server model import DIR --name {name}`"
 
-    # What is published becomes listed
+    def _warn_of_aliases_without_a_model(self) -> None:
+        names = {name for owner, model in self._listed for name in (model, f"{owner}/{model}")}
+        for alias, name in self._aliases.items():
+            if name.removeprefix(PREFIX) not in names:
+                log.warning("alias left out alias=%s reason=%r", alias, f"no model '{name}' is listed")
+
+    # Publishing lists a model, deleting takes it off the list
 
     def add(self, model: Model) -> None:
-        """List a model at the end of the written list, unless it is listed. Blocks on the file."""
-        if (model.owner, model.name) in self._places:
+        """Add a model at the end of the writable root's list, unless it is listed already. Blocks on the file."""
+        if (model.owner, model.name) in self._listed:
             return
         is_taken = any(other.name == model.name and other.title != model.title for other in self._repository.models())
         append_name(self._repository.writable_root, model.title if is_taken else model.name)
         self.read()
 
     def remove(self, model: Model) -> None:
-        """Take a model that is about to be deleted off the written list. Blocks on the file."""
+        """Take a model that is about to be deleted off the writable root's list. Blocks on the file."""
         path = self._repository.writable_root / LIST_FILE
-        with _alone(path):
+        with _locked(path):
             names = read_names(path)
             gone = {name for name in names if (found := self._resolve(name, names)) and found.title == model.title}
             if gone:
                 lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-                _replace(path, "".join(line for line in lines if _name(line) not in gone))
+                files.replace_text(path, "".join(line for line in lines if _without_comment(line) not in gone))
         if gone:
             self.read()
 
 
-def _usable(model: Model | None) -> Version | None:
-    """The active version, if it is an embedding model whose files can be used."""
-    return model.active if model is not None and model.active is not None and model.active.config.task == "embed" else None
+def _usable_version(model: Model) -> Version | None:
+    """The active version, if the model is an embedding model whose files can be used."""
+    return model.active if model.active is not None and model.active.config.task == "embed" else None
 
 
 def read_names(path: Path) -> list[str]:
-    """The names in one list; none without the file."""
+    """The names in one list; none when the file is missing or cannot be read."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return []
-    return [name for line in lines if (name := _name(line))]
+    return [name for line in lines if (name := _without_comment(line))]
 
 
-def _name(line: str) -> str:
+def _without_comment(line: str) -> str:
     return line.partition("#")[0].strip()
 
 
 def append_name(root: Path, name: str) -> None:
-    """Add a line to the list of a root, unless it is there."""
+    """Add a name to the list of a root, unless the list has it already."""
     path = root / LIST_FILE
-    with _alone(path):
+    with _locked(path):
         if name not in read_names(path):
             text = path.read_text(encoding="utf-8") if path.exists() else ""
-            _replace(path, text + ("" if not text or text.endswith("\n") else "\n") + name + "\n")
+            files.replace_text(path, text + ("" if not text or text.endswith("\n") else "\n") + name + "\n")
 
 
 @contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """One change of a list at a time, whoever makes it: the server's threads, and the command `model import` beside it."""
+def _locked(path: Path) -> Iterator[None]:
+    """Allow one change of a list at a time, by a thread of the server or by a `model import` that runs beside the server."""
     with path.with_name(f".{path.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write beside, fsync, rename."""
-    beside = path.with_name(f".{path.name}.new")
-    with beside.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)

@@ -1,7 +1,7 @@
-"""config.json of a model: how a record becomes tensors and how tensors become a result.
+"""A model's config.json: how a record becomes tensors, and how tensors become a result.
 
-The keys, their types and defaults, and what must hold between them. Knows nothing of folders, graphs or tensors. An unknown key
-is an error: a slip of the pen must not be ignored.
+Defines the keys, their types and defaults, and the rules between them. Knows nothing of folders, graphs or tensors. An unknown key
+is an error, so that a misspelt key is not silently ignored.
 """
 
 import json
@@ -12,26 +12,27 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 Scalar = bool | int | float | str
 Text = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=1)]
-# A name of a file inside the version's folder; never a path.
+# The name of a file in the version's folder; a path is refused.
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
 
 DEFAULT_BATCH_SIZE = 1024
-# Padded cells (longest text x texts) of one run: beyond it CPU throughput falls and the arena grows for good.
+# Padded cells (longest text x texts) of one run: with more, CPU throughput falls, and the memory arena grows and never shrinks.
 DEFAULT_BATCH_TOKENS = 4096
 
 
 class Part(BaseModel):
-    """Values are taken as they are written: "true" is not a boolean, 1.0 is not an integer."""
+    """Part of the file. Values are not converted: "true" is not a boolean, 1.0 is not an integer."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class Entry(Part):
-    """What every input has.
+    """The keys of every kind of input.
 
-    input    name in the graph
-    missing  value of an absent or null field, "nan" for a missing float; without it such a record is `missing_field`
-    coerce   numeric strings become numbers, numbers and booleans their JSON text
+    input    name of the input in the graph
+    missing  value for an absent or null field, "nan" for a missing float; without it such a record gets `missing_field`
+    coerce   where the graph takes numbers, convert numeric strings to numbers; where it takes strings, convert numbers and booleans
+             to their JSON text
     """
 
     input: Text
@@ -40,16 +41,16 @@ class Entry(Part):
 
 
 class ColumnInput(Entry):
-    """One field -> [N] or [N,1], as the graph says."""
+    """One field -> [N] or [N,1], whichever the graph has."""
 
     kind: Literal["column"]
     field: Text
 
 
 class MatrixInput(Entry):
-    """Fields, in this order -> [N,k]; or one field with the whole row as a list, in a record that has it.
+    """Several fields, in this order -> [N,k].
 
-    field  the name of that one field; models published without a config have it
+    field  name of a field with the whole row as a list, which a record may have instead; models published without a config have it
     """
 
     kind: Literal["matrix"]
@@ -58,14 +59,14 @@ class MatrixInput(Entry):
 
 
 class VectorInput(Entry):
-    """One field with a list of k numbers -> [N,k]; missing as a whole."""
+    """One field with a list of k numbers -> [N,k]. `missing` stands for the whole list."""
 
     kind: Literal["vector"]
     field: Text
 
 
 class TextInput(Entry):
-    """One field through the tokenizer -> input_ids, attention_mask: int64 [N, longest of the block]."""
+    """One field, tokenised -> input_ids, attention_mask: int64 [N, tokens of the longest text of the block]."""
 
     kind: Literal["text"]
     field: Text
@@ -81,13 +82,13 @@ Input = Annotated[ColumnInput | MatrixInput | VectorInput | TextInput, Field(dis
 class Output(Part):
     """One output of the graph.
 
-    output     name in the graph
-    key        `as` in the file: key in the result; None makes the result the bare value of the only output
-    labels     an integer i becomes labels[i]; for rows, the names of the columns
+    output     name of the output in the graph
+    key        `as` in the file: the key in the result; with None the result is the bare value of the only output
+    labels     an integer i becomes labels[i]; when the output has rows, these are the names of the columns
     form       "object": a row becomes an object with the labels as keys
-    squeeze    rows of length 1 become scalars
-    axis       batch axis
-    pooling    for token vectors [N, tokens, width]: how they become one vector
+    squeeze    turn rows of length 1 into scalars
+    axis       the batch axis
+    pooling    how token vectors [N, tokens, width] become one vector
     normalise  divide each row by its length
     """
 
@@ -108,12 +109,14 @@ class Output(Part):
 
 
 class ModelConfig(Part):
-    """The whole file. `example` is a record the model answers; it warms the model up and proves that it lives.
+    """The whole file.
 
-    dim, max_tokens   of an embedding model: values of a vector, tokens of a text that are looked at
-    max_batch_tokens  padded cells of one run of a model that tokenises
-    fingerprint       the vector of the example when an embedding model was built: base64 of little-endian float32; a replica
-                      refuses a model that gives another
+    example           a record that the model answers; a replica warms the model up with it and checks that it works
+    dim               embedding models: how many values a vector has
+    max_tokens        embedding models: how many tokens of a text the model reads
+    max_batch_tokens  models that tokenise: how many padded cells one run may have
+    fingerprint       the vector that an embedding model gave for the example when it was built: base64 of little-endian float32;
+                      a replica refuses a model that gives another vector
     """
 
     owner: Text
@@ -134,7 +137,7 @@ class ModelConfig(Part):
     def _keys_are_distinct(self) -> "ModelConfig":
         keys = [output.key for output in self.outputs]
         if None in keys and len(keys) > 1:
-            raise ValueError("'as': null is for a single output")
+            raise ValueError("'as': null needs a single output")
         if len(set(keys)) < len(keys):
             raise ValueError("two outputs have the same 'as'")
         return self
@@ -151,23 +154,23 @@ class ModelConfig(Part):
 
     @property
     def text(self) -> TextInput | None:
-        """The input whose text makes the cost of a record; None for a model that does not tokenise."""
+        """The text input, whose length decides what a record costs; None for a model that does not tokenise."""
         return next((entry for entry in self.inputs if isinstance(entry, TextInput)), None)
 
     def as_dict(self) -> dict[str, Any]:
-        """The file with every default filled in, keys as in the file; what a replica is given."""
+        """The file with every default filled in and the keys named as in the file; replicas get this."""
         return self.model_dump(by_alias=True)
 
     def as_written(self) -> dict[str, Any]:
-        """The file as it was written."""
+        """Only the keys that were written in the file."""
         return self.model_dump(by_alias=True, exclude_unset=True)
 
 
 def parse_config(text: bytes) -> ModelConfig:
-    """ValueError, with one sentence for the person who wrote the file."""
+    """Parse and check a config.json. ValueError with one sentence for the person who wrote the file."""
     try:
         raw = json.loads(text)
-        # What a listing could not write again: NaN, Infinity, 1e999, half of a surrogate pair.
+        # Refuse what we could not write as JSON again: NaN, Infinity, 1e999, half of a surrogate pair.
         json.dumps(raw, allow_nan=False, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise ValueError(f"config.json is not JSON: {error}") from None
@@ -178,7 +181,7 @@ def parse_config(text: bytes) -> ModelConfig:
 
 
 def first_fault(error: ValidationError) -> str:
-    """The first fault pydantic found, as `field 'inputs.0.field': field required`."""
+    """The first fault that pydantic found, written like `field 'inputs.0.field': field required`."""
     fault = error.errors(include_url=False)[0]
     message = "a JSON object is needed" if fault["type"] == "model_type" else fault["msg"].removeprefix("Value error, ")
     where = ".".join(str(part) for part in fault["loc"])

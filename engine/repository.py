@@ -1,7 +1,7 @@
 """The model repository: which models there are, in which versions, and who may use them.
 
-Reads folders `<root>/<owner>/<name>/<version>/` and their config.json. Knows nothing of HTTP, of graphs, or of whether a model is
-loaded. A folder that cannot be used is listed with its fault and never stops the others.
+Reads the folders `<root>/<owner>/<name>/<version>/` and their config.json. Knows nothing of HTTP, of graphs, or of whether a model
+is loaded. A version that cannot be used is listed with its fault, and the other versions and models stay usable.
 """
 
 import logging
@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engine.accounts import OWNER_NAME, Caller
+from engine.accounts import OWNER_NAME, Caller, full_key_needed
 from engine.errors import EngineError
 from engine.model_config import ModelConfig, parse_config
-from engine.store import ModelState
+from engine.store import ModelOverrides
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 VERSION = re.compile(r"[1-9][0-9]{0,8}")
@@ -28,7 +28,8 @@ logger = logging.getLogger(__name__)
 class Version:
     """One kept version of a model whose config.json can be used.
 
-    folder        holds model.onnx and what goes with it; config is the version's own, or the model's
+    folder        contains model.onnx and the files that belong to it
+    config        from the version's own config.json, or from the model's
     published_at  when the graph was written, seconds since 1970
     """
 
@@ -49,9 +50,9 @@ class Model:
 
     versions        number -> version that can be used
     faults          number -> why that version cannot be used; a sentence without a path
-    active_version  the one that answers; may be one with a fault
-    shared          whether others may use it
-    shipped         part of it came with the server and cannot be changed
+    active_version  number of the version that answers; that version may have a fault
+    shared          whether others may use the model
+    shipped         part of the model came with the server and cannot be changed
     """
 
     owner: str
@@ -74,7 +75,7 @@ class Model:
 
     @property
     def numbers(self) -> list[int]:
-        """Every kept version, oldest first."""
+        """The numbers of all kept versions, oldest first."""
         return sorted(self.versions.keys() | self.faults.keys())
 
     @property
@@ -86,91 +87,116 @@ class Model:
         return self.active.config.description if self.active else ""
 
     def forget(self, number: int) -> None:
-        """Requests for this version find none from now on."""
+        """From now on requests do not find this version."""
         self.versions.pop(number, None)
         self.faults.pop(number, None)
 
 
+def model_not_found() -> EngineError:
+    """The error for a model or a version that does not exist, or that the caller may not know of."""
+    return EngineError("model_not_found", "model not found")
+
+
 @dataclass(slots=True)
 class Repository:
-    """The models of several roots. The last root is the one the server writes (data/models); the others are shipped."""
+    """The models of several roots. The server writes to the last root only (data/models); the other roots ship with it."""
 
     roots: Sequence[Path]
     _models: dict[tuple[str, str], Model] = field(default_factory=dict)
-
-    def scan(self, states: Mapping[tuple[str, str], ModelState] | None = None) -> None:
-        """Look at all roots again. Blocks on files: at start-up, or in a thread. Readers see the old models, then the new ones.
-
-        states  (owner, name) -> what was changed at run time (Store.list_model_states)
-        """
-        states = states or {}
-        found = (self._read(owner, name, states.get((owner, name), ModelState())) for owner, name in self.names())
-        self._models = {(model.owner, model.name): model for model in found if model is not None}
-
-    def names(self) -> list[tuple[str, str]]:
-        """(owner, name) of every model that has a folder, or had one at the last look. Blocks on files."""
-        return sorted({name for root in self.roots for name in _names(root)} | self._models.keys())
-
-    def read(self, owner: str, name: str, state: ModelState) -> Model | None:
-        """Look at one model again; nobody sees it before `replace`. Blocks on files: in a thread."""
-        return self._read(owner, name, state)
-
-    def replace(self, owner: str, name: str, model: Model | None) -> None:
-        """From now on requests get this model, or none."""
-        if model is None:
-            self._models.pop((owner, name), None)
-        else:
-            self._models[owner, name] = model
 
     @property
     def writable_root(self) -> Path:
         return self.roots[-1]
 
+    def scan(self, overrides: Mapping[tuple[str, str], ModelOverrides] | None = None) -> None:
+        """Read all roots again. Blocks on files: call it at start-up, or in a thread. All models change at once.
+
+        overrides  (owner, name) -> what was changed at run time (Store.list_model_overrides)
+        """
+        overrides = overrides or {}
+        found = (self.read(owner, name, overrides.get((owner, name), ModelOverrides())) for owner, name in self.names())
+        self._models = {(model.owner, model.name): model for model in found if model is not None}
+
+    def names(self) -> list[tuple[str, str]]:
+        """(owner, name) of every model that has a folder now, or had one when it was last read. Blocks on files."""
+        return sorted({name for root in self.roots for name in _names_under(root)} | self._models.keys())
+
+    def read(self, owner: str, name: str, overrides: ModelOverrides) -> Model | None:
+        """Read one model from its folders; None when no version of it has a graph. Blocks on files: call it in a thread.
+
+        Requests get the model that is returned only after `replace`. When two roots have the same version, the later root wins.
+        """
+        folders = [folder for root in self.roots if (folder := root / owner / name).is_dir()]
+        versions, faults = _read_versions(folders)
+        if not versions and not faults:
+            return None
+        active_version = _active_version(versions, faults, overrides)
+        return Model(
+            owner,
+            name,
+            versions,
+            faults,
+            active_version,
+            shared=_is_shared(versions.get(active_version), overrides),
+            shipped=any((root / owner / name).is_dir() for root in self.roots[:-1]),
+        )
+
+    def replace(self, owner: str, name: str, model: Model | None) -> None:
+        """From now on requests get this model; with None they find no model of this name."""
+        if model is None:
+            self._models.pop((owner, name), None)
+        else:
+            self._models[owner, name] = model
+
+    # What there is
+
     def find(self, owner: str, name: str) -> Model | None:
         return self._models.get((owner, name))
 
     def models(self) -> list[Model]:
-        """By owner, then name."""
+        """Sorted by owner, then by name."""
         return [model for _, model in sorted(self._models.items())]
 
     def owners(self) -> set[str]:
-        """Who has a model, users and others; such a name is not free for a new user."""
+        """Every name that owns a model, whether or not it is a user's. No new user may take such a name."""
         return {owner for owner, _ in self._models}
 
+    # What a caller may use or change. A caller of None sent no credentials, on a surface that allows this.
+
     def visible(self, caller: Caller | None) -> list[Model]:
-        """The models this caller may use, by owner and name."""
+        """The models that this caller may use, sorted by owner and name."""
         return [model for model in self.models() if visible_to(caller, model)]
 
     def model_for(self, caller: Caller | None, owner: str, name: str) -> Model:
-        """The model, if this caller may use it. EngineError, in this order: `full_key_needed`, `model_not_found`.
+        """The model, if this caller may use it. EngineError, checked in this order: `full_key_needed`, `model_not_found`.
 
-        A read-only key is refused before the look-up, so that it does not learn which models of others exist.
+        We refuse a read-only key before we look for the model. Otherwise it could find out which models other owners have.
         """
         if caller is not None and caller.kind == "read_only" and not owns(caller, owner):
-            raise EngineError("full_key_needed", "a full key is needed for this")
+            raise full_key_needed()
         model = self.find(owner, name)
         if model is None or not visible_to(caller, model):
-            raise EngineError("model_not_found", "model not found")
+            raise model_not_found()
         return model
 
     def changeable(self, caller: Caller, owner: str, name: str) -> Model | None:
-        """The model that this caller may change, None when there is none yet and the caller may make it.
+        """The model that this caller may change, or None when there is no such model yet and the caller may create it.
 
-        raises  EngineError `full_key_needed`; of another owner's model `forbidden` if the caller may see it, else `model_not_found`
+        raises  EngineError `full_key_needed`; for another owner's model `forbidden` if the caller may see it, else
+                `model_not_found`
         """
         if caller.kind != "full":
-            raise EngineError("full_key_needed", "a full key is needed for this")
+            raise full_key_needed()
         model = self.find(owner, name)
         if owns(caller, owner):
             return model
         if model is not None and visible_to(caller, model):
             raise EngineError("forbidden", "only the owner of a model may change it")
-        raise EngineError("model_not_found", "model not found")
+        raise model_not_found()
 
     def access(self, caller: Caller | None, owner: str, name: str, version: int | None = None) -> Version:
-        """The version that answers this caller: the active one, or a kept one by number.
+        """The version that answers this caller: the one with this number, or the active one.
 
-        caller  None: no credentials, where that is allowed
         raises  EngineError as model_for; `no_instances` for a version with a fault, `model_not_found` for one that is not kept
         """
         model = self.model_for(caller, owner, name)
@@ -178,48 +204,34 @@ class Repository:
         if number in model.faults:
             raise EngineError("no_instances", "no instances of model found")
         if number not in model.versions:
-            raise EngineError("model_not_found", "model not found")
+            raise model_not_found()
         return model.versions[number]
-
-    def _read(self, owner: str, name: str, state: ModelState) -> Model | None:
-        """One model from all roots, or None when no version of it has a graph. On equal numbers the later root wins."""
-        folders = [folder for root in self.roots if (folder := root / owner / name).is_dir()]
-        versions: dict[int, Version] = {}
-        faults: dict[int, str] = {}
-        for folder in _version_folders(folders):
-            number = int(folder.name)
-            try:
-                versions[number] = Version(number, folder, _config(folder, folders), int((folder / GRAPH_FILE).stat().st_mtime))
-            except ValueError as fault:
-                faults[number] = str(fault)
-                logger.warning("model version offline model=%s/%s version=%d reason=%r", owner, name, number, str(fault))
-        if not versions and not faults:
-            return None
-        shipped = any((root / owner / name).is_dir() for root in self.roots[:-1])
-        return _model(owner, name, versions, faults, state, shipped)
 
 
 def owns(caller: Caller, owner: str) -> bool:
-    """Whether an owner's models count as the caller's own. The admin acts for everybody."""
+    """Whether the caller may act for this owner: the owner itself may, and the admin may act for everybody."""
     return caller.is_admin or caller.name == owner
 
 
 def visible_to(caller: Caller | None, model: Model) -> bool:
-    """Whether a caller may use a model: its own, and what is shared; a read-only key opens its own only."""
+    """Whether a caller may use a model: its own models and, unless its key is read-only, all shared ones."""
     if caller is None:
         return model.shared
     return owns(caller, model.owner) or (model.shared and caller.kind == "full")
 
 
-def _names(root: Path) -> Iterable[tuple[str, str]]:
-    """(owner, name) of each folder under a root that has the form of a model's."""
-    for owner in _folders(root):
+# Reading folders
+
+
+def _names_under(root: Path) -> Iterable[tuple[str, str]]:
+    """(owner, name) of each folder under a root whose path looks like a model's."""
+    for owner in _folders_in(root):
         if OWNER_NAME.fullmatch(owner.name):
-            yield from ((owner.name, model.name) for model in _folders(owner) if MODEL_NAME.fullmatch(model.name))
+            yield from ((owner.name, model.name) for model in _folders_in(owner) if MODEL_NAME.fullmatch(model.name))
 
 
-def _folders(parent: Path) -> list[Path]:
-    """Folders inside a folder that may not exist; hidden ones are unfinished work of a publisher."""
+def _folders_in(parent: Path) -> list[Path]:
+    """The folders in a folder, which may be missing. Hidden folders are left out: a publisher has not finished them."""
     try:
         return [child for child in parent.iterdir() if child.is_dir() and not child.name.startswith(".")]
     except FileNotFoundError:
@@ -229,38 +241,64 @@ def _folders(parent: Path) -> list[Path]:
         return []
 
 
-def _version_folders(folders: list[Path]) -> list[Path]:
-    """One folder per number, from the latest root that has it."""
+def _read_versions(model_folders: list[Path]) -> tuple[dict[int, Version], dict[int, str]]:
+    """The versions in a model's folders, one folder per root: those that can be used, and why the others cannot, by number."""
+    versions: dict[int, Version] = {}
+    faults: dict[int, str] = {}
+    for folder in _version_folders(model_folders):
+        number = int(folder.name)
+        try:
+            config = _read_config(folder, model_folders)
+            versions[number] = Version(number, folder, config, int((folder / GRAPH_FILE).stat().st_mtime))
+        except ValueError as fault:
+            faults[number] = str(fault)
+            title = f"{folder.parent.parent.name}/{folder.parent.name}"
+            logger.warning("model version offline model=%s version=%d reason=%r", title, number, str(fault))
+    return versions, faults
+
+
+def _version_folders(model_folders: list[Path]) -> list[Path]:
+    """One folder per version number; when several roots have the number, the folder in the last of them."""
     found = {
         child.name: child
-        for folder in folders
-        for child in _folders(folder)
+        for folder in model_folders
+        for child in _folders_in(folder)
         if VERSION.fullmatch(child.name) and (child / GRAPH_FILE).is_file()
     }
     return list(found.values())
 
 
-def _config(folder: Path, model_folders: list[Path]) -> ModelConfig:
-    """The version's own config.json, else the one of its model: same root, then the others, latest first. ValueError if bad."""
-    others = [other for other in reversed(model_folders) if other != folder.parent]
-    for place in (folder, folder.parent, *others):
+def _read_config(version_folder: Path, model_folders: list[Path]) -> ModelConfig:
+    """The config of a version. ValueError when it is missing or wrong.
+
+    The first config.json that exists counts: the version's own, then that of the model in the same root, then those of the model in
+    the other roots, the last root first.
+    """
+    model_folder = version_folder.parent
+    others = [other for other in reversed(model_folders) if other != model_folder]
+    for place in (version_folder, model_folder, *others):
         try:
             config = parse_config((place / CONFIG_FILE).read_bytes())
         except FileNotFoundError:
             continue
         except OSError as error:
             raise ValueError(f"config.json cannot be read: {error.strerror}") from None
-        expected = (folder.parent.parent.name, folder.parent.name)
+        expected = (model_folder.parent.name, model_folder.name)
         if (config.owner, config.name) != expected:
-            raise ValueError(f"config.json names {config.owner}/{config.name}, its folder {'/'.join(expected)}")
+            raise ValueError(f"config.json names {config.owner}/{config.name}, but its folder is {'/'.join(expected)}")
         return config
     raise ValueError("config.json is missing")
 
 
-def _model(owner: str, name: str, versions: dict[int, Version], faults: dict[int, str], state: ModelState, shipped: bool) -> Model:
-    """Without an override the highest version that can be used is active, and shared is as its config says."""
-    numbers = versions.keys() | faults.keys()
-    active = state.active_version if state.active_version in numbers else max(versions or faults)
-    config = versions[active].config if active in versions else None
-    shared = state.shared if state.shared is not None else config is not None and config.shared
-    return Model(owner, name, versions, faults, active, shared, shipped)
+def _active_version(versions: dict[int, Version], faults: dict[int, str], overrides: ModelOverrides) -> int:
+    """The number of the version that answers: the override, if that version is kept, else the highest that can be used."""
+    if overrides.active_version in versions or overrides.active_version in faults:
+        return overrides.active_version
+    return max(versions or faults)
+
+
+def _is_shared(active: Version | None, overrides: ModelOverrides) -> bool:
+    """Whether others may use a model: as the override says, else as the config of the active version says."""
+    if overrides.shared is not None:
+        return overrides.shared
+    return active is not None and active.config.shared

@@ -1,8 +1,8 @@
 """Spill: results that wait for a client, in memory first, then in files.
 
-An Outbox is a queue of bytes for one stream. It is put to without waiting and read with `await`. While the client keeps up it is
-memory alone. Once spilling, what arrives goes to segment files and comes back in order; nothing is lost and nothing is reordered.
-File work runs in a thread, never on the event loop.
+An Outbox is a queue of bytes for one stream: `put` never waits, `get` does. While the client keeps up, the bytes stay in memory.
+Once the stream spills, new bytes go to segment files and are read back from there, all of them and in order. File work runs in a
+thread, never on the event loop. Knows nothing of records or of sockets.
 """
 
 import asyncio
@@ -14,14 +14,18 @@ from typing import BinaryIO
 
 from engine.frames import Buffer
 
+# The most that `get` returns: what is written to a client's socket at once.
 PIECE_BYTES = 256 * 1024
+# With more than this in memory a stream pauses; it begins to spill if its client reads nothing.
 MEMORY_LIMIT_BYTES = 1024 * 1024
+# A segment file is removed when it was read, so a long spill gives its disk space back in steps of this size.
 SEGMENT_BYTES = 64 * 1024 * 1024
+# The spill counts as full when another segment would leave less than this free on the disk.
 DISK_RESERVE_BYTES = 1024 * 1024 * 1024
 
 
 class Spill:
-    """The spill folder and what all streams together have in it."""
+    """The spill folder, and how many bytes all streams together have in it."""
 
     def __init__(self, folder: Path, *, limit_bytes: int, total_limit_bytes: int) -> None:
         self.folder = folder
@@ -31,7 +35,7 @@ class Spill:
         self._is_disk_short = False
 
     def clean(self) -> None:
-        """Empty the folder: what an earlier process left belongs to nobody."""
+        """Empty the folder: no stream will read what an earlier process left there."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for path in self.folder.iterdir():
             path.unlink(missing_ok=True)
@@ -40,16 +44,18 @@ class Spill:
         return Outbox(self, name)
 
     def is_full(self, unread_bytes: int) -> bool:
-        """Whether a stream with so many bytes spilled must stop."""
+        """Whether a stream that has this many unread bytes in files must stop producing results."""
         return unread_bytes >= self.limit_bytes or self.total_bytes >= self.total_limit_bytes or self._is_disk_short
 
     def look_at_disk(self) -> None:
-        """Called from the writing thread, once per segment."""
+        """Note whether the disk is short of space. The writing thread calls this once per segment."""
         self._is_disk_short = shutil.disk_usage(self.folder).free < DISK_RESERVE_BYTES + SEGMENT_BYTES
 
 
 @dataclass(slots=True)
 class SegmentFile:
+    """One file of a stream's spill, written at its end and read from its beginning."""
+
     path: Path
     file: BinaryIO
     written_bytes: int = 0
@@ -85,7 +91,7 @@ class Outbox:
         self._name = name
         self._memory: deque[Buffer] = deque()
         self._memory_bytes = 0
-        self._late: deque[Buffer] = deque()  # after what is in the files; only while spilling
+        self._late: deque[Buffer] = deque()  # only while spilling: bytes that follow those in the files
         self._late_bytes = 0
         self._segments: deque[SegmentFile] = deque()
         self._num_segments = 0
@@ -94,24 +100,29 @@ class Outbox:
         self._changed = asyncio.Event()
         self._is_closed = False
         self.is_spilling = False
-        self.spilled_bytes = 0  # in files, not yet read back
+        self.spilled_bytes = 0  # in the files and not read back yet
 
     @property
     def waiting_bytes(self) -> int:
-        """Bytes in memory that nobody has taken."""
+        """Bytes in memory that were not read yet."""
         return self._memory_bytes + self._late_bytes
 
     @property
     def is_over_memory_limit(self) -> bool:
-        """While spilling only what the disk has not yet taken counts: the rest of memory waits for the client, not for us."""
+        """Whether the stream must pause until bytes leave memory.
+
+        While spilling, only the bytes count that are still to be written to a file. The other bytes in memory were there before the
+        spill began, and only the client can take them.
+        """
         return (self._late_bytes if self.is_spilling else self._memory_bytes) > MEMORY_LIMIT_BYTES
 
     @property
     def is_full(self) -> bool:
+        """Whether the stream must pause because the spill is at one of its limits."""
         return self.is_spilling and self._spill.is_full(self.spilled_bytes)
 
     def put(self, data: Buffer) -> None:
-        """Append bytes. Never waits: whoever produces looks at `is_over_memory_limit` and `is_full` before it produces more."""
+        """Append bytes. This never waits: the stream checks `is_over_memory_limit` and `is_full` before it produces more."""
         if self.is_spilling:
             self._late.append(data)
             self._late_bytes += len(data)
@@ -122,15 +133,16 @@ class Outbox:
         self._changed.set()
 
     def close(self) -> None:
-        """Nothing more will be put; `get` gives None once everything was read."""
+        """Say that nothing more will be put; `get` returns None once everything was read."""
         self._is_closed = True
         self._changed.set()
 
     def begin_spilling(self) -> None:
+        """From now on new bytes go to files, until the reader has emptied the files."""
         self.is_spilling = True
 
     async def get(self) -> Buffer | None:
-        """The next bytes, at most PIECE_BYTES; None after the last."""
+        """Wait for the next bytes, at most PIECE_BYTES; None after the last."""
         while True:
             if self._memory:
                 return self._take_memory()
@@ -147,7 +159,7 @@ class Outbox:
     async def discard(self) -> None:
         """Drop everything and remove the files."""
         self._late.clear()
-        if self._flusher is not None:  # not cancelled: its thread would go on and leave a file behind
+        if self._flusher is not None:  # we do not cancel it: its thread would go on and leave a file behind
             await asyncio.gather(self._flusher, return_exceptions=True)
         async with self._file_lock:
             segments = list(self._segments)
@@ -159,28 +171,31 @@ class Outbox:
         self._memory_bytes = self._late_bytes = self.spilled_bytes = 0
 
     def _take_memory(self) -> Buffer:
-        """Small results are joined, large ones cut: one write of about PIECE_BYTES either way."""
-        first = self._memory.popleft()
-        if len(first) > PIECE_BYTES:
-            view = memoryview(first)
-            first = view[:PIECE_BYTES]
+        """Cut a large result, or join small ones, so that one write has about PIECE_BYTES. One result that fits is not copied."""
+        piece = self._memory.popleft()
+        if len(piece) > PIECE_BYTES:
+            view = memoryview(piece)
+            piece = view[:PIECE_BYTES]
             self._memory.appendleft(view[PIECE_BYTES:])
-        elif self._memory and len(first) + len(self._memory[0]) <= PIECE_BYTES:
-            pieces, size = [first], len(first)
-            while self._memory and size + len(self._memory[0]) <= PIECE_BYTES:
-                pieces.append(self._memory.popleft())
-                size += len(pieces[-1])
-            first = b"".join(pieces)
-        self._memory_bytes -= len(first)
-        return first
+        elif self._memory and len(piece) + len(self._memory[0]) <= PIECE_BYTES:
+            piece = self._join_with_next(piece)
+        self._memory_bytes -= len(piece)
+        return piece
+
+    def _join_with_next(self, first: Buffer) -> bytes:
+        results, num_bytes = [first], len(first)
+        while self._memory and num_bytes + len(self._memory[0]) <= PIECE_BYTES:
+            results.append(self._memory.popleft())
+            num_bytes += len(results[-1])
+        return b"".join(results)
 
     def _start_flusher(self) -> None:
         is_idle = self._flusher is None or (self._flusher.done() and self._flusher.exception() is None)
-        if is_idle:  # after a fault there is a gap: nothing more is written, and the reader hears of it
+        if is_idle:  # after an error bytes are missing in the file: we write no more, and `get` raises the error
             self._flusher = asyncio.create_task(self._flush(), name=f"spill {self._name}")
 
     async def _flush(self) -> None:
-        """Move what came late into the files until there is nothing more."""
+        """Write the late bytes to the files until there are none left."""
         while self._late:
             async with self._file_lock:
                 data = b"".join(self._late)
@@ -211,8 +226,8 @@ class Outbox:
         return data
 
     async def _end_spilling(self) -> None:
-        """The files are empty: wait for the flusher, and if still nothing is in the files, go on in memory."""
+        """The reader has emptied the files. Wait for the flusher; when it wrote nothing more, use memory again."""
         if self._flusher is not None:
-            await asyncio.shield(self._flusher)  # a reader that is cancelled must not cancel the writing
+            await asyncio.shield(self._flusher)  # a reader that is cancelled must not cancel the flusher
         if not self.spilled_bytes:
             self.is_spilling = False

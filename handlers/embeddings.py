@@ -20,7 +20,7 @@ from engine.accounts import Caller
 from engine.embeddings import Embedded
 from engine.errors import EngineError, Unacceptable
 from engine.frames import Buffer
-from engine.listing import Listed
+from engine.listing import ListedModel
 from handlers.auth import caller_of, known_caller, require_admin
 from handlers.bodies import check_head, read_whole, send_whole, unless_client_leaves
 from handlers.errors import REALM, STATUSES, dumps, json_response
@@ -151,7 +151,7 @@ async def show_openai(request: web.Request) -> web.Response:
     return _json(_openai_model(model, name), headers=_request_id())
 
 
-def _openai_model(model: Listed, name: str) -> dict[str, Any]:
+def _openai_model(model: ListedModel, name: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": model.version.published_at, "owned_by": model.version.config.owner}
 
 
@@ -210,7 +210,7 @@ def _request_id() -> dict[str, str]:
 # Both
 
 
-async def _embed(request: web.Request, shape: str, models: dict[str, Listed]) -> Embedded:
+async def _embed(request: web.Request, shape: str, models: dict[str, ListedModel]) -> Embedded:
     """The vectors of the body's texts, while the client is there. EngineError; TimeoutError after SLUICE_EMBED_TIMEOUT_S in all."""
     embeddings = request.app[ENGINE].embeddings
     limit_s = embeddings.limits.embed_timeout_s

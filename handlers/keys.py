@@ -4,7 +4,7 @@ from aiohttp import web
 
 from engine.accounts import Accounts
 from engine.engine import Engine
-from engine.listing import Listing
+from engine.listing import ListedModels
 from engine.publishing import Publisher
 from engine.repository import Repository
 from handlers.bulk import BulkOptions
@@ -19,7 +19,7 @@ REQUEST_TIMEOUT = web.AppKey("request_timeout_s", float)
 COMPAT_STATUS = web.AppKey("compat_status", bool)
 ANONYMOUS = web.AppKey("anonymous", frozenset)
 ROUTES = web.AppKey("routes", list)
-LISTING = web.AppKey("listing", Listing)
+LISTING = web.AppKey("listing", ListedModels)
 EMBED_BODY_LIMIT = web.AppKey("embed_body_limit_bytes", int)
 # Path prefix -> the shape of a refusal below it; everywhere else it is that of handlers/errors.py.
 SHAPES = web.AppKey("shapes", dict)

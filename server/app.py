@@ -12,7 +12,7 @@ from aiohttp import web
 from engine import folders
 from engine.accounts import Accounts
 from engine.engine import Engine
-from engine.listing import Listing
+from engine.listing import ListedModels
 from engine.publishing import Publisher
 from engine.repository import Repository
 from engine.store import Store
@@ -47,8 +47,8 @@ async def open_app(settings: Settings) -> AsyncIterator[web.Application]:
         stack.push_async_callback(store.close)
         models = Repository([SHIPPED_MODELS, settings.data_dir / "models"])
         await asyncio.to_thread(folders.clean, models.writable_root)
-        models.scan(await store.list_model_states())
-        listing = Listing(models, instead_of_files=settings.embedding_models, aliases=settings.model_aliases)
+        models.scan(await store.list_model_overrides())
+        listing = ListedModels(models, instead_of_files=settings.embedding_models, aliases=settings.model_aliases)
         await asyncio.to_thread(listing.read)
         users = Accounts(store, key_file=settings.data_dir / "admin.key", is_taken=name_check(models))
         await users.ensure_admin()

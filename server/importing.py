@@ -21,7 +21,7 @@ from engine.accounts import ADMIN, OWNER_NAME
 from engine.blocks import Batch
 from engine.errors import EngineError
 from engine.frames import Header
-from engine.listing import Listing
+from engine.listing import ListedModels
 from engine.model_config import ModelConfig, parse_config
 from engine.publishing import take_number
 from engine.replica import Replica, ReplicaGone
@@ -139,14 +139,14 @@ async def _publish(data_dir: Path, root: Path, order: Order, incoming: Path, con
     store = await Store.open(data_dir / "sluice.db")
     try:
         repository = Repository([SHIPPED_MODELS, root])
-        repository.scan(await store.list_model_states())
+        repository.scan(await store.list_model_overrides())
         number = await take_number(store, repository, order.owner, order.name)
         folders.put_in_place(incoming, config, incoming.with_name(str(number)))
         await store.set_active_version(order.owner, order.name, number)
-        repository.scan(await store.list_model_states())
+        repository.scan(await store.list_model_overrides())
     finally:
         await store.close()
-    listing = Listing(repository)
+    listing = ListedModels(repository)
     listing.read()
     if model := repository.find(order.owner, order.name):
         listing.add(model)

@@ -1,4 +1,4 @@
-"""Accounts: a credential becomes a caller, at once and only as long as it holds; the key file is the admin's way in."""
+"""Accounts turn a credential into a caller, at once and only as long as it is valid; the admin gets in with the key file."""
 
 # ruff: noqa: ASYNC240  (a test may wait for a small file)
 
@@ -17,7 +17,7 @@ from engine.store import KeyKind, Store
 
 
 class Clock:
-    """Seconds that pass when told to."""
+    """A clock that a test moves by hand."""
 
     def __init__(self) -> None:
         self.now_s = 1000.0
@@ -27,7 +27,7 @@ class Clock:
 
 
 class SlowStore(Store):
-    """Finds keys as ever, but hands them over only when the gate is open."""
+    """A store that finds keys as usual, but returns them only once the gate is open."""
 
     def __init__(self, connection: aiosqlite.Connection) -> None:
         super().__init__(connection)
@@ -67,7 +67,7 @@ async def slow_store(tmp_path: Path) -> AsyncIterator[SlowStore]:
 
 @pytest.fixture
 async def other_process(tmp_path: Path, key_file: Path, store: Store) -> AsyncIterator[Accounts]:
-    """The same database through a connection of its own, as the command line has it."""
+    """The same database over a connection of its own, as a command in another process opens it."""
     other_store = await Store.open(tmp_path / "sluice.db")
     yield make(other_store, key_file)
     await other_store.close()
@@ -105,7 +105,7 @@ async def test_a_right_key_under_a_wrong_name_is_refused_before_and_after_it_is_
 
 
 @pytest.mark.parametrize("key", ["", "0" * 32, "x" * 10_000, "\udc80", "ключ", "eva:key"])
-async def test_a_wrong_key_is_refused_whatever_it_is_made_of(accounts: Accounts, key: str) -> None:
+async def test_a_wrong_key_is_refused_whatever_characters_it_has(accounts: Accounts, key: str) -> None:
     await accounts.add_user("eva")
     assert await code_of(accounts.identify("eva", key)) == "unauthorized"
     assert await code_of(accounts.identify(None, key)) == "unauthorized"
@@ -136,20 +136,20 @@ async def test_a_name_must_be_free(accounts: Accounts, name: str) -> None:
     assert await code_of(accounts.add_user(name)) == "name_taken"
 
 
-async def test_of_two_who_ask_for_a_name_at_once_one_gets_it(accounts: Accounts) -> None:
+async def test_when_several_ask_for_a_name_at_once_one_gets_it(accounts: Accounts) -> None:
     answers = await asyncio.gather(*(accounts.add_user("eva") for _ in range(5)), return_exceptions=True)
     [key] = [answer for answer in answers if isinstance(answer, str)]
     assert (await accounts.identify("eva", key)).name == "eva"
 
 
-async def test_a_read_only_key_stands_beside_the_full_one(accounts: Accounts) -> None:
+async def test_a_user_may_have_a_read_only_key_beside_the_full_one(accounts: Accounts) -> None:
     full = await accounts.add_user("eva")
     read_only = await accounts.replace_key("eva", "read_only")
     assert (await accounts.identify("eva", full)).kind == "full"
     assert (await accounts.identify("eva", read_only)).kind == "read_only"
 
 
-async def test_a_replaced_key_ends_at_once(accounts: Accounts) -> None:
+async def test_a_replaced_key_stops_working_at_once(accounts: Accounts) -> None:
     old = await accounts.add_user("eva")
     await accounts.identify("eva", old)
     new = await accounts.replace_key("eva", "full")
@@ -166,7 +166,7 @@ async def test_a_removed_user_is_unknown_at_once_and_can_replace_no_key(accounts
     assert await code_of(accounts.remove_user("eva")) == "invalid_request"
 
 
-async def test_a_look_up_overtaken_by_a_removal_is_not_remembered(slow_store: SlowStore, key_file: Path) -> None:
+async def test_a_look_up_during_a_removal_is_not_remembered(slow_store: SlowStore, key_file: Path) -> None:
     accounts = make(slow_store, key_file)
     key = await accounts.add_user("eva")
     look_up = asyncio.create_task(accounts.identify("eva", key))
@@ -230,7 +230,7 @@ async def test_a_later_start_keeps_the_key(accounts: Accounts, key_file: Path) -
     assert (await accounts.identify(ADMIN, text.strip())).is_admin
 
 
-async def test_a_lost_key_file_is_replaced_by_a_new_key_and_the_old_one_ends(accounts: Accounts, key_file: Path) -> None:
+async def test_a_lost_key_file_is_replaced_by_a_new_key_and_the_old_key_stops_working(accounts: Accounts, key_file: Path) -> None:
     await accounts.ensure_admin()
     old = key_file.read_text().strip()
     key_file.unlink()
@@ -254,7 +254,7 @@ async def test_a_key_written_into_the_file_by_hand_becomes_the_admins(accounts: 
 
 async def test_a_key_file_without_a_key_stops_the_start_and_says_what_to_do(accounts: Accounts, key_file: Path) -> None:
     key_file.write_text("secret\n")
-    with pytest.raises(EngineError, match=r"admin.key holds no key .* remove it"):
+    with pytest.raises(EngineError, match=r"admin.key does not hold a key .* remove the file"):
         await accounts.ensure_admin()
     assert key_file.read_text() == "secret\n"
 

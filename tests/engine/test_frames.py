@@ -1,4 +1,4 @@
-"""Frames arrive whole, whatever pieces the socket makes of them."""
+"""Frames arrive complete, however the socket cuts them."""
 
 import socket
 import threading
@@ -28,7 +28,7 @@ def encoded(items: Iterable[Frame]) -> bytes:
 
 
 def read(data: bytes, sizes: list[int]) -> list[Frame]:
-    """What a reader makes of bytes that come in pieces of these sizes, over and over."""
+    """The frames that a reader finds in these bytes when they arrive in pieces of these sizes, repeated."""
     reader, found, position, turn = FrameReader(), [], 0, 0
     while position < len(data):
         room = reader.buffer()

@@ -1,4 +1,4 @@
-"""Which embedding models are listed: lists of several writers, names that several have, aliases of the operator."""
+"""Which embedding models are listed: several writers of one list, several models of one name, and the operator's aliases."""
 
 import json
 import logging
@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from engine.listing import LIST_FILE, Listing, append_name, read_names
+from engine.listing import LIST_FILE, ListedModels, append_name, read_names
 from engine.repository import Repository
 
 
 def put(root: Path, title: str, *, shared: bool = True) -> None:
-    """A folder that looks like an embedding model; nothing here opens one."""
+    """Make a folder that looks like an embedding model. No test here opens the model."""
     owner, name = title.split("/")
     folder = root / owner / name
     (folder / "1").mkdir(parents=True)
@@ -23,7 +23,7 @@ def put(root: Path, title: str, *, shared: bool = True) -> None:
     (folder / "config.json").write_text(json.dumps(config))
 
 
-def listing_of(tmp_path: Path, lines: str, *titles: str, aliases: dict[str, str] | None = None) -> Listing:
+def listing_of(tmp_path: Path, lines: str, *titles: str, aliases: dict[str, str] | None = None) -> ListedModels:
     shipped, written = tmp_path / "shipped", tmp_path / "written"
     written.mkdir()
     for title in titles:
@@ -31,7 +31,7 @@ def listing_of(tmp_path: Path, lines: str, *titles: str, aliases: dict[str, str]
     (written / LIST_FILE).write_text(lines)
     repository = Repository([shipped, written])
     repository.scan()
-    listing = Listing(repository, aliases=aliases)
+    listing = ListedModels(repository, aliases=aliases)
     listing.read()
     return listing
 
@@ -43,19 +43,19 @@ def test_names_that_are_added_at_the_same_time_are_all_kept(tmp_path: Path) -> N
     assert sorted(read_names(tmp_path / LIST_FILE)) == sorted(names)
 
 
-def test_a_bare_name_means_the_shipped_model_whoever_else_has_one(tmp_path: Path) -> None:
+def test_a_bare_name_means_the_shipped_model_even_when_other_owners_have_one(tmp_path: Path) -> None:
     listing = listing_of(tmp_path, "small\neva/small\n", "eva/small", "sluice/small", "adam/small")
     assert [(one.name, one.title) for one in listing.visible(None)] == [("small", "sluice/small"), ("eva/small", "eva/small")]
 
 
-def test_a_model_that_is_named_like_an_alias_does_not_take_it_over(tmp_path: Path) -> None:
+def test_an_alias_takes_precedence_over_a_model_with_the_same_name(tmp_path: Path) -> None:
     listing = listing_of(tmp_path, "small\nada\n", "sluice/small", "mallory/ada", aliases={"ada": "small"})
     accepted = listing.accepted(None)
     assert accepted["ada"].title == "sluice/small"
     assert accepted["mallory/ada"].title == "mallory/ada"
 
 
-def test_an_alias_of_nothing_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_alias_of_a_model_that_is_not_listed_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         listing = listing_of(tmp_path, "small\n", "sluice/small", aliases={"ada": "nowhere", "bob": "sentence-transformers/small"})
     assert [record.args for record in caplog.records] == [("ada", "no model 'nowhere' is listed")]

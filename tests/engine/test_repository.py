@@ -1,4 +1,4 @@
-"""The model repository: folders become models, a bad one costs only itself, and access is decided in one order."""
+"""The model repository turns folders into models, keeps working beside a bad one, and decides access in a fixed order."""
 
 import json
 import logging
@@ -11,7 +11,7 @@ from engine.accounts import Caller
 from engine.errors import EngineError
 from engine.model_config import parse_config
 from engine.repository import Repository
-from engine.store import ModelState
+from engine.store import ModelOverrides
 
 EVA = Caller("eva", "full", is_admin=False)
 EVA_READ_ONLY = Caller("eva", "read_only", is_admin=False)
@@ -33,7 +33,7 @@ def config(owner: str = "eva", name: str = "churn", **keys: Any) -> dict[str, An
 
 
 def add(root: Path, owner: str = "eva", name: str = "churn", versions: tuple[int, ...] = (1,), **keys: Any) -> Path:
-    """A model folder; the repository never opens the graph, so its bytes do not matter here."""
+    """Make a model folder. The repository never opens the graph, so its bytes do not matter here."""
     folder = root / owner / name
     for version in versions:
         (folder / str(version)).mkdir(parents=True, exist_ok=True)
@@ -42,9 +42,9 @@ def add(root: Path, owner: str = "eva", name: str = "churn", versions: tuple[int
     return folder
 
 
-def scanned(*roots: Path, states: dict[tuple[str, str], ModelState] | None = None) -> Repository:
+def scanned(*roots: Path, overrides: dict[tuple[str, str], ModelOverrides] | None = None) -> Repository:
     repository = Repository(roots)
-    repository.scan(states)
+    repository.scan(overrides)
     return repository
 
 
@@ -142,23 +142,23 @@ def test_the_owners_are_those_of_all_roots(shipped: Path, data: Path) -> None:
 
 def test_what_was_changed_at_run_time_overrides_the_folder(data: Path) -> None:
     add(data, versions=(1, 2, 3))
-    [model] = scanned(data, states={("eva", "churn"): ModelState(active_version=2, shared=True)}).models()
+    [model] = scanned(data, overrides={("eva", "churn"): ModelOverrides(active_version=2, shared=True)}).models()
     assert (model.active_version, model.latest_version, model.shared) == (2, 3, True)
 
 
 def test_an_active_version_that_is_gone_gives_way_to_the_highest(data: Path) -> None:
     add(data, versions=(1, 2))
-    [model] = scanned(data, states={("eva", "churn"): ModelState(active_version=7)}).models()
+    [model] = scanned(data, overrides={("eva", "churn"): ModelOverrides(active_version=7)}).models()
     assert model.active_version == 2
 
 
 def test_sharing_can_be_taken_back_from_what_the_config_says(data: Path) -> None:
     add(data, shared=True)
-    [model] = scanned(data, states={("eva", "churn"): ModelState(shared=False)}).models()
+    [model] = scanned(data, overrides={("eva", "churn"): ModelOverrides(shared=False)}).models()
     assert not model.shared
 
 
-def test_a_scan_takes_up_what_came_and_drops_what_went(data: Path) -> None:
+def test_a_scan_finds_new_models_and_drops_those_that_are_gone(data: Path) -> None:
     folder = add(data)
     repository = scanned(data)
     folder.rename(folder.with_name("other"))
@@ -174,7 +174,7 @@ FAULTS = {
     '{"example": {"x": 1e999}}': "config.json is not JSON",
     '{"description": "\\ud800"}': "config.json is not JSON",
     "[]": "config.json: a JSON object is needed",
-    json.dumps(config(name="other")): "config.json names eva/other, its folder eva/churn",
+    json.dumps(config(name="other")): "config.json names eva/other, but its folder is eva/churn",
     json.dumps(config(colour="red")): "field 'colour': extra inputs are not permitted",
     json.dumps(config(shared="yes")): "field 'shared': input should be a valid boolean",
     json.dumps(config(max_batch_size=0)): "field 'max_batch_size': input should be greater than or equal to 1",
@@ -186,7 +186,7 @@ FAULTS = {
     ): "tokenizer",
     json.dumps(config(outputs=[{"output": "y"}])): "field 'outputs.0.as': field required",
     json.dumps(config(outputs=[{"output": "y", "as": "y", "form": "object"}])): "form 'object' needs labels",
-    json.dumps(config(outputs=[{"output": "y", "as": None}, {"output": "z", "as": "z"}])): "'as': null is for a single output",
+    json.dumps(config(outputs=[{"output": "y", "as": None}, {"output": "z", "as": "z"}])): "'as': null needs a single output",
     json.dumps(config(outputs=[{"output": "y", "as": "y"}, {"output": "z", "as": "y"}])): "two outputs have the same 'as'",
     json.dumps(config(task="embed")): "task 'embed' needs dim and max_tokens",
 }
@@ -265,7 +265,7 @@ def test_own_models_and_shared_ones_can_be_used(repository: Repository) -> None:
     assert repository.access(EVA, "tom", "open", 1).number == 1
 
 
-def test_an_unshared_model_of_another_is_as_one_that_does_not_exist(repository: Repository) -> None:
+def test_an_unshared_model_of_another_owner_looks_like_one_that_does_not_exist(repository: Repository) -> None:
     for owner, name in (("tom", "private"), ("tom", "nothing"), ("nobody", "private"), ("eva", "nothing"), ("EVA", "private")):
         assert code_of(repository, EVA, owner, name) == "model_not_found"
 
@@ -275,7 +275,7 @@ def test_only_a_kept_version_can_be_used(repository: Repository, version: int) -
     assert code_of(repository, EVA, "eva", "private", version) == "model_not_found"
 
 
-def test_a_read_only_key_opens_its_own_models_and_learns_nothing_of_others(repository: Repository) -> None:
+def test_a_read_only_key_may_use_its_own_models_and_learns_nothing_of_others(repository: Repository) -> None:
     assert repository.access(EVA_READ_ONLY, "eva", "private").number == 2
     assert code_of(repository, EVA_READ_ONLY, "eva", "nothing") == "model_not_found"
     for owner, name in (("tom", "open"), ("tom", "private"), ("tom", "nothing"), ("nobody", "x")):
@@ -317,7 +317,7 @@ def test_an_owner_and_the_admin_may_change_a_model_and_make_one(data: Path) -> N
 
 
 @pytest.mark.parametrize(("shared", "code"), [(True, "forbidden"), (False, "model_not_found")])
-def test_others_learn_of_a_shared_model_only(data: Path, shared: bool, code: str) -> None:
+def test_others_may_not_change_a_model_and_learn_only_of_shared_ones(data: Path, shared: bool, code: str) -> None:
     add(data, "tom", "churn", shared=shared)
     repository = scanned(data)
     for name, expected in (("churn", code), ("none", "model_not_found")):
@@ -330,11 +330,11 @@ def test_others_learn_of_a_shared_model_only(data: Path, shared: bool, code: str
         assert caught.value.code == "full_key_needed"
 
 
-def test_a_model_that_is_read_again_is_seen_when_it_is_put_in_place(data: Path) -> None:
+def test_a_model_that_is_read_again_is_not_seen_before_it_is_put_in_place(data: Path) -> None:
     add(data)
     repository = scanned(data)
     add(data, versions=(2,))
-    model = repository.read("eva", "churn", ModelState(active_version=1))
+    model = repository.read("eva", "churn", ModelOverrides(active_version=1))
     assert model is not None
     assert (model.numbers, model.active_version) == ([1, 2], 1)
     assert repository.models()[0].numbers == [1]

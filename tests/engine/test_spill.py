@@ -1,6 +1,6 @@
-"""The outbox: bytes come out as they went in, from memory or from disk, and no file stays behind."""
+"""The outbox returns its bytes in order, from memory or from disk, and leaves no file behind."""
 
-# ruff: noqa: ASYNC110, ASYNC240  (a test may look into a small folder, and at what has no event)
+# ruff: noqa: ASYNC110, ASYNC240  (a test may look into a small folder, and poll where there is no event)
 
 import asyncio
 import random
@@ -132,7 +132,7 @@ def test_what_an_earlier_process_left_is_removed_at_the_start(folder: Path) -> N
 # Limits
 
 
-async def test_memory_over_its_limit_is_told_until_the_client_takes_it(folder: Path) -> None:
+async def test_memory_is_over_its_limit_until_the_client_takes_some_of_it(folder: Path) -> None:
     outbox = spill_in(folder).outbox("a")
     outbox.put(bytes(MEMORY_LIMIT_BYTES))
     assert not outbox.is_over_memory_limit
@@ -142,7 +142,7 @@ async def test_memory_over_its_limit_is_told_until_the_client_takes_it(folder: P
     assert not outbox.is_over_memory_limit
 
 
-async def test_while_spilling_only_what_the_disk_has_not_taken_counts(folder: Path) -> None:
+async def test_while_spilling_only_what_is_not_on_the_disk_yet_counts(folder: Path) -> None:
     outbox = spill_in(folder).outbox("a")
     outbox.put(bytes(MEMORY_LIMIT_BYTES + 1))
     outbox.begin_spilling()
@@ -200,18 +200,18 @@ async def test_discarding_removes_files_and_memory(folder: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
-async def test_discarding_twice_or_with_nothing_in_it_is_no_harm(folder: Path) -> None:
+async def test_discarding_twice_or_an_empty_outbox_does_no_harm(folder: Path) -> None:
     outbox = spill_in(folder).outbox("a")
     await outbox.discard()
     await outbox.discard()
 
 
 async def let_threads_end() -> None:
-    """Wait for file work that was begun and that nobody waits for any more."""
+    """Wait for file work whose task is gone."""
     await asyncio.get_running_loop().shutdown_default_executor()
 
 
-async def test_discarding_while_the_disk_is_writing_leaves_no_file_and_no_debt(folder: Path) -> None:
+async def test_discarding_while_the_disk_is_writing_leaves_no_file_and_counts_no_bytes(folder: Path) -> None:
     made = spill_in(folder)
     for i in range(60):
         outbox = made.outbox(f"a{i}")
@@ -225,7 +225,7 @@ async def test_discarding_while_the_disk_is_writing_leaves_no_file_and_no_debt(f
     assert list(folder.iterdir()) == []
 
 
-async def test_a_reader_cancelled_while_the_disk_is_reading_leaves_no_debt(folder: Path) -> None:
+async def test_a_reader_cancelled_while_the_disk_is_reading_leaves_no_file_and_counts_no_bytes(folder: Path) -> None:
     made = spill_in(folder)
     for i in range(60):
         outbox = made.outbox(f"a{i}")
@@ -278,7 +278,7 @@ def test_whatever_happens_in_whatever_order_bytes_come_out_as_they_went_in(
 
 
 async def play(folder: Path, steps: list[tuple[str, int]]) -> None:
-    """Steps against one outbox with small segments. A `get` may be waiting while other things happen, as the writer's does."""
+    """Run the steps against one outbox with small segments. Like the writer of a stream, a `get` may wait while others happen."""
     made, numbers, got, sent = spill_in(folder), random.Random(7), bytearray(), bytearray()
     outbox = made.outbox("a")
     reader: asyncio.Task[object] | None = None

@@ -1,4 +1,4 @@
-"""The store: what is acknowledged stays, two processes do not hurt each other, a write is whole or absent."""
+"""The store keeps every acknowledged write, writes all of a change or nothing, and lets two processes share the file."""
 
 # ruff: noqa: ASYNC240  (a test may wait for a small file)
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.store import ModelState, Store, StoreError
+from engine.store import ModelOverrides, Store, StoreError
 
 HASH = bytes(range(32))
 OTHER_HASH = bytes(32)
@@ -88,7 +88,7 @@ async def test_a_database_of_a_newer_server_is_refused(path: Path) -> None:
         await Store.open(path)
 
 
-async def test_a_file_that_is_no_database_is_refused_in_one_sentence(path: Path) -> None:
+async def test_a_file_that_is_not_a_database_is_refused_in_one_sentence(path: Path) -> None:
     path.write_bytes(b"certainly not a database" * 100)
     with pytest.raises(StoreError, match="not a database"):
         await Store.open(path)
@@ -101,7 +101,7 @@ async def test_adding_a_name_in_use_leaves_its_user_and_its_key_alone(store: Sto
     assert await store.find_key(OTHER_HASH) is None
 
 
-async def test_a_new_key_ends_the_old_one_of_its_kind_only(store: Store) -> None:
+async def test_a_new_key_replaces_only_the_old_one_of_its_kind(store: Store) -> None:
     await store.add_user("eva", HASH)
     assert await store.put_key("eva", "read_only", OTHER_HASH)
     assert await store.find_key(HASH) == ("eva", "full")
@@ -110,19 +110,19 @@ async def test_a_new_key_ends_the_old_one_of_its_kind_only(store: Store) -> None
     assert await store.find_key(OTHER_HASH) == ("eva", "read_only")
 
 
-async def test_a_key_for_nobody_is_not_kept(store: Store) -> None:
+async def test_a_key_for_an_unknown_user_is_not_kept(store: Store) -> None:
     assert not await store.put_key("eva", "full", HASH)
     assert await store.find_key(HASH) is None
 
 
-async def test_the_keys_go_with_their_user(store: Store) -> None:
+async def test_removing_a_user_removes_its_keys(store: Store) -> None:
     await store.add_user("eva", HASH)
     assert await store.remove_user("eva")
     assert await store.find_key(HASH) is None
     assert not await store.remove_user("eva")
 
 
-async def test_a_writer_cancelled_anywhere_leaves_a_whole_user_or_none(store: Store) -> None:
+async def test_a_writer_cancelled_at_any_moment_leaves_a_user_with_its_key_or_neither(store: Store) -> None:
     for num_steps in range(60):
         name, sha256 = f"user{num_steps}", bytes([num_steps]) * 32
         task = asyncio.create_task(store.add_user(name, sha256))
@@ -143,7 +143,7 @@ async def test_two_processes_may_write_at_once(path: Path) -> None:
         assert [user.name for user in await one.list_users()] == names
 
 
-async def test_the_data_version_tells_of_writes_of_others_only(path: Path) -> None:
+async def test_the_data_version_changes_only_when_another_connection_writes(path: Path) -> None:
     async with opened(path) as one, opened(path) as two:
         before = await one.data_version()
         await one.add_user("eva", HASH)
@@ -152,17 +152,17 @@ async def test_the_data_version_tells_of_writes_of_others_only(path: Path) -> No
         assert await one.data_version() != before
 
 
-async def test_a_model_has_the_state_it_was_given_and_no_other(store: Store) -> None:
+async def test_a_model_has_the_overrides_it_was_given_and_no_others(store: Store) -> None:
     await store.set_active_version("sluice", "iris", 2)
     await store.set_shared("eva", "churn", False)
     await store.set_shared("sluice", "iris", True)
-    assert await store.list_model_states() == {
-        ("sluice", "iris"): ModelState(active_version=2, shared=True),
-        ("eva", "churn"): ModelState(active_version=None, shared=False),
+    assert await store.list_model_overrides() == {
+        ("sluice", "iris"): ModelOverrides(active_version=2, shared=True),
+        ("eva", "churn"): ModelOverrides(active_version=None, shared=False),
     }
     await store.set_active_version("sluice", "iris", None)
     await store.forget_model("eva", "churn")
-    assert await store.list_model_states() == {("sluice", "iris"): ModelState(active_version=None, shared=True)}
+    assert await store.list_model_overrides() == {("sluice", "iris"): ModelOverrides(active_version=None, shared=True)}
 
 
 async def test_the_highest_version_outlives_its_model(store: Store) -> None:
@@ -170,26 +170,26 @@ async def test_the_highest_version_outlives_its_model(store: Store) -> None:
     await store.note_version("eva", "churn", 3, 2)
     await store.note_version("eva", "churn", 1, 1)
     assert await store.highest_version("eva", "churn") == 3
-    assert await store.list_model_states() == {("eva", "churn"): ModelState(active_version=2, shared=None)}
+    assert await store.list_model_overrides() == {("eva", "churn"): ModelOverrides(active_version=2, shared=None)}
     await store.forget_model("eva", "churn")
-    assert await store.list_model_states() == {}
+    assert await store.list_model_overrides() == {}
     assert await store.highest_version("eva", "churn") == 3
 
 
-async def test_a_version_noted_without_a_pointer_leaves_it_to_the_folder(store: Store) -> None:
+async def test_a_version_noted_without_an_active_version_leaves_the_choice_to_the_folder(store: Store) -> None:
     await store.note_version("eva", "churn", 3, None)
-    assert await store.list_model_states() == {}
+    assert await store.list_model_overrides() == {}
 
 
 async def test_a_database_from_before_publishing_gets_its_column(path: Path) -> None:
     connection = sqlite3.connect(path)
-    first = (Path(__file__).parents[2] / "engine" / "schema.sql").read_text().partition("-- migration 2")[0]
+    first = (Path(__file__).parents[2] / "engine" / "store" / "schema.sql").read_text().partition("-- migration 2")[0]
     connection.executescript(
         first + "PRAGMA user_version = 1; INSERT INTO models (owner, name, active_version) VALUES ('a', 'b', 2);"
     )
     connection.close()
     async with opened(path) as store:
-        assert await store.list_model_states() == {("a", "b"): ModelState(active_version=2)}
+        assert await store.list_model_overrides() == {("a", "b"): ModelOverrides(active_version=2)}
         await store.note_version("a", "b", 5, 1)
         assert await store.highest_version("a", "b") == 5
-        assert await store.list_model_states() == {("a", "b"): ModelState(active_version=2)}
+        assert await store.list_model_overrides() == {("a", "b"): ModelOverrides(active_version=2)}

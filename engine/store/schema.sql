@@ -1,5 +1,5 @@
--- The tables of sluice.db, one section per migration; PRAGMA user_version counts the sections that are in.
--- A section that was ever released is never edited: what changes later is a new section at the end.
+-- The tables of sluice.db, one section per migration; PRAGMA user_version counts the sections that a file has.
+-- Never edit the statements of a released section: write a later change as a new section at the end.
 
 -- migration 1: accounts, and what was changed about models at run time
 
@@ -8,7 +8,7 @@ CREATE TABLE users (
     created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%SZ', 'now'))
 ) STRICT, WITHOUT ROWID;
 
--- A key is 16 random bytes in hex, so a plain SHA-256 cannot be searched backwards; the key itself is nowhere.
+-- A key is 16 random bytes in hex: too many values for anybody to find the key behind a plain SHA-256. The key itself is not stored.
 CREATE TABLE keys (
     sha256 BLOB NOT NULL PRIMARY KEY CHECK (length(sha256) = 32),
     user TEXT NOT NULL REFERENCES users (name) ON DELETE CASCADE,
@@ -17,7 +17,7 @@ CREATE TABLE keys (
     UNIQUE (user, kind)
 ) STRICT, WITHOUT ROWID;
 
--- Overrides: NULL means as the model's folder says (its highest version, its config.json).
+-- Overrides: where a value is NULL, the model's folder decides (its highest version, its config.json).
 CREATE TABLE models (
     owner TEXT NOT NULL,
     name TEXT NOT NULL,
@@ -28,5 +28,5 @@ CREATE TABLE models (
 
 -- migration 2: publishing
 
--- The highest number a version ever had. Numbers are never used again, so the row stays when the model is gone.
+-- The highest number that a version ever had. A number is never used twice, so the row stays when the model is gone.
 ALTER TABLE models ADD COLUMN highest_version INTEGER NOT NULL DEFAULT 0 CHECK (highest_version >= 0);

@@ -1,0 +1,15 @@
+"""The store: every statement that the server sends to SQLite, each with a name and the question it answers.
+
+This folder is the only place that speaks SQLite. It has one file per noun, and `Store` joins them. It knows nothing of HTTP, of
+keys in the clear, or of what a name means.
+"""
+
+from engine.store.connection import StoreError
+from engine.store.models import ModelOverrides, ModelStore
+from engine.store.users import KeyKind, User, UserStore
+
+__all__ = ["KeyKind", "ModelOverrides", "Store", "StoreError", "User"]
+
+
+class Store(UserStore, ModelStore):
+    """The whole database over one connection. Make it with `await Store.open(path)`."""

