@@ -17,10 +17,10 @@ from pathlib import Path
 
 from engine import frames
 from engine.frames import Buffer, Header
-from engine.tasks.embed import embed
-from engine.tasks.embedder import Embedder
-from engine.tasks.model import Model, Scorer
-from engine.tasks.score import score
+from engine.tasks.embedding.embed import embed
+from engine.tasks.embedding.embedder import Embedder
+from engine.tasks.scoring.model import Model, Scorer
+from engine.tasks.scoring.score import score
 
 # <sys/prctl.h>
 PR_SET_PDEATHSIG = 1
@@ -104,15 +104,15 @@ class Worker:
 
 def _check(header: Header, payload: memoryview) -> Reply:
     """The library for graphs is imported when a replica checks its first one: those that score never need it."""
-    from engine.tasks.check import check
+    from engine.tasks.publishing.check import check
 
     return check(header), []
 
 
 def _import(header: Header, payload: memoryview) -> Reply:
     """A folder of sentence-transformers becomes a model: the answer has its `config`, or `refused` with the reason."""
-    from engine.tasks.convert import convert
-    from engine.tasks.graph import Unfit
+    from engine.tasks.publishing.convert import convert
+    from engine.tasks.publishing.onnx_file import Unfit
 
     source, target = Path(header["source"]), Path(header["target"])
     try:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from engine.tasks.convert import convert
-from engine.tasks.graph import Unfit
-from engine.tasks.model import Model
+from engine.tasks.publishing.convert import convert
+from engine.tasks.publishing.onnx_file import Unfit
+from engine.tasks.scoring.model import Model
 from tests import sentence_folders
 from tests.sentence_folders import change_json, config_of, embed, write_json
 

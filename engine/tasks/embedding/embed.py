@@ -11,10 +11,8 @@ from typing import Any
 import numpy as np
 
 from engine.frames import Buffer, Header
-from engine.tasks.embedder import Embedder
-from engine.tasks.model import Scorer
-from engine.tasks.outputs import Form
-from engine.tasks.requests import (
+from engine.tasks.embedding.embedder import Embedder
+from engine.tasks.embedding.reading import (
     Choice,
     Ids,
     Limits,
@@ -26,8 +24,10 @@ from engine.tasks.requests import (
     read_simple,
     write_lines,
 )
+from engine.tasks.scoring.model import Scorer
+from engine.tasks.scoring.outputs import Form
+from engine.tasks.scoring.text import Tokens, UnknownToken
 from engine.tasks.stages import Stages
-from engine.tasks.text import Tokens, UnknownToken
 
 READERS = {"simple": read_simple, "openai": read_openai}
 # Digits and a comma.

@@ -16,10 +16,10 @@ from onnx.reference import ReferenceEvaluator
 from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordPiece
 
-from engine.tasks.encoder import NUM_BUCKETS, OUTPUT, POOLINGS, Architecture, build
-from engine.tasks.graph import Unfit
-from engine.tasks.model import Model
-from engine.tasks.safetensors import Tensors
+from engine.tasks.publishing.encoder import NUM_BUCKETS, OUTPUT, POOLINGS, Architecture, build
+from engine.tasks.publishing.onnx_file import Unfit
+from engine.tasks.publishing.safetensors import Tensors
+from engine.tasks.scoring.model import Model
 
 Config = dict[str, Any]
 

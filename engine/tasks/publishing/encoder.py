@@ -20,8 +20,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from engine.tasks.graph import Unfit
-from engine.tasks.safetensors import Tensors
+from engine.tasks.publishing.onnx_file import Unfit
+from engine.tasks.publishing.safetensors import Tensors
 
 INPUTS = ("input_ids", "attention_mask")
 OUTPUT = "sentence_embedding"

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.tasks.graph import Unfit
+from engine.tasks.publishing.onnx_file import Unfit
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"

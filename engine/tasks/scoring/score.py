@@ -12,8 +12,8 @@ from typing import Any
 from engine.frames import Buffer, Header
 from engine.tasks import codec
 from engine.tasks.codec import Fault, Ids, Parsed
-from engine.tasks.model import Scorer
-from engine.tasks.outputs import Column, Form
+from engine.tasks.scoring.model import Scorer
+from engine.tasks.scoring.outputs import Column, Form
 from engine.tasks.stages import Stages
 
 LINE_END = b"\n"

@@ -15,11 +15,11 @@ import onnxruntime
 
 from engine.tasks import codec
 from engine.tasks.codec import Fault, Record
-from engine.tasks.inputs import Irregular, Refused
-from engine.tasks.model import Model, timed_runs
-from engine.tasks.outputs import Column, Form, WrongCount, normalised
+from engine.tasks.scoring.inputs import Irregular, Refused
+from engine.tasks.scoring.model import Model, timed_runs
+from engine.tasks.scoring.outputs import Column, Form, WrongCount, normalised
+from engine.tasks.scoring.text import Text, Tokens
 from engine.tasks.stages import Stages
-from engine.tasks.text import Text, Tokens
 
 # Less between the vector of the example now and when the model was built means another pooling, other weights, or a broken runtime:
 # fp32 on another processor differs in the seventh digit.

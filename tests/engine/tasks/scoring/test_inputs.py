@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.tasks import codec, inputs
-from engine.tasks.inputs import NUMPY_TYPES, Irregular, Refused
+from engine.tasks import codec
+from engine.tasks.scoring import inputs
+from engine.tasks.scoring.inputs import NUMPY_TYPES, Irregular, Refused
 
 FLOATS = ["tensor(float)", "tensor(double)", "tensor(float16)"]
 INTEGERS = [name for name in NUMPY_TYPES if "int" in name]

@@ -7,12 +7,12 @@ from typing import Any, Protocol
 import numpy as np
 import onnxruntime
 
-from engine.tasks import inputs, outputs
 from engine.tasks.codec import Fault, Record
-from engine.tasks.inputs import Irregular, Refused
-from engine.tasks.outputs import Column, Form
+from engine.tasks.scoring import inputs, outputs
+from engine.tasks.scoring.inputs import Irregular, Refused
+from engine.tasks.scoring.outputs import Column, Form
+from engine.tasks.scoring.text import Text
 from engine.tasks.stages import Stages
-from engine.tasks.text import Text
 
 WARM_UP_RECORDS = (1, 64)
 # A replica answers nothing else while it opens a model: of a slow one the larger batch holds fewer records.

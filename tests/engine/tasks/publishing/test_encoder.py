@@ -9,9 +9,9 @@ import onnx
 import onnxruntime
 import pytest
 
-from engine.tasks.encoder import build, relative_buckets
-from engine.tasks.graph import Unfit
-from engine.tasks.safetensors import Tensors
+from engine.tasks.publishing.encoder import build, relative_buckets
+from engine.tasks.publishing.onnx_file import Unfit
+from engine.tasks.publishing.safetensors import Tensors
 from tests import sentence_folders
 from tests.sentence_folders import Weights, architecture_of, config_of, embed
 

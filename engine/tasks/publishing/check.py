@@ -16,10 +16,10 @@ from onnxruntime import InferenceSession, NodeArg
 
 from engine.frames import Header
 from engine.tasks.codec import MAX_REASON_CHARACTERS, Record
-from engine.tasks.embedder import Embedder
-from engine.tasks.graph import Graph, Unfit
-from engine.tasks.inputs import NUMPY_TYPES, Refused, Scalars
-from engine.tasks.model import Model, open_session
+from engine.tasks.embedding.embedder import Embedder
+from engine.tasks.publishing.onnx_file import Graph, Unfit
+from engine.tasks.scoring.inputs import NUMPY_TYPES, Refused, Scalars
+from engine.tasks.scoring.model import Model, open_session
 
 Config = dict[str, Any]
 Feeds = dict[str, np.ndarray]

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from engine.tasks import score as scoring
-from engine.tasks.model import Model
-from engine.tasks.score import go_time, iso_time, score
+from engine.tasks.scoring import score as scoring
+from engine.tasks.scoring.model import Model
+from engine.tasks.scoring.score import go_time, iso_time, score
 
 BULK_ID = "0" * 32
 LINE_KEYS = ["bulk_id", "end_time", "result", "start_time", "version", "yhat_id", "yhat_model"]
