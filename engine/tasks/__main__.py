@@ -19,7 +19,7 @@ from engine import frames
 from engine.frames import Buffer, Header
 from engine.tasks.embedding.embed import embed
 from engine.tasks.embedding.embedder import Embedder
-from engine.tasks.scoring.model import Model, Scorer
+from engine.tasks.scoring.model import LoadedModel, Scorer
 from engine.tasks.scoring.score import score
 
 # <sys/prctl.h>
@@ -76,7 +76,7 @@ class Worker:
             return {"seconds_per_record": self._costs[key]}, []
         self._faults.pop(key, None)
         try:
-            kind = Embedder if header["config"]["task"] == "embed" else Model
+            kind = Embedder if header["config"]["task"] == "embed" else LoadedModel
             model = kind(key, Path(header["folder"]), header["config"])
             seconds_per_record = model.warm_up(header["config"]["example"])
         except Exception as error:  # a foreign file may fail in any way; what it is goes to the server's log

@@ -13,11 +13,11 @@ import numpy as np
 from engine.frames import Buffer, Header
 from engine.tasks.embedding.embedder import Embedder
 from engine.tasks.embedding.reading import (
+    BodyFault,
+    BodyLimits,
     Choice,
-    Ids,
-    Limits,
     Request,
-    Unacceptable,
+    TokenIds,
     num_bytes,
     read_lines,
     read_openai,
@@ -35,7 +35,7 @@ BYTES_PER_ID = 5
 
 
 @dataclass(slots=True)
-class Answer:
+class Part:
     """What is said about one block: the header of its part, and its bytes."""
 
     part: Header
@@ -43,7 +43,7 @@ class Answer:
 
 
 @dataclass(slots=True)
-class Work:
+class TextsToEmbed:
     """Inputs of one request, or some of them, that are embedded now.
 
     told  what the header of their part says besides
@@ -63,7 +63,7 @@ def embed(models: Mapping[str, Scorer], header: Header, payload: memoryview) -> 
              of each vector; or, for a body alone, `lines` with what to put into the header of these lines
     """
     stages = Stages()
-    plans: list[Answer | Work] = []
+    plans: list[Part | TextsToEmbed] = []
     start = 0
     for size in header["sizes"]:
         plans.append(_planned(models, header, bytes(payload[start : start + size]), stages))
@@ -76,27 +76,27 @@ def embed(models: Mapping[str, Scorer], header: Header, payload: memoryview) -> 
     return reply, [piece for answer in answers for piece in answer.pieces]
 
 
-def _planned(models: Mapping[str, Scorer], header: Header, raw: bytes, stages: Stages) -> Answer | Work:
+def _planned(models: Mapping[str, Scorer], header: Header, raw: bytes, stages: Stages) -> Part | TextsToEmbed:
     try:
         if "model" in header:
             return _plan_of_lines(models[header["model"]], header, raw, stages)
         return _plan_of_body(models, header, raw, stages)
-    except Unacceptable as fault:
-        return Answer({"refused": fault.code, "message": fault.message, "param": fault.param}, [fault.detail])
+    except BodyFault as fault:
+        return Part({"refused": fault.code, "message": fault.message, "param": fault.param}, [fault.detail])
 
 
 # What is to be done
 
 
-def _plan_of_lines(model: Scorer, header: Header, raw: bytes, stages: Stages) -> Work:
+def _plan_of_lines(model: Scorer, header: Header, raw: bytes, stages: Stages) -> TextsToEmbed:
     inputs = read_lines(raw)
     stages.ended("parse")
     return _work(_embedder(model), inputs, Form.of(header), {}, stages, may_cut=header["truncate"])
 
 
-def _plan_of_body(models: Mapping[str, Scorer], header: Header, raw: bytes, stages: Stages) -> Answer | Work:
+def _plan_of_body(models: Mapping[str, Scorer], header: Header, raw: bytes, stages: Stages) -> Part | TextsToEmbed:
     choices = {name: Choice(*choice) for name, choice in header["models"].items()}
-    limits = Limits(**header["limits"])
+    limits = BodyLimits(**header["limits"])
     request = READERS[header["shape"]](raw, choices, limits)
     choice = choices[request.model]
     stages.ended("parse")
@@ -107,13 +107,13 @@ def _plan_of_body(models: Mapping[str, Scorer], header: Header, raw: bytes, stag
         _refuse_early(_embedder(model), request, limits)
     if model is None or not is_short:
         part = {"name": request.model, "lines": len(request.inputs), "arguments": _arguments(request)}
-        return Answer(part, [write_lines(request.inputs)])
+        return Part(part, [write_lines(request.inputs)])
     form = Form(False, request.is_base64, request.dimensions)
     told = {"name": request.model, "units": max(1, units)}
     return _work(_embedder(model), request.inputs, form, told, stages, may_cut=request.truncate)
 
 
-def _num_bytes(one: str | Ids) -> int:
+def _num_bytes(one: str | TokenIds) -> int:
     """About as many as its line will have: the unit in which costs are learned."""
     return num_bytes(one) if isinstance(one, str) else BYTES_PER_ID * len(one)
 
@@ -130,18 +130,18 @@ def _embedder(model: Scorer) -> Embedder:
     return model
 
 
-def _work(model: Embedder, inputs: Sequence[Any], form: Form, told: Header, stages: Stages, *, may_cut: bool) -> Work:
-    """The inputs as tokens. Unacceptable `invalid_token`, `context_length_exceeded`."""
+def _work(model: Embedder, inputs: Sequence[Any], form: Form, told: Header, stages: Stages, *, may_cut: bool) -> TextsToEmbed:
+    """The inputs as tokens. BodyFault `invalid_token`, `context_length_exceeded`."""
     tokens = _tokenise(model, inputs)
     stages.ended("tokenise")
     if not may_cut and any(is_cut for _, is_cut in tokens):
         text = f"An input is longer than the {model.text.max_tokens} tokens that the model takes; send 'truncate': true to cut it."
-        raise Unacceptable("context_length_exceeded", text, param="input")
-    return Work(model, tokens, form, told)
+        raise BodyFault("context_length_exceeded", text, param="input")
+    return TextsToEmbed(model, tokens, form, told)
 
 
 def _tokenise(model: Embedder, inputs: Sequence[Any]) -> list[Tokens]:
-    """Texts or lists of ids. Unacceptable `invalid_token`."""
+    """Texts or lists of ids. BodyFault `invalid_token`."""
     if not inputs or isinstance(inputs[0], str):
         return model.text.tokenise(list(inputs))
     try:
@@ -151,11 +151,11 @@ def _tokenise(model: Embedder, inputs: Sequence[Any]) -> list[Tokens]:
             f"Token id {unknown.token} is not in the vocabulary of this model: ids must come from its own tokenizer. "
             "LangChain sends those of another one unless it is told check_embedding_ctx_length=False."
         )
-        raise Unacceptable("invalid_token", text, param="input") from None
+        raise BodyFault("invalid_token", text, param="input") from None
 
 
-def _refuse_early(model: Embedder, request: Request, limits: Limits) -> None:
-    """What would be found only after much work. Unacceptable `invalid_token`, `context_length_exceeded` for all inputs together.
+def _refuse_early(model: Embedder, request: Request, limits: BodyLimits) -> None:
+    """What would be found only after much work. BodyFault `invalid_token`, `context_length_exceeded` for all inputs together.
 
     Texts are tokenised for it only where their length does not rule out that they have too many tokens.
     """
@@ -166,10 +166,10 @@ def _refuse_early(model: Embedder, request: Request, limits: Limits) -> None:
     num_tokens = sum(len(ids) for ids, _ in _tokenise(model, request.inputs))
     if num_tokens > limits.tokens:
         text = f"The inputs have {num_tokens} tokens; one request takes {limits.tokens}."
-        raise Unacceptable("context_length_exceeded", text, param="input")
+        raise BodyFault("context_length_exceeded", text, param="input")
 
 
-def _most_tokens(one: str | Ids) -> int:
+def _most_tokens(one: str | TokenIds) -> int:
     """A token holds a character at least, and two more are special."""
     return len(one) + 2
 
@@ -177,12 +177,12 @@ def _most_tokens(one: str | Ids) -> int:
 # Doing it
 
 
-def _answered(plans: Sequence[Answer | Work], stages: Stages) -> list[Answer]:
+def _answered(plans: Sequence[Part | TextsToEmbed], stages: Stages) -> list[Part]:
     """An answer for each; what goes through the same model goes through it together."""
-    works = [plan for plan in plans if isinstance(plan, Work)]
+    works = [plan for plan in plans if isinstance(plan, TextsToEmbed)]
     vectors = {id(model): _vectors(model, works, stages) for model in dict.fromkeys(work.model for work in works)}
     stages.ended("infer")
-    answers = [plan if isinstance(plan, Answer) else _embedded(plan, vectors[id(plan.model)].pop(0)) for plan in plans]
+    answers = [plan if isinstance(plan, Part) else _part_of(plan, vectors[id(plan.model)].pop(0)) for plan in plans]
     stages.ended("encode")
     num_tokens = sum(len(ids) for work in works for ids, _ in work.tokens)
     for answer in answers:
@@ -191,21 +191,21 @@ def _answered(plans: Sequence[Answer | Work], stages: Stages) -> list[Answer]:
     return answers
 
 
-def _vectors(model: Embedder, works: Sequence[Work], stages: Stages) -> list[np.ndarray]:
+def _vectors(model: Embedder, works: Sequence[TextsToEmbed], stages: Stages) -> list[np.ndarray]:
     """float32 [inputs, dim] of each piece of work for this model."""
     ours = [work.tokens for work in works if work.model is model]
     together = model.vectors([tokens for one in ours for tokens in one], stages)
     return np.split(together, np.cumsum(list(map(len, ours)))[:-1])
 
 
-def _embedded(work: Work, vectors: np.ndarray) -> Answer:
+def _part_of(work: TextsToEmbed, vectors: np.ndarray) -> Part:
     pieces = work.model.encoded(vectors, work.form)
     part = {
         "sizes": list(map(len, pieces)),
         "num_tokens": [len(ids) for ids, _ in work.tokens],
         "num_cut": sum(is_cut for _, is_cut in work.tokens),
     }
-    return Answer(work.told | part, pieces)
+    return Part(work.told | part, pieces)
 
 
 def _add_times(part: Header, share: float, stages: Stages) -> None:

@@ -16,8 +16,8 @@ import onnxruntime
 from engine.tasks import codec
 from engine.tasks.codec import Fault, Record
 from engine.tasks.scoring.inputs import Irregular, Refused
-from engine.tasks.scoring.model import Model, timed_runs
-from engine.tasks.scoring.outputs import Column, Form, WrongCount, normalised
+from engine.tasks.scoring.model import LoadedModel, timed_runs
+from engine.tasks.scoring.outputs import Form, TextColumn, WrongCount, normalised
 from engine.tasks.scoring.text import Text, Tokens
 from engine.tasks.stages import Stages
 
@@ -45,7 +45,7 @@ class Embedder:
     is_tokenised = True
 
     def __init__(self, key: str, folder: Path, config: dict[str, Any], session: onnxruntime.InferenceSession | None = None) -> None:
-        self._model = Model(key, folder, config, session)
+        self._model = LoadedModel(key, folder, config, session)
         self.name = self._model.name
         self.version = self._model.version
         self.max_batch_size = self._model.max_batch_size
@@ -73,12 +73,12 @@ class Embedder:
                 faults[i] = refused.fault
         return self.text.tokenise(texts), faults
 
-    def run(self, tokens: list[Tokens], num_records: int, form: Form, stages: Stages) -> list[Column]:
+    def run(self, tokens: list[Tokens], num_records: int, form: Form, stages: Stages) -> list[TextColumn]:
         """Encoded results, in columns: `embedding`, `num_tokens`, and `truncated` where a text was cut."""
         vectors = self.vectors(tokens, stages)
         stages.ended("infer")
         counts = [b'%d,"truncated":true' % len(ids) if is_cut else b"%d" % len(ids) for ids, is_cut in tokens]
-        return [Column(b'{"embedding":', self.encoded(vectors, form)), Column(b',"num_tokens":', counts, b"}")]
+        return [TextColumn(b'{"embedding":', self.encoded(vectors, form)), TextColumn(b',"num_tokens":', counts, b"}")]
 
     def warm_up(self, example: Record) -> float:
         """Hold the example against the fingerprint, then embed it a few times; seconds a text. WrongVector."""
@@ -159,7 +159,7 @@ class Embedder:
         return vector
 
 
-def _only_text(model: Model) -> Text:
+def _only_text(model: LoadedModel) -> Text:
     texts = [entry for entry in model.inputs if isinstance(entry, Text)]
     if len(model.inputs) != 1 or not texts:
         raise ValueError("an embedding model has one input, of kind 'text'")

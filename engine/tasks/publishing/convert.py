@@ -16,10 +16,10 @@ from onnx.reference import ReferenceEvaluator
 from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordPiece
 
-from engine.tasks.publishing.encoder import NUM_BUCKETS, OUTPUT, POOLINGS, Architecture, build
+from engine.tasks.publishing.encoder import NUM_BUCKETS, OUTPUT, POOLINGS, Architecture, encoder_graph
 from engine.tasks.publishing.onnx_file import Unfit
 from engine.tasks.publishing.safetensors import Tensors
-from engine.tasks.scoring.model import Model
+from engine.tasks.scoring.model import LoadedModel
 
 Config = dict[str, Any]
 
@@ -54,11 +54,11 @@ def convert(source: Path, target: Path, *, owner: str, name: str, shared: bool) 
     architecture = _architecture(checkpoint, source / modules["Pooling"], normalise="Normalize" in modules)
     tokenizer = _tokenizer(checkpoint, architecture)
     text = _text_input(checkpoint, architecture, tokenizer)
-    graph = build(architecture, Tensors(checkpoint))
+    graph = encoder_graph(architecture, Tensors(checkpoint))
     _write(graph, target)
     tokenizer.save(str(target / "tokenizer.json"), pretty=False)
     config = {"owner": owner, "name": name, "task": "embed", "shared": shared, **_served_as(architecture, text)}
-    return {**config, "fingerprint": _fingerprint(graph, target, config)}
+    return {**config, "fingerprint": _reference_fingerprint(graph, target, config)}
 
 
 def _served_as(architecture: Architecture, text: Config) -> Config:
@@ -99,7 +99,7 @@ def _architecture(checkpoint: Path, pooling: Path, *, normalise: bool) -> Archit
     """Unfit for what encoder.py does not build."""
     config = _read_json(checkpoint, "config.json")
     architecture = Architecture(
-        kind=_kind(config),
+        kind=_checkpoint_kind(config),
         num_words=_count(config, "vocab_size"),
         num_positions=_count(config, "max_position_embeddings"),
         num_layers=_count(config, "num_hidden_layers"),
@@ -117,7 +117,7 @@ def _architecture(checkpoint: Path, pooling: Path, *, normalise: bool) -> Archit
     return architecture
 
 
-def _kind(config: Config) -> Any:
+def _checkpoint_kind(config: Config) -> Any:
     """ "bert" or "mpnet", of the usual make."""
     kind = config.get("model_type")
     if kind not in KINDS:
@@ -276,9 +276,9 @@ def _write(graph: onnx.ModelProto, target: Path) -> None:
     (target / "model.onnx").write_bytes(data)
 
 
-def _fingerprint(graph: onnx.ModelProto, target: Path, config: Config) -> str:
+def _reference_fingerprint(graph: onnx.ModelProto, target: Path, config: Config) -> str:
     """The vector of the example, by onnx's evaluator. Unfit when it is not finite."""
-    model = Model(f"{config['owner']}/{config['name']}@0", target, config)
+    model = LoadedModel(f"{config['owner']}/{config['name']}@0", target, config)
     feeds, _ = model.tensors([EXAMPLE])
     outputs: Any = ReferenceEvaluator(graph).run(None, feeds)
     expected, found = outputs[0][0], model.values(feeds)[0][0]

@@ -19,15 +19,17 @@ BOOL, STRING = "tensor(bool)", "tensor(string)"
 
 
 def column(graph_type: str, *, rank: int = 1, **options: Any) -> inputs.Input:
-    return inputs.build({"kind": "column", "input": "X", "field": "x", **options}, graph_type, ["N", 1][:rank])
+    return inputs.build_input({"kind": "column", "input": "X", "field": "x", **options}, graph_type, ["N", 1][:rank])
 
 
 def matrix(graph_type: str, *, features: tuple[str, ...] = ("a", "b"), **options: Any) -> inputs.Input:
-    return inputs.build({"kind": "matrix", "input": "X", "features": list(features), **options}, graph_type, ["N", len(features)])
+    return inputs.build_input(
+        {"kind": "matrix", "input": "X", "features": list(features), **options}, graph_type, ["N", len(features)]
+    )
 
 
 def vector(graph_type: str, **options: Any) -> inputs.Input:
-    return inputs.build({"kind": "vector", "input": "X", "field": "x", **options}, graph_type, ["N", 2])
+    return inputs.build_input({"kind": "vector", "input": "X", "field": "x", **options}, graph_type, ["N", 2])
 
 
 KINDS = {
