@@ -6,13 +6,15 @@ sides use this file; nothing here knows what a header means or where the other s
 
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import ujson
 
 Header = dict[str, Any]
 Buffer = bytes | bytearray | memoryview
+
+LINE_END = b"\n"
 
 PREFIX = struct.Struct("<IQ")
 # Small frames arrive in one read of this size; the payload of a larger one is read straight into its own memory.
@@ -93,6 +95,16 @@ class FrameReader:
         waiting = self._scratch[self._start : self._end]
         self._scratch[: len(waiting)] = waiting
         self._start, self._end = 0, len(waiting)
+
+
+def cut(payload: memoryview, sizes: Iterable[int]) -> list[memoryview]:
+    """The payload in consecutive pieces of these sizes, none of them copied."""
+    pieces: list[memoryview] = []
+    start = 0
+    for size in sizes:
+        pieces.append(payload[start : start + size])
+        start += size
+    return pieces
 
 
 def receive(connection: socket.socket) -> Iterator[tuple[Header, memoryview]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.frames import Buffer, Header
+from engine.frames import Buffer, Header, cut
 from engine.tasks.embedding.embedder import Embedder
 from engine.tasks.embedding.reading import (
     BodyFault,
@@ -63,11 +63,7 @@ def embed(models: Mapping[str, Scorer], header: Header, payload: memoryview) -> 
              of each vector; or, for a body alone, `lines` with what to put into the header of these lines
     """
     stages = Stages()
-    plans: list[Part | TextsToEmbed] = []
-    start = 0
-    for size in header["sizes"]:
-        plans.append(_planned(models, header, bytes(payload[start : start + size]), stages))
-        start += size
+    plans = [_planned(models, header, bytes(raw), stages) for raw in cut(payload, header["sizes"])]
     answers = _answered(plans, stages)
     for answer in answers:
         answer.part["size"] = sum(map(len, answer.pieces))

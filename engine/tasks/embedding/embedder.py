@@ -130,8 +130,8 @@ class Embedder:
     # Fingerprint
 
     def fingerprint(self, example: Record) -> str:
-        """The vector of the example: base64 of its little-endian float32 bytes."""
-        return base64.b64encode(self._example_vector(example).astype("<f4").tobytes()).decode()
+        """The vector of the example, as config.json keeps it."""
+        return encode_fingerprint(self._example_vector(example))
 
     def check_fingerprint(self, example: Record) -> None:
         """WrongVector when the vector of the example is not the stored one; nothing where none was stored."""
@@ -144,10 +144,10 @@ class Embedder:
         vector = self._example_vector(example)
         if stored.shape != vector.shape:
             raise WrongVector(f"the fingerprint has {len(stored)} values, the model gives {len(vector)}")
-        cosine = _cosine(stored.astype(np.float64), vector.astype(np.float64))
-        if not cosine >= SAME_COSINE:  # NaN is not
+        agreement = cosine(stored, vector)
+        if not agreement >= SAME_COSINE:  # NaN is not
             raise WrongVector(
-                f"the vector of its example is not the one it was built with (cosine {cosine:.4f}): "
+                f"the vector of its example is not the one it was built with (cosine {agreement:.4f}): "
                 "other weights, another pooling or tokenizer, or a runtime that computes wrongly"
             )
 
@@ -166,5 +166,12 @@ def _only_text(model: LoadedModel) -> Text:
     return texts[0]
 
 
-def _cosine(one: np.ndarray, other: np.ndarray) -> float:
+def encode_fingerprint(vector: np.ndarray) -> str:
+    """A vector as config.json keeps it: base64 of its little-endian float32 bytes."""
+    return base64.b64encode(vector.astype("<f4").tobytes()).decode()
+
+
+def cosine(one: np.ndarray, other: np.ndarray) -> float:
+    """The cosine of the angle between two vectors; 0 when one of them is all zeros, NaN when a value is not finite."""
+    one, other = one.astype(np.float64), other.astype(np.float64)
     return float(one @ other / max(np.sqrt((one @ one) * (other @ other)), 1e-12))

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ValidationError, ValidationInfo, field_validator
 from pydantic_core import InitErrorDetails
 
+from engine.frames import LINE_END
 from engine.tasks import codec
 from engine.tasks.codec import NotJson
 
@@ -237,9 +238,9 @@ def num_bytes(text: str) -> int:
 
 def read_lines(raw: bytes) -> list[Any]:
     """Inputs as `write_lines` wrote them."""
-    return list(map(codec.parse_json, raw.split(b"\n")[:-1]))
+    return list(map(codec.parse_json, raw.split(LINE_END)[:-1]))
 
 
 def write_lines(inputs: list[str] | list[TokenIds]) -> bytes:
     """Inputs as lines of JSON, to be divided among replicas."""
-    return b"".join(codec.dumps(one) + b"\n" for one in inputs)
+    return b"".join(codec.dumps(one) + LINE_END for one in inputs)

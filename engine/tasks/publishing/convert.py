@@ -4,7 +4,6 @@ Reads the folder's own descriptions and refuses what would give other vectors th
 the work of encoder.py. Knows nothing of where models live, nor of versions.
 """
 
-import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from onnx.reference import ReferenceEvaluator
 from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordPiece
 
+from engine.tasks.embedding.embedder import SAME_COSINE, cosine, encode_fingerprint
 from engine.tasks.publishing.encoder import NUM_BUCKETS, OUTPUT, POOLINGS, Architecture, encoder_graph
 from engine.tasks.publishing.onnx_file import Unfit
 from engine.tasks.publishing.safetensors import Tensors
@@ -26,8 +26,6 @@ Config = dict[str, Any]
 EXAMPLE = {"text": "Hello"}
 # Throughput on a CPU peaks at 8 to 16 texts of like length.
 MAX_BATCH_SIZE = 16
-# Two implementations of the same float32 arithmetic agree to 1e-6; another graph does not come near.
-MIN_AGREEMENT = 0.999
 KINDS = ("bert", "mpnet")
 # What a checkpoint may say only one thing of; what it does not say is so.
 ONLY = {
@@ -284,9 +282,9 @@ def _reference_fingerprint(graph: onnx.ModelProto, target: Path, config: Config)
     expected, found = outputs[0][0], model.values(feeds)[0][0]
     if not np.isfinite(expected).all():
         raise Unfit("the example has no finite vector: there are infinities or NaN among the weights")
-    cosine = float(expected @ found / (np.linalg.norm(expected) * np.linalg.norm(found)))
-    if not cosine >= MIN_AGREEMENT:
+    agreement = cosine(expected, found)
+    if not agreement >= SAME_COSINE:
         raise AssertionError(
-            f"this is a bug: onnxruntime and onnx's evaluator give different vectors, their cosine is {cosine:.4f}"
+            f"this is a bug: onnxruntime and onnx's evaluator give different vectors, their cosine is {agreement:.4f}"
         )
-    return base64.b64encode(expected.astype("<f4").tobytes()).decode()
+    return encode_fingerprint(expected)

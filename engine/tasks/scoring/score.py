@@ -9,14 +9,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from engine.frames import Buffer, Header
+from engine.frames import LINE_END, Buffer, Header, cut
 from engine.tasks import codec
 from engine.tasks.codec import Fault, Ids, Parsed
 from engine.tasks.scoring.model import Scorer
 from engine.tasks.scoring.outputs import Form, TextColumn
 from engine.tasks.stages import Stages
 
-LINE_END = b"\n"
 NO_IDS = Ids([], b"")
 # Of a single prediction these are faults of the body, not of a record.
 BODY_FAULTS = frozenset({"invalid_json", "not_an_object"})
@@ -258,7 +257,7 @@ def _score_singles(model: Scorer, header: Header, payload: memoryview) -> tuple[
     returns  a part for each: its size, `code` when it is an error, seconds of the run
     """
     stages = Stages()
-    texts = _cut(payload, header["sizes"])
+    texts = list(map(bytes, cut(payload, header["sizes"])))
     records = list(map(codec.parse_object, texts))
     ids, faults = codec.encode_ids(records, texts.__getitem__)
     faults.update((i, record) for i, record in enumerate(records) if isinstance(record, Fault))
@@ -272,15 +271,6 @@ def _score_singles(model: Scorer, header: Header, payload: memoryview) -> tuple[
         for i, body in enumerate(bodies)
     ]
     return {"results": len(scored.kept), "errors": len(faults), **stages.report(), "parts": parts}, [b"".join(bodies)]
-
-
-def _cut(payload: memoryview, sizes: list[int]) -> list[bytes]:
-    """The payload in pieces of these sizes."""
-    texts, start = [], 0
-    for size in sizes:
-        texts.append(bytes(payload[start : start + size]))
-        start += size
-    return texts
 
 
 def _single_bodies(model: Scorer, ids: Ids, scored: Scored) -> list[bytes]:
