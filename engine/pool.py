@@ -174,7 +174,7 @@ class Pool:
             replica.is_stuck = True
             replica.kill()
         else:
-            replica.request({"task": "ping"}).add_done_callback(functools.partial(self._heard_from, replica))
+            replica.request({}).add_done_callback(functools.partial(self._heard_from, replica))
 
     def _heard_from(self, replica: Replica, answer: asyncio.Future[tuple[Header, memoryview]]) -> None:
         if not answer.cancelled() and answer.exception() is None:

@@ -21,6 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # Whole frames of a few hundred kilobytes fit, so neither side waits for the other inside one. The kernel may clamp it.
 SOCKET_BUFFER_BYTES = 1024 * 1024
 
+FAMILIES = {"score": "scoring", "embed": "embedding", "check": "publishing"}
+
 
 class ReplicaGone(Exception):
     """The replica died before it answered.
@@ -81,7 +83,7 @@ class Replica(asyncio.BufferedProtocol):
                 start_new_session=True,  # Ctrl-C in a terminal reaches the server alone, which then drains
             )
         await loop.create_unix_connection(lambda: self, sock=ours)
-        await self.request({"task": "hello"})
+        await self.request({})
         self.is_ready = True
 
     @property
@@ -133,7 +135,8 @@ class Replica(asyncio.BufferedProtocol):
         batch.sent_at = sent_at
         self.batches.append(batch)
         self._expected.append(batch)
-        self._write(*batch.frame())
+        header, buffers = batch.frame()
+        self._write({"family": FAMILIES[batch.task], **header}, buffers)
 
     def load(self, model: ServedModel) -> None:
         """Tell the replica to open a model, once; what comes of it is seen in the answer to the next block."""

@@ -85,7 +85,11 @@ class Serving:
                 title=version.title,
                 name=config.name,
                 version=version.number,
-                load={"folder": str(version.folder), "config": config.as_dict()},
+                load={
+                    "family": "embedding" if config.task == "embed" else "scoring",
+                    "folder": str(version.folder),
+                    "config": config.as_dict(),
+                },
                 max_batch_size=config.max_batch_size,
                 tokens=TokenLimits(config.text.max_tokens, config.max_batch_tokens) if config.text else None,
             )
@@ -246,7 +250,7 @@ class Serving:
         for replica in self._pool.replicas:
             if key in replica.models:
                 replica.models.discard(key)
-                replica.request({"task": "unload", "model": key})
+                replica.request({"family": "scoring", "task": "unload", "model": key})
         served.retired.set()
 
 

@@ -43,7 +43,7 @@ class BodyLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class AcceptedBody:
     """A body that can be answered.
 
     model       as the sender named it
@@ -93,7 +93,7 @@ class SimpleFields(BaseModel):
         return name
 
 
-def read_simple(raw: bytes, models: Mapping[str, Choice], limits: BodyLimits) -> Request:
+def read_simple(raw: bytes, models: Mapping[str, Choice], limits: BodyLimits) -> AcceptedBody:
     """BodyFault `invalid_request`, with FastAPI's list of faults as its detail."""
     try:
         value = codec.parse_json(raw)
@@ -105,7 +105,7 @@ def read_simple(raw: bytes, models: Mapping[str, Choice], limits: BodyLimits) ->
         _check_limits(value["input"], texts, limits)
     except ValidationError as error:
         raise _unprocessable(map(_item, error.errors())) from None
-    return Request(body.model, texts)
+    return AcceptedBody(body.model, texts)
 
 
 def _bounded(value: Any, limits: BodyLimits) -> Any:
@@ -149,7 +149,7 @@ def _unprocessable(items: Any) -> BodyFault:
 # The OpenAI shape
 
 
-def read_openai(raw: bytes, models: Mapping[str, Choice], limits: BodyLimits) -> Request:
+def read_openai(raw: bytes, models: Mapping[str, Choice], limits: BodyLimits) -> AcceptedBody:
     """BodyFault `invalid_body`, `invalid_parameter`, `model_not_found`, `too_many_inputs`; with the field that is wrong."""
     try:
         body = codec.parse_json(raw)
@@ -169,7 +169,7 @@ def read_openai(raw: bytes, models: Mapping[str, Choice], limits: BodyLimits) ->
         raise BodyFault("model_not_found", text, param="model")
     if dimensions is not None and not 1 <= dimensions <= models[model].dim:
         raise _wrong("dimensions", f"between 1 and {models[model].dim}")
-    return Request(model, inputs, encoding == "base64", dimensions, truncate is not False)
+    return AcceptedBody(model, inputs, encoding == "base64", dimensions, truncate is not False)
 
 
 def _given(body: dict[str, Any], name: str, kind: type, what: str) -> Any:

@@ -15,6 +15,7 @@ from onnx.reference import ReferenceEvaluator
 from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordPiece
 
+from engine.frames import Header
 from engine.tasks.embedding.embedder import SAME_COSINE, cosine, encode_fingerprint
 from engine.tasks.publishing.encoder import NUM_BUCKETS, OUTPUT, POOLINGS, Architecture, encoder_graph
 from engine.tasks.publishing.onnx_file import Unfit
@@ -39,6 +40,18 @@ SPECIAL_TOKENS = {
     "bert": {"cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]", "pad_token": "[PAD]", "mask_token": "[MASK]"},
     "mpnet": {"cls_token": "<s>", "sep_token": "</s>", "unk_token": "[UNK]", "pad_token": "<pad>", "mask_token": "<mask>"},
 }
+
+
+def import_folder(header: Header) -> Header:
+    """The task `import`: the answer has the `config` of the model, or `refused` with the reason.
+
+    header  source and target: folders; owner, name, shared: what goes into the config
+    """
+    source, target = Path(header["source"]), Path(header["target"])
+    try:
+        return {"config": convert(source, target, owner=header["owner"], name=header["name"], shared=header["shared"])}
+    except Unfit as unfit:
+        return {"refused": str(unfit)}
 
 
 def convert(source: Path, target: Path, *, owner: str, name: str, shared: bool) -> Config:
