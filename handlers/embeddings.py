@@ -257,7 +257,7 @@ async def expect_admin(request: web.Request) -> web.StreamResponse | None:
     return await answer_expectation(request, known_caller)
 
 
-# What /openapi.json says of the bodies; they are read in engine/tasks/requests.py.
+# What /openapi.json says of the bodies; they are read in engine/tasks/embedding/reading.py.
 
 
 class SimpleRequest(BaseModel):

@@ -178,8 +178,8 @@ def _build(embedding: Embedding, source: Path, place: Place) -> None:
     """Unbuilt; then nothing is left in place."""
     say(f"building {embedding.name}: about {embedding.build_s} s")
     # These load onnx and onnxruntime: not in a run that has nothing to do.
-    from engine.tasks.convert import convert
-    from engine.tasks.graph import Unfit
+    from engine.tasks.publishing.convert import convert
+    from engine.tasks.publishing.onnx_file import Unfit
 
     with incoming(place.folder(embedding.name)) as target:
         try:

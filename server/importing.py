@@ -104,7 +104,7 @@ async def _build(order: Order, target: Path) -> ModelConfig:
     header: Header = {"source": str(order.source), "target": str(target), "owner": order.owner, "name": order.name}
     async with _child() as child:
         try:
-            answer, _ = await child.request({"task": "import", "shared": order.is_shared, **header})
+            answer, _ = await child.request({"family": "publishing", "task": "import", "shared": order.is_shared, **header})
         except ReplicaGone:
             raise NotImported("the process that built it died; is there enough memory?") from None
     if "refused" in answer:

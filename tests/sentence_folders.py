@@ -13,7 +13,7 @@ import numpy as np
 from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordPiece
 
-from engine.tasks.encoder import Architecture
+from engine.tasks.publishing.encoder import Architecture
 
 Weights = dict[str, np.ndarray]
 

@@ -22,6 +22,10 @@ FORBIDDEN = {
 }
 # All of `engine` that a replica may know.
 SHARED_WITH_TASKS = {"engine.errors", "engine.frames"}
+# What the files of engine/tasks may import of engine.tasks: those that all families share, a family beside itself, and publishing.
+SHARED_BY_FAMILIES = {"codec", "families", "stages"}
+FAMILY_IMPORTS = SHARED_BY_FAMILIES | {"scoring"}
+PUBLISHING_IMPORTS = FAMILY_IMPORTS | {"embedding"}
 
 
 def layer(path: Path) -> str:
@@ -30,6 +34,7 @@ def layer(path: Path) -> str:
 
 
 FILES = sorted(path for folder in ("server", "handlers", "engine") for path in (ROOT / folder).rglob("*.py"))
+TASK_FILES = [path for path in FILES if layer(path) == "engine/tasks"]
 NAMES = [str(path.relative_to(ROOT)) for path in FILES]
 
 
@@ -59,10 +64,20 @@ def test_the_server_process_starts_replicas_and_never_imports_them(path: Path) -
         assert not {name for name in imported(path) if name.startswith("engine.tasks")}
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if layer(path) == "engine/tasks"], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", TASK_FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_a_replica_knows_errors_and_frames_of_the_engine_alone(path: Path) -> None:
     ours = {name for name in imported(path) if name.startswith("engine.") and not name.startswith("engine.tasks")}
     assert ours <= SHARED_WITH_TASKS
+
+
+@pytest.mark.parametrize("path", TASK_FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_a_family_of_tasks_imports_scoring_and_what_all_share_and_no_other_family(path: Path) -> None:
+    found = {name.split(".")[2] for name in imported(path) if name.startswith("engine.tasks.")}
+    inside = path.relative_to(ROOT / "engine" / "tasks").parts
+    if len(inside) == 1:
+        assert found <= SHARED_BY_FAMILIES
+    else:
+        assert found <= {inside[0]} | (PUBLISHING_IMPORTS if inside[0] == "publishing" else FAMILY_IMPORTS)
 
 
 def test_one_folder_speaks_sqlite() -> None:

@@ -17,6 +17,8 @@ import numpy as np
 import orjson
 import ujson
 
+from engine.frames import LINE_END
+
 Record = dict[str, Any]
 
 # Joins the lines of a block into one JSON array. Nobody outside can guess it, so a line cannot imitate it: lines that only make
@@ -64,7 +66,7 @@ class Parsed:
 def parse_block(raw: bytes, num_lines: int) -> Parsed:
     """Records of a block of newline-terminated lines."""
     try:
-        values = orjson.loads(b"[" + raw[:-1].replace(b"\n", SEPARATOR) + b"]")
+        values = orjson.loads(b"[" + raw[:-1].replace(LINE_END, SEPARATOR) + b"]")
     except orjson.JSONDecodeError:
         return _parse_lines(raw)
     if len(values) == 2 * num_lines - 1 and values[1::2].count(SEPARATOR_VALUE) == num_lines - 1:
@@ -77,7 +79,7 @@ def parse_block(raw: bytes, num_lines: int) -> Parsed:
 def _parse_lines(raw: bytes) -> Parsed:
     """The careful way: one line at a time."""
     parsed = Parsed([], [])
-    for i, line in enumerate(raw.split(b"\n")[:-1]):
+    for i, line in enumerate(raw.split(LINE_END)[:-1]):
         line = line.strip(b" \t\r")
         if not line:
             continue

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from engine.tasks.convert import convert
+from engine.tasks.publishing.convert import convert
 from tests import sentence_folders
 
 GRAPH, TOKENIZER, CONFIG = "model.onnx", "tokenizer.json", "config.json"

@@ -10,7 +10,7 @@ import pytest
 
 import build
 from catalogue import Embedding, Package, Source
-from engine.tasks.convert import convert
+from engine.tasks.publishing.convert import convert
 from fetching import Place
 from packages import digest
 from tests import sentence_folders

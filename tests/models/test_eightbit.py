@@ -8,7 +8,7 @@ import pytest
 
 from catalogue import EMBEDDINGS, Embedding, Package, Source
 from engine.model_config import parse_config
-from engine.tasks.embedder import Embedder
+from engine.tasks.embedding.embedder import Embedder
 from engine.tasks.stages import Stages
 from fetching import CONFIG_FILE, OWNER, Place, provide
 from packages import digest
@@ -63,7 +63,7 @@ def test_only_products_with_weights_change_and_the_values_of_the_attention_do_no
     import onnx
 
     import eightbit
-    from engine.tasks.convert import convert
+    from engine.tasks.publishing.convert import convert
 
     convert(original.folder, tmp_path, owner=OWNER, name=NAME, shared=True)
     nodes = {node.name: node for node in eightbit.quantised(onnx.load(tmp_path / "model.onnx")).graph.node}

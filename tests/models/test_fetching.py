@@ -12,7 +12,7 @@ import pytest
 from catalogue import EMBEDDINGS, Package, Source
 from engine.listing import read_names
 from engine.model_config import parse_config
-from engine.tasks.embedder import Embedder
+from engine.tasks.embedding.embedder import Embedder
 from fetching import CONFIG_FILE, FILES, Place, alone
 from packages import digest
 from tests.models.conftest import NAME, Original, Run

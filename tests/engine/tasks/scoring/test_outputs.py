@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from engine.tasks import outputs
-from engine.tasks.outputs import WrongCount, result_columns
-from engine.tasks.score import join_columns
+from engine.tasks.scoring import outputs
+from engine.tasks.scoring.outputs import WrongCount, result_columns
+from engine.tasks.scoring.score import join_columns
 
 F32 = np.float32
 
@@ -20,7 +20,9 @@ def texts(values: dict[str, Any], entries: list[dict[str, Any]], num_records: in
     """The JSON text of each record's result, for outputs with these values and config entries."""
     types = {"i": "tensor(int64)", "f": "tensor(float)", "b": "tensor(bool)", "O": "tensor(string)"}
     built = [
-        outputs.build(entry, types[value.dtype.kind] if isinstance(value := values[entry["output"]], np.ndarray) else "seq(map)")
+        outputs.build_encoder(
+            entry, types[value.dtype.kind] if isinstance(value := values[entry["output"]], np.ndarray) else "seq(map)"
+        )
         for entry in entries
     ]
     columns = result_columns(built, [values[entry["output"]] for entry in entries], num_records, unwrap=unwrap)
@@ -143,7 +145,7 @@ def test_maps_of_a_zipmap_are_an_object_for_each_record() -> None:
 
 def test_maps_of_a_zipmap_have_the_shortest_digits_of_their_float32() -> None:
     """onnxruntime gives these values as Python floats; the graph's type, map(..., float), is 32 bits wide."""
-    entry = outputs.build({"output": "y", "as": None}, "seq(map(int64,tensor(float)))")
+    entry = outputs.build_encoder({"output": "y", "as": None}, "seq(map(int64,tensor(float)))")
     columns = entry.columns([{0: float(F32(0.1)), 1: float(F32(0.9))}], 1, unwrap=False)
     assert join_columns(columns, b"", b"") == b'{"0":0.1,"1":0.9}'
 

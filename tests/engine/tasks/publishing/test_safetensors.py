@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from engine.tasks.graph import Unfit
-from engine.tasks.safetensors import Tensors
+from engine.tasks.publishing.onnx_file import Unfit
+from engine.tasks.publishing.safetensors import Tensors
 from tests import sentence_folders
 from tests.sentence_folders import safetensors, write_json
 

@@ -7,12 +7,12 @@ from typing import Any, Protocol
 import numpy as np
 import onnxruntime
 
-from engine.tasks import inputs, outputs
 from engine.tasks.codec import Fault, Record
-from engine.tasks.inputs import Irregular, Refused
-from engine.tasks.outputs import Column, Form
+from engine.tasks.scoring import inputs, outputs
+from engine.tasks.scoring.inputs import Irregular, Refused
+from engine.tasks.scoring.outputs import Form, TextColumn
+from engine.tasks.scoring.text import Text
 from engine.tasks.stages import Stages
-from engine.tasks.text import Text
 
 WARM_UP_RECORDS = (1, 64)
 # A replica answers nothing else while it opens a model: of a slow one the larger batch holds fewer records.
@@ -31,7 +31,7 @@ class Scorer(Protocol):
         """What `run` takes for these records, without those that cannot be scored, and the faults of those, by index."""
         ...
 
-    def run(self, prepared: Any, num_records: int, form: Form, stages: Stages) -> list[Column]:
+    def run(self, prepared: Any, num_records: int, form: Form, stages: Stages) -> list[TextColumn]:
         """Encoded results in columns, one piece a record in each."""
         ...
 
@@ -52,7 +52,7 @@ def open_session(path: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-class Model:
+class LoadedModel:
     """One version of a model, ready to score.
 
     config   the checked config.json, with defaults filled in
@@ -69,7 +69,7 @@ class Model:
         self.inputs = [self._input(entry, folder) for entry in config["inputs"]]
         graph_outputs = {node.name: node.type for node in self._session.get_outputs()}
         self._entries: list[dict[str, Any]] = config["outputs"]
-        self._outputs = [outputs.build(entry, graph_outputs[entry["output"]]) for entry in self._entries]
+        self._outputs = [outputs.build_encoder(entry, graph_outputs[entry["output"]]) for entry in self._entries]
         self._output_names = [output.name for output in self._outputs]
 
     def _input(self, entry: dict[str, Any], folder: Path) -> inputs.Input | Text:
@@ -77,7 +77,7 @@ class Model:
         if entry["kind"] == "text":
             return Text(entry, folder, list(graph_inputs))
         node = graph_inputs[entry["input"]]
-        return inputs.build(entry, node.type, node.shape)
+        return inputs.build_input(entry, node.type, node.shape)
 
     def tensors(self, records: list[Record]) -> tuple[dict[str, np.ndarray], dict[int, Fault]]:
         """The feeds of these records, without those that cannot be scored, and the faults of those, by index."""
@@ -105,7 +105,7 @@ class Model:
             feeds.update(part)
         return feeds
 
-    def run(self, feeds: dict[str, np.ndarray], num_records: int, form: Form, stages: Stages) -> list[Column]:
+    def run(self, feeds: dict[str, np.ndarray], num_records: int, form: Form, stages: Stages) -> list[TextColumn]:
         """Encoded results of a batch, in columns. Raises what onnxruntime raises, or WrongCount."""
         values = self.values(feeds)
         stages.ended("infer")

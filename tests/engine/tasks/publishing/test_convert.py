@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from engine.tasks.convert import convert
-from engine.tasks.graph import Unfit
-from engine.tasks.model import Model
+from engine.tasks.publishing.convert import convert
+from engine.tasks.publishing.onnx_file import Unfit
+from engine.tasks.scoring.model import LoadedModel
 from tests import sentence_folders
 from tests.sentence_folders import change_json, config_of, embed, write_json
 
@@ -56,7 +56,7 @@ def refusal(source: Path, target: Path) -> str:
 
 def vectors(target: Path, config: dict[str, Any], texts: list[str]) -> np.ndarray:
     """As a replica computes them: float32 [texts, dim]."""
-    model = Model("eva/small@1", target, config)
+    model = LoadedModel("eva/small@1", target, config)
     feeds, _ = model.tensors([{"text": text} for text in texts])
     found: np.ndarray = model.values(feeds)[0]
     return found

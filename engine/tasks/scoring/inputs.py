@@ -84,7 +84,7 @@ class Scalars:
         if type(value) is float and self.dtype.kind in "iu":
             value = self._integral(value, name)
         if type(value) not in self._plain_types:
-            raise Refused("wrong_type", f"field '{name}' must be {self._expected()}, not {_kind(value)}")
+            raise Refused("wrong_type", f"field '{name}' must be {self._expected()}, not {_json_type(value)}")
         if self.dtype.kind == "f":
             return self._check_float(value, name)
         if self.dtype.kind in "iu":
@@ -136,7 +136,7 @@ class Scalars:
         return {"f": "a number", "i": "an integer", "u": "an integer", "b": "true or false", "O": "a string"}[self.dtype.kind]
 
 
-def _kind(value: Any) -> str:
+def _json_type(value: Any) -> str:
     """The JSON name of a value's type."""
     names = {bool: "a boolean", str: "a string", int: "an integer", float: "a number", list: "an array", dict: "an object"}
     return names.get(type(value), "null")
@@ -254,7 +254,7 @@ class Vector:
         if row is None:
             raise Refused("missing_field", f"field '{self._field}' is missing")
         if type(row) is not list:
-            raise Refused("wrong_type", f"field '{self._field}' must be a list, not {_kind(row)}")
+            raise Refused("wrong_type", f"field '{self._field}' must be a list, not {_json_type(row)}")
         return _check_list(self._scalars, row, self._field, self._width)
 
     def stack(self, values: list[list[Any]]) -> dict[str, np.ndarray]:
@@ -270,7 +270,7 @@ def _check_list(scalars: Scalars, row: list[Any], name: str, width: int) -> list
 Input = Column | Matrix | Vector
 
 
-def build(entry: dict[str, Any], graph_type: str, shape: list[Any]) -> Input:
+def build_input(entry: dict[str, Any], graph_type: str, shape: list[Any]) -> Input:
     """The input of a config entry, for a graph input of this type and shape."""
     dtype = NUMPY_TYPES[graph_type]
     if entry["kind"] == "column":

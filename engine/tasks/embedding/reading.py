@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ValidationError, ValidationInfo, field_validator
 from pydantic_core import InitErrorDetails
 
+from engine.frames import LINE_END
 from engine.tasks import codec
 from engine.tasks.codec import NotJson
 
-Ids = list[int]
+TokenIds = list[int]
 
 
 class Choice(NamedTuple):
@@ -33,7 +34,7 @@ class Choice(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class BodyLimits:
     """What a request may hold: texts, bytes of one in UTF-8, tokens of all after they were cut."""
 
     inputs: int
@@ -42,7 +43,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class AcceptedBody:
     """A body that can be answered.
 
     model       as the sender named it
@@ -52,13 +53,13 @@ class Request:
     """
 
     model: str
-    inputs: list[str] | list[Ids]
+    inputs: list[str] | list[TokenIds]
     is_base64: bool = False
     dimensions: int | None = None
     truncate: bool = True
 
 
-class Unacceptable(Exception):
+class BodyFault(Exception):
     """A body that is refused.
 
     code    a code of errors.REQUEST_CODES
@@ -77,7 +78,7 @@ class Unacceptable(Exception):
 # The simple shape
 
 
-class SimpleRequest(BaseModel):
+class SimpleFields(BaseModel):
     """Body of POST /embeddings; other keys are ignored. Validated with the models that are served as context."""
 
     model: str
@@ -92,29 +93,29 @@ class SimpleRequest(BaseModel):
         return name
 
 
-def read_simple(raw: bytes, models: Mapping[str, Choice], limits: Limits) -> Request:
-    """Unacceptable `invalid_request`, with FastAPI's list of faults as its detail."""
+def read_simple(raw: bytes, models: Mapping[str, Choice], limits: BodyLimits) -> AcceptedBody:
+    """BodyFault `invalid_request`, with FastAPI's list of faults as its detail."""
     try:
         value = codec.parse_json(raw)
     except NotJson as fault:
         raise _unprocessable([_json_fault(fault)]) from None
     try:
-        body = SimpleRequest.model_validate(_bounded(value, limits), from_attributes=True, context=models)
+        body = SimpleFields.model_validate(_bounded(value, limits), from_attributes=True, context=models)
         texts = [body.input] if isinstance(body.input, str) else body.input
         _check_limits(value["input"], texts, limits)
     except ValidationError as error:
         raise _unprocessable(map(_item, error.errors())) from None
-    return Request(body.model, texts)
+    return AcceptedBody(body.model, texts)
 
 
-def _bounded(value: Any, limits: Limits) -> Any:
+def _bounded(value: Any, limits: BodyLimits) -> Any:
     """The body with no more of an endless list than shows that it is too long: each fault in it makes a line of the answer."""
     if isinstance(value, dict) and isinstance(value.get("input"), list) and len(value["input"]) > limits.inputs:
         return value | {"input": value["input"][: limits.inputs + 1]}
     return value
 
 
-def _check_limits(given: str | list[str], texts: list[str], limits: Limits) -> None:
+def _check_limits(given: str | list[str], texts: list[str], limits: BodyLimits) -> None:
     """ValidationError as pydantic would write it; written into the model these limits would rename the branches of its union."""
     faults: list[InitErrorDetails] = []
     if isinstance(given, list) and len(given) > limits.inputs:
@@ -124,7 +125,7 @@ def _check_limits(given: str | list[str], texts: list[str], limits: Limits) -> N
         if num_bytes(text) > limits.text_bytes:
             faults.append({"type": "string_too_long", "loc": ("input", i), "input": text, "ctx": {"max_length": limits.text_bytes}})
     if faults:
-        raise ValidationError.from_exception_data("SimpleRequest", faults)
+        raise ValidationError.from_exception_data("SimpleFields", faults)
 
 
 def _item(fault: Any) -> dict[str, Any]:
@@ -140,22 +141,22 @@ def _json_fault(fault: NotJson) -> dict[str, Any]:
     return {"type": "json_invalid", "loc": place, "msg": "JSON decode error", "input": {}, "ctx": {"error": fault.reason}}
 
 
-def _unprocessable(items: Any) -> Unacceptable:
+def _unprocessable(items: Any) -> BodyFault:
     detail = list(items)
-    return Unacceptable("invalid_request", detail[0]["msg"], detail=codec.dumps({"detail": detail}))
+    return BodyFault("invalid_request", detail[0]["msg"], detail=codec.dumps({"detail": detail}))
 
 
 # The OpenAI shape
 
 
-def read_openai(raw: bytes, models: Mapping[str, Choice], limits: Limits) -> Request:
-    """Unacceptable `invalid_body`, `invalid_parameter`, `model_not_found`, `too_many_inputs`; with the field that is wrong."""
+def read_openai(raw: bytes, models: Mapping[str, Choice], limits: BodyLimits) -> AcceptedBody:
+    """BodyFault `invalid_body`, `invalid_parameter`, `model_not_found`, `too_many_inputs`; with the field that is wrong."""
     try:
         body = codec.parse_json(raw)
     except NotJson as fault:
-        raise Unacceptable("invalid_body", f"The body is not JSON: {fault.reason} (byte {fault.offset}).") from None
+        raise BodyFault("invalid_body", f"The body is not JSON: {fault.reason} (byte {fault.offset}).") from None
     if not isinstance(body, dict):
-        raise Unacceptable("invalid_body", "The body must be a JSON object with 'model' and 'input'.")
+        raise BodyFault("invalid_body", "The body must be a JSON object with 'model' and 'input'.")
     model = _given(body, "model", str, "a string: the name of a model")
     inputs = _inputs(body, limits)
     encoding = _optional(body, "encoding_format", str, "'float' or 'base64'")
@@ -165,15 +166,15 @@ def read_openai(raw: bytes, models: Mapping[str, Choice], limits: Limits) -> Req
     dimensions = _optional(body, "dimensions", int, "an integer")
     if model not in models:
         text = f"The model `{model[:200]}` does not exist or you do not have access to it."
-        raise Unacceptable("model_not_found", text, param="model")
+        raise BodyFault("model_not_found", text, param="model")
     if dimensions is not None and not 1 <= dimensions <= models[model].dim:
         raise _wrong("dimensions", f"between 1 and {models[model].dim}")
-    return Request(model, inputs, encoding == "base64", dimensions, truncate is not False)
+    return AcceptedBody(model, inputs, encoding == "base64", dimensions, truncate is not False)
 
 
 def _given(body: dict[str, Any], name: str, kind: type, what: str) -> Any:
     if body.get(name) is None:
-        raise Unacceptable("invalid_parameter", f"'{name}' is missing: it must be {what}.", param=name)
+        raise BodyFault("invalid_parameter", f"'{name}' is missing: it must be {what}.", param=name)
     return _optional(body, name, kind, what)
 
 
@@ -185,46 +186,46 @@ def _optional(body: dict[str, Any], name: str, kind: type, what: str) -> Any:
     return value
 
 
-def _wrong(name: str, what: str) -> Unacceptable:
-    return Unacceptable("invalid_parameter", f"'{name}' must be {what}.", param=name)
+def _wrong(name: str, what: str) -> BodyFault:
+    return BodyFault("invalid_parameter", f"'{name}' must be {what}.", param=name)
 
 
-def _inputs(body: dict[str, Any], limits: Limits) -> list[str] | list[Ids]:
+def _inputs(body: dict[str, Any], limits: BodyLimits) -> list[str] | list[TokenIds]:
     """Texts, or lists of ids: one string or list of integers is one input."""
     value = body.get("input")
     if value is None:
-        raise Unacceptable("invalid_parameter", f"'input' is missing: it must be {INPUTS}.", param="input")
+        raise BodyFault("invalid_parameter", f"'input' is missing: it must be {INPUT_FORMS}.", param="input")
     many = value if type(value) is list and value and type(value[0]) in (str, list) else [value]
     if len(many) > limits.inputs:
         text = f"'input' has {len(many)} inputs; one request takes {limits.inputs}."
-        raise Unacceptable("too_many_inputs", text, param="input")
+        raise BodyFault("too_many_inputs", text, param="input")
     check = _check_text if type(many[0]) is str else _check_ids
     for i, one in enumerate(many):
         check(one, f"'input[{i}]'" if many is value else "'input'", limits)
     return many
 
 
-INPUTS = "a string, a list of strings, a list of token ids, or a list of such lists"
+INPUT_FORMS = "a string, a list of strings, a list of token ids, or a list of such lists"
 
 
-def _check_text(text: Any, name: str, limits: Limits) -> None:
+def _check_text(text: Any, name: str, limits: BodyLimits) -> None:
     if type(text) is not str:
-        raise Unacceptable("invalid_parameter", f"{name} is no string: 'input' must be {INPUTS}.", param="input")
+        raise BodyFault("invalid_parameter", f"{name} is no string: 'input' must be {INPUT_FORMS}.", param="input")
     if not text:
-        raise Unacceptable("invalid_parameter", f"{name} is empty.", param="input")
+        raise BodyFault("invalid_parameter", f"{name} is empty.", param="input")
     if num_bytes(text) > limits.text_bytes:
-        raise Unacceptable("invalid_parameter", f"{name} is longer than {limits.text_bytes} bytes.", param="input")
+        raise BodyFault("invalid_parameter", f"{name} is longer than {limits.text_bytes} bytes.", param="input")
 
 
-def _check_ids(ids: Any, name: str, limits: Limits) -> None:
+def _check_ids(ids: Any, name: str, limits: BodyLimits) -> None:
     if type(ids) is list and any(type(one) is float and abs(one) >= 2**63 for one in ids):  # what long integers are read as
-        raise Unacceptable("invalid_token", f"{name} has a token id of more than 64 bits.", param="input")
+        raise BodyFault("invalid_token", f"{name} has a token id of more than 64 bits.", param="input")
     if type(ids) is not list or set(map(type, ids)) - {int}:
-        raise Unacceptable("invalid_parameter", f"{name} is wrong: 'input' must be {INPUTS}.", param="input")
+        raise BodyFault("invalid_parameter", f"{name} is wrong: 'input' must be {INPUT_FORMS}.", param="input")
     if not ids:
-        raise Unacceptable("invalid_parameter", f"{name} is empty.", param="input")
+        raise BodyFault("invalid_parameter", f"{name} is empty.", param="input")
     if 4 * len(ids) > limits.text_bytes:
-        raise Unacceptable("invalid_parameter", f"{name} is longer than {limits.text_bytes // 4} tokens.", param="input")
+        raise BodyFault("invalid_parameter", f"{name} is longer than {limits.text_bytes // 4} tokens.", param="input")
 
 
 def num_bytes(text: str) -> int:
@@ -237,9 +238,9 @@ def num_bytes(text: str) -> int:
 
 def read_lines(raw: bytes) -> list[Any]:
     """Inputs as `write_lines` wrote them."""
-    return list(map(codec.parse_json, raw.split(b"\n")[:-1]))
+    return list(map(codec.parse_json, raw.split(LINE_END)[:-1]))
 
 
-def write_lines(inputs: list[str] | list[Ids]) -> bytes:
+def write_lines(inputs: list[str] | list[TokenIds]) -> bytes:
     """Inputs as lines of JSON, to be divided among replicas."""
-    return b"".join(codec.dumps(one) + b"\n" for one in inputs)
+    return b"".join(codec.dumps(one) + LINE_END for one in inputs)

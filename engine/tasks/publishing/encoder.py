@@ -20,8 +20,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from engine.tasks.graph import Unfit
-from engine.tasks.safetensors import Tensors
+from engine.tasks.publishing.onnx_file import Unfit
+from engine.tasks.publishing.safetensors import Tensors
 
 INPUTS = ("input_ids", "attention_mask")
 OUTPUT = "sentence_embedding"
@@ -89,10 +89,10 @@ ATTENTION_NAMES = {
 }
 
 
-def build(architecture: Architecture, tensors: Tensors) -> onnx.ModelProto:
+def encoder_graph(architecture: Architecture, tensors: Tensors) -> onnx.ModelProto:
     """The same bytes for the same weights. Unfit when a tensor is missing, broken or of another shape."""
     builder = _Builder(architecture, tensors)
-    hidden = _embedded(builder)
+    hidden = _token_vectors(builder)
     bias = _score_bias(builder)
     for i in range(architecture.num_layers):
         attended = _attended(builder, f"encoder.layer.{i}.attention", hidden, bias)
@@ -165,7 +165,7 @@ class _Builder:
 # From ids to tokens, and which of them a token attends to
 
 
-def _embedded(builder: _Builder) -> str:
+def _token_vectors(builder: _Builder) -> str:
     """The vectors of the tokens: word plus position (plus the first token type, BERT), normed: [tokens, width]."""
     architecture = builder.architecture
     words = builder.constant(

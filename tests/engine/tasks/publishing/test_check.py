@@ -9,8 +9,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from engine.tasks import check
-from engine.tasks.check import _difference
+from engine.tasks.publishing import check
+from engine.tasks.publishing.check import _difference
 from tests.streaming import uploads
 from tests.streaming.uploads import FLOAT, config, model, times, value
 

@@ -15,11 +15,11 @@ import onnxruntime
 
 from engine.tasks import codec
 from engine.tasks.codec import Fault, Record
-from engine.tasks.inputs import Irregular, Refused
-from engine.tasks.model import Model, timed_runs
-from engine.tasks.outputs import Column, Form, WrongCount, normalised
+from engine.tasks.scoring.inputs import Irregular, Refused
+from engine.tasks.scoring.model import LoadedModel, timed_runs
+from engine.tasks.scoring.outputs import Form, TextColumn, WrongCount, normalised
+from engine.tasks.scoring.text import Text, Tokens
 from engine.tasks.stages import Stages
-from engine.tasks.text import Text, Tokens
 
 # Less between the vector of the example now and when the model was built means another pooling, other weights, or a broken runtime:
 # fp32 on another processor differs in the seventh digit.
@@ -45,7 +45,7 @@ class Embedder:
     is_tokenised = True
 
     def __init__(self, key: str, folder: Path, config: dict[str, Any], session: onnxruntime.InferenceSession | None = None) -> None:
-        self._model = Model(key, folder, config, session)
+        self._model = LoadedModel(key, folder, config, session)
         self.name = self._model.name
         self.version = self._model.version
         self.max_batch_size = self._model.max_batch_size
@@ -73,12 +73,12 @@ class Embedder:
                 faults[i] = refused.fault
         return self.text.tokenise(texts), faults
 
-    def run(self, tokens: list[Tokens], num_records: int, form: Form, stages: Stages) -> list[Column]:
+    def run(self, tokens: list[Tokens], num_records: int, form: Form, stages: Stages) -> list[TextColumn]:
         """Encoded results, in columns: `embedding`, `num_tokens`, and `truncated` where a text was cut."""
         vectors = self.vectors(tokens, stages)
         stages.ended("infer")
         counts = [b'%d,"truncated":true' % len(ids) if is_cut else b"%d" % len(ids) for ids, is_cut in tokens]
-        return [Column(b'{"embedding":', self.encoded(vectors, form)), Column(b',"num_tokens":', counts, b"}")]
+        return [TextColumn(b'{"embedding":', self.encoded(vectors, form)), TextColumn(b',"num_tokens":', counts, b"}")]
 
     def warm_up(self, example: Record) -> float:
         """Hold the example against the fingerprint, then embed it a few times; seconds a text. WrongVector."""
@@ -130,8 +130,8 @@ class Embedder:
     # Fingerprint
 
     def fingerprint(self, example: Record) -> str:
-        """The vector of the example: base64 of its little-endian float32 bytes."""
-        return base64.b64encode(self._example_vector(example).astype("<f4").tobytes()).decode()
+        """The vector of the example, as config.json keeps it."""
+        return encode_fingerprint(self._example_vector(example))
 
     def check_fingerprint(self, example: Record) -> None:
         """WrongVector when the vector of the example is not the stored one; nothing where none was stored."""
@@ -144,10 +144,10 @@ class Embedder:
         vector = self._example_vector(example)
         if stored.shape != vector.shape:
             raise WrongVector(f"the fingerprint has {len(stored)} values, the model gives {len(vector)}")
-        cosine = _cosine(stored.astype(np.float64), vector.astype(np.float64))
-        if not cosine >= SAME_COSINE:  # NaN is not
+        agreement = cosine(stored, vector)
+        if not agreement >= SAME_COSINE:  # NaN is not
             raise WrongVector(
-                f"the vector of its example is not the one it was built with (cosine {cosine:.4f}): "
+                f"the vector of its example is not the one it was built with (cosine {agreement:.4f}): "
                 "other weights, another pooling or tokenizer, or a runtime that computes wrongly"
             )
 
@@ -159,12 +159,19 @@ class Embedder:
         return vector
 
 
-def _only_text(model: Model) -> Text:
+def _only_text(model: LoadedModel) -> Text:
     texts = [entry for entry in model.inputs if isinstance(entry, Text)]
     if len(model.inputs) != 1 or not texts:
         raise ValueError("an embedding model has one input, of kind 'text'")
     return texts[0]
 
 
-def _cosine(one: np.ndarray, other: np.ndarray) -> float:
+def encode_fingerprint(vector: np.ndarray) -> str:
+    """A vector as config.json keeps it: base64 of its little-endian float32 bytes."""
+    return base64.b64encode(vector.astype("<f4").tobytes()).decode()
+
+
+def cosine(one: np.ndarray, other: np.ndarray) -> float:
+    """The cosine of the angle between two vectors; 0 when one of them is all zeros, NaN when a value is not finite."""
+    one, other = one.astype(np.float64), other.astype(np.float64)
     return float(one @ other / max(np.sqrt((one @ one) * (other @ other)), 1e-12))

@@ -11,7 +11,7 @@ import numpy as np
 from engine.tasks import codec
 
 
-class Column(NamedTuple):
+class TextColumn(NamedTuple):
     """The same part of every record's line: constant text around one piece a record."""
 
     before: bytes
@@ -41,7 +41,7 @@ class WrongCount(Exception):
     """The model gave another number of results than it got records."""
 
 
-class Output:
+class OutputEncoder:
     """One output of the graph, as config.json wants it shown."""
 
     def __init__(self, entry: dict[str, Any]) -> None:
@@ -52,7 +52,7 @@ class Output:
         self._squeeze: bool = entry.get("squeeze", True)
         self._axis: int = entry.get("axis", 0)
 
-    def columns(self, value: Any, num_records: int, *, unwrap: bool) -> list[Column]:
+    def columns(self, value: Any, num_records: int, *, unwrap: bool) -> list[TextColumn]:
         """The columns of this output for a batch.
 
         value   what the session gave: an array with the batch on `axis`, or a list of maps (zipmap)
@@ -67,11 +67,11 @@ class Output:
             array = array[:, 0]
         return self._scalar(array) if array.ndim == 1 else self._rows(array)
 
-    def _scalar(self, array: np.ndarray) -> list[Column]:
+    def _scalar(self, array: np.ndarray) -> list[TextColumn]:
         """[N]: bare values, or labels in their place."""
         if self._labels is not None and not self._is_object:
-            return [Column(b"", [self._label(value) for value in array.tolist()])]
-        return [_column(array)]
+            return [TextColumn(b"", [self._label(value) for value in array.tolist()])]
+        return [_element_column(array)]
 
     def _label(self, value: Any) -> bytes:
         labels = self._labels
@@ -80,19 +80,19 @@ class Output:
         is_index = isinstance(value, int) and 0 <= value < len(labels or ())
         return codec.dumps(labels[value] if labels and is_index else value)
 
-    def _rows(self, array: np.ndarray) -> list[Column]:
+    def _rows(self, array: np.ndarray) -> list[TextColumn]:
         """[N,k,...]: a list a record, or an object with the labels as keys."""
         if self._is_object and array.ndim == 2:
             return self._object(array)
         if 0 in array.shape or array.dtype.kind not in "fiub":
-            return [Column(b"", [codec.dumps(row.tolist()) for row in array])]
-        return [Column(b"[", codec.encode_rows(array), b"]")]
+            return [TextColumn(b"", [codec.dumps(row.tolist()) for row in array])]
+        return [TextColumn(b"[", codec.encode_rows(array), b"]")]
 
-    def _object(self, array: np.ndarray) -> list[Column]:
-        return _object_columns(_names(self._labels, array.shape[1]), array)
+    def _object(self, array: np.ndarray) -> list[TextColumn]:
+        return _object_columns(_label_of_each(self._labels, array.shape[1]), array)
 
 
-class Labels(Output):
+class LabelEncoder(OutputEncoder):
     """An integer output shown as labels: the common case of a classifier, with the labels encoded once."""
 
     def __init__(self, entry: dict[str, Any]) -> None:
@@ -101,46 +101,46 @@ class Labels(Output):
         pairs = labels.items() if isinstance(labels, dict) else enumerate(labels)
         self._encoded = {int(index): codec.dumps(label) for index, label in pairs}
 
-    def _scalar(self, array: np.ndarray) -> list[Column]:
+    def _scalar(self, array: np.ndarray) -> list[TextColumn]:
         values = array.tolist()
         try:
-            return [Column(b"", list(map(self._encoded.__getitem__, values)))]
+            return [TextColumn(b"", list(map(self._encoded.__getitem__, values)))]
         except KeyError:
-            return [Column(b"", [self._label(value) for value in values])]
+            return [TextColumn(b"", [self._label(value) for value in values])]
 
 
-def _maps(maps: list[dict[Any, float]]) -> list[Column]:
+def _maps(maps: list[dict[Any, float]]) -> list[TextColumn]:
     """Zipmap: a map from label to probability for each record. onnxruntime gives the graph's float32 as Python floats."""
     keys = list(maps[0])
     if any(entry.keys() != maps[0].keys() for entry in maps):
-        return [Column(b"", [codec.dumps({key: np.float32(value) for key, value in entry.items()}) for entry in maps])]
+        return [TextColumn(b"", [codec.dumps({key: np.float32(value) for key, value in entry.items()}) for entry in maps])]
     return _object_columns(list(map(str, keys)), np.array([[entry[key] for key in keys] for entry in maps], dtype=np.float32))
 
 
-def _object_columns(names: list[str], array: np.ndarray) -> list[Column]:
+def _object_columns(names: list[str], array: np.ndarray) -> list[TextColumn]:
     """Objects with these keys, one for each row of [N,k]; keys in alphabetical order, like everything else in a line."""
     order = sorted(range(len(names)), key=names.__getitem__)
     opening = [(b"{" if not i else b",") + codec.dumps(names[k]) + b":" for i, k in enumerate(order)]
-    columns = [_column(array[:, k]) for k in order]
+    columns = [_element_column(array[:, k]) for k in order]
     columns = [column._replace(before=text + column.before) for column, text in zip(columns, opening, strict=True)]
     columns[-1] = columns[-1]._replace(after=columns[-1].after + b"}")
     return columns
 
 
-def build(entry: dict[str, Any], graph_type: str) -> Output:
+def build_encoder(entry: dict[str, Any], graph_type: str) -> OutputEncoder:
     """The output of a config entry, for a graph output of this type."""
     labels = entry.get("labels")
     is_indexed = labels and entry.get("form", "list") != "object" and "int" in graph_type
     if is_indexed and all(str(key).lstrip("-").isdigit() for key in (labels if isinstance(labels, dict) else ())):
-        return Labels(entry)
-    return Output(entry)
+        return LabelEncoder(entry)
+    return OutputEncoder(entry)
 
 
-def result_columns(outputs: list[Output], values: list[Any], num_records: int, *, unwrap: bool) -> list[Column]:
+def result_columns(outputs: list[OutputEncoder], values: list[Any], num_records: int, *, unwrap: bool) -> list[TextColumn]:
     """All columns of `result`: an object of the outputs by key, or the bare value of the only one."""
     if len(outputs) == 1 and outputs[0].key is None:
         return outputs[0].columns(values[0], num_records, unwrap=unwrap)
-    columns: list[Column] = []
+    columns: list[TextColumn] = []
     for i, (output, value) in enumerate(sorted(zip(outputs, values, strict=True), key=lambda pair: pair[0].key or "")):
         opening = (b"{" if not i else b",") + codec.dumps(output.key or output.name) + b":"
         inner = output.columns(value, num_records, unwrap=unwrap)
@@ -149,18 +149,18 @@ def result_columns(outputs: list[Output], values: list[Any], num_records: int, *
     return columns
 
 
-def _column(array: np.ndarray) -> Column:
+def _element_column(array: np.ndarray) -> TextColumn:
     """The JSON text of each element of a vector."""
     if array.dtype.kind in "fiub":
-        return Column(b"", codec.encode_numbers(array))
+        return TextColumn(b"", codec.encode_numbers(array))
     values = array.tolist()
     if set(map(type, values)) == {str}:
         texts, quote = codec.encode_strings(values)
-        return Column(quote, texts, quote)
-    return Column(b"", [codec.dumps(value.decode(errors="replace") if isinstance(value, bytes) else value) for value in values])
+        return TextColumn(quote, texts, quote)
+    return TextColumn(b"", [codec.dumps(value.decode(errors="replace") if isinstance(value, bytes) else value) for value in values])
 
 
-def _names(labels: Any, count: int) -> list[str]:
+def _label_of_each(labels: Any, count: int) -> list[str]:
     """The label of each column; a number where there is none."""
     if isinstance(labels, dict):
         return [str(labels.get(str(i), i)) for i in range(count)]

@@ -9,14 +9,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from engine.frames import Buffer, Header
+from engine.frames import LINE_END, Buffer, Header, cut
 from engine.tasks import codec
 from engine.tasks.codec import Fault, Ids, Parsed
-from engine.tasks.model import Scorer
-from engine.tasks.outputs import Column, Form
+from engine.tasks.scoring.model import Scorer
+from engine.tasks.scoring.outputs import Form, TextColumn
 from engine.tasks.stages import Stages
 
-LINE_END = b"\n"
 NO_IDS = Ids([], b"")
 # Of a single prediction these are faults of the body, not of a record.
 BODY_FAULTS = frozenset({"invalid_json", "not_an_object"})
@@ -32,7 +31,7 @@ class Scored:
     """
 
     kept: list[int]
-    columns: list[Column]
+    columns: list[TextColumn]
     faults: dict[int, Fault]
 
 
@@ -46,7 +45,7 @@ def score(model: Scorer, header: Header, payload: memoryview) -> tuple[Header, l
 def _score_records(model: Scorer, records: list[Any], faults: dict[int, Fault], form: Form, stages: Stages) -> Scored:
     """Results and faults of records, some of which already have a fault."""
     kept = [i for i in range(len(records)) if i not in faults] if faults else list(range(len(records)))
-    columns: list[Column] = []
+    columns: list[TextColumn] = []
     done: list[int] = []
     stages.ended("parse")
     for start in range(0, len(kept), model.max_batch_size):
@@ -80,7 +79,7 @@ def _run(model: Scorer, records: list[Any], form: Form, stages: Stages) -> Score
 def _bisect(model: Scorer, records: list[Any], kept: list[int], faults: dict[int, Fault], form: Form, stages: Stages) -> Scored:
     middle = len(kept) // 2
     done: list[int] = []
-    columns: list[Column] = []
+    columns: list[TextColumn] = []
     for half in (kept[:middle], kept[middle:]):
         scored = _run(model, [records[i] for i in half], form, stages)
         faults.update((half[i], fault) for i, fault in scored.faults.items())
@@ -89,7 +88,7 @@ def _bisect(model: Scorer, records: list[Any], kept: list[int], faults: dict[int
     return Scored(done, columns, faults)
 
 
-def _extended(columns: list[Column], more: list[Column]) -> list[Column]:
+def _extended(columns: list[TextColumn], more: list[TextColumn]) -> list[TextColumn]:
     """Columns of two runs as one. Where the constants differ (a graph of varying width) each record becomes one piece."""
     if not columns or not more:
         return columns or more
@@ -98,8 +97,8 @@ def _extended(columns: list[Column], more: list[Column]) -> list[Column]:
     return [column._replace(pieces=column.pieces + other.pieces) for column, other in zip(columns, more, strict=True)]
 
 
-def _whole(columns: list[Column]) -> Column:
-    return Column(b"", join_columns(columns, b"", LINE_END).split(LINE_END)[:-1])
+def _whole(columns: list[TextColumn]) -> TextColumn:
+    return TextColumn(b"", join_columns(columns, b"", LINE_END).split(LINE_END)[:-1])
 
 
 def _one_line(error: Exception) -> str:
@@ -207,11 +206,11 @@ class _StreamLines:
             lines[i] = self._error(fault, parsed.lines[i] if parsed.lines is not None else i, ids.of(i))
         return b"".join(lines), list(map(len, lines))
 
-    def _joined(self, columns: list[Column], ids: Ids) -> bytes:
+    def _joined(self, columns: list[TextColumn], ids: Ids) -> bytes:
         if not ids.texts:
             return b""
         opening = self._bulk_id + self._end_time + b',"result":'
-        return join_columns([*columns, Column(self._middle + ids.quote, ids.texts, ids.quote)], opening, self._tail)
+        return join_columns([*columns, TextColumn(self._middle + ids.quote, ids.texts, ids.quote)], opening, self._tail)
 
     def _error(self, fault: Fault, line: int, yhat_id: bytes) -> bytes:
         number = self._number_of(line)
@@ -229,7 +228,7 @@ def _line_numbers(header: Header) -> Callable[[int], int]:
     return lambda index: first + index
 
 
-def join_columns(columns: Iterable[Column], opening: bytes, closing: bytes) -> bytes:
+def join_columns(columns: Iterable[TextColumn], opening: bytes, closing: bytes) -> bytes:
     """One text for all records: opening, then each column's piece between its constants, then closing.
 
     Keeping each line as an object of its own halves the speed; here a record costs a few slots of one list and one join.
@@ -258,7 +257,7 @@ def _score_singles(model: Scorer, header: Header, payload: memoryview) -> tuple[
     returns  a part for each: its size, `code` when it is an error, seconds of the run
     """
     stages = Stages()
-    texts = _cut(payload, header["sizes"])
+    texts = list(map(bytes, cut(payload, header["sizes"])))
     records = list(map(codec.parse_object, texts))
     ids, faults = codec.encode_ids(records, texts.__getitem__)
     faults.update((i, record) for i, record in enumerate(records) if isinstance(record, Fault))
@@ -274,21 +273,12 @@ def _score_singles(model: Scorer, header: Header, payload: memoryview) -> tuple[
     return {"results": len(scored.kept), "errors": len(faults), **stages.report(), "parts": parts}, [b"".join(bodies)]
 
 
-def _cut(payload: memoryview, sizes: list[int]) -> list[bytes]:
-    """The payload in pieces of these sizes."""
-    texts, start = [], 0
-    for size in sizes:
-        texts.append(bytes(payload[start : start + size]))
-        start += size
-    return texts
-
-
 def _single_bodies(model: Scorer, ids: Ids, scored: Scored) -> list[bytes]:
     """One JSON object a record, without a newline."""
     name = codec.dumps(model.name)
     bodies = [b""] * len(ids.texts)
     if scored.kept:
-        middle = Column(b',"version":%d,"yhat_id":' % model.version, [ids.of(i) for i in scored.kept])
+        middle = TextColumn(b',"version":%d,"yhat_id":' % model.version, [ids.of(i) for i in scored.kept])
         joined = join_columns([*scored.columns, middle], b'{"result":', b',"yhat_model":%b}\n' % name)
         for i, body in zip(scored.kept, joined.split(LINE_END), strict=False):
             bodies[i] = body

@@ -9,9 +9,9 @@ import onnx
 import onnxruntime
 import pytest
 
-from engine.tasks.encoder import build, relative_buckets
-from engine.tasks.graph import Unfit
-from engine.tasks.safetensors import Tensors
+from engine.tasks.publishing.encoder import encoder_graph, relative_buckets
+from engine.tasks.publishing.onnx_file import Unfit
+from engine.tasks.publishing.safetensors import Tensors
 from tests import sentence_folders
 from tests.sentence_folders import Weights, architecture_of, config_of, embed
 
@@ -21,7 +21,7 @@ POOLINGS = ["cls", "max", "mean"]
 
 def graph_of(folder: Path, config: dict[str, Any], weights: Weights, **head: Any) -> onnx.ModelProto:
     sentence_folders.write_weights(folder, weights)
-    return build(architecture_of(config, **head), Tensors(folder))
+    return encoder_graph(architecture_of(config, **head), Tensors(folder))
 
 
 def small(folder: Path, kind: str, **head: Any) -> onnx.ModelProto:

@@ -16,10 +16,10 @@ from onnxruntime import InferenceSession, NodeArg
 
 from engine.frames import Header
 from engine.tasks.codec import MAX_REASON_CHARACTERS, Record
-from engine.tasks.embedder import Embedder
-from engine.tasks.graph import Graph, Unfit
-from engine.tasks.inputs import NUMPY_TYPES, Refused, Scalars
-from engine.tasks.model import Model, open_session
+from engine.tasks.embedding.embedder import Embedder
+from engine.tasks.publishing.onnx_file import OnnxFile, Unfit
+from engine.tasks.scoring.inputs import NUMPY_TYPES, Refused, Scalars
+from engine.tasks.scoring.model import LoadedModel, open_session
 
 Config = dict[str, Any]
 Feeds = dict[str, np.ndarray]
@@ -68,7 +68,7 @@ def _limited_memory(folder: Path) -> Iterator[None]:
 
 def _checked(folder: Path, header: Header) -> tuple[Config, list[str]]:
     """What is to change in the given config, or a whole one; and warnings."""
-    graph = Graph(folder / "model.onnx")
+    graph = OnnxFile(folder / "model.onnx")
     graph.refuse_foreign(set(header["data"]))
     warnings: list[str] = []
     session = _open(folder / "model.onnx", graph, warnings)
@@ -80,15 +80,15 @@ def _checked(folder: Path, header: Header) -> tuple[Config, list[str]]:
         changes = _derived(session, categories)
         config = {"max_batch_size": 1024, **changes}
     _hold_against_graph(config, session, folder)
-    model = _model(f"{header['owner']}/{header['name']}@0", folder, {**config, "name": header["name"]}, session)
+    model = _built(f"{header['owner']}/{header['name']}@0", folder, {**config, "name": header["name"]}, session)
     if not _try_out(model, config, warnings):
         changes["max_batch_size"] = 1
     if config.get("task") == "embed":
-        changes["fingerprint"] = _fingerprint(folder, config, session)
+        changes["fingerprint"] = _proven_fingerprint(folder, config, session)
     return changes, warnings
 
 
-def _open(path: Path, graph: Graph, warnings: list[str]) -> InferenceSession:
+def _open(path: Path, graph: OnnxFile, warnings: list[str]) -> InferenceSession:
     """A session; with the graph rewritten for another locale if only that stands in its way."""
     try:
         return open_session(path)
@@ -254,14 +254,14 @@ def _listed(names: Any) -> str:
 # Running it
 
 
-def _model(key: str, folder: Path, config: Config, session: InferenceSession) -> Model:
+def _built(key: str, folder: Path, config: Config, session: InferenceSession) -> LoadedModel:
     try:
-        return Model(key, folder, config, session)
+        return LoadedModel(key, folder, config, session)
     except Exception as error:  # a tokenizer file may fail in any way
         raise _unfit("the model cannot be built", error) from None
 
 
-def _try_out(model: Model, config: Config, warnings: list[str]) -> bool:
+def _try_out(model: LoadedModel, config: Config, warnings: list[str]) -> bool:
     """Run the example alone and in batches; False when a batch answers otherwise than its records do alone. Unfit when it fails."""
     count = min(LARGEST_BATCH, config["max_batch_size"])
     feeds, faults = model.tensors([config["example"]] * count)
@@ -282,7 +282,7 @@ def _try_out(model: Model, config: Config, warnings: list[str]) -> bool:
     return model.max_batch_size == config["max_batch_size"]
 
 
-def _fingerprint(folder: Path, config: Config, session: InferenceSession) -> str:
+def _proven_fingerprint(folder: Path, config: Config, session: InferenceSession) -> str:
     """The vector of an embedding model's example, which must be the one that the config gives, if it gives one."""
     try:
         embedder = Embedder(f"{config['owner']}/{config['name']}@0", folder, config, session)
@@ -292,7 +292,7 @@ def _fingerprint(folder: Path, config: Config, session: InferenceSession) -> str
         raise _unfit("the example has no vector of the config's dim", error) from None
 
 
-def _run_alone(model: Model, config: Config, feeds: Feeds, count: int) -> tuple[Feeds, list[list[Any]]]:
+def _run_alone(model: LoadedModel, config: Config, feeds: Feeds, count: int) -> tuple[Feeds, list[list[Any]]]:
     """Feeds whose records differ, if the graph takes such, and the results of each record by itself."""
     for trial in (_varied(feeds), feeds):
         try:
@@ -318,17 +318,17 @@ def _part(feeds: Feeds, start: int, end: int) -> Feeds:
     return {name: array[start:end] for name, array in feeds.items()}
 
 
-def _rows(model: Model, config: Config, feeds: Feeds, size: int) -> list[list[Any]]:
+def _rows(model: LoadedModel, config: Config, feeds: Feeds, size: int) -> list[list[Any]]:
     """The results of a batch, for each record one value an output."""
     try:
         values = model.values(feeds)
     except Exception as error:  # a foreign graph may fail in any way
         raise _unfit("the example fails" if size == 1 else f"a batch of {size} records fails", error) from None
-    columns = [_column(output, value, size) for output, value in zip(config["outputs"], values, strict=True)]
+    columns = [_by_record(output, value, size) for output, value in zip(config["outputs"], values, strict=True)]
     return [list(row) for row in zip(*columns, strict=True)]
 
 
-def _column(output: Config, value: Any, size: int) -> list[Any]:
+def _by_record(output: Config, value: Any, size: int) -> list[Any]:
     """One output of a batch, by record."""
     name, axis = output["output"], output.get("axis", 0)
     if isinstance(value, np.ndarray) and value.ndim > axis:

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from engine.tasks import score as scoring
-from engine.tasks.model import Model
-from engine.tasks.score import go_time, iso_time, score
+from engine.tasks.scoring import score as scoring
+from engine.tasks.scoring.model import LoadedModel
+from engine.tasks.scoring.score import go_time, iso_time, score
 
 BULK_ID = "0" * 32
 LINE_KEYS = ["bulk_id", "end_time", "result", "start_time", "version", "yhat_id", "yhat_model"]
@@ -23,12 +23,12 @@ ERROR_KEYS = ["bulk_id", "code", "end_time", "error", "line", "start_time", "ver
 
 def model_of(
     folder: Path, nodes: list[Any], ins: list[Any], outs: list[Any], config: dict[str, Any], constants: list[Any] | None = None
-) -> Model:
+) -> LoadedModel:
     graph = helper.make_graph(nodes, "graph", ins, outs, constants or [])
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
     folder.mkdir(parents=True, exist_ok=True)
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), folder / "model.onnx")
-    return Model("kermit/tiny@3", folder, {"name": "tiny", "max_batch_size": 100, **config})
+    return LoadedModel("kermit/tiny@3", folder, {"name": "tiny", "max_batch_size": 100, **config})
 
 
 def value(name: str, kind: int, *shape: Any) -> Any:
@@ -36,7 +36,7 @@ def value(name: str, kind: int, *shape: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def gather(tmp_path_factory: pytest.TempPathFactory) -> Model:
+def gather(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     """`{"i": 0..4}` -> ten times i. Another index makes the whole run raise."""
     return model_of(
         tmp_path_factory.mktemp("gather"),
@@ -49,7 +49,7 @@ def gather(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 
 @pytest.fixture(scope="module")
-def echo(tmp_path_factory: pytest.TempPathFactory) -> Model:
+def echo(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     """`{"s": "text"}` -> the same text, bare."""
     return model_of(
         tmp_path_factory.mktemp("echo"),
@@ -61,7 +61,7 @@ def echo(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 
 @pytest.fixture(scope="module")
-def ranges(tmp_path_factory: pytest.TempPathFactory) -> Model:
+def ranges(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     """`{"n": 3}` -> [0, 1, 2]: one record a run, and a width that follows the record."""
     return model_of(
         tmp_path_factory.mktemp("ranges"),
@@ -86,7 +86,7 @@ def ranges(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 
 @pytest.fixture(scope="module")
-def zipmap(tmp_path_factory: pytest.TempPathFactory) -> Model:
+def zipmap(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     """`{"x": [p, q]}` -> {"no": p, "yes": q}, as a sequence of maps."""
     ml = "ai.onnx.ml"
     maps = helper.make_sequence_type_proto(
@@ -101,7 +101,9 @@ def zipmap(tmp_path_factory: pytest.TempPathFactory) -> Model:
     )
 
 
-def score_lines(model: Model, block: list[bytes], *, first: int = 1, **header: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def score_lines(
+    model: LoadedModel, block: list[bytes], *, first: int = 1, **header: Any
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The answer to this block of lines: its lines, read, and the header of the reply."""
     raw = b"".join(line + b"\n" for line in block)
     numbers = {} if "lines" in header else {"line": first}
@@ -119,14 +121,14 @@ def summary(answers: list[dict[str, Any]]) -> list[Any]:
 # A line
 
 
-def test_a_result_line_has_its_seven_keys_in_order(gather: Model) -> None:
+def test_a_result_line_has_its_seven_keys_in_order(gather: LoadedModel) -> None:
     [answer], _ = score_lines(gather, [b'{"i":2,"yhat_id":"a"}'])
     assert list(answer) == LINE_KEYS
     assert answer["bulk_id"] == BULK_ID
     assert (answer["result"], answer["version"], answer["yhat_id"], answer["yhat_model"]) == ({"y": 20.0}, 3, "a", "tiny")
 
 
-def test_an_error_line_has_its_keys_in_order_and_the_number_of_its_line(gather: Model) -> None:
+def test_an_error_line_has_its_keys_in_order_and_the_number_of_its_line(gather: LoadedModel) -> None:
     answers, reply = score_lines(gather, [b'{"i":2}', b"broken", b'{"yhat_id":7}', b"3"], first=41)
     assert list(answers[1]) == ERROR_KEYS
     assert [answer.get("line") for answer in answers] == [None, 42, 43, 44]
@@ -137,12 +139,12 @@ def test_an_error_line_has_its_keys_in_order_and_the_number_of_its_line(gather: 
     assert (reply["results"], reply["errors"]) == (1, 3)
 
 
-def test_lines_without_consecutive_numbers_keep_their_own(gather: Model) -> None:
+def test_lines_without_consecutive_numbers_keep_their_own(gather: LoadedModel) -> None:
     answers, _ = score_lines(gather, [b"x", b'{"i":1}', b"y"], lines=[9, 2, 5])
     assert [answer.get("line") for answer in answers] == [9, None, 5]
 
 
-def test_start_is_never_after_end_and_both_have_the_form_that_was_asked_for(gather: Model) -> None:
+def test_start_is_never_after_end_and_both_have_the_form_that_was_asked_for(gather: LoadedModel) -> None:
     for options, pattern in (
         ({}, r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{9} [+-]\d{4} \S+"),
         ({"times": "iso"}, r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z"),
@@ -184,7 +186,9 @@ MIXTURE: list[tuple[bytes, list[Any]]] = [
 
 @settings(deadline=None)
 @given(entries=st.lists(st.sampled_from(MIXTURE), min_size=1, max_size=40), first=st.integers(1, 10**9))
-def test_every_record_of_any_mixture_gets_its_own_answer(gather: Model, entries: list[tuple[bytes, list[Any]]], first: int) -> None:
+def test_every_record_of_any_mixture_gets_its_own_answer(
+    gather: LoadedModel, entries: list[tuple[bytes, list[Any]]], first: int
+) -> None:
     answers, reply = score_lines(gather, [line for line, _ in entries], first=first)
     assert summary(answers) == [owed for _, all_owed in entries for owed in all_owed]
     numbers = [first + i for i, (_, all_owed) in enumerate(entries) for _ in all_owed]
@@ -196,7 +200,7 @@ def test_every_record_of_any_mixture_gets_its_own_answer(gather: Model, entries:
 
 @settings(deadline=None)
 @given(entries=st.lists(st.sampled_from(MIXTURE), min_size=1, max_size=15))
-def test_the_size_of_each_line_is_told_where_it_is_asked_for(gather: Model, entries: list[tuple[bytes, list[Any]]]) -> None:
+def test_the_size_of_each_line_is_told_where_it_is_asked_for(gather: LoadedModel, entries: list[tuple[bytes, list[Any]]]) -> None:
     lines = [line for line, _ in entries]
     raw = b"".join(line + b"\n" for line in lines)
     header = {"bulk_id": BULK_ID, "num_lines": len(lines), "lines": list(range(1, len(lines) + 1)), "want_sizes": True}
@@ -208,13 +212,13 @@ def test_the_size_of_each_line_is_told_where_it_is_asked_for(gather: Model, entr
     assert start == len(payload)
 
 
-def test_a_block_of_blank_lines_is_answered_with_nothing(gather: Model) -> None:
+def test_a_block_of_blank_lines_is_answered_with_nothing(gather: LoadedModel) -> None:
     answers, reply = score_lines(gather, [b"", b" ", b"\r"])
     assert answers == []
     assert (reply["results"], reply["errors"]) == (0, 0)
 
 
-def test_a_record_the_model_fails_on_stands_alone_and_says_why_in_one_line(gather: Model) -> None:
+def test_a_record_the_model_fails_on_stands_alone_and_says_why_in_one_line(gather: LoadedModel) -> None:
     answers, _ = score_lines(gather, [b'{"i":1}'] * 20 + [b'{"i":5}'] + [b'{"i":2}'] * 20)
     assert [i for i, answer in enumerate(answers) if "code" in answer] == [20]
     assert answers[20]["code"] == "model_failed"
@@ -223,47 +227,47 @@ def test_a_record_the_model_fails_on_stands_alone_and_says_why_in_one_line(gathe
     assert "/" not in answers[20]["error"]
 
 
-def test_ids_stay_with_their_records_through_errors_and_divided_runs(gather: Model) -> None:
+def test_ids_stay_with_their_records_through_errors_and_divided_runs(gather: LoadedModel) -> None:
     lines = [b'{"i":%d,"yhat_id":%d}' % (i % 7, i) for i in range(50)]
     answers, _ = score_lines(gather, lines)
     assert [answer["yhat_id"] for answer in answers] == list(range(50))
     assert summary(answers) == [{"y": 10.0 * (i % 7)} if i % 7 < 5 else "model_failed" for i in range(50)]
 
 
-def test_a_block_larger_than_the_models_batch_is_run_in_parts(gather: Model) -> None:
+def test_a_block_larger_than_the_models_batch_is_run_in_parts(gather: LoadedModel) -> None:
     answers, _ = score_lines(gather, [b'{"i":%d}' % (i % 5) for i in range(23)])
     assert summary(answers) == [{"y": 10.0 * (i % 5)} for i in range(23)]
 
 
-def test_results_of_different_widths_stay_whole(ranges: Model) -> None:
+def test_results_of_different_widths_stay_whole(ranges: LoadedModel) -> None:
     widths = [2, 1, 0, 3, 1, 2]
     answers, _ = score_lines(ranges, [b'{"n":%d}' % width for width in widths])
     expected = [{"y": 0 if width == 1 else list(range(width))} for width in widths]
     assert summary(answers) == expected
 
 
-def test_a_zipmap_has_the_shortest_digits_of_its_floats(zipmap: Model) -> None:
+def test_a_zipmap_has_the_shortest_digits_of_its_floats(zipmap: LoadedModel) -> None:
     _, [payload] = score(zipmap, {"bulk_id": BULK_ID, "num_lines": 1, "line": 1}, memoryview(b'{"x":[0.1,0.9]}\n'))
     assert b'"result":{"no":0.1,"yes":0.9},' in payload
 
 
 @settings(deadline=None)
 @given(texts=st.lists(st.text(st.sampled_from(['"', ",", "\\", "a", "\n", "ä", "}"]), max_size=5), min_size=1, max_size=8))
-def test_texts_and_ids_read_back_exactly(echo: Model, texts: list[str]) -> None:
+def test_texts_and_ids_read_back_exactly(echo: LoadedModel, texts: list[str]) -> None:
     lines = [json.dumps({"s": text, "yhat_id": text or 0}).encode() for text in texts]
     answers, _ = score_lines(echo, lines)
     assert summary(answers) == texts
     assert [answer["yhat_id"] for answer in answers] == [text or 0 for text in texts]
 
 
-def test_half_a_surrogate_costs_its_own_record_only(echo: Model) -> None:
+def test_half_a_surrogate_costs_its_own_record_only(echo: LoadedModel) -> None:
     answers, _ = score_lines(echo, [b'{"s":"a"}', b'{"s":"\\ud800"}', b'{"s":"b","yhat_id":"\\ud800"}'])
     assert summary(answers)[::2] == ["a", "b"]
     assert answers[1]["code"] in ("model_failed", "wrong_type", "invalid_json")
     assert answers[2]["yhat_id"] == "\ud800"
 
 
-def seconds_for_large_ids(model: Model, count: int) -> float:
+def seconds_for_large_ids(model: LoadedModel, count: int) -> float:
     lines = [b'{"s":"a","yhat_id":%d}' % (2**70 + i) for i in range(count)]
     started = time.perf_counter()
     answers, _ = score_lines(model, lines)
@@ -272,14 +276,14 @@ def seconds_for_large_ids(model: Model, count: int) -> float:
     return seconds
 
 
-def test_ids_of_more_than_64_bits_do_not_make_a_block_quadratic(echo: Model) -> None:
+def test_ids_of_more_than_64_bits_do_not_make_a_block_quadratic(echo: LoadedModel) -> None:
     assert seconds_for_large_ids(echo, 4000) < 1.5  # 0.1 if linear, 4 if quadratic
 
 
 # Refused
 
 
-def test_a_line_that_was_thrown_away_gets_its_error_line(gather: Model) -> None:
+def test_a_line_that_was_thrown_away_gets_its_error_line(gather: LoadedModel) -> None:
     header = {"bulk_id": BULK_ID, "num_lines": 1, "line": 8, "refuse": "line_too_long", "reason": "too long"}
     reply, [payload] = score(gather, header, memoryview(b""))
     answer = json.loads(payload)
@@ -287,7 +291,7 @@ def test_a_line_that_was_thrown_away_gets_its_error_line(gather: Model) -> None:
     assert (reply["results"], reply["errors"]) == (0, 1)
 
 
-def test_a_record_that_must_not_be_scored_keeps_its_id(gather: Model) -> None:
+def test_a_record_that_must_not_be_scored_keeps_its_id(gather: LoadedModel) -> None:
     [answer], _ = score_lines(gather, [b'{"i":1,"yhat_id":"mine"}'], refuse="timeout", reason="too slow")
     assert (answer["code"], answer["yhat_id"]) == ("timeout", "mine")
 
@@ -295,7 +299,7 @@ def test_a_record_that_must_not_be_scored_keeps_its_id(gather: Model) -> None:
 # Singles
 
 
-def score_singles(model: Model, *records: bytes, **header: Any) -> tuple[list[dict[str, Any]], list[str | None]]:
+def score_singles(model: LoadedModel, *records: bytes, **header: Any) -> tuple[list[dict[str, Any]], list[str | None]]:
     reply, buffers = score(model, {"sizes": list(map(len, records)), **header}, memoryview(b"".join(records)))
     payload, bodies, start = b"".join(buffers), [], 0
     for part in reply["parts"]:
@@ -305,7 +309,7 @@ def score_singles(model: Model, *records: bytes, **header: Any) -> tuple[list[di
     return bodies, [part["code"] for part in reply["parts"]]
 
 
-def test_single_records_that_share_a_run_each_get_their_own_answer(gather: Model) -> None:
+def test_single_records_that_share_a_run_each_get_their_own_answer(gather: LoadedModel) -> None:
     bodies, codes = score_singles(gather, b'{"i":1,\n"yhat_id":"a"}', b'{"i":9}', b"[1]", b"{", b'{"i":"x"}', b'{"i":2}')
     assert codes == [None, "model_failed", "not_an_object", "invalid_json", "wrong_type", None]
     assert bodies[0] == {"result": {"y": 10.0}, "version": 3, "yhat_id": "a", "yhat_model": "tiny"}
@@ -314,7 +318,7 @@ def test_single_records_that_share_a_run_each_get_their_own_answer(gather: Model
     assert bodies[5]["result"] == {"y": 20.0}
 
 
-def test_a_refused_single_record_is_not_scored(gather: Model) -> None:
+def test_a_refused_single_record_is_not_scored(gather: LoadedModel) -> None:
     bodies, codes = score_singles(gather, b'{"i":1,"yhat_id":"a"}', refuse="model_failed", reason="died")
     assert codes == ["model_failed"]
     assert (bodies[0]["error"], bodies[0]["yhat_id"]) == ("died", "a")
@@ -323,11 +327,11 @@ def test_a_refused_single_record_is_not_scored(gather: Model) -> None:
 # Warm-up
 
 
-def test_a_model_is_warmed_up_with_its_example_and_says_what_a_record_costs(gather: Model) -> None:
+def test_a_model_is_warmed_up_with_its_example_and_says_what_a_record_costs(gather: LoadedModel) -> None:
     assert 0 < gather.warm_up({"i": 1}) < 1
 
 
-def test_an_example_that_is_refused_is_said_in_words(gather: Model) -> None:
+def test_an_example_that_is_refused_is_said_in_words(gather: LoadedModel) -> None:
     with pytest.raises(ValueError, match="the example is refused: field 'i' is missing"):
         gather.warm_up({})
 

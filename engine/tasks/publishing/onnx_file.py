@@ -24,7 +24,7 @@ class Unfit(Exception):
     """This upload is not served; one sentence for the person who sent it, without a path."""
 
 
-class Graph:
+class OnnxFile:
     """One model file. Unfit when it is no graph."""
 
     def __init__(self, path: Path) -> None:

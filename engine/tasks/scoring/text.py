@@ -13,7 +13,7 @@ from tokenizers import Encoding, Tokenizer
 
 from engine.tasks import codec
 from engine.tasks.codec import Record
-from engine.tasks.inputs import Irregular, Scalars, default_of
+from engine.tasks.scoring.inputs import Irregular, Scalars, default_of
 
 # No token of real text is longer: what lies beyond would be tokenised only to be thrown away.
 MAX_CHARACTERS_PER_TOKEN = 250

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.tasks.graph import Unfit
+from engine.tasks.publishing.onnx_file import Unfit
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -21,7 +21,7 @@ LENGTH_BYTES = 8
 # The format's own limit; a length beyond it is a broken or hostile file.
 HEADER_LIMIT_BYTES = 100_000_000
 # BF16 is the upper half of a float32, which numpy has no name for.
-NUMPY_TYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
+STORED_TYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
 # What checkpoints put before the names when the encoder is a part of something larger.
 PREFIXES = ("", "bert.", "mpnet.", "0.auto_model.")
 
@@ -102,13 +102,13 @@ class _File:
     def read(self, name: str) -> np.ndarray:
         """float32, in the tensor's shape."""
         dtype, shape, start, end = self._entry(name)
-        if dtype not in NUMPY_TYPES:
-            raise Unfit(f"tensor '{name}' is {dtype}: only {', '.join(NUMPY_TYPES)} are read")
+        if dtype not in STORED_TYPES:
+            raise Unfit(f"tensor '{name}' is {dtype}: only {', '.join(STORED_TYPES)} are read")
         if not 0 <= start <= end <= self._buffer.size:
             raise Unfit(f"tensor '{name}' lies outside of {self._name}: the file is cut short or broken")
-        if end - start != math.prod(shape) * NUMPY_TYPES[dtype].itemsize:
+        if end - start != math.prod(shape) * STORED_TYPES[dtype].itemsize:
             raise Unfit(f"tensor '{name}' has {end - start} bytes, which are not {str(shape)[:100]} of {dtype}")
-        values = self._buffer[start:end].view(NUMPY_TYPES[dtype])
+        values = self._buffer[start:end].view(STORED_TYPES[dtype])
         values = _from_bfloat16(values) if dtype == "BF16" else values.astype(np.float32, copy=False)
         try:
             return values.reshape(shape)

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.tasks import codec, inputs
-from engine.tasks.inputs import NUMPY_TYPES, Irregular, Refused
+from engine.tasks import codec
+from engine.tasks.scoring import inputs
+from engine.tasks.scoring.inputs import NUMPY_TYPES, Irregular, Refused
 
 FLOATS = ["tensor(float)", "tensor(double)", "tensor(float16)"]
 INTEGERS = [name for name in NUMPY_TYPES if "int" in name]
@@ -18,15 +19,17 @@ BOOL, STRING = "tensor(bool)", "tensor(string)"
 
 
 def column(graph_type: str, *, rank: int = 1, **options: Any) -> inputs.Input:
-    return inputs.build({"kind": "column", "input": "X", "field": "x", **options}, graph_type, ["N", 1][:rank])
+    return inputs.build_input({"kind": "column", "input": "X", "field": "x", **options}, graph_type, ["N", 1][:rank])
 
 
 def matrix(graph_type: str, *, features: tuple[str, ...] = ("a", "b"), **options: Any) -> inputs.Input:
-    return inputs.build({"kind": "matrix", "input": "X", "features": list(features), **options}, graph_type, ["N", len(features)])
+    return inputs.build_input(
+        {"kind": "matrix", "input": "X", "features": list(features), **options}, graph_type, ["N", len(features)]
+    )
 
 
 def vector(graph_type: str, **options: Any) -> inputs.Input:
-    return inputs.build({"kind": "vector", "input": "X", "field": "x", **options}, graph_type, ["N", 2])
+    return inputs.build_input({"kind": "vector", "input": "X", "field": "x", **options}, graph_type, ["N", 2])
 
 
 KINDS = {

@@ -4,7 +4,6 @@ Reads the folder's own descriptions and refuses what would give other vectors th
 the work of encoder.py. Knows nothing of where models live, nor of versions.
 """
 
-import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -16,18 +15,18 @@ from onnx.reference import ReferenceEvaluator
 from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordPiece
 
-from engine.tasks.encoder import NUM_BUCKETS, OUTPUT, POOLINGS, Architecture, build
-from engine.tasks.graph import Unfit
-from engine.tasks.model import Model
-from engine.tasks.safetensors import Tensors
+from engine.frames import Header
+from engine.tasks.embedding.embedder import SAME_COSINE, cosine, encode_fingerprint
+from engine.tasks.publishing.encoder import NUM_BUCKETS, OUTPUT, POOLINGS, Architecture, encoder_graph
+from engine.tasks.publishing.onnx_file import Unfit
+from engine.tasks.publishing.safetensors import Tensors
+from engine.tasks.scoring.model import LoadedModel
 
 Config = dict[str, Any]
 
 EXAMPLE = {"text": "Hello"}
 # Throughput on a CPU peaks at 8 to 16 texts of like length.
 MAX_BATCH_SIZE = 16
-# Two implementations of the same float32 arithmetic agree to 1e-6; another graph does not come near.
-MIN_AGREEMENT = 0.999
 KINDS = ("bert", "mpnet")
 # What a checkpoint may say only one thing of; what it does not say is so.
 ONLY = {
@@ -43,6 +42,18 @@ SPECIAL_TOKENS = {
 }
 
 
+def import_folder(header: Header) -> Header:
+    """The task `import`: the answer has the `config` of the model, or `refused` with the reason.
+
+    header  source and target: folders; owner, name, shared: what goes into the config
+    """
+    source, target = Path(header["source"]), Path(header["target"])
+    try:
+        return {"config": convert(source, target, owner=header["owner"], name=header["name"], shared=header["shared"])}
+    except Unfit as unfit:
+        return {"refused": str(unfit)}
+
+
 def convert(source: Path, target: Path, *, owner: str, name: str, shared: bool) -> Config:
     """Write model.onnx and tokenizer.json into the existing folder `target`; its config.json is returned, not written.
 
@@ -54,11 +65,11 @@ def convert(source: Path, target: Path, *, owner: str, name: str, shared: bool) 
     architecture = _architecture(checkpoint, source / modules["Pooling"], normalise="Normalize" in modules)
     tokenizer = _tokenizer(checkpoint, architecture)
     text = _text_input(checkpoint, architecture, tokenizer)
-    graph = build(architecture, Tensors(checkpoint))
+    graph = encoder_graph(architecture, Tensors(checkpoint))
     _write(graph, target)
     tokenizer.save(str(target / "tokenizer.json"), pretty=False)
     config = {"owner": owner, "name": name, "task": "embed", "shared": shared, **_served_as(architecture, text)}
-    return {**config, "fingerprint": _fingerprint(graph, target, config)}
+    return {**config, "fingerprint": _reference_fingerprint(graph, target, config)}
 
 
 def _served_as(architecture: Architecture, text: Config) -> Config:
@@ -99,7 +110,7 @@ def _architecture(checkpoint: Path, pooling: Path, *, normalise: bool) -> Archit
     """Unfit for what encoder.py does not build."""
     config = _read_json(checkpoint, "config.json")
     architecture = Architecture(
-        kind=_kind(config),
+        kind=_checkpoint_kind(config),
         num_words=_count(config, "vocab_size"),
         num_positions=_count(config, "max_position_embeddings"),
         num_layers=_count(config, "num_hidden_layers"),
@@ -117,7 +128,7 @@ def _architecture(checkpoint: Path, pooling: Path, *, normalise: bool) -> Archit
     return architecture
 
 
-def _kind(config: Config) -> Any:
+def _checkpoint_kind(config: Config) -> Any:
     """ "bert" or "mpnet", of the usual make."""
     kind = config.get("model_type")
     if kind not in KINDS:
@@ -276,17 +287,17 @@ def _write(graph: onnx.ModelProto, target: Path) -> None:
     (target / "model.onnx").write_bytes(data)
 
 
-def _fingerprint(graph: onnx.ModelProto, target: Path, config: Config) -> str:
+def _reference_fingerprint(graph: onnx.ModelProto, target: Path, config: Config) -> str:
     """The vector of the example, by onnx's evaluator. Unfit when it is not finite."""
-    model = Model(f"{config['owner']}/{config['name']}@0", target, config)
+    model = LoadedModel(f"{config['owner']}/{config['name']}@0", target, config)
     feeds, _ = model.tensors([EXAMPLE])
     outputs: Any = ReferenceEvaluator(graph).run(None, feeds)
     expected, found = outputs[0][0], model.values(feeds)[0][0]
     if not np.isfinite(expected).all():
         raise Unfit("the example has no finite vector: there are infinities or NaN among the weights")
-    cosine = float(expected @ found / (np.linalg.norm(expected) * np.linalg.norm(found)))
-    if not cosine >= MIN_AGREEMENT:
+    agreement = cosine(expected, found)
+    if not agreement >= SAME_COSINE:
         raise AssertionError(
-            f"this is a bug: onnxruntime and onnx's evaluator give different vectors, their cosine is {cosine:.4f}"
+            f"this is a bug: onnxruntime and onnx's evaluator give different vectors, their cosine is {agreement:.4f}"
         )
-    return base64.b64encode(expected.astype("<f4").tobytes()).decode()
+    return encode_fingerprint(expected)

@@ -1,0 +1,59 @@
+"""The families of tasks: packages beside this file, each imported when the first frame of one of its tasks arrives.
+
+A family is a package with a function `tasks(families)`, which returns its task functions by name. Families holds, for one replica,
+what it imported and the objects that several families share. Knows no task, no model and no library.
+"""
+
+import gc
+import importlib
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from engine.frames import Buffer, Header
+
+Reply = tuple[Header, list[Buffer]]
+TaskFunction = Callable[[Header, memoryview], Reply]
+Shared = TypeVar("Shared")
+
+
+class UnknownTask(LookupError):
+    """A frame names a family or a task that does not exist."""
+
+
+class LoadFailed(Exception):
+    """A task needs a model whose files could not be opened; the message says why in one line."""
+
+
+class Families:
+    """The families that one replica has imported, and the objects that they share."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, dict[str, TaskFunction]] = {}
+        self._shared: dict[type, Any] = {}
+
+    def task(self, family: str, name: str) -> TaskFunction:
+        """The function of a task. UnknownTask; or whatever the family's first import raises, which the next frame tries again."""
+        if family not in self._tasks:
+            self._tasks[family] = self._imported(family)
+        try:
+            return self._tasks[family][name]
+        except KeyError:
+            raise UnknownTask(f"the family '{family}' has no task '{name}'") from None
+
+    def the(self, kind: type[Shared]) -> Shared:
+        """The only object of this class in the replica; the first call makes it."""
+        if kind not in self._shared:
+            self._shared[kind] = kind()
+        shared: Shared = self._shared[kind]
+        return shared
+
+    def _imported(self, family: str) -> dict[str, TaskFunction]:
+        if not family.isidentifier():  # a dotted name would import a module from elsewhere
+            raise UnknownTask(f"'{family[:100]}' is not the name of a family")
+        package = importlib.import_module(f"{__package__}.{family}")
+        if not hasattr(package, "tasks"):
+            raise UnknownTask(f"'{family}' is a module of the replica, not a family of tasks")
+        tasks: dict[str, TaskFunction] = package.tasks(self)
+        # Imported modules never become garbage: unfrozen, those of scoring and embedding cost each full collection 11 ms.
+        gc.freeze()
+        return tasks
