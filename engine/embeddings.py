@@ -1,8 +1,8 @@
 """Embeddings: from the raw body of a request to the encoded vectors of its texts.
 
 One replica reads the body and answers a short list at once. A longer list comes back from it as lines, which are offered to all
-replicas in blocks of similar length, as the lines of a stream are, and whose vectors are put together by index. Knows no HTTP, no JSON
-and no tokenizer.
+replicas in blocks of similar length, as the lines of a stream are, and whose vectors are put together by index. Knows no HTTP, no
+JSON and no tokenizer.
 """
 
 import asyncio
@@ -15,10 +15,10 @@ from engine import metrics
 from engine.engine import Engine
 from engine.errors import EngineError, RefusedBody
 from engine.frames import Buffer, Header, cut
-from engine.listing import ListedModel
 from engine.replicas.blocks import Answer, Arguments, Block, Call, Lane, ServedModel, Task
 from engine.replicas.lines import GroupedLineQueue, LineQueue, Lines, Segment
-from engine.serving import Serving
+from engine.repository.listed import ListedModel
+from engine.repository.serving import Serving
 
 # A list that takes longer than this is divided among the replicas.
 AT_ONCE_S = 0.020
@@ -175,7 +175,7 @@ class Embeddings:
         }
 
     def _choice(self, listed: ListedModel) -> tuple[str, int, int, int]:
-        """What the reader of a body needs to know of a model: key, length of a vector, bytes embedded at once, bytes of a text that count."""
+        """What the reader of a body needs of a model: key, values of a vector, bytes embedded at once, counted bytes of a text."""
         model = self._serving.served(listed.version).model
         record_bytes = model.tokens.record_bytes if model.tokens else 1
         return model.key, listed.dim, self._pool.scheduler.worth(AT_ONCE_S, model), record_bytes

@@ -1,7 +1,7 @@
 """Metrics: every number that /metrics shows, defined once, with its sentence.
 
-The server process keeps them; replicas report theirs in frames. The label `model` is the `owner/name` of a model that exists, so the
-number of series is bounded. Knows nothing of blocks, streams or replicas beyond the words of its labels.
+The server process keeps them; replicas report theirs in frames. The label `model` is the `owner/name` of a model that exists, so
+the number of series is bounded. Knows nothing of blocks, streams or replicas beyond the words of its labels.
 """
 
 import contextlib
@@ -124,7 +124,7 @@ def showing(*reads: Callable[[], Levels]) -> Iterator[None]:
 
 @functools.cache
 def _request_series(surface: str, status: int) -> tuple[Counter, Histogram]:
-    """The two series of a request. Looking a series up by its labels costs more than counting, and there are few, so we keep them."""
+    """The two series of a request, kept because looking a series up by its labels costs more than counting."""
     return REQUESTS.labels(surface, str(status)), REQUEST_SECONDS.labels(surface)
 
 
@@ -150,7 +150,7 @@ def _records(title: str, outcome: str) -> Counter:
 
 
 def observe_frame(title: str, num_records: int, report: Header) -> None:
-    """Take what a replica reported about one frame of a model: seconds by stage, padding, and records by outcome if it counts them."""
+    """Take what a replica reported about one frame of a model: seconds by stage, padding, and records by outcome."""
     BLOCK_RECORDS.observe(num_records)
     _observe_stages(title, report)
     for key, outcome in (("results", "result"), ("errors", "error")):

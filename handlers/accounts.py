@@ -11,7 +11,7 @@ from aiohttp import hdrs, web
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from engine.errors import EngineError
-from engine.model_config import first_fault
+from engine.repository.config import first_fault
 from engine.store import KeyKind
 from handlers.auth import credential, known_caller, require_admin, require_full
 from handlers.bulk import read_some

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from engine import metrics
 from engine.errors import STREAM_CODES
-from engine.stream import Stream, StreamFailure
+from engine.streaming.stream import Stream, StreamFailure
 from handlers.errors import dumps
 from handlers.lines import BadEncoding, LineCutter, decoder
 

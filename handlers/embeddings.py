@@ -20,7 +20,7 @@ from engine.accounts import Caller
 from engine.embeddings import Embedded
 from engine.errors import EngineError, Unacceptable
 from engine.frames import Buffer
-from engine.listing import ListedModel
+from engine.repository.listed import ListedModel
 from handlers.auth import caller_of, known_caller, require_admin
 from handlers.bodies import check_head, read_whole, send_whole, unless_client_leaves
 from handlers.errors import REALM, STATUSES, dumps, json_response

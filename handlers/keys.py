@@ -4,9 +4,9 @@ from aiohttp import web
 
 from engine.accounts import Accounts
 from engine.engine import Engine
-from engine.listing import ListedModels
-from engine.publishing import Publisher
-from engine.repository import Repository
+from engine.repository.index import Repository
+from engine.repository.listed import ListedModels
+from engine.repository.publishing import Publisher
 from handlers.bulk import BulkOptions
 
 ENGINE = web.AppKey("engine", Engine)

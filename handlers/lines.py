@@ -6,7 +6,7 @@ No I/O inside: whoever reads the socket feeds what it got. Lines are cut and cou
 import zlib
 from collections.abc import Iterator
 
-from engine.queues import LINE_END, Segment
+from engine.replicas.lines import LINE_END, Segment
 
 BOM = b"\xef\xbb\xbf"
 # Output of one step of decompression: a small body must not become large memory.

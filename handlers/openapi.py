@@ -17,7 +17,7 @@ from swagger_ui_bundle import swagger_ui_path
 
 from engine.accounts import OWNER_NAME
 from engine.errors import EngineError
-from engine.repository import MODEL_NAME
+from engine.repository.index import MODEL_NAME
 from handlers.bulk import NDJSON
 from handlers.errors import dumps
 from handlers.keys import ROUTES as ROUTE_TABLE

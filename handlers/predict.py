@@ -13,7 +13,7 @@ from engine.accounts import OWNER_NAME, Caller
 from engine.engine import Prediction
 from engine.errors import EngineError
 from engine.frames import Header
-from engine.repository import MODEL_NAME, Version
+from engine.repository.index import MODEL_NAME, Version
 from handlers.auth import caller_of
 from handlers.bodies import check_head, read_whole
 from handlers.bulk import Exchange, media_type

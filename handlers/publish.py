@@ -16,8 +16,8 @@ from pydantic import Field, model_validator
 
 from engine.accounts import OWNER_NAME
 from engine.errors import EngineError
-from engine.repository import CONFIG_FILE, GRAPH_FILE, MODEL_NAME
-from engine.uploads import TOKENIZER_FILE, Incoming
+from engine.repository.incoming import TOKENIZER_FILE, Incoming
+from engine.repository.index import CONFIG_FILE, GRAPH_FILE, MODEL_NAME
 from handlers.accounts import Body, expect, json_body
 from handlers.auth import known_caller
 from handlers.bulk import read_some

@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from engine.repository import Model
+from engine.repository.index import Model
 from handlers.auth import known_caller
 from handlers.errors import json_response
 from handlers.keys import ENGINE, REPOSITORY

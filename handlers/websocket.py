@@ -18,7 +18,7 @@ from aiohttp import WebSocketError, WSMsgType, hdrs, web
 from engine import metrics
 from engine.errors import EngineError
 from engine.frames import Header
-from engine.repository import Version
+from engine.repository.index import Version
 from handlers.errors import dumps, json_response
 from handlers.keys import BULK_OPTIONS, ENGINE
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from catalogue import EMBEDDINGS, Embedding
-from engine.listing import LIST_FILE, read_names
+from engine.repository.listed import LIST_FILE, read_names
 from fetching import OWNER, Place, Unbuilt, provide
 from packages import Unfetched
 from server.config import BadSetting, Settings, read_settings

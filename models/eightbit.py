@@ -12,7 +12,7 @@ import onnx
 from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
 from catalogue import Embedding
-from engine.model_config import parse_config
+from engine.repository.config import parse_config
 from engine.tasks.embedding.embedder import Embedder
 from engine.tasks.publishing.encoder import ATTENTION_NAMES
 from fetching import CONFIG_FILE, OWNER, Config, Place, Unbuilt, alone, cosine, incoming, provide, put_in_place, say

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from aiohttp import web
 
-from engine import folders
 from engine.accounts import Accounts
 from engine.engine import Engine
-from engine.listing import ListedModels
-from engine.publishing import Publisher
-from engine.repository import Repository
+from engine.repository import folders
+from engine.repository.index import Repository
+from engine.repository.listed import ListedModels
+from engine.repository.publishing import Publisher
 from engine.store import Store
 from handlers import accounts, embeddings, keys, openapi, operations, predict, publish, repository
 from handlers.routes import Route, register

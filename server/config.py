@@ -13,7 +13,7 @@ from typing import Any
 
 from engine.embeddings import EmbeddingLimits
 from engine.engine import Limits
-from engine.publishing import PublishingLimits
+from engine.repository.publishing import PublishingLimits
 from handlers.bulk import BulkOptions
 
 KIB = 1024

@@ -16,16 +16,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine import folders
 from engine.accounts import ADMIN, OWNER_NAME
-from engine.blocks import Batch
 from engine.errors import EngineError
 from engine.frames import Header
-from engine.listing import ListedModels
-from engine.model_config import ModelConfig, parse_config
-from engine.publishing import take_number
-from engine.replica import Replica, ReplicaGone
-from engine.repository import MODEL_NAME, Repository
+from engine.replicas.blocks import Batch
+from engine.replicas.replica import Replica, ReplicaGone
+from engine.repository import folders
+from engine.repository.config import ModelConfig, parse_config
+from engine.repository.index import MODEL_NAME, Repository
+from engine.repository.listed import ListedModels
+from engine.repository.publishing import take_number
 from engine.store import Store, StoreError
 from handlers.errors import dumps
 from handlers.routes import RESERVED

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from engine.accounts import Accounts
 from engine.errors import EngineError
-from engine.repository import Repository
+from engine.repository.index import Repository
 from engine.store import Store, StoreError
 from handlers.routes import RESERVED
 

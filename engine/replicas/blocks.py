@@ -18,6 +18,10 @@ from engine.replicas.lines import Lines, TokenLimits
 Arguments = dict[str, Any]
 
 
+# Of a task that is asked with arguments alone.
+NO_LINES = Lines()
+
+
 class Lane(enum.StrEnum):
     INTERACTIVE = "interactive"  # somebody waits for one answer
     BULK = "bulk"  # a stream waits for many
@@ -66,11 +70,11 @@ class Pace:
 
 # A block of 20 ms keeps a replica busy enough that the cost of a frame (about 0.1 ms) is below one per cent.
 PLAIN_PACE = Pace(block_s=0.020, busy_block_s=0.010, shared_run_s=0.005, is_prefetched=True)
-# When texts go through a model, large batches are worth more than short blocks: running 3 to 4 texts together costs 5 to 25 per cent
-# less per text than running each alone, and 8 together save another 5. With 2 replicas, a request that arrives while both are at work
-# waits for a third of block_s on average. Texts in one run cost a third less than one by one, which is worth more to those who wait
-# than the length of the run. Nothing is prefetched: beside long blocks the moment without work is negligible, and waiting behind two
-# blocks would take long.
+# When texts go through a model, large batches are worth more than short blocks: running 3 to 4 texts together costs 5 to 25 per
+# cent less per text than running each alone, and 8 together save another 5. With 2 replicas, a request that arrives while both are
+# at work waits for a third of block_s on average. Texts in one run cost a third less than one by one, which is worth more to those
+# who wait than the length of the run. Nothing is prefetched: beside long blocks the moment without work is negligible, and waiting
+# behind two blocks would take long.
 TEXT_PACE = Pace(block_s=0.100, busy_block_s=0.040, shared_run_s=0.020, is_prefetched=False)
 
 
@@ -136,7 +140,8 @@ class Block:
     arguments   what the task is asked with
     lines       the raw bytes; also those of a body that nobody has cut into lines yet, which then count as one line
     model       the model that the task needs, or None
-    group       for work without a model: waiting blocks whose group is equal may share a frame; None means that this one travels alone
+    group       for work without a model: waiting blocks whose group is equal may share a frame; None means that this one travels
+                alone
     half        0 or 1 in a divided block
     deaths      replicas that died while they worked on it
     is_suspect  it is one half of a block that killed replicas or failed: the next fault divides it again at once
@@ -148,7 +153,7 @@ class Block:
     lane: Lane
     waiter: Waiter
     arguments: Arguments = field(default_factory=dict)
-    lines: Lines = Lines()
+    lines: Lines = NO_LINES
     model: ServedModel | None = None
     group: object = None
     half: int = 0
@@ -187,7 +192,7 @@ class Batch:
         return sum(model.units(block.lines.num_lines, block.lines.num_bytes) for block in self.blocks)
 
     def frame(self) -> tuple[Header, list[Buffer]]:
-        """Header and buffers as they travel. Blocks of a batch differ in their bytes alone, so the first one's arguments serve all."""
+        """Header and buffers as they travel. Blocks of a batch differ in their bytes alone; the arguments are those of the first."""
         first = self.blocks[0]
         header = {**first.arguments, "family": first.task.family, "task": first.task.name}
         header["sizes"] = [block.lines.num_bytes for block in self.blocks]

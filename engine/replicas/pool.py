@@ -1,7 +1,8 @@
 """A pool: the replicas of one kind of work, kept alive and kept busy.
 
-Feeds free replicas from the scheduler, hands their answers to whom they belong, and carries out what a block's task says about deaths
-and failures: the block is sent once more, then divided down to the one record that gets an error, or given up. Knows no task by name.
+Feeds free replicas from the scheduler, hands their answers to whom they belong, and carries out what a block's task says about
+deaths and failures: the block is sent once more, then divided down to the one record that gets an error, or given up. Knows no task
+by name.
 """
 
 import asyncio
@@ -28,12 +29,13 @@ HEARTBEAT_S = 2.0
 START_TIMEOUT_S = 60.0
 # When there has been no replica for this long, everybody who waits is told so.
 NO_REPLICA_S = 30.0
-# A replica that died is replaced in about 0.4 s. One record that kills two replicas must not refuse everybody else's requests meanwhile.
+# A replica that died is replaced in about 0.4 s. One record that kills two replicas must not refuse everybody else's requests
+# meanwhile.
 REPLACEMENT_S = 2.0
 # One batch in work and one behind it, so that a replica never waits for us.
 BATCHES_PER_REPLICA = 2
-# A refused line may still kill replicas that only read its id. After this many deaths it is sent without its bytes; after one more it
-# is given up.
+# A refused line may still kill replicas that only read its id. After this many deaths it is sent without its bytes; after one more
+# it is given up.
 REFUSAL_DEATHS = 2
 
 
@@ -102,7 +104,7 @@ class Pool:
 
     @property
     def is_serving(self) -> bool:
-        """Whether work that is put in now is soon served: a replica lives, or the last one died a moment ago and is being replaced."""
+        """Whether work that is put in now is soon served: a replica lives, or the last one died just now and is being replaced."""
         return bool(self.replicas) or time.monotonic() - self._last_alive < REPLACEMENT_S
 
     async def _keep_alive(self, slot: int) -> None:
@@ -118,8 +120,8 @@ class Pool:
                 del self._replicas[slot]
                 await replica.stop()
             metrics.REPLICA_RESTARTS.labels(self.name).inc()
-            # A replica that was killed from outside, or died after good work, is replaced at once; one that ends by itself before it has
-            # answered anything would do so again and again.
+            # A replica that was killed from outside, or died after good work, is replaced at once; one that ends by itself before
+            # it has answered anything would do so again and again.
             was_well = replica.answers_given or replica.exit_code == -signal.SIGKILL
             backoff_s = FIRST_BACKOFF_S if was_well else min(LONGEST_BACKOFF_S, backoff_s * 2)
             await asyncio.sleep(backoff_s)  # waiting is the purpose here: a program that crashes must not spin
@@ -273,7 +275,7 @@ class Pool:
         metrics.observe_frame(model.title, batch.num_records, header)
 
     def _batch_failed(self, replica: Replica, batch: Batch, error: Header) -> None:
-        """The replica lives but could not do the work: the model does not load, or the task itself failed, which is a fault of ours."""
+        """The replica lives but could not do the work: the model does not load, or the task failed, which is a fault of ours."""
         if error["code"] == "load_failed":
             if batch.model:
                 replica.loaded.discard(batch.model.key)

@@ -1,7 +1,7 @@
 """Scheduling: blocks of many streams and many single requests become work for free replicas.
 
-Knows sizes, lanes and order. Knows nothing of HTTP, of processes, of any particular task, or of what a record contains. Nothing here
-waits: a replica that is free asks for the next batch and gets what is there.
+Knows sizes, lanes and order. Knows nothing of HTTP, of processes, of any particular task, or of what a record contains. Nothing
+here waits: a replica that is free asks for the next batch and gets what is there.
 """
 
 import math

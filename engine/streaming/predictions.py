@@ -16,8 +16,8 @@ from engine.engine import Engine
 from engine.errors import EngineError, StreamFailure
 from engine.replicas.blocks import Answer, Arguments, Block, Call, Lane, ServedModel, Task
 from engine.replicas.lines import Lines
-from engine.repository import Version
-from engine.serving import Serving
+from engine.repository.index import Version
+from engine.repository.serving import Serving
 from engine.spill import Spill
 from engine.streaming.stream import Stream, StreamState, StreamWork
 
@@ -108,7 +108,7 @@ class Predictions:
             del self._calls[call]
 
     async def _give_up_late_calls(self) -> None:
-        """One clock for all calls, because a timer for each would cost a tenth of a single prediction. All calls may wait equally long."""
+        """Watch all calls with one clock: a timer for each would cost a tenth of a single prediction. All may wait equally long."""
         while True:
             await asyncio.sleep(LATE_CALLS_INTERVAL_S)  # it looks for what does not happen, so it can only wait
             now = time.monotonic()

@@ -1,7 +1,8 @@
 """A stream: one bulk request, from its first line to its last result.
 
 Holds the lines that wait, counts what is unanswered, keeps the order where the client asked for it, and says when more may be read.
-No I/O: lines come in through `feed`, blocks leave through `take`, results come back through `answered` and leave through the outbox.
+No I/O: lines come in through `feed`, blocks leave through `take`, results come back through `answered` and leave through the
+outbox.
 """
 
 import asyncio
@@ -17,7 +18,8 @@ from engine.replicas.lines import GroupedLineQueue, LineQueue, Lines, Segment
 from engine.spill import Outbox
 
 WINDOW_BLOCKS = 16
-# Lines of a model that tokenises that may wait besides those 16 blocks: the more wait, the closer are the lengths of a block's texts.
+# Lines of a model that tokenises that may wait besides those 16 blocks: the more wait, the closer are the lengths of a block's
+# texts.
 GROUPING_LINES = 4096
 # The same where results are held back until their turn, because each result that is held back takes some kilobytes.
 ORDERED_GROUPING_LINES = 512

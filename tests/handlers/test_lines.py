@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from engine.queues import Segment
+from engine.replicas.lines import Segment
 from handlers.lines import BOM, DECODE_STEP_BYTES, ENCODINGS, BadEncoding, Inflate, LineCutter, Plain, decoder
 
 LIMIT = 12

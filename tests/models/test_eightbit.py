@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from catalogue import EMBEDDINGS, Embedding, Package, Source
-from engine.model_config import parse_config
+from engine.repository.config import parse_config
 from engine.tasks.embedding.embedder import Embedder
 from engine.tasks.stages import Stages
 from fetching import CONFIG_FILE, OWNER, Place, provide

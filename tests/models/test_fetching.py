@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from catalogue import EMBEDDINGS, Package, Source
-from engine.listing import read_names
-from engine.model_config import parse_config
+from engine.repository.config import parse_config
+from engine.repository.listed import read_names
 from engine.tasks.embedding.embedder import Embedder
 from fetching import CONFIG_FILE, FILES, Place, alone
 from packages import digest

@@ -1,4 +1,4 @@
-"""A pool keeps its replicas alive and busy, and does with a block that comes back what the block's task says. Real child processes."""
+"""A pool keeps its replicas alive and busy, and does with a block that comes back what its task says. Real child processes."""
 
 import asyncio
 import json
@@ -191,9 +191,7 @@ async def test_a_block_that_cannot_be_divided_is_given_up_when_its_time_runs_out
 
 
 async def test_a_divisible_block_is_divided_down_to_the_line_that_kills_which_is_then_refused(data_dir: Path) -> None:
-    task = Task(
-        "score", family="scoring", pool="test", time_limit_s=30, max_deaths=2, is_divisible=True, refusal=refusal
-    )
+    task = Task("score", family="scoring", pool="test", time_limit_s=30, max_deaths=2, is_divisible=True, refusal=refusal)
     async with running(2) as pool:
         lines = await streamed(pool, ManyLines(task, model(data_dir, "divide"), [WORKS, WORKS, KILLS, WORKS]))
     assert [line.get("code") for line in lines] == [None, None, "model_failed", None]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from engine.accounts import OWNER_NAME, Caller, full_key_needed
 from engine.errors import EngineError
-from engine.model_config import ModelConfig, parse_config
+from engine.repository.config import ModelConfig, parse_config
 from engine.store import ModelOverrides
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")

@@ -1,8 +1,8 @@
 """Publishing: an upload becomes a version of a model, a version becomes the active one, and old versions and models are removed.
 
-Writes under `data/models/` only: beside the target, fsync, rename. Makes one change of a model at a time. A change that is cut off in
-the middle, also by kill -9, leaves the old version serving and a hidden folder, which the next start removes. Knows nothing of HTTP or
-of graphs.
+Writes under `data/models/` only: beside the target, fsync, rename. Makes one change of a model at a time. A change that is cut off
+in the middle, also by kill -9, leaves the old version serving and a hidden folder, which the next start removes. Knows nothing of
+HTTP or of graphs.
 """
 
 import asyncio
@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
-from engine import folders
 from engine.errors import EngineError, TaskFailed
-from engine.model_config import ModelConfig, parse_config
 from engine.replicas.blocks import Arguments, Task
 from engine.replicas.pool import Pool
-from engine.repository import Model, Repository, Version, model_not_found
-from engine.serving import Serving
+from engine.repository import folders
+from engine.repository.config import ModelConfig, parse_config
+from engine.repository.incoming import Incoming
+from engine.repository.index import Model, Repository, Version, model_not_found
+from engine.repository.serving import Serving
 from engine.store import ModelOverrides, Store
-from engine.uploads import Incoming
 
 log = logging.getLogger("sluice.publishing")
 
@@ -133,14 +133,14 @@ class Publisher:
         return await asyncio.to_thread(_parsed, written), answer["warnings"]
 
     def _defaults(self, incoming: Incoming) -> dict[str, Any]:
-        """Config values for what neither the sender nor the check has set; description and sharing stay as in the active version."""
+        """Config values that neither the sender nor the check has set; description and sharing stay as in the active version."""
         defaults: dict[str, Any] = {"owner": incoming.owner, "name": incoming.name, "task": "predict"}
         if active := self._active(incoming.owner, incoming.name):
             defaults |= {"description": active.config.description, "shared": active.config.shared}
         return defaults
 
     async def _activate(self, model: Model, number: int, old: Version | None) -> None:
-        """Open a version in every replica, then make it the active one in one step. EngineError `load_failed`: nothing has changed."""
+        """Open a version in every replica, then make it active in one step. EngineError `load_failed`: nothing has changed."""
         if number not in model.versions:
             raise EngineError("load_failed", f"version {number} does not load; the active version is as it was")
         try:

@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from engine.errors import EngineError
-from engine.model_config import ModelConfig, parse_config
 from engine.pieces import PieceBuilder
-from engine.repository import CONFIG_FILE, GRAPH_FILE
+from engine.repository.config import ModelConfig, parse_config
+from engine.repository.index import CONFIG_FILE, GRAPH_FILE
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_LIMIT_BYTES = 1024 * 1024

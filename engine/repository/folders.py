@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from engine import files
-from engine.model_config import ModelConfig
-from engine.repository import CONFIG_FILE, VERSION, Version
+from engine.repository.config import ModelConfig
+from engine.repository.index import CONFIG_FILE, VERSION, Version
 
 log = logging.getLogger("sluice.folders")
 

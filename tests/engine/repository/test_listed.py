@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.listing import LIST_FILE, ListedModels, append_name, read_names
-from engine.repository import Repository
+from engine.repository.index import Repository
+from engine.repository.listed import LIST_FILE, ListedModels, append_name, read_names
 
 
 def put(root: Path, title: str, *, shared: bool = True) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from engine import files
 from engine.accounts import Caller
-from engine.repository import Model, Repository, Version, owns
+from engine.repository.index import Model, Repository, Version, owns
 
 log = logging.getLogger("sluice.listing")
 

@@ -1,7 +1,7 @@
 """Serving: which versions of which models the replicas have open, and how many requests use each.
 
-Opens the active versions in every replica, opens others when they are first asked for, brings a new version in, and unloads an old one
-when the last request that uses it has ended. Knows no HTTP, no folders and no scheduling.
+Opens the active versions in every replica, opens others when they are first asked for, brings a new version in, and unloads an old
+one when the last request that uses it has ended. Knows no HTTP, no folders and no scheduling.
 """
 
 import asyncio
@@ -17,19 +17,19 @@ import ujson
 from engine import metrics
 from engine.errors import EngineError
 from engine.frames import Header
-from engine.listing import ListedModels
 from engine.replicas.blocks import ServedModel
 from engine.replicas.lines import TokenLimits
 from engine.replicas.pool import Pool
 from engine.replicas.replica import Replica, ReplicaGone
-from engine.repository import Repository, Version
+from engine.repository.index import Repository, Version
+from engine.repository.listed import ListedModels
 
 log = logging.getLogger("sluice.serving")
 
 # A version that kills this many replicas while they open it is not opened any more.
 OPENING_DEATHS = 2
-# A replica that was killed from outside says little about the model that it was opening. It still counts a little, because the killer
-# may have been the kernel, for lack of memory.
+# A replica that was killed from outside says little about the model that it was opening. It still counts a little, because the
+# killer may have been the kernel, for lack of memory.
 KILLED_FROM_OUTSIDE = 0.25
 # A model's task in its config -> the family of tasks that opens the model in a replica. Any family may unload it.
 LOADING_FAMILIES = {"predict": "scoring", "embed": "embedding"}
@@ -121,7 +121,7 @@ class Serving:
                 self._spawn(self._open(replica, served), f"open {_key(version)}")
 
     def _eager(self) -> list[Version]:
-        """The active versions that are opened before they are asked for; the large one comes last, so that the small ones do not wait."""
+        """The active versions that are opened before they are asked for; the large one is last, so that small ones do not wait."""
         first = self.listed.first
         active = [model.active for model in self.repository.models() if model.active is not None]
         small = [version for version in active if version.config.task != "embed"]
@@ -176,7 +176,8 @@ class Serving:
         except TimeoutError:
             raise EngineError("model_building", "model still building", retry_after_s=5) from None
         if served.state is not LoadState.ONLINE:
-            retry_after_s = 1 if served.state is LoadState.BUILDING else None  # a model that does not load will not load in a second
+            # A model that does not load now will not load in a second either.
+            retry_after_s = 1 if served.state is LoadState.BUILDING else None
             raise EngineError("no_instances", "no instances of model found", retry_after_s=retry_after_s)
 
     async def _load_somewhere(self, served: Served) -> None:
@@ -205,7 +206,7 @@ class Serving:
             self._coming.remove(version)
 
     async def _open_everywhere(self, served: Served) -> None:
-        """Open it in one replica after the other, so that the rest go on answering. When one dies, its successor tries once more."""
+        """Open it in one replica after the other, so that the rest go on answering. If one dies, its successor tries once more."""
         served.retired, served.num_lost = None, 0
         opened: set[Replica] = set()
         num_lost = 0
@@ -226,7 +227,7 @@ class Serving:
                 await came.wait()
 
     def retire(self, version: Version) -> asyncio.Event:
-        """Unload a version from every replica when the last request that uses it has ended; the event tells when that was done."""
+        """Unload a version from every replica once the last request that uses it has ended; the event tells when that was done."""
         served = self.served(version)
         if served.retired is None:
             served.retired = asyncio.Event()

@@ -9,15 +9,15 @@ import pytest
 
 from engine.accounts import Caller
 from engine.errors import EngineError
-from engine.model_config import parse_config
-from engine.repository import Repository
+from engine.repository.config import parse_config
+from engine.repository.index import Repository
 from engine.store import ModelOverrides
 
 EVA = Caller("eva", "full", is_admin=False)
 EVA_READ_ONLY = Caller("eva", "read_only", is_admin=False)
 ADMIN = Caller("admin", "full", is_admin=True)
 ADMIN_READ_ONLY = Caller("admin", "read_only", is_admin=False)
-CHECKOUT = Path(__file__).parents[2]
+CHECKOUT = Path(__file__).parents[3]
 
 
 def config(owner: str = "eva", name: str = "churn", **keys: Any) -> dict[str, Any]:
