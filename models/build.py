@@ -20,8 +20,8 @@ from catalogue import EMBEDDINGS, Embedding
 from engine.listing import LIST_FILE, read_names
 from fetching import OWNER, Place, Unbuilt, provide
 from packages import Unfetched
+from server.commands.usage import EXIT_USAGE
 from server.config import BadSetting, Settings, read_settings
-from server.usage import EXIT_USAGE
 
 HERE = Place(root=Path(__file__).parent, downloads=Path(__file__).parent.parent / "build" / "packages")
 

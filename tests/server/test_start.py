@@ -12,6 +12,12 @@ def start(*options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
 
+def test_the_server_loads_no_command_in_order_to_serve() -> None:
+    program = "import sys, server.serve; print(*sorted(name for name in sys.modules if name.startswith('server.commands')))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
 def test_a_port_that_is_taken_is_one_line(server: Server, tmp_path: Path) -> None:
     done = start("--port", str(server.port), "--data-dir", str(tmp_path))
     assert done.returncode == 1

@@ -6,7 +6,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.lines import AnswerLines, RecordCounter
+from server.commands.counting import AnswerLines, RecordCounter
 
 BULK_ID = "250863ffc05e62f7bfb04bc2dc62ca5f"
 

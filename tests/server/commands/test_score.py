@@ -457,8 +457,17 @@ def test_settings_of_the_server_are_not_taken(server: Server, records: Path) -> 
 def test_help_names_the_exit_codes() -> None:
     done = score(None, "--help")
     assert done.returncode == 0
-    for code in ("0 all results", "1 some errors", "2 cut", "3 refused", "64 usage"):
-        assert code in " ".join(done.stdout.decode().split())
+    text = " ".join(done.stdout.decode().split())
+    for code in ("0 every record has", "1 some records have", "2 the stream was cut", "3 the server refused", "64 usage error"):
+        assert code in text
+
+
+def test_the_command_starts_without_loading_the_server() -> None:
+    program = (
+        "import sys, server.commands.score; print(*sorted({'aiohttp', 'engine', 'handlers', 'server.config'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
 
 
 # The terminal

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from server.remote import BadRemote, Remote, add_arguments, find_remote
+from server.commands.remote import BadRemote, Remote, add_arguments, find_remote
 from tests.clients import basic
 
 
