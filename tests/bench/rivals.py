@@ -55,7 +55,7 @@ def infinity(python: str, folder: Path) -> Iterator[str]:
     exported, port = _exported(python, folder), processes.free_port()
     if (num_cores := os.cpu_count() or 1) > THREADS:
         clients.note(f"infinity: computes with {num_cores} threads, not {THREADS}")
-    # optimum 2 expects the path of the graph relative to the model, but infinity passes the one it found. With "." both are the same.
+    # optimum 2 expects the path of the graph relative to the model, infinity passes the one it found: "." makes both the same.
     command = [str(Path(python).with_name("infinity_emb")), "v2", "--model-id", ".", "--served-model-name", folder.name]
     command += ["--engine", "optimum", "--device", "cpu", "--pooling-method", "mean", "--host", "127.0.0.1", "--port", str(port)]
     with processes.running(command, f"http://127.0.0.1:{port}/health", settings=SETTINGS, folder=exported):
