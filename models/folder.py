@@ -1,4 +1,4 @@
-"""A model folder: write `<owner>/<name>/config.json` and `1/model.onnx`, then prove that the files answer as promised.
+"""The folder of a model: writes `<owner>/<name>/config.json` and `1/model.onnx`, then checks that these files answer correctly.
 
 Knows the keys of config.json and onnxruntime. Knows nothing of data sets or of how a model is trained.
 """
@@ -12,10 +12,12 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from engine.tasks.check import MAX_DIFFERENCE
+from engine.tasks.model import open_session
+
 Record = dict[str, Any]
 
-MAX_DIFFERENCE = 1e-4  # between batched and unbatched; publishing uses the same bar
-# The mark of a missing number in config.json ("nan") as the tensor value.
+# What stands for a missing number in config.json ("nan"), and its value in the tensor.
 MISSING = {"nan": float("nan")}
 
 
@@ -23,12 +25,12 @@ MISSING = {"nan": float("nan")}
 class Built:
     """A trained model, ready to be written.
 
-    config    what goes into config.json
+    config    content of config.json
     graph     the ONNX model
     records   held-out records that the model never saw
-    truths    the right answer of each: a class name or a number
-    reference the trained estimator's answer to each: float [N, classes] probabilities or [N] numbers; None without an estimator
-    truths_are a few words on where the records and truths come from
+    truths    the right answer to each record: a class name or a number
+    reference the trained estimator's answer to each record: float [N, classes] probabilities or [N] numbers; None without estimator
+    truths_are a few words that say where the records and truths come from
     """
 
     config: Record
@@ -50,7 +52,7 @@ def write(built: Built, root: Path) -> Path:
 
 
 def check(folder: Path, built: Built) -> str:
-    """Load what was written, hold it to its promises, and return a line about its size and held-out quality."""
+    """Load and check the written files; returns a line about their size and the quality on the held-out records."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     session = open_session(folder / "1" / "model.onnx")
     whole = run(session, config, built.records)
@@ -63,21 +65,13 @@ def check(folder: Path, built: Built) -> str:
     return ", ".join(parts)
 
 
-def open_session(path: Path) -> onnxruntime.InferenceSession:
-    """A session as a replica opens it: one thread that does not spin."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-
 def run(session: onnxruntime.InferenceSession, config: Record, records: list[Record]) -> list[np.ndarray]:
-    """The outputs named in config.json, in its order, for these records in one batch."""
+    """The outputs that config.json names, in its order, for these records in one batch."""
     return session.run([output["output"] for output in config["outputs"]], tensors(session, config, records))
 
 
 def tensors(session: onnxruntime.InferenceSession, config: Record, records: list[Record]) -> dict[str, np.ndarray]:
-    """Records to the inputs of the graph, for the input kinds that these models use: `column` and `matrix`."""
+    """The inputs of the graph for these records. Knows the input kinds that these models use: `column` and `matrix`."""
     graph_inputs = {value.name: value for value in session.get_inputs()}
     feed = {}
     for entry in config["inputs"]:
@@ -88,7 +82,7 @@ def tensors(session: onnxruntime.InferenceSession, config: Record, records: list
 
 
 def _cells(entry: Record, record: Record) -> list[Any]:
-    """The values of one record for one input; an absent field or None becomes the entry's default."""
+    """The values of one record for one input. An absent field, or None, becomes the entry's default."""
     fields = entry.get("features") or [entry["field"]]
     default = entry.get("missing")
     values = [record.get(field) for field in fields]
@@ -96,12 +90,12 @@ def _cells(entry: Record, record: Record) -> list[Any]:
 
 
 def _shape(value: onnxruntime.NodeArg, num_records: int) -> list[int]:
-    """The shape of an input for so many records: the first axis is the batch, the others are fixed."""
+    """The shape of an input for this number of records: the first axis is the batch, the others are fixed."""
     return [num_records, *value.shape[1:]]
 
 
 def check_batches(session: onnxruntime.InferenceSession, config: Record, records: list[Record]) -> None:
-    """Batches of 1, 2 and 3 must answer as the whole batch does; SystemExit names the output that does not."""
+    """Check that batches of 1, 2 and 3 answer as the whole batch does; SystemExit names the output that does not."""
     whole = run(session, config, records)
     for size in (1, 2, 3):
         starts = range(0, len(records), size)
@@ -112,7 +106,7 @@ def check_batches(session: onnxruntime.InferenceSession, config: Record, records
 
 
 def _same(left: np.ndarray, right: np.ndarray) -> bool:
-    """Equal shapes and, but for rounding, equal values."""
+    """Whether shapes are equal, and values too except for rounding."""
     if left.shape != right.shape:
         return False
     if left.dtype.kind == "f":
@@ -121,7 +115,7 @@ def _same(left: np.ndarray, right: np.ndarray) -> bool:
 
 
 def quality(config: Record, outputs: list[np.ndarray], truths: list[Any]) -> str:
-    """How well the first output meets the truths: accuracy for classes, R2 and mean error for numbers."""
+    """How well the first output agrees with the truths: accuracy for classes, R2 and mean error for numbers."""
     answers = outputs[0].squeeze(axis=-1) if outputs[0].ndim > 1 else outputs[0]
     if answers.dtype.kind == "f":
         errors = np.asarray(truths) - answers

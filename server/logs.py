@@ -1,4 +1,4 @@
-"""Logs: one line an event, fields as key=value, on stderr. Never a key, a token, a record or a query string."""
+"""Logs: one line per event on stderr, fields as key=value. Never a key, a token, a record or a query string."""
 
 import logging
 import sys
@@ -9,7 +9,7 @@ FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
 class ClientFaults(logging.Filter):
-    """Garbage that a client sent in place of HTTP is its fault: one line, no traceback."""
+    """Logs one line without a traceback when a client sends something that is not HTTP: that is the client's fault."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
@@ -24,7 +24,7 @@ def configure(level: str) -> None:
     """Set up logging for the process."""
     logging.basicConfig(level=level, format=FORMAT, stream=sys.stderr, force=True)
     logging.getLogger("aiohttp.server").addFilter(ClientFaults())
-    # Warns of subprotocols it does not know, by their names: some clients put a key there.
+    # aiohttp.websocket logs the names of unknown subprotocols, and some clients put a key there.
     logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)
-    # Says "Using selector" and the like; nobody reading our story needs it.
+    # asyncio logs "Using selector" and the like at lower levels, which helps nobody who reads our log.
     logging.getLogger("asyncio").setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""The life of the process: settings, listen, serve, drain, stop."""
+"""The life of the server process: open the application, listen, serve, drain, stop."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ log = logging.getLogger("sluice.server")
 
 
 def serve(settings: Settings) -> int:
-    """Serve until told to stop; exit code 0, or 1 with one line when it cannot start."""
+    """Serve until a signal stops the server. Returns exit code 0, or 1 after one line in the log when the server cannot start."""
     logs.configure(settings.log_level)
     try:
         uvloop.run(_serve(settings))
@@ -39,7 +39,7 @@ async def _serve(settings: Settings) -> None:
 
 
 async def _drain(engine: Engine, signals: "_Signals") -> None:
-    """Let streams end; a second signal ends them now. The listener stays open to say so to new requests."""
+    """Wait until the streams have ended; a second signal ends them at once. New requests are still answered, with a refusal."""
     drain = asyncio.create_task(engine.drain(), name="drain")
     second = asyncio.create_task(signals.second.wait(), name="second signal")
     await asyncio.wait((drain, second), return_when=asyncio.FIRST_COMPLETED)
@@ -51,7 +51,7 @@ async def _drain(engine: Engine, signals: "_Signals") -> None:
 
 
 class _Signals:
-    """SIGTERM and SIGINT, counted: the first drains, the second ends."""
+    """Counts SIGTERM and SIGINT: the first starts the drain, the second ends it."""
 
     def __init__(self) -> None:
         self.first = asyncio.Event()

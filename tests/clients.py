@@ -1,4 +1,4 @@
-"""Clients for tests: curl as a program, a socket that can do everything wrong, and a wait for what can be observed."""
+"""Clients for tests: curl as a program, a socket that can do everything wrong, and a wait for an observable condition."""
 
 import base64
 import json
@@ -18,7 +18,7 @@ TIMEOUT_S = 30
 
 
 def until(condition: Callable[[], Any], timeout_s: float = TIMEOUT_S, what: str = "the awaited condition") -> Any:
-    """Look until the condition holds; what it gave. AssertionError at the deadline."""
+    """Wait until the condition holds; returns what it gave. AssertionError at the deadline."""
     deadline = time.monotonic() + timeout_s
     while not (found := condition()):
         assert time.monotonic() < deadline, f"{what} did not come about within {timeout_s} s"
@@ -27,14 +27,14 @@ def until(condition: Callable[[], Any], timeout_s: float = TIMEOUT_S, what: str 
 
 
 def ndjson(records: Iterable[Any]) -> bytes:
-    """One JSON object a line, each with its newline."""
+    """One JSON object per line, each with its newline."""
     return b"".join(json.dumps(record).encode() + b"\n" for record in records)
 
 
 def answers(body: bytes | str) -> list[dict[str, Any]]:
-    """The lines of a bulk answer; each must be whole."""
+    """The lines of a bulk answer. Every line must be complete."""
     text = body.decode() if isinstance(body, bytes) else body
-    assert not text or text.endswith("\n"), f"the last line is not whole: {text[-200:]!r}"
+    assert not text or text.endswith("\n"), f"the last line is not complete: {text[-200:]!r}"
     return [json.loads(line) for line in text.split("\n")[:-1]]
 
 
@@ -55,7 +55,7 @@ def basic(auth: tuple[str, str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Curled:
-    """What one run of curl gave. `trace` is what -v shows: heads of requests and responses, line by line."""
+    """How one run of curl ended. `trace` is what -v shows: the heads of requests and responses, line by line."""
 
     code: int
     status: int
@@ -96,7 +96,7 @@ class Head:
 
 
 class Raw:
-    """One connection, as careful or as careless as its test. Decodes chunked answers and notices when one is cut."""
+    """One connection, as careful or as careless as a test needs. Decodes chunked answers and notices when one is cut."""
 
     def __init__(self, server: Server, *, receive_buffer_bytes: int | None = None, timeout_s: float = TIMEOUT_S) -> None:
         self.socket = socket.socket()
@@ -108,9 +108,9 @@ class Raw:
         self._received = bytearray()
         self._decoded = bytearray()
         self._is_chunked = False
-        self._left: int | None = None  # bytes to come of a body with Content-Length
-        self.has_ended = False  # the end of the body was seen
-        self.was_cut = False  # the connection ended before that
+        self._left: int | None = None  # bytes still to come of a body with Content-Length
+        self.has_ended = False  # whether the end of the body was received
+        self.was_cut = False  # whether the connection ended before that
 
     def __enter__(self) -> "Raw":
         return self
@@ -126,7 +126,7 @@ class Raw:
     def ask(
         self, method: str, path: str, *, auth: tuple[str, str] | bool | None = True, version: str = "1.1", **headers: str
     ) -> None:
-        """Send the head of a request. Header names are given with underscores; auth True is the admin, None nobody."""
+        """Send the head of a request. Header names have underscores here; auth True asks as the admin, None without credentials."""
         lines = [f"{method} {path} HTTP/{version}", "Host: sluice"]
         if auth:
             lines.append(f"Authorization: {basic(self._auth if auth is True else auth)}")
@@ -134,7 +134,7 @@ class Raw:
         self.send(("\r\n".join(lines) + "\r\n\r\n").encode())
 
     def begin(self, model: str, query: str = "", **headers: str) -> None:
-        """The head of a chunked bulk request."""
+        """Send the head of a chunked bulk request."""
         owner, name = model.split("/")
         self.ask("POST", f"/{owner}/models/{name}?bulk=true{query}", Transfer_Encoding="chunked", **headers)
 
@@ -145,7 +145,7 @@ class Raw:
         self.send(b"0\r\n\r\n")
 
     def reset(self) -> None:
-        """Leave with a RST, as a killed client does."""
+        """Leave with an RST, as a killed client does."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()
 
@@ -153,13 +153,13 @@ class Raw:
         self.socket.close()
 
     def garbage(self) -> None:
-        """What is no chunk where one should begin."""
-        self.send(b"this is no chunk\r\n")
+        """Send something that is not a chunk where a chunk should begin."""
+        self.send(b"this is not a chunk\r\n")
 
     # Receiving
 
     def head(self) -> Head:
-        """The head of the answer; interim ones (100 Continue) count as answers."""
+        """The head of the next answer. An interim answer (100 Continue) counts as one."""
         while b"\r\n\r\n" not in self._received:
             assert self._receive(), f"no answer: {bytes(self._received)!r}"
         text, _, rest = bytes(self._received).partition(b"\r\n\r\n")
@@ -179,7 +179,7 @@ class Raw:
         return json.loads(text)
 
     def rest(self) -> bytes:
-        """The body to its end, or to its cut (see was_cut)."""
+        """The rest of the body, to its end or to where it was cut (see was_cut)."""
         while self._more():
             pass
         body = bytes(self._decoded)
@@ -187,7 +187,7 @@ class Raw:
         return body
 
     def take(self, num_bytes: int) -> None:
-        """Exactly so many bytes from the socket, for `rest` to decode later."""
+        """Receive exactly this number of bytes; `rest` decodes them later."""
         goal = len(self._received) + num_bytes
         while len(self._received) < goal:
             data = self.socket.recv(goal - len(self._received))
@@ -195,11 +195,11 @@ class Raw:
             self._received += data
 
     def is_quiet(self, seconds: float) -> bool:
-        """Whether nothing comes for this long; for what must not be answered yet."""
+        """Whether nothing arrives for this long. For requests that must not be answered yet."""
         return not self._received and not self._decoded and not select.select([self.socket], [], [], seconds)[0]
 
     def _receive(self) -> bool:
-        """More bytes from the socket; False at its end."""
+        """Receive more bytes from the socket; False at its end."""
         try:
             data = self.socket.recv(1 << 20)
         except ConnectionResetError:
@@ -208,7 +208,7 @@ class Raw:
         return bool(data)
 
     def _more(self) -> bool:
-        """More of the decoded body; False when there is none."""
+        """Decode more of the body; False when there is no more."""
         if self.has_ended or self.was_cut:
             return False
         if self._is_chunked:
@@ -236,7 +236,7 @@ class Raw:
         return size > 0
 
 
-# What can be seen of a server from outside
+# What can be observed of a server from outside
 
 
 def spill_files(server: Server) -> list[Path]:
@@ -244,7 +244,7 @@ def spill_files(server: Server) -> list[Path]:
 
 
 def open_files(server: Server) -> int:
-    """File descriptors of the server process."""
+    """Number of open file descriptors of the server process."""
     return len(list(Path(f"/proc/{server.process.pid}/fd").iterdir()))
 
 
@@ -256,7 +256,7 @@ def health(server: Server) -> dict[str, Any]:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process runs; a zombie does not."""
+    """Whether a process runs. A zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):

@@ -1,6 +1,6 @@
-"""Folders of sentence-transformers with random weights, and the same models as a numpy forward pass of one text at a time.
+"""sentence-transformers folders with random weights, and the same models as a forward pass in numpy, one text at a time.
 
-The forward pass is written from the papers and shares nothing with the builder of graphs.
+The forward pass is written from the papers and shares no code with the program that builds the graphs.
 """
 
 import bisect
@@ -38,7 +38,7 @@ NAMES = {
     "bert": ("self.query", "self.key", "self.value", "output.dense", "output.LayerNorm"),
     "mpnet": ("attn.q", "attn.k", "attn.v", "attn.o", "LayerNorm"),
 }
-# First distance of the buckets 9, 10, ... of 16: 8 (128/8)^(k/8), rounded up.
+# The first distance in each of the buckets 9, 10, ... of 16: 8 (128/8)^(k/8), rounded up.
 BUCKET_STARTS = (12, 16, 23, 32, 46, 64, 91)
 DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2")}
 
@@ -53,10 +53,10 @@ def write(
     num_files: int = 1,
     **config: Any,
 ) -> Weights:
-    """Fill a folder as sentence-transformers does; returns the weights as they are in its files, by name.
+    """Write a folder as sentence-transformers does; returns the weights by name, with the precision that they have in its files.
 
     num_files  2 or more make a sharded model with an index
-    config     what config.json says otherwise; sizes change the weights too
+    config     keys of config.json that differ from `config_of(kind)`; sizes change the weights too
     """
     sizes = config_of(kind) | config
     weights = {name: _rounded(values, dtype) for name, values in random_weights(sizes).items()}
@@ -78,7 +78,7 @@ def write(
 
 
 def config_of(kind: str) -> dict[str, Any]:
-    """config.json of a small model."""
+    """The content of config.json for a small model."""
     sizes: dict[str, Any] = {
         "vocab_size": 80,
         "max_position_embeddings": 40,
@@ -106,7 +106,7 @@ def architecture_of(config: dict[str, Any], *, pooling: Any = "mean", normalise:
 
 
 def random_weights(config: dict[str, Any], seed: int = 7) -> Weights:
-    """float32, large enough that every part of the model shows in its vectors; with a pooler, which nobody reads."""
+    """float32 weights, large enough that every part of the model changes its vectors. They include a pooler, which no code uses."""
     rng = np.random.default_rng(seed)
     return {
         name: (rng.standard_normal(shape) / 4 + name.endswith("Norm.weight")).astype(np.float32) for name, shape in _shapes(config)
@@ -148,13 +148,13 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def change_json(path: Path, **changes: Any) -> None:
-    """Set keys of a JSON object in a file; None removes one."""
+    """Change keys of the JSON object in a file. None removes a key."""
     merged = json.loads(path.read_bytes()) | changes
     write_json(path, {key: value for key, value in merged.items() if value is not None})
 
 
 def write_weights(folder: Path, weights: Weights, dtype: str = "F32", num_files: int = 1) -> None:
-    """model.safetensors, or as many files and their index."""
+    """Write model.safetensors, or the given number of files and their index."""
     if num_files == 1:
         (folder / "model.safetensors").write_bytes(safetensors(weights, dtype))
         return
@@ -168,7 +168,7 @@ def write_weights(folder: Path, weights: Weights, dtype: str = "F32", num_files:
 
 
 def safetensors(weights: Weights, dtype: str = "F32") -> bytes:
-    """A file of the format, from float32 arrays."""
+    """The content of a safetensors file with these float32 arrays."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     buffer = b""
     for name, values in weights.items():
@@ -186,14 +186,14 @@ def _stored(values: np.ndarray, dtype: str) -> np.ndarray:
 
 
 def _rounded(values: np.ndarray, dtype: str) -> np.ndarray:
-    """float32 with what the type keeps of it."""
+    """The values as float32, rounded to what `dtype` can hold."""
     if dtype == "BF16":
         return (values.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
     return values.astype(DTYPES[dtype]).astype(np.float32)
 
 
 def _write_tokenizer(folder: Path, kind: str) -> None:
-    """vocab.txt and tokenizer.json, which asks for every text to be cut at and padded to 128, as published ones do."""
+    """Write vocab.txt and tokenizer.json. The tokenizer truncates and pads every text to 128 tokens, as published ones do."""
     vocabulary = SPECIAL[kind] + WORDS
     (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in vocabulary), "utf-8")
     ids = {token: i for i, token in enumerate(vocabulary)}
@@ -213,7 +213,7 @@ def _write_tokenizer(folder: Path, kind: str) -> None:
 
 
 def _positions(config: dict[str, Any], ids: list[int]) -> list[int]:
-    """BERT counts all tokens from 0; MPNet, from 2, those that are not the padding token 1, which stays at 1."""
+    """BERT numbers all tokens from 0. MPNet numbers from 2, except the padding token 1, whose position is always 1."""
     if config["model_type"] == "bert":
         return list(range(len(ids)))
     return [1 if one == 1 else 2 + sum(other != 1 for other in ids[:i]) for i, one in enumerate(ids)]
@@ -261,12 +261,12 @@ def _norm(config: dict[str, Any], weights: Weights, name: str, values: np.ndarra
 
 
 def _distance_bias(weights: Weights, head: int, length: int) -> np.ndarray:
-    """[length, length]: of a query (row) for a key (column)."""
+    """[length, length]: the bias of a query (row) for a key (column)."""
     table = weights["encoder.relative_attention_bias.weight"]
     return np.array([[table[bucket(key - query), head] for key in range(length)] for query in range(length)])
 
 
 def bucket(distance: int) -> int:
-    """Of 32: 0 to 15 for keys behind, 16 to 31 for keys ahead; distances below 8 have one each."""
+    """One of 32 buckets: 0 to 15 for keys behind, 16 to 31 for keys ahead. Each distance below 8 has a bucket of its own."""
     far = abs(distance)
     return (16 if distance > 0 else 0) + (far if far < 8 else 8 + bisect.bisect_right(BUCKET_STARTS, far))

@@ -1,4 +1,4 @@
-"""A real server for tests and benchmarks: its own process, its own data directory, a free port."""
+"""A real server for tests and benchmarks, with its own process, its own data directory and a free port."""
 
 import os
 import re
@@ -19,7 +19,7 @@ START_TIMEOUT_S = 60
 
 
 class Server:
-    """One running server. `url`, `auth` (user, key) and the log are what a client needs."""
+    """One running server. A client needs its `url` and its `auth` (user, key)."""
 
     def __init__(self, data_dir: Path, settings: dict[str, str]) -> None:
         self.data_dir = data_dir
@@ -49,26 +49,26 @@ class Server:
         return f"{self.url}/{owner}/models/{name}"
 
     def replica_pids(self) -> list[int]:
-        """Process ids of the replicas that live now, oldest first."""
+        """Process ids of the running replicas, oldest first."""
         found = subprocess.run(
             ["pgrep", "-P", str(self.process.pid), "-f", "engine.tasks"], capture_output=True, text=True, check=False
         )
         return [int(pid) for pid in found.stdout.split()]
 
     def metric(self, name: str) -> float:
-        """The value of one series, named as /metrics shows it, with its labels; 0 when it is not there."""
+        """The value of one series, named with its labels as /metrics shows it; 0 when it is missing."""
         for line in requests.get(f"{self.url}/metrics", auth=self.auth, timeout=10).text.splitlines():
             if line.startswith(name + " "):
                 return float(line.rpartition(" ")[2])
         return 0.0
 
     def rss_bytes(self, field: str = "VmRSS") -> int:
-        """Memory of the server process now, or its peak (`VmHWM`)."""
+        """Memory of the server process now (`VmRSS`), or its peak (`VmHWM`)."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.search(rf"{field}:\s+(\d+) kB", status)[1]) * 1024  # type: ignore[index]
 
     def stop(self, number: int = signal.SIGTERM, timeout_s: float = 30) -> int:
-        """Signal the server and wait for its end; the exit code."""
+        """Send a signal to the server and wait until it ends; returns its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(number)
         code = self.process.wait(timeout_s)
@@ -89,12 +89,12 @@ class Server:
             if requests.get(f"{self.url}/healthcheck", timeout=10).text == "ok":
                 return
             select.select([], [], [], 0.05)
-        raise RuntimeError(f"no replica came up:\n{self.log}")
+        raise RuntimeError(f"no replica became ready:\n{self.log}")
 
 
 @contextmanager
 def serving(data_dir: Path, **settings: str) -> Iterator[Server]:
-    """A server with these settings (`SLUICE_...` names and values), stopped at the end."""
+    """A server with these settings (`SLUICE_...` names and values). It is killed at the end."""
     data_dir.mkdir(parents=True, exist_ok=True)
     server = Server(data_dir, settings)
     try:

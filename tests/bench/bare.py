@@ -1,9 +1,9 @@
-"""The bare loops everything is compared with: one process, no server (streaming.md, section 5).
+"""The bare loops that streams and singles are compared with: one process, no server (streaming.md, section 5).
 
 A program of its own, so that every round begins in a fresh process: `python -m tests.bench.bare stream|single MODEL FILE`.
-It prints one JSON object. Written as one would write the script by hand: ujson.loads a line, numpy, one run for 512 records on
-one thread, ujson.dumps of an object with the same seven keys a line. Imports and opening the model are not counted; reading the
-file and joining the output are.
+It prints one JSON object. It is written as a person would write such a script by hand: ujson.loads for each line, numpy, one run
+per 512 records on one thread, and for each line ujson.dumps of an object with the same seven keys. The figures include reading the
+file and joining the output, but neither imports nor opening the model.
 """
 
 import statistics
@@ -28,13 +28,13 @@ Run = Callable[[list[dict[str, Any]]], list[Any]]
 
 
 def measure(kind: str, model: str, path: Path) -> dict[str, Any]:
-    """Run this program in a fresh process; what it printed."""
+    """Run this program in a fresh process; returns what it printed."""
     command = [sys.executable, "-m", "tests.bench.bare", kind, model, str(path)]
     return ujson.loads(subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout)
 
 
 def stream(model: str, path: Path) -> dict[str, Any]:
-    """Score a whole file. Returns its records, seconds, and seconds of CPU."""
+    """Score a whole file. Returns the number of records, the seconds and the CPU seconds."""
     run, name = results_of(model), model.rpartition("/")[2]
     started, cpu_started = time.perf_counter(), time.process_time()
     lines = path.read_bytes().splitlines()
@@ -55,7 +55,7 @@ def stream(model: str, path: Path) -> dict[str, Any]:
                 "yhat_model": name,
             }
             output.append(ujson.dumps(answer))
-    body = "\n".join(output)  # ASCII: ujson escapes the rest, so these are bytes already
+    body = "\n".join(output)  # ASCII only, because ujson escapes all other characters: one character is one byte
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
     return {"records": len(lines), "seconds": seconds, "cpu_seconds": cpu_seconds, "bytes_out": len(body)}
 
@@ -107,7 +107,7 @@ def _hello(session: onnxruntime.InferenceSession) -> Run:
 
 
 def now() -> str:
-    """The time as the answers show it."""
+    """The time in the form that the server's answers have."""
     time_ns = time.time_ns()
     local = time.localtime(time_ns // 1_000_000_000)
     return f"{time.strftime('%Y-%m-%d %H:%M:%S', local)}.{time_ns % 1_000_000_000:09d} {time.strftime('%z %Z', local)}"

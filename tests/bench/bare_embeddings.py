@@ -1,8 +1,9 @@
-"""The bare loop that embeddings are compared with: tokenizers and onnxruntime in one process, no server, no JSON.
+"""The bare loop that embeddings are compared with: tokenizers and onnxruntime in one process, without a server or JSON.
 
-A program of its own: `python -m tests.bench.bare_embeddings many|lone MODEL FILE`, FILE with a JSON text a line; it prints one JSON
-object. `many`: two threads take batches of the texts sorted by length and call one session (one thread a run, no spinning); batches
-of 8 and of 16 are tried, the better counts. `lone`: one short text after the other. Imports and opening the model are not counted.
+A program of its own: `python -m tests.bench.bare_embeddings many|lone MODEL FILE`. FILE has one JSON object with a text per line.
+It prints one JSON object. `many`: two threads take batches of the texts, sorted by length, and call one session (one thread per
+run, no spinning); it tries batches of 8 and of 16, and the faster size counts. `lone`: one short text after the other. The figures
+include neither imports nor opening the model.
 """
 
 import json
@@ -26,7 +27,7 @@ NUM_LONE = 200
 
 
 def measure(kind: str, model: str, path: Path) -> dict[str, Any]:
-    """Run this program in a fresh process; what it printed."""
+    """Run this program in a fresh process; returns what it printed."""
     command = [sys.executable, "-m", "tests.bench.bare_embeddings", kind, model, str(path)]
     environment = os.environ | {"TOKENIZERS_PARALLELISM": "false"}
     found: dict[str, Any] = json.loads(
@@ -36,7 +37,7 @@ def measure(kind: str, model: str, path: Path) -> dict[str, Any]:
 
 
 class Bare:
-    """A model as one would use it by hand."""
+    """A model, used as in a script written by hand."""
 
     def __init__(self, model: str) -> None:
         folder = ROOT / "models" / model
@@ -57,7 +58,7 @@ class Bare:
         return vectors
 
     def many(self, texts: list[str], batch: int) -> float:
-        """Seconds for all texts."""
+        """Embed all texts in batches of this size; returns the seconds."""
         started = time.perf_counter()
         ordered = sorted(texts, key=len)
         waiting = iter([ordered[first : first + batch] for first in range(0, len(ordered), batch)])
@@ -79,6 +80,7 @@ class Bare:
         return time.perf_counter() - started
 
     def lone(self, text: str) -> float:
+        """Embed one text; returns the seconds."""
         started = time.perf_counter()
         self.embed([text])
         return time.perf_counter() - started

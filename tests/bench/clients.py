@@ -1,6 +1,6 @@
-"""Clients to measure with: curl as users run it, wrk, and small ones on bare sockets that cost less than what they measure.
+"""Clients to measure with: curl as users run it, wrk, and small ones on bare sockets that cost less than the server they measure.
 
-Knows HTTP. Knows nothing of what is compared with what. All times are seconds.
+Knows HTTP. Does not know which figures are compared. All times are in seconds.
 """
 
 import asyncio
@@ -30,14 +30,14 @@ CHUNK_BYTES = 64 * 1024
 
 
 class Failed(Exception):
-    """A client did not get what it must get: a figure of this run would mean nothing."""
+    """A client did not get the answer that it must get, so the figures of this run mean nothing."""
 
 
 # Streams
 
 
 class Curl:
-    """One `curl --data-binary @file -o out` of a stream. Started when made, so that several run at once."""
+    """One stream, sent by `curl --data-binary @file -o out`. The constructor starts curl, so that several can run at once."""
 
     def __init__(self, server: Server, model: str, path: Path, out: Path, parameters: str = "") -> None:
         self.out = out
@@ -46,7 +46,7 @@ class Curl:
         self._process = subprocess.Popen([*command, f"{server.model(model)}?bulk=true{parameters}"])
 
     def wait(self) -> float:
-        """Seconds from the start of the program to its end: with its reading of the file, as the bare loop reads it."""
+        """Wait for curl; returns the seconds from its start to its end. Like the bare loop, curl reads the file in this time."""
         code = self._process.wait()
         seconds = time.perf_counter() - self._started
         if code:
@@ -54,7 +54,7 @@ class Curl:
         return seconds
 
     def check(self, num_records: int) -> None:
-        """Every record has a line. The answer is removed."""
+        """Check that every record has a line in the answer, and remove the answer."""
         num_lines = _count_lines(self.out)
         self.out.unlink()
         if num_lines != num_records:
@@ -62,9 +62,9 @@ class Curl:
 
 
 def stream(server: Server, model: str, path: Path, num_records: int, parameters: str = "") -> float:
-    """One stream; its seconds.
+    """Send one stream; returns its seconds.
 
-    parameters  more of the query, each with `&` before it
+    parameters  more query parameters, each with `&` before it
     """
     curl = Curl(server, model, path, path.with_suffix(".out"), parameters)
     seconds = curl.wait()
@@ -73,7 +73,7 @@ def stream(server: Server, model: str, path: Path, num_records: int, parameters:
 
 
 def streams(server: Server, model: str, path: Path, num_records: int, count: int) -> tuple[float, list[float]]:
-    """So many equal streams at once; seconds until the last has ended, and of each."""
+    """Send `count` equal streams at once; returns the seconds until the last one ends, and the seconds of each."""
     started = time.perf_counter()
     curls = [Curl(server, model, path, path.with_suffix(f".{i}.out")) for i in range(count)]
     each = [0.0] * count
@@ -95,7 +95,7 @@ def _count_lines(path: Path) -> int:
 
 @contextlib.contextmanager
 def endless_stream(server: Server, model: str, path: Path) -> Iterator[None]:
-    """One stream that sends this file again and again until the block ends: two programs, cat and curl, with a pipe between."""
+    """One stream that sends this file again and again until the block ends, through a pipe from cat to curl."""
     url, user = f"{server.model(model)}?bulk=true", ":".join(server.auth)
     command = 'while cat "$1"; do :; done | curl -sS -T - -u "$2" -o /dev/null "$3"'
     shell = subprocess.Popen(["sh", "-c", command, "sh", str(path), user, url], start_new_session=True, stderr=subprocess.DEVNULL)
@@ -109,7 +109,7 @@ def endless_stream(server: Server, model: str, path: Path) -> Iterator[None]:
 
 
 def paced_stream(server: Server, model: str, path: Path, bytes_per_second: float) -> tuple[int, float]:
-    """One stream whose reader takes no more than so many bytes a second; lines that came, and seconds."""
+    """One stream whose reader reads at most this many bytes per second; returns the number of lines received, and the seconds."""
     with _open_stream(server, model, f"Content-Length: {path.stat().st_size}") as (connection, begin):
         sender = threading.Thread(target=_send_file, args=(connection, path))
         sender.start()
@@ -129,12 +129,12 @@ def _send_file(connection: socket.socket, path: Path) -> None:
 
 
 def hand_fed(server: Server, model: str, record: bytes, count: int, pause_s: float) -> list[float]:
-    """One stream fed by hand: each record is sent after the answer to the one before; seconds until each answer."""
+    """One stream that sends each record after the answer to the record before; returns the seconds until each answer."""
     seconds = []
     with _open_stream(server, model, "Transfer-Encoding: chunked") as (connection, begin):
         response = begin()
         for _ in range(count):
-            time.sleep(pause_s)  # a slow hand
+            time.sleep(pause_s)  # as slow as a person
             started = time.perf_counter()
             connection.sendall(b"%x\r\n%b\n\r\n" % (len(record) + 1, record))
             if b'"result"' not in response.readline():
@@ -142,13 +142,13 @@ def hand_fed(server: Server, model: str, record: bytes, count: int, pause_s: flo
             seconds.append(time.perf_counter() - started)
         connection.sendall(b"0\r\n\r\n")
         if response.read():
-            raise Failed("more lines than records")
+            raise Failed("there were more lines than records")
     return seconds
 
 
 @contextlib.contextmanager
 def _open_stream(server: Server, model: str, length: str) -> Iterator[tuple[socket.socket, Any]]:
-    """A connection on which the head of a streaming request was sent, and the function that reads the head of its answer."""
+    """Send the head of a streaming request; gives the connection and a function that reads the head of the answer."""
 
     def begin() -> http.client.HTTPResponse:
         response = http.client.HTTPResponse(connection)
@@ -167,7 +167,7 @@ def _open_stream(server: Server, model: str, length: str) -> Iterator[tuple[sock
 
 
 def lone_singles(server: Server, request: bytes, count: int) -> list[float]:
-    """One after the other on one kept connection; seconds of each."""
+    """Send one request after the other on one connection; returns the seconds of each."""
     seconds = []
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -183,13 +183,15 @@ def lone_singles(server: Server, request: bytes, count: int) -> list[float]:
 
 
 def open_loop(server: Server, request: bytes, per_second: float, duration_s: float) -> list[float]:
-    """Single requests at a steady rate, whether or not the earlier ones were answered; seconds of each, counted from the moment
-    it was due, so that a server that stalls is not asked less."""
+    """Send requests at a steady rate, whether or not the earlier ones were answered; returns the seconds of each.
+
+    The seconds count from the moment when a request was due, so that a server that stalls does not get fewer requests.
+    """
     return asyncio.run(_OpenLoop(server, request).run(per_second, duration_s))
 
 
 class _OpenLoop:
-    """Takes a kept connection that is free, or opens one more."""
+    """Sends requests when they are due, on a free connection if there is one, else on a new one."""
 
     def __init__(self, server: Server, request: bytes) -> None:
         self._port = server.port
@@ -217,7 +219,7 @@ class _OpenLoop:
 
 
 def many_singles(server: Server, model: str, record: bytes, connections: int, duration_s: float) -> dict[str, float]:
-    """As many as go on so many kept connections, by wrk, or by a client of ours where there is none.
+    """Send as many requests as possible on this many connections, with wrk, or with our own client where wrk is missing.
 
     returns  per_second, p50_ms, p99_ms
     """
@@ -228,7 +230,7 @@ def many_singles(server: Server, model: str, record: bytes, connections: int, du
 
 
 def requests_at_once(url: str, bodies: list[bytes], connections: int, headers: dict[str, str]) -> float:
-    """Each body once, over so many kept connections, to any server; seconds until the last answer was read."""
+    """Send each body once to any server, on this many connections; returns the seconds until the last answer was read."""
     host, path = url.removeprefix("http://").split("/", 1)
     waiting = iter(bodies)
     lock, faults = threading.Lock(), []
@@ -288,7 +290,7 @@ end
 
 
 def wrk(url: str, body: bytes, headers: dict[str, str], connections: int, duration_s: float) -> dict[str, float]:
-    """POST this body with `wrk -t1`; per_second, p50_ms, p99_ms."""
+    """POST this body with `wrk -t1`; returns per_second, p50_ms, p99_ms."""
     lines = "\n".join(f'wrk.headers["{name}"] = "{value}"' for name, value in headers.items())
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(WRK_SCRIPT % (body.decode(), lines))
@@ -297,7 +299,7 @@ def wrk(url: str, body: bytes, headers: dict[str, str], connections: int, durati
         output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     figures = json.loads(output.partition("FIGURES ")[2])
     if figures["refused"] or figures["lost"] or not figures["answered"]:
-        raise Failed(f"wrk was not answered: {figures}")
+        raise Failed(f"the server did not answer wrk: {figures}")
     per_second = figures["answered"] / figures["duration_us"] * 1e6
     return {"per_second": per_second, "p50_ms": figures["p50_us"] / 1000, "p99_ms": figures["p99_us"] / 1000}
 
@@ -311,7 +313,7 @@ def single(server: Server, model: str, record: bytes) -> bytes:
 
 
 def posted(server: Server, path: str, body: bytes) -> bytes:
-    """The bytes of a request that sends some JSON to a path."""
+    """The bytes of a request that posts this JSON body to a path."""
     return _target_head(server, path, f"Content-Type: application/json\r\nContent-Length: {len(body)}") + body
 
 
@@ -340,21 +342,21 @@ async def _read_answer(reader: asyncio.StreamReader) -> bytes:
 def _length(head: bytes) -> int:
     match = CONTENT_LENGTH.search(head)
     if match is None:
-        raise Failed(f"an answer without a length: {head!r}")
+        raise Failed(f"an answer has no Content-Length: {head!r}")
     return int(match[1])
 
 
 def _check_status(answer: bytes) -> None:
     if not answer.startswith(b"HTTP/1.1 200 "):
-        raise Failed(f"not a 200: {answer[:300]!r}")
+        raise Failed(f"the status of an answer is not 200: {answer[:300]!r}")
 
 
 def percentile(values: list[float], percent: float) -> float:
-    """The smallest value that so many per cent of all do not exceed."""
+    """The smallest of the values that at least this percentage of them do not exceed."""
     ordered = sorted(values)
     return ordered[max(0, -(-len(ordered) * percent // 100).__int__() - 1)]
 
 
 def note(text: str) -> None:
-    """What is going on, for people."""
+    """Tell the person at the terminal what is going on."""
     print(text, file=sys.stderr, flush=True)

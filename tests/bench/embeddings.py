@@ -1,7 +1,7 @@
 """Speed and memory of the embeddings surface, against the bars of embeddings.md, section 5.
 
-`python -m tests.bench.embeddings [--quick] [--save] [NAME ...]`; how it is measured and judged is said in report.py. A model whose
-weights are not there is left out, with a note.
+`python -m tests.bench.embeddings [--quick] [--save] [NAME ...]`; report.py says how figures are measured and judged. A model whose
+weights are missing is left out, with a note.
 """
 
 import functools
@@ -12,26 +12,26 @@ from pathlib import Path
 
 from tests.bench import bare_embeddings, clients, rivals, texts
 from tests.bench.clients import percentile
-from tests.bench.report import MIB, Bar, Bench, Figure, Lines, main, replicas_rss, server
+from tests.bench.report import MIB, Bar, Bench, Figure, Lines, grown_most, lines_of, main, replicas_rss, server
 from tests.serving import ROOT, Server
 
 MINILM, MPNET = "sluice/all-MiniLM-L6-v2", "sluice/all-mpnet-base-v2"
 OPENAI_NAMES = {MINILM: "all-MiniLM-L6-v2", MPNET: "all-mpnet-base-v2"}
 NUM_TEXTS = 4000
-# mpnet is seven times slower: so many show the same.
+# mpnet is seven times slower, and this many texts show the same.
 NUM_MPNET_TEXTS = 1000
 TEXTS_A_REQUEST, AT_ONCE = 256, 4
 LONE_TEXT = "How old are you?"
 NUM_LONE = 200
 LONE_PER_SECOND = 5
 LONGEST_LIST = 2048
-# Folder of sentence-transformers for the rivals; see rivals.py.
+# The sentence-transformers folder that the rivals serve; see rivals.py.
 FOLDER = ROOT / "build" / "bench" / "all-MiniLM-L6-v2"
 
 
 @functools.cache
 def _file(count: int) -> Path:
-    """The first texts as records, one a line."""
+    """A file of the first `count` texts as records, one per line."""
     path = texts.CACHE / f"texts-{count}.ndjson"
     if not path.exists():
         lines = (json.dumps({"text": text}) + "\n" for text in texts.texts()[:count])
@@ -40,15 +40,15 @@ def _file(count: int) -> Path:
 
 
 def _is_here(model: str) -> bool:
-    """Whether its weights are; told when not."""
+    """Whether the weights of a model are here. If not, a note says so."""
     is_here = (ROOT / "models" / model / "1" / "model.onnx").exists()
     if not is_here:
-        clients.note(f"{model}: left out, no weights; fetch them with `make models`")
+        clients.note(f"{model}: left out because its weights are missing; fetch them with `make models`")
     return is_here
 
 
 def _warm(running: Server, model: str) -> None:
-    """Every replica has opened the model and knows what a text costs."""
+    """Make every replica open the model, and let the scheduler learn what a text costs."""
     clients.stream(running, model, _file(200), 200)
 
 
@@ -62,7 +62,7 @@ def _against_bare(name: str, what: str, ours: list[float], theirs: list[float]) 
     return Figure(name, f"{what} / bare loop", "texts/s", max(ours), max(theirs), max(ours) / max(theirs), "x", Bar(0.9), rounds)
 
 
-# a, c, h: streams against the bare loop; the server's memory meanwhile
+# a, c, h: streams against the bare loop, and the memory of the server meanwhile
 
 
 def measure_a(bench: Bench) -> list[Figure]:
@@ -163,7 +163,7 @@ def measure_e(bench: Bench) -> list[Figure]:
         return []
     p99, p50 = [], []
     with server() as running, clients.endless_stream(running, MINILM, _file(NUM_TEXTS)):
-        clients.open_loop(running, _lone(running), LONE_PER_SECOND, 2)  # the stream gets under way
+        clients.open_loop(running, _lone(running), LONE_PER_SECOND, 2)  # let the stream begin
         for _ in range(bench.rounds):
             seconds = clients.open_loop(running, _lone(running), LONE_PER_SECOND, bench.seconds(20))
             p99.append(percentile(seconds, 99) * 1000)
@@ -176,7 +176,7 @@ def measure_e(bench: Bench) -> list[Figure]:
 
 
 def measure_g(bench: Bench) -> list[Figure]:
-    """Texts of 2 to 300 words."""
+    """The memory of a replica that embeds texts of 2 to 300 words."""
     if not _is_here(MINILM):
         return []
     few, many = bench.count(400), bench.count(NUM_TEXTS)
@@ -185,16 +185,14 @@ def measure_g(bench: Bench) -> list[Figure]:
         before = replicas_rss(running)
         clients.stream(running, MINILM, _mixed_file(many), many)
         after = replicas_rss(running)
-    if before.keys() != after.keys():
-        raise clients.Failed("a replica died")
-    worst = max(after, key=lambda pid: after[pid] - before[pid])
+    worst = grown_most(before, after)
     more, bar = after[worst] - before[worst], Bar(60, is_least=False)
     return [Figure("g", f"replica's memory, {many} / {few} mixed texts", "MiB", after[worst], before[worst], more, "MiB more", bar)]
 
 
 @functools.cache
 def _mixed_file(count: int) -> Path:
-    """Texts of all lengths: each so many of the short ones in a row, from 1 to 30."""
+    """Texts of all lengths: each is made of 1 to 30 short texts."""
     path, short = texts.CACHE / f"mixed-{count}.ndjson", texts.texts()
     lines = (json.dumps({"text": " ".join(short[i : i + 1 + i % 30])}) + "\n" for i in range(count))
     path.write_text("".join(lines))
@@ -227,7 +225,7 @@ def measure_i(bench: Bench) -> list[Figure]:
 
 
 def _slowest_lone_beside(running: Server, body: bytes) -> float:
-    """Lone texts, one after the other, as long as the request runs; seconds of the slowest."""
+    """Send lone texts, one after the other, while the request runs; returns the seconds of the slowest."""
     slowest = 0.0
     url = f"{running.url}/v1/embeddings"
     request = threading.Thread(target=clients.requests_at_once, args=(url, [body], 1, {}))
@@ -238,16 +236,7 @@ def _slowest_lone_beside(running: Server, body: bytes) -> float:
     return slowest
 
 
-LINES: Lines = {
-    "a": measure_a,
-    "b": measure_b,
-    "c": measure_c,
-    "d": measure_d,
-    "e": measure_e,
-    "f": measure_f,
-    "g": measure_g,
-    "i": measure_i,
-}
+LINES: Lines = lines_of(measure_a, measure_b, measure_c, measure_d, measure_e, measure_f, measure_g, measure_i)
 
 
 if __name__ == "__main__":

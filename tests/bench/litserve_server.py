@@ -1,7 +1,7 @@
-"""The iris graph behind LitServe, for comparison: `python litserve_server.py PORT single|many`, where litserve is installed.
+"""Serves the iris graph with LitServe, for comparison: `python litserve_server.py PORT single|many`. litserve must be installed.
 
-single  one record a request; the server itself makes batches of up to 512
-many    512 records a request
+single  one record per request; LitServe makes batches of up to 512
+many    512 records per request
 """
 
 import sys

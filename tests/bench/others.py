@@ -1,4 +1,4 @@
-"""Other servers with the same graph, for comparison: shown when they are installed in an environment of their own, never a bar.
+"""Other servers with the same graph, for comparison. They run when an environment has them; their figures are never a bar.
 
 SLUICE_BENCH_LITSERVE_PYTHON names an interpreter that has litserve and onnxruntime. BentoML and MLServer have no program here yet.
 """
@@ -16,18 +16,18 @@ MANY = 512
 
 
 def litserve_python() -> str | None:
-    """The interpreter to use, or None with the reason told."""
+    """The interpreter to use. None, after a note that says why, when there is none."""
     return processes.interpreter(VARIABLE, "litserve", "litserve", "onnxruntime")
 
 
 def litserve_singles(python: str, duration_s: float) -> dict[str, float]:
-    """One record a request."""
+    """Figures of LitServe with one record per request."""
     with _running(python, "single") as url:
         return _wrk(url, records.one_of(records.IRIS), duration_s)
 
 
 def litserve_records_per_second(python: str, duration_s: float) -> float:
-    """512 records a request."""
+    """Records per second of LitServe with 512 records per request."""
     body = b'{"records":[' + b",".join([records.one_of(records.IRIS)] * MANY) + b"]}"
     with _running(python, "many") as url:
         return _wrk(url, body, duration_s)["per_second"] * MANY
@@ -39,7 +39,7 @@ def _wrk(url: str, body: bytes, duration_s: float) -> dict[str, float]:
 
 @contextlib.contextmanager
 def _running(python: str, mode: str) -> Iterator[str]:
-    """The server's URL, once it answers."""
+    """Run LitServe; gives its URL once it answers."""
     port = processes.free_port()
     with processes.running([python, str(PROGRAM), str(port), mode], f"http://127.0.0.1:{port}/health"):
         yield f"http://127.0.0.1:{port}/predict"

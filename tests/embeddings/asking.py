@@ -1,4 +1,4 @@
-"""How the tests ask for vectors, on either surface, and what they read out of the answers."""
+"""How the tests ask for vectors, in either shape of the API, and how they read the answers."""
 
 import base64
 import binascii
@@ -15,12 +15,12 @@ from tests.serving import ROOT, Server
 SIMPLE, OPENAI = "/embeddings", "/v1/embeddings"
 SURFACES = (SIMPLE, OPENAI)
 
-BERT, MPNET, WIDE = "small-bert", "small-mpnet", "wide-bert"  # random weights, written by the tests
+BERT, MPNET, WIDE = "small-bert", "small-mpnet", "wide-bert"  # models with random weights, written by the tests
 MINILM, BASE = "all-MiniLM-L6-v2", "all-mpnet-base-v2"
 DIMS = {BERT: 32, MPNET: 32, WIDE: 768, MINILM: 384, BASE: 768}
 MAX_TOKENS = {BERT: 36, MPNET: 36, MINILM: 256, BASE: 384}
 
-# The seed's own text and its halves.
+# The text of the original API's example, and its halves.
 SEED_TEXTS = ["Can we mimic the Embeddings API output format from OpenAI?", "I dunno, but we can try."]
 SEED_TEXT = " ".join(SEED_TEXTS)
 SAME = 1e-5
@@ -31,12 +31,12 @@ def has_weights(name: str) -> bool:
 
 
 def needs(name: str) -> pytest.MarkDecorator:
-    """Skip a test without the weights of a shipped model."""
+    """Skip a test when the weights of a shipped model are missing."""
     return pytest.mark.skipif(not has_weights(name), reason=f"no weights of {name}: `make models` fetches them")
 
 
 def models(*names: str) -> Any:
-    """Run a test for each of these models whose weights are here."""
+    """Run a test for each of these models, and skip those whose weights are missing."""
     return pytest.mark.parametrize(
         "model", [pytest.param(name, marks=needs(name) if name in (MINILM, BASE) else ()) for name in names]
     )
@@ -46,17 +46,17 @@ def models(*names: str) -> Any:
 
 
 def post(server: Server, path: str, body: bytes, **options: Any) -> requests.Response:
-    """Any bytes to a surface, without credentials unless `auth` gives some."""
+    """Post any bytes to a path, without credentials unless `auth` gives some."""
     return requests.post(server.url + path, data=body, timeout=120, **options)
 
 
 def ask(server: Server, texts: Any, model: str = BERT, *, path: str = SIMPLE, auth: Any = None, **keys: Any) -> requests.Response:
-    """A request as its surface describes it."""
+    """Send a well-formed request."""
     return requests.post(server.url + path, json={"model": model, "input": texts, **keys}, auth=auth, timeout=120)
 
 
 def vectors(answer: requests.Response) -> np.ndarray:
-    """float32 [inputs, dim] of an answer of either surface and encoding; its indices must be 0, 1, 2, ..."""
+    """The vectors of an answer in either shape and encoding: float32 [inputs, dim]. Its indices must be 0, 1, 2, ..."""
     assert answer.status_code == 200, answer.text[:500]
     items = answer.json()["data"]
     assert [item["index"] for item in items] == list(range(len(items)))
@@ -64,7 +64,7 @@ def vectors(answer: requests.Response) -> np.ndarray:
 
 
 def stacked(embeddings: Sequence[Any]) -> np.ndarray:
-    """float32 [inputs, dim] of lists of numbers, or of base64."""
+    """float32 [inputs, dim], from lists of numbers or from base64."""
     return np.array([floats(one) for one in embeddings], np.float32)
 
 
@@ -78,29 +78,29 @@ def num_tokens(answer: requests.Response) -> list[int]:
     return [item["num_tokens"] for item in answer.json()["data"]]
 
 
-# What stands in answers
+# Checks of answers
 
 
 def assert_same(found: np.ndarray, expected: np.ndarray) -> None:
-    """Equal as the contract means it: within 1e-5 in each value."""
+    """Check that vectors are equal as the contract defines it: each value within 1e-5."""
     assert found.shape == expected.shape
     assert float(np.abs(found - expected).max(initial=0.0)) <= SAME
 
 
 def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Row by row."""
+    """The cosine of each row of `one` with the same row of `other`."""
     lengths = np.linalg.norm(one, axis=-1) * np.linalg.norm(other, axis=-1)
     return np.asarray((one * other).sum(axis=-1) / lengths)
 
 
 def assert_refused(path: str, answer: requests.Response, status: int) -> None:
-    """A refusal that is no fault of the body: one sentence in the shape of its surface, with what its status asks for."""
+    """Check a refusal for a reason outside the body: one sentence in the shape of its path, with the headers of its status."""
     assert answer.status_code == status, answer.text[:500]
     assert_refusal(path, status, answer.json(), {name.lower(): value for name, value in answer.headers.items()})
 
 
 def assert_refusal(path: str, status: int, body: Any, headers: dict[str, str]) -> None:
-    """The same of a body and of headers with names in lower case."""
+    """The same check for a body and for headers with names in lower case."""
     assert headers["content-type"] == "application/json"
     if path.startswith("/v1"):
         assert_openai_error(body)
@@ -140,7 +140,7 @@ def assert_openai_error(body: Any) -> None:
 
 
 def assert_detail(answer: requests.Response, *expected: tuple[str, list[Any]]) -> list[dict[str, Any]]:
-    """The faults of a body on the simple surface, as (type, loc); they are given back."""
+    """Check the faults that /embeddings found in a body, given as (type, loc); returns them."""
     assert answer.status_code == 422, answer.text[:500]
     assert answer.headers["Content-Type"] == "application/json"
     assert list(answer.json()) == ["detail"]
@@ -150,7 +150,7 @@ def assert_detail(answer: requests.Response, *expected: tuple[str, list[Any]]) -
 
 
 def assert_openai_fault(answer: requests.Response, param: str | None, code: str | None = None, status: int = 400) -> str:
-    """A fault of a body on the OpenAI surface; its message is given back."""
+    """Check a fault that /v1/embeddings found in a body; returns its message."""
     assert answer.status_code == status, answer.text[:500]
     assert answer.headers["Content-Type"] == "application/json"
     assert_openai_error(answer.json())
@@ -164,7 +164,7 @@ def assert_openai_fault(answer: requests.Response, param: str | None, code: str 
 
 
 class Alone:
-    """The vector of each text by a request of its own, asked once."""
+    """The vector of each text from a request of its own. Each text is asked for only once."""
 
     def __init__(self, server: Server, model: str) -> None:
         self._server = server
@@ -213,7 +213,7 @@ WORDS = [
 
 
 def texts_of(lengths: Sequence[int], seed: int = 3) -> list[str]:
-    """Texts of so many words each, all different."""
+    """Different texts, each with the given number of words."""
     rng = np.random.default_rng(seed)
     return [" ".join([*rng.choice(WORDS, length - 1).tolist(), _letters(i)]) for i, length in enumerate(lengths)]
 
@@ -223,7 +223,7 @@ def _letters(number: int) -> str:
 
 
 def series(server: Server) -> Iterator[tuple[str, float]]:
-    """Every series of /metrics, with its labels."""
+    """The value of every series of /metrics, by its name with labels."""
     for line in requests.get(f"{server.url}/metrics", auth=server.auth, timeout=10).text.splitlines():
         if not line.startswith("#"):
             name, _, value = line.rpartition(" ")
@@ -231,13 +231,13 @@ def series(server: Server) -> Iterator[tuple[str, float]]:
 
 
 def put_names(data_dir: Path, *lines: str) -> None:
-    """Write the list of the data directory."""
+    """Write models.txt in the data directory."""
     (data_dir / "models").mkdir(parents=True, exist_ok=True)
     (data_dir / "models" / "models.txt").write_text("".join(f"{line}\n" for line in lines), "utf-8")
 
 
 def is_base64(text: str) -> bool:
-    """Of the standard alphabet, padded."""
+    """Whether this is base64 of the standard alphabet, with padding."""
     try:
         return base64.b64encode(base64.b64decode(text, validate=True)).decode() == text
     except binascii.Error:

@@ -1,4 +1,4 @@
-"""Servers of the embeddings surface. Most tests share one with default settings; small models stand beside the shipped ones."""
+"""Servers for the embeddings tests. Most tests share one with default settings and small models beside the shipped ones."""
 
 from collections.abc import Callable, Iterator
 
@@ -19,7 +19,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> SmallModels:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory, small: SmallModels) -> Iterator[Server]:
-    """Default settings, three small models of the owner `tester`, and a list with everything a list may hold."""
+    """A server with default settings, three small models of the owner `tester`, and a models.txt with everything it may contain."""
     data_dir = tmp_path_factory.mktemp("embeddings") / "data"
     small.put(data_dir, f"tester/{BERT}")
     small.put(data_dir, f"tester/{MPNET}", "mpnet")
@@ -31,7 +31,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, small: SmallModels) -> Iter
 
 @pytest.fixture(scope="session")
 def alone(server: Server) -> Iterator[Callable[[str], Alone]]:
-    """Gives, for a model, what gives the vector of each text by a request of its own."""
+    """For a model, the function that gives the vector of each text from a request of its own."""
     known: dict[str, Alone] = {}
 
     def of(model: str) -> Alone:

@@ -1,4 +1,4 @@
-"""Embedding models of random weights, put into a data directory as a person would put them there: they need no download."""
+"""Embedding models with random weights, put into a data directory as a person would do it. They need no download."""
 
 import json
 import shutil
@@ -9,19 +9,19 @@ from engine.tasks.publishing.convert import convert
 from tests import sentence_folders
 
 GRAPH, TOKENIZER, CONFIG = "model.onnx", "tokenizer.json", "config.json"
-# One layer is enough for what only needs long vectors.
+# One layer is enough for tests that only need long vectors.
 WIDE: dict[str, Any] = {"hidden_size": 768, "num_hidden_layers": 1}
 
 
 class SmallModels:
-    """Builds each kind of model once, and copies it wherever it is wanted."""
+    """Builds each kind of model once, and copies it wherever a test wants it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._built: dict[str, tuple[Path, dict[str, Any]]] = {}
 
     def files(self, kind: str = "bert", pooling: str = "mean", **sizes: Any) -> tuple[Path, dict[str, Any]]:
-        """A folder with model.onnx and tokenizer.json, and the config that goes with them."""
+        """A folder with model.onnx and tokenizer.json, and their config."""
         key = f"{kind}-{pooling}" + "".join(f"-{name}={value}" for name, value in sizes.items())
         if key not in self._built:
             source, target = self._folder / key / "source", self._folder / key / "model"
@@ -43,7 +43,7 @@ class SmallModels:
         version: int = 1,
         **changes: Any,
     ) -> Path:
-        """`owner/name` under the data directory, its config changed as said; the folder of the version."""
+        """Put the model `owner/name` into the data directory, with these changes to its config; returns its version folder."""
         owner, name = title.split("/")
         source, config = self.files(kind, pooling, **(sizes or {}))
         folder = data_dir / "models" / owner / name

@@ -1,4 +1,4 @@
-"""Embedding models on the streaming paths: a stream, one record, a WebSocket; with encodings and dimensions (acceptance 17)."""
+"""Embedding models on the streaming paths: streams, single records, WebSockets, with encodings and dimensions (acceptance 17)."""
 
 import asyncio
 import json
@@ -162,7 +162,7 @@ def test_the_summary_counts_texts(server: Server) -> None:
 
 
 def test_a_stream_keeps_its_answers_apart_from_its_neighbours(server: Server) -> None:
-    """Texts of two streams and a list travel through the same replicas."""
+    """The texts of two streams and of a list go through the same replicas."""
     texts = [f"{'hello ' * (i % 30)}{chr(97 + i % 26)}" for i in range(600)]
     expected = vectors(ask(server, texts))
     with Raw(server) as one, Raw(server) as other:

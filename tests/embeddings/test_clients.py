@@ -1,4 +1,4 @@
-"""Clients that people have: the official one of OpenAI, in both its kinds, requests with a session, curl (acceptance 11)."""
+"""Clients that people use: OpenAI's official client, with and without async, requests with a session, and curl (acceptance 11)."""
 
 import asyncio
 import base64
@@ -68,7 +68,7 @@ def test_openai_embeds_a_text_and_a_list(server: Server, client: openai.OpenAI, 
 
 @models(BERT, MINILM)
 def test_openai_gets_the_same_bits_by_every_encoding(client: openai.OpenAI, model: str) -> None:
-    """Its default asks for base64 and decodes it itself."""
+    """By default the client asks for base64 and decodes it itself."""
     by_default = found(client.embeddings.create(model=model, input=SEED_TEXTS))
     as_float = found(client.embeddings.create(model=model, input=SEED_TEXTS, encoding_format="float"))
     as_base64 = client.embeddings.create(model=model, input=SEED_TEXTS, encoding_format="base64")

@@ -1,4 +1,4 @@
-"""Who may: open and closed surfaces, keys of every kind, models that belong to somebody (embeddings.md 2, acceptance 18, 19)."""
+"""Credentials: open and closed surfaces, keys of every kind, and private models (embeddings.md 2, acceptance 18, 19)."""
 
 import base64
 import json
@@ -45,7 +45,7 @@ def read_only(server: Server, auth: tuple[str, str]) -> tuple[str, str]:
     return auth[0], made.json()["key"]
 
 
-# Open
+# Open surfaces
 
 
 @pytest.mark.parametrize(("method", "path"), PATHS)
@@ -65,7 +65,7 @@ def test_a_key_is_accepted_as_basic_and_as_bearer(server: Server, method: str, p
     "value", ["x", "sk-proj-abcdefghijklmnopqrstuvwxyz", "", " ", "0" * 31, "0" * 33, "g" * 32, "SLU_x", "not needed"]
 )
 def test_a_bearer_that_cannot_be_a_key_counts_as_none(server: Server, method: str, path: str, value: str) -> None:
-    """Section 2: OpenAI's clients must put something there."""
+    """Section 2: OpenAI's clients always send a bearer token."""
     assert request(server, method, path, f"Bearer {value}").status_code == 200
 
 
@@ -111,7 +111,7 @@ def test_a_read_only_key_may_embed_with_what_everybody_may(server: Server) -> No
         assert ask(server, "a", path=path, auth=reader).status_code == 200
 
 
-# Closed
+# Closed surfaces
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ def closed(tmp_path_factory: pytest.TempPathFactory, small: SmallModels) -> Iter
 
 @pytest.mark.parametrize(("method", "path"), PATHS)
 def test_a_closed_surface_wants_a_key(closed: Server, method: str, path: str) -> None:
-    """Acceptance 18: in each surface's own shape."""
+    """Acceptance 18: the refusal has the shape of its path."""
     none = request(closed, method, path)
     assert_refused(path, none, 401)
     if path.startswith("/v1"):
@@ -169,7 +169,7 @@ def test_a_wrong_key_gets_its_401_in_place_of_100_continue(server: Server, path:
 
 @dataclass(frozen=True, slots=True)
 class Household:
-    """A server with users, and what is theirs: `secret` of eva's is private, `open` is not; both are listed."""
+    """A server with users and their models: eva's model `secret` is private, her model `open` is not; both are listed."""
 
     server: Server
     eva: tuple[str, str]
@@ -197,7 +197,7 @@ def household(tmp_path_factory: pytest.TempPathFactory, small: SmallModels) -> I
 
 
 def names(server: Server, auth: Any = None) -> list[str]:
-    """Of both listings, which must agree."""
+    """The names in both listings, which must agree."""
     simple = list(requests.get(f"{server.url}/models", auth=auth, timeout=30).json()["data"]["models"])
     assert [model["id"] for model in requests.get(f"{server.url}/v1/models", auth=auth, timeout=30).json()["data"]] == simple
     return [name for name in simple if not name.startswith("all-")]
@@ -252,7 +252,7 @@ def test_an_alias_of_a_private_model_is_one_for_its_owner_only(household: Househ
 
 
 def test_two_owners_may_have_models_of_one_name(household: Household) -> None:
-    """3.1: the caller who sees both tells them apart by `owner/name`."""
+    """3.1: a caller who sees both distinguishes them by `owner/name`."""
     server = household.server
     short, full, other = (vectors(ask(server, "hello", name, auth=household.eva)) for name in ("twin", "bob/twin", "eva/twin"))
     assert_same(short, full)
@@ -274,7 +274,7 @@ def test_sharing_a_model_shows_it_and_taking_it_back_hides_it(household: Househo
         assert ask(server, "a", "secret", path=OPENAI).status_code == (200 if shared else 404)
 
 
-# Keys in the dark
+# Keys stay out of the log
 
 
 def test_no_key_and_no_text_is_ever_logged(server: Server) -> None:

@@ -1,4 +1,4 @@
-"""Killed replicas, clients that leave or never read, a server that stops; what each process holds (acceptance 24, 25)."""
+"""Killed replicas, clients that leave or never read, a server that stops, and what each process loads (acceptance 24, 25)."""
 
 import json
 import os
@@ -39,7 +39,7 @@ from tests.serving import Server, serving
 
 MIB = 1024 * 1024
 RESTARTS = 'sluice_replica_restarts_total{pool="score"}'
-HEAVY = "heavy-bert"  # about a second for two thousand long texts
+HEAVY = "heavy-bert"  # takes about a second for two thousand long texts
 HEAVY_SIZES = {"num_hidden_layers": 12, "hidden_size": 128}
 WAITING = 'sluice_queue_blocks{lane="bulk"}'
 
@@ -49,7 +49,7 @@ SERVED = f"{HEAVY},{BERT},{WIDE},{MINILM}"
 
 @pytest.fixture(scope="module")
 def abused(tmp_path_factory: pytest.TempPathFactory, small: SmallModels) -> Iterator[Server]:
-    """A server whose replicas are killed and whose clients leave; it goes on."""
+    """A server whose replicas are killed and whose clients leave. It keeps running."""
     data_dir = small_data(tmp_path_factory.mktemp("abused") / "data", small)
     with serving(data_dir, SLUICE_EMBEDDING_MODELS=SERVED, SLUICE_STALL_TIMEOUT_S="1") as server:
         until(lambda: ask(server, "a", HEAVY).status_code == 200)
@@ -59,7 +59,7 @@ def abused(tmp_path_factory: pytest.TempPathFactory, small: SmallModels) -> Iter
 
 @pytest.fixture
 def own(tmp_path: Path, small: SmallModels) -> Iterator[Server]:
-    """A server that is stopped, or whose memory is looked at."""
+    """A server for one test, which stops it or reads its memory."""
     data_dir = small_data(tmp_path / "data", small)
     with serving(data_dir, SLUICE_EMBEDDING_MODELS=SERVED, SLUICE_STALL_TIMEOUT_S="1") as server:
         until(lambda: ask(server, "a", HEAVY).status_code == 200)
@@ -82,7 +82,7 @@ def embedded(server: Server, model: str = HEAVY) -> float:
 
 
 def kill_oldest(server: Server) -> int:
-    """A replica's process id, of the past."""
+    """Kill the oldest replica; returns its process id."""
     pid = server.replica_pids()[0]
     os.kill(pid, signal.SIGKILL)
     return pid
@@ -90,7 +90,7 @@ def kill_oldest(server: Server) -> int:
 
 @models(BERT, MINILM)
 def test_killed_replicas_cost_no_request(abused: Server, model: str) -> None:
-    """Acceptance 24: 50 at once, small and large, on both surfaces; replicas die while they work."""
+    """Acceptance 24: 50 requests at once, small and large, in both shapes, while replicas die at work."""
     rng = random.Random(4)
     pool = texts_of([rng.randint(1, 8) for _ in range(100)])
     alone = Alone(abused, model)
@@ -101,7 +101,7 @@ def test_killed_replicas_cost_no_request(abused: Server, model: str) -> None:
     killed: list[int] = []
 
     def kill() -> None:
-        """One replica after the other, each at work; the next when all are back and what the last one had is surely done."""
+        """Kill one replica after the other, each at work, once all are back and the work of the last one is surely done."""
         while not done.is_set() and len(killed) < 3:
             wanted = embedded(abused, model) + 100
             until(lambda wanted=wanted: done.is_set() or embedded(abused, model) > wanted)  # type: ignore[misc]
@@ -140,13 +140,13 @@ def test_a_list_whose_replicas_are_all_killed_is_answered(abused: Server, path: 
 
 
 def both(server: Server) -> list[int]:
-    """The process ids of two replicas that live, the older one first."""
+    """The process ids of two running replicas, the older one first."""
     pids: list[int] = until(lambda: len(found := server.replica_pids()) == 2 and health(server)["replicas"]["score"] == 2 and found)
     return pids
 
 
 def kill_and_wait(server: Server, *pids: int) -> None:
-    """Kill replicas, until the server has noticed."""
+    """Kill replicas, and wait until the server has noticed."""
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
     until(lambda: all(re.search(rf"replica died .*pid={pid} ", server.log) for pid in pids))
@@ -159,7 +159,7 @@ def test_a_text_that_comes_while_all_replicas_are_dead_waits_for_new_ones(abused
 
 
 def test_a_text_is_answered_when_both_replicas_are_killed_under_it(own: Server) -> None:
-    """Section 4: as when all are killed at once and the server hears of one death after the other. Frozen, they wait for it."""
+    """Section 4: as when all replicas are killed at once, but the server sees one death after the other. So they are frozen first."""
     fed, loads = (
         'sluice_queue_seconds_count{lane="interactive"}',
         f'sluice_model_loads_total{{model="tester/{HEAVY}",outcome="loaded"}}',
@@ -178,7 +178,7 @@ def test_a_text_is_answered_when_both_replicas_are_killed_under_it(own: Server) 
 
 
 def test_the_first_listed_model_is_open_in_every_replica(abused: Server) -> None:
-    """3.1; and in those that come after a death."""
+    """3.1. Also in replicas that are started after a death."""
     loads = f'sluice_model_loads_total{{model="tester/{HEAVY}",outcome="loaded"}}'
     until(lambda: len(abused.replica_pids()) == health(abused)["replicas"]["score"] == 2)
     before = abused.metric(loads)
@@ -192,7 +192,7 @@ def test_the_first_listed_model_is_open_in_every_replica(abused: Server) -> None
 
 @pytest.mark.parametrize("leave", [Raw.close, Raw.reset])
 def test_what_waits_for_a_client_that_left_is_dropped(abused: Server, leave: object) -> None:
-    """Section 4: the list is not embedded to its end for nobody."""
+    """Section 4: the server does not embed the rest of a list that nobody waits for."""
     body = json.dumps({"model": HEAVY, "input": ["b " * 34] * 2048}).encode()
     before = embedded(abused)
     with Raw(abused) as client:
@@ -206,7 +206,7 @@ def test_what_waits_for_a_client_that_left_is_dropped(abused: Server, leave: obj
 
 
 def test_a_client_that_left_before_its_large_body_was_read_by_a_replica_is_dropped(abused: Server) -> None:
-    """Bodies over SLUICE_INTERACTIVE_BYTES wait in the bulk lane, as long lists do."""
+    """A body over SLUICE_INTERACTIVE_BYTES waits in the bulk lane, as the texts of a long list do."""
     body = json.dumps({"model": HEAVY, "input": ["b " * 34] * 2048}).encode()
     with Raw(abused) as client:
         for _ in range(6):
@@ -243,7 +243,7 @@ def never_read(server: Server, path: str, body: bytes) -> Raw:
 
 
 def is_cut(client: Raw) -> bool:
-    """Whether the server has closed the connection: without reading it, by sending."""
+    """Whether the server has closed the connection. The test finds out by sending, without reading."""
     try:
         client.socket.send(b" ")
     except OSError:
@@ -252,9 +252,9 @@ def is_cut(client: Raw) -> bool:
 
 
 def test_an_answer_that_nobody_reads_does_not_stay(own: Server) -> None:
-    """Cut when the client has taken nothing for SLUICE_STALL_TIMEOUT_S; others are answered meanwhile.
+    """The answer is cut when the client has read nothing for SLUICE_STALL_TIMEOUT_S; other clients are answered meanwhile.
 
-    Four of 19 MB each, and then four more: they take the memory of the first four, which the allocator may keep.
+    Four answers of 19 MB each, then four more, which must fit into the memory of the first four: the allocator may keep it.
     """
     body = json.dumps({"model": WIDE, "input": ["a"] * 2048}).encode()
     before = own.rss_bytes()
@@ -269,14 +269,14 @@ def test_an_answer_that_nobody_reads_does_not_stay(own: Server) -> None:
 
 
 def test_a_refusal_that_nobody_reads_does_not_stay(abused: Server) -> None:
-    """It gives the value back that was sent, so it may be as large as any answer."""
+    """A refusal repeats the value that the client sent, so it can be as large as any answer."""
     body = json.dumps({"other": "x" * 8 * MIB}).encode()
     with never_read(abused, SIMPLE, body) as client:
         until(lambda: is_cut(client), 3)
 
 
 def test_a_slow_reader_gets_all_of_its_answer(abused: Server, tmp_path: Path) -> None:
-    """It takes longer than the stall timeout, but takes something all the time."""
+    """It needs longer than the stall timeout, but it reads something all the time."""
     body = json.dumps({"model": WIDE, "input": ["a"] * 1024}).encode()
     out = tmp_path / "answer"
     done = curl(abused.url + OPENAI, "--data-binary", "@-", "--limit-rate", "4M", "-o", str(out), data=body)
@@ -295,11 +295,11 @@ def test_a_client_that_ends_its_sending_side_early_hurts_nobody(abused: Server) 
     assert "Traceback" not in abused.log
 
 
-# The server's end
+# The end of the server
 
 
 def test_a_draining_server_says_so_in_both_shapes(own: Server) -> None:
-    """503 with Retry-After, also in place of 100 Continue; a list that was taken before is answered."""
+    """503 with Retry-After, also in place of 100 Continue. A list that the server accepted before is answered."""
     with Raw(own) as stream, Raw(own) as kept, ThreadPoolExecutor(1) as thread:
         stream.begin(f"tester/{BERT}")
         assert stream.head().status == 200
@@ -348,12 +348,12 @@ def test_replicas_that_embed_end_with_a_killed_server(own: Server) -> None:
         until(lambda pid=pid: not is_alive(pid), 10)  # type: ignore[misc]
 
 
-# What is where
+# What each process holds
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "tokenizers", "numpy"])
 def test_the_server_process_has_no_library_of_models(server: Server, name: str) -> None:
-    """Acceptance 25: after requests of every kind; a replica has it."""
+    """Acceptance 25: not even after requests of every kind. A replica has these libraries."""
     for path in SURFACES:
         ask(server, ["a"] * 2000, path=path)
         ask(server, "a", path=path)
@@ -362,7 +362,7 @@ def test_the_server_process_has_no_library_of_models(server: Server, name: str) 
 
 
 def test_what_was_embedded_is_counted(server: Server) -> None:
-    """A short list, a long one, and refusals, by surface and reason."""
+    """/metrics counts a short list, a long list, and refusals by surface and reason."""
     counted = f'sluice_records_total{{model="tester/{BERT}",outcome="result"}}'
     seen = dict(series(server))
     ask(server, ["a"] * 3)

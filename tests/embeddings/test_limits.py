@@ -1,4 +1,4 @@
-"""What the surface does not take: every limit at its edge, encoded bodies, slow and impolite senders (embeddings.md 4)."""
+"""Requests that are refused: each limit at its edge, encoded bodies, slow and impolite clients (embeddings.md 4)."""
 
 import gzip
 import json
@@ -55,7 +55,7 @@ def tight(tmp_path_factory: pytest.TempPathFactory, small: SmallModels) -> Itera
 
 
 def padded(num_bytes: int) -> bytes:
-    """A body that is answered, of so many bytes."""
+    """A valid body of exactly this many bytes."""
     return BODY + b" " * (num_bytes - len(BODY))
 
 
@@ -76,7 +76,7 @@ def test_2048_inputs_are_taken_and_2049_are_not(server: Server) -> None:
 
 
 def test_3000_inputs_are_told_as_in_the_contract(server: Server) -> None:
-    """Section 2.2, word for word; a list of tokens is one input."""
+    """Section 2.2, word for word. A list of tokens is one input."""
     [fault] = assert_detail(ask(server, ["a"] * 3000), ("too_long", ["body", "input"]))
     assert fault["ctx"] == {"actual_length": 3000, "field_type": "List", "max_length": 2048}
     assert ask(server, [5] * 3000, path=OPENAI).status_code == 200
@@ -107,7 +107,7 @@ def test_the_limits_are_settings(tight: Server) -> None:
 
 @each_surface
 def test_the_tokens_of_all_inputs_are_limited_after_they_were_cut(tight: Server, path: str) -> None:
-    """200 are taken: five texts of 36, which were cut, and one of 20."""
+    """200 tokens are accepted: five texts truncated to 36 tokens, and one of 20."""
     long = "b " * 300
     assert ask(tight, [long] * 5 + ["c " * 18], path=path).status_code == 200
     many = ask(tight, [long] * 5 + ["c " * 19], path=path)
@@ -124,7 +124,7 @@ def test_token_ids_count_as_tokens(tight: Server) -> None:
 
 @each_surface
 def test_a_model_that_nobody_has_opened_yet_has_the_same_limit(tmp_path: Path, small: SmallModels, path: str) -> None:
-    """Then the replica that reads the body cannot count its tokens."""
+    """In that case the replica that reads the body cannot count its tokens."""
     small.put(tmp_path / "data", f"tester/{BERT}")
     small.put(tmp_path / "data", "tester/other", "mpnet")
     with serving(tmp_path / "data", **TIGHT | {"SLUICE_EMBEDDING_MODELS": f"{BERT},other"}) as server:
@@ -262,7 +262,7 @@ def test_expect_on_an_unknown_path_is_404_in_its_shape(server: Server, path: str
 @each_surface
 @pytest.mark.parametrize("encoding", ["identity", "gzip"])
 def test_an_empty_body_is_no_json(server: Server, path: str, encoding: str) -> None:
-    """Of no bytes, or decoded to none."""
+    """The body has no bytes, or none after decoding."""
     body = b"" if encoding == "identity" else gzip.compress(b"")
     answer = post(server, path, body, headers={"Content-Encoding": encoding})
     if path == SIMPLE:
@@ -320,7 +320,7 @@ def test_a_gzip_bomb_is_413_and_takes_no_memory(tight: Server, path: str) -> Non
     assert tight.rss_bytes("VmHWM") - before < 16 * MIB
 
 
-# Senders
+# Slow and impolite clients
 
 
 @each_surface
@@ -334,7 +334,7 @@ def test_a_body_that_comes_byte_by_byte_is_taken(server: Server, path: str) -> N
 
 @each_surface
 def test_a_body_that_does_not_come_is_503_after_the_request_time(tight: Server, path: str) -> None:
-    """SLUICE_EMBED_TIMEOUT_S."""
+    """The time is SLUICE_EMBED_TIMEOUT_S."""
     with Raw(tight) as client:
         client.ask("POST", path, auth=None, Content_Length="100")
         client.send(b'{"model":')
@@ -345,7 +345,7 @@ def test_a_body_that_does_not_come_is_503_after_the_request_time(tight: Server, 
 
 @each_surface
 def test_a_body_that_breaks_off_costs_nobody_else(tight: Server, path: str) -> None:
-    """More of them than there are places: each gives its place back."""
+    """There are more of them than places for requests, so each must give its place back."""
     for leave in (Raw.reset, Raw.close, Raw.garbage) * 3:
         with Raw(tight) as client:
             client.ask("POST", path, auth=None, Transfer_Encoding="chunked")
@@ -356,7 +356,7 @@ def test_a_body_that_breaks_off_costs_nobody_else(tight: Server, path: str) -> N
 
 @each_surface
 def test_one_request_too_many_is_429_before_its_body_is_read(tight: Server, path: str) -> None:
-    """SLUICE_EMBED_MAX_REQUESTS; requests of both surfaces count together."""
+    """The limit is SLUICE_EMBED_MAX_REQUESTS. Requests in both shapes count together."""
     with ExitStack() as stack:
         held = [stack.enter_context(Raw(tight)) for _ in range(3)]
         for client, other in zip(held, (SIMPLE, OPENAI, SIMPLE), strict=True):
@@ -413,7 +413,7 @@ def test_two_requests_in_one_packet_are_answered_in_order(server: Server) -> Non
 
 @each_surface
 def test_a_list_that_takes_longer_than_the_request_time_is_503(tmp_path: Path, small: SmallModels, path: str) -> None:
-    """And the replicas are free again at once: what waited is dropped."""
+    """The replicas are free again at once, because the texts that still waited are dropped."""
     small.put(tmp_path / "data", f"tester/{BERT}", sizes={"num_hidden_layers": 12, "hidden_size": 128})
     settings = {"SLUICE_EMBEDDING_MODELS": BERT, "SLUICE_SCORE_REPLICAS": "1", "SLUICE_EMBED_TIMEOUT_S": "0.3"}
     with serving(tmp_path / "data", **settings) as server:

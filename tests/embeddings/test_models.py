@@ -1,4 +1,4 @@
-"""What is served, in both shapes (embeddings.md 2.1, 2.3), and what the paths of the surface answer to other methods (2)."""
+"""The lists of models in both shapes (embeddings.md 2.1, 2.3), and the answers to other methods on these paths (2)."""
 
 import re
 import time
@@ -89,7 +89,7 @@ def test_head_equals_get_without_the_body(server: Server, path: str) -> None:
 
 
 def test_listing_loads_nothing(server: Server) -> None:
-    """3.1: the widest model is listed, and no replica has opened it for that."""
+    """3.1: the widest model is listed, but no replica has opened it."""
     loads = f'sluice_model_loads_total{{model="tester/{WIDE}",outcome="loaded"}}'
     before = server.metric(loads)
     assert WIDE in get(server, "/models").json()["data"]["models"]
@@ -157,7 +157,7 @@ def test_one_model_is_shown_by_any_of_its_names(server: Server, name: str, end: 
     ],
 )
 def test_an_unknown_model_is_404_whatever_it_is_called(server: Server, name: str) -> None:
-    """A model of another task is none of this surface."""
+    """A model with another task does not exist here."""
     answer = get(server, f"/v1/models/{name}")
     message = assert_openai_fault(answer, "model", "model_not_found", 404)
     assert message.startswith("The model `")
@@ -217,14 +217,14 @@ def test_every_answer_in_the_shape_of_openai_has_a_request_id_of_its_own(server:
 
 
 def test_the_lists_name_what_is_written_down(server: Server) -> None:
-    """Acceptance 22: what the data directory lists comes after what ships; comments, blank lines and repetitions are nothing."""
+    """Acceptance 22: the list of the data directory follows the shipped list. Comments, blank lines and repetitions are ignored."""
     shipped = (ROOT / "models" / "models.txt").read_text().splitlines()
     assert [line for line in shipped if line and not line.startswith("#")] == [MINILM, BASE]
     assert SERVED[-3:] == [BERT, MPNET, WIDE]
 
 
 def test_a_listed_name_without_a_model_is_left_out_with_one_warning(server: Server) -> None:
-    """Acceptance 22 and 3.1: it says what would give it one."""
+    """Acceptance 22 and 3.1: the warning says how to get the model."""
     warnings = [line for line in server.log.splitlines() if "nowhere" in line]
     assert len(warnings) == 1
     assert "WARNING" in warnings[0]

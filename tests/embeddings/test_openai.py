@@ -1,4 +1,4 @@
-"""POST /v1/embeddings, OpenAI's shape: every field, every case of its table of errors (embeddings.md 2.4)."""
+"""POST /v1/embeddings, OpenAI's shape: every field, and every case in its table of errors (embeddings.md 2.4)."""
 
 import json
 from pathlib import Path
@@ -65,7 +65,7 @@ def test_a_list_of_texts_is_a_list_of_embeddings(server: Server, model: str) -> 
 
 @models(BERT, MPNET, MINILM)
 def test_usage_counts_the_tokens_of_the_other_surface(server: Server, model: str) -> None:
-    """Acceptance 13: also those of a text that is cut, and without two that went."""
+    """Acceptance 13: also for a text that is truncated."""
     texts = [*SEED_TEXTS, "a", "word " * 600]
     usage = ask_openai(server, texts, model).json()["usage"]
     assert usage == {"prompt_tokens": sum(num_tokens(ask(server, texts, model))), "total_tokens": usage["prompt_tokens"]}
@@ -81,7 +81,7 @@ def test_a_model_is_known_by_each_of_its_names_and_named_as_it_was_asked_for(ser
 
 @models(BERT, MPNET, MINILM)
 def test_both_encodings_and_both_surfaces_give_the_same_bits(server: Server, model: str) -> None:
-    """Acceptance 12 and 3.4; base64 is the default of no caller of this surface."""
+    """Acceptance 12 and 3.4. base64 is not the default here."""
     simple = vectors(ask(server, SEED_TEXTS, model))
     by_default, as_float, as_base64 = (
         ask_openai(server, SEED_TEXTS, model, **keys) for keys in ({}, {"encoding_format": "float"}, {"encoding_format": "base64"})
@@ -105,7 +105,7 @@ def test_fewer_dimensions_are_the_head_at_length_1(server: Server, model: str, e
 
 
 def test_fields_that_are_null_are_absent(server: Server) -> None:
-    """Clients send them so."""
+    """Clients send absent fields in this way."""
     answer = ask_openai(server, "a", encoding_format=None, dimensions=None, truncate=None, user=None)
     assert vectors(answer).tobytes() == vectors(ask_openai(server, "a")).tobytes()
 
@@ -132,7 +132,7 @@ def test_the_times_of_a_request_are_told(server: Server) -> None:
 
 @models(BERT, MPNET, MINILM, BASE)
 def test_the_token_ids_of_a_text_give_its_vector(server: Server, model: str) -> None:
-    """Acceptance 14: with special tokens and without them, alone and among others."""
+    """Acceptance 14: with and without special tokens, alone and among others."""
     expected = vectors(ask(server, SEED_TEXTS, model))
     bare, whole = ([ids_of(server, model, text, specials=specials) for text in SEED_TEXTS] for specials in (False, True))
     for inputs in (bare, whole, [bare[0], whole[1]]):
@@ -152,7 +152,7 @@ def test_token_ids_are_embedded_with_dimensions_and_encodings(server: Server, mo
 
 @models(BERT, MPNET, MINILM)
 def test_a_long_list_of_tokens_is_cut_and_keeps_its_last_special_token(server: Server, model: str) -> None:
-    """Section 4: as the text is cut."""
+    """Section 4: in the same way as a text is truncated."""
     text = "hello world " * 300
     expected = vectors(ask(server, text, model))
     for specials in (False, True):
@@ -174,7 +174,7 @@ def test_a_list_of_tokens_that_just_fits_is_not_cut(server: Server, model: str) 
 
 
 def test_two_thousand_lists_of_tokens_are_embedded_in_order(server: Server) -> None:
-    """Long enough to be divided among the replicas."""
+    """The list is long enough to be divided among the replicas."""
     ids = [[5 + i % 60, 5 + i % 7] * (1 + i % 11) for i in range(2000)]
     some = list(range(0, 2000, 97))
     found = vectors(ask_openai(server, ids, encoding_format="base64"))
@@ -184,7 +184,7 @@ def test_two_thousand_lists_of_tokens_are_embedded_in_order(server: Server) -> N
 @models(BERT, MINILM)
 @pytest.mark.parametrize("token", [999_999, -1, 2**31, 2**63])
 def test_a_token_id_out_of_range_is_named(server: Server, model: str, token: int) -> None:
-    """Acceptance 14: in a short list and in one that is divided."""
+    """Acceptance 14: in a short list and in a list that is divided."""
     many = [[[5]] * 2000 + [[token]]] if model == BERT else []
     for inputs in ([5, token], [[5], [token]], *many):
         message = assert_openai_fault(ask_openai(server, inputs, model), "input", "invalid_token")
@@ -286,7 +286,7 @@ def test_truncate_is_true_or_false(server: Server, value: Any) -> None:
 
 @models(BERT, MINILM)
 def test_a_long_text_that_must_not_be_cut_is_400(server: Server, model: str) -> None:
-    """Also as the last of a list that is divided."""
+    """Also when it is the last text of a list that is divided."""
     for inputs in ("word " * 600, ["a"] * 500 + ["word " * 600]):
         message = assert_openai_fault(ask_openai(server, inputs, model, truncate=False), "input", "context_length_exceeded")
         assert str(MAX_TOKENS[model]) in message

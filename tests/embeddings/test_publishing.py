@@ -1,4 +1,4 @@
-"""Which models are served: lists, publishing, deleting, reloading, and models that are not what they were (embeddings.md 3.1)."""
+"""Which models are served: lists, publishing, deleting, reloading, and models that have changed (embeddings.md 3.1)."""
 
 import base64
 import json
@@ -52,7 +52,7 @@ class House:
     def publish(
         self, title: str, kind: str = "bert", pooling: str = "mean", *, auth: Auth | None = None, **changes: Any
     ) -> requests.Response:
-        """A small model by PUT, with its config and its tokenizer."""
+        """Publish a small model by PUT, with its config and its tokenizer."""
         folder, config = self.small.files(kind, pooling)
         owner, name = title.split("/")
         parts = {"config": config | {"owner": owner, "name": name} | changes, "tokenizer": (folder / TOKENIZER).read_bytes()}
@@ -69,7 +69,7 @@ class House:
         return num_models
 
     def names(self, auth: Auth | None = None) -> list[str]:
-        """What is listed beside the shipped models, on both surfaces."""
+        """The listed models without the shipped ones. Both lists must agree."""
         simple = list(requests.get(f"{self.server.url}/models", auth=auth, timeout=30).json()["data"]["models"])
         listed = requests.get(f"{self.server.url}/v1/models", auth=auth, timeout=30).json()["data"]
         assert [model["id"] for model in listed] == simple
@@ -87,7 +87,7 @@ def house(tmp_path_factory: pytest.TempPathFactory, small: SmallModels) -> Itera
 
 
 def vector(house: House, model: str, auth: Auth | None = None, text: str = "hello world") -> np.ndarray:
-    """The same on both surfaces."""
+    """The vector, which must be the same in both shapes."""
     found = vectors(ask(house.server, text, model, auth=auth))
     assert_same(found, vectors(ask(house.server, text, model, path=OPENAI, auth=auth)))
     return found[0]
@@ -157,7 +157,7 @@ def test_a_user_publishes_for_himself_unless_the_config_shares(house: House) -> 
 
 
 def test_a_name_that_another_owner_has_is_listed_in_full(house: House) -> None:
-    """3.1: and the other one keeps its place under the short name."""
+    """3.1: the model that was there first keeps the short name."""
     house.publish("admin/double", "mpnet")
     assert house.publish("eva/double", auth=house.eva).status_code == 201
     assert house.list_file.read_text().splitlines()[-2:] == ["double", "eva/double"]
@@ -194,7 +194,7 @@ def test_what_cannot_be_served_is_refused_and_not_listed(house: House) -> None:
 
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 def test_a_graph_that_gives_token_vectors_is_pooled_as_its_config_says(house: House, pooling: str) -> None:
-    """3.6: the ready graph of another maker."""
+    """3.6: for graphs that other programs have exported."""
     folder, config = house.small.files()
     del config["fingerprint"]
     output = {"output": "last_hidden_state", "as": "embedding", "pooling": pooling, "normalise": True}
@@ -213,7 +213,7 @@ def test_a_graph_that_gives_token_vectors_is_pooled_as_its_config_says(house: Ho
 
 
 def without_pooling(path: Path) -> bytes:
-    """The graph up to its last layer, with token vectors as other makers export them."""
+    """The graph up to its last layer. Its output is token vectors, as other programs export them."""
     model = onnx.load(path)
     graph, helper = model.graph, onnx.helper
     [last] = [node.output[0] for node in graph.node if node.op_type == "LayerNormalization"][-1:]
@@ -293,7 +293,7 @@ def test_a_changed_list_is_read_at_a_reload(house: House) -> None:
 
 
 def test_files_that_were_replaced_are_opened_anew_at_a_reload(house: House) -> None:
-    """The same version number, other weights."""
+    """The version number stays, the weights change."""
     house.small.put(house.server.data_dir, "tester/swapped")
     lines = house.list_file.read_text()
     house.list_file.write_text(lines + "swapped\n")
@@ -343,11 +343,11 @@ def test_expect_of_a_reload_without_a_key_is_401(house: House) -> None:
         assert client.head().status == 401
 
 
-# A setting in place of the lists
+# The setting that replaces the lists
 
 
 def test_the_setting_replaces_both_lists(tmp_path: Path, small: SmallModels) -> None:
-    """Acceptance 22: its order, and a missing name warned of and left out."""
+    """Acceptance 22: the order is that of the setting, and a missing model is left out with a warning."""
     data_dir = tmp_path / "data"
     for name, kind in ((BERT, "bert"), (MPNET, "mpnet"), ("third", "bert")):
         small.put(data_dir, f"tester/{name}", kind)
@@ -388,7 +388,7 @@ def test_aliases_are_names_of_the_openai_shape(tmp_path: Path, small: SmallModel
         assert [model["id"] for model in listed] == [BERT]
 
 
-# Models that are not what they were
+# Models that have changed
 
 
 OTHER_PRINT, OTHER_POOLING, NO_PRINT, NO_GRAPH, UNPRINTED = "other-print", "other-pooling", "no-print", "no-graph", "unprinted"
@@ -397,7 +397,7 @@ OFFLINE = [OTHER_PRINT, OTHER_POOLING, NO_PRINT, NO_GRAPH]
 
 @pytest.fixture(scope="module")
 def damaged(tmp_path_factory: pytest.TempPathFactory, small: SmallModels) -> Iterator[House]:
-    """The first listed model, which every replica opens at its start, is one of those that do not load."""
+    """A server with models that do not load. One is the first listed model, which every replica opens at its start."""
     data_dir = tmp_path_factory.mktemp("damaged") / "data"
     _, mean = small.files()
     small.put(data_dir, f"tester/{OTHER_PRINT}", fingerprint=base64.b64encode(np.ones(32, "<f4").tobytes()).decode())
@@ -417,7 +417,7 @@ def damaged(tmp_path_factory: pytest.TempPathFactory, small: SmallModels) -> Ite
 @pytest.mark.parametrize("name", OFFLINE)
 @pytest.mark.parametrize("texts", ["a", ["b " * 34] * 1000], ids=["text", "list"])
 def test_a_model_that_is_not_what_it_was_is_offline_in_both_shapes(damaged: House, name: str, texts: Any) -> None:
-    """503; a list is not embedded either, and nobody else notices."""
+    """503, also for a list. Other requests are answered."""
     for path in SURFACES:
         answer = ask(damaged.server, texts, name, path=path)
         assert answer.status_code == 503
@@ -471,7 +471,7 @@ def test_a_damaged_model_that_was_mended_is_served_after_a_reload(damaged: House
 
 @needs(MINILM)
 def test_another_fingerprint_takes_the_shipped_model_offline(tmp_path: Path) -> None:
-    """A copy of its folder in the data directory, as a later version with cls in place of mean would be."""
+    """A copy of its folder in the data directory has another fingerprint, as with cls pooling in place of mean."""
     source, target = ROOT / "models" / "sluice" / MINILM, tmp_path / "data" / "models" / "tester" / "copy"
     (target / "1").mkdir(parents=True)
     for name in (GRAPH, TOKENIZER):

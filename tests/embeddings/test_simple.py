@@ -1,4 +1,4 @@
-"""POST /embeddings, the small API's shape: its answers, and its refusals as FastAPI and pydantic write them (embeddings.md 2.2)."""
+"""POST /embeddings, the shape of the small API: answers, and refusals as FastAPI and pydantic write them (embeddings.md 2.2)."""
 
 import json
 import re
@@ -103,7 +103,7 @@ def test_the_model_is_named_as_it_was_asked_for(server: Server, name: str) -> No
 
 
 def test_other_keys_are_ignored(server: Server) -> None:
-    """Also those of the other surface: this one has no encodings."""
+    """Also the keys of /v1/embeddings: this path has no encodings."""
     plain = vectors(ask(server, "hello world"))
     answer = ask(server, "hello world", dimensions=0, encoding_format="base64", truncate="x", user=3, data=None, **{"": {}})
     assert np.array_equal(vectors(answer), plain)
@@ -130,7 +130,7 @@ def test_curl_with_its_form_header_is_answered(server: Server) -> None:
 
 
 def test_the_times_of_a_request_are_told(server: Server) -> None:
-    """Milliseconds; also for a list that is divided."""
+    """In milliseconds, also for a list that is divided."""
     for texts in ("hello", ["hello world"] * 2000):
         headers = ask(server, texts).headers
         queue, tokenise, infer, total = (
@@ -176,7 +176,7 @@ def test_an_unknown_model_is_refused_word_for_word(server: Server) -> None:
     ["", " ", "iris", "sluice/iris", BERT.upper(), f"sentence-transformers/{BERT}", f"tester/{BERT}/", "ä\n`", "x" * 100_000],
 )
 def test_a_model_of_any_other_name_is_refused(server: Server, name: str) -> None:
-    """The names with `sentence-transformers/` belong to the other surface."""
+    """Only /v1/embeddings accepts names with `sentence-transformers/`."""
     [fault] = assert_detail(ask(server, "a", name), ("assertion_error", ["body", "model"]))
     assert fault["input"] == name
     assert fault["msg"] == f"Assertion failed, Model `{name}` has not been specified and is not available."
@@ -228,7 +228,7 @@ def bad_item(*places: int) -> list[tuple[str, list[Any]]]:
     ],
 )
 def test_every_fault_of_shape_is_told_at_once_as_pydantic_tells_it(server: Server, body: Any, expected: list[Any]) -> None:
-    """Acceptance 5: type, place, words, the value that was sent, and where to read about it."""
+    """Acceptance 5: the type, place and words of each fault, the value that was sent, and a link to its documentation."""
     for fault in assert_detail(post(server, SIMPLE, json.dumps(body).encode()), *expected):
         assert set(fault) - {"ctx"} == {"type", "loc", "msg", "input", "url"}
         assert fault["url"] == url_of(fault["type"])
@@ -246,7 +246,7 @@ WORDS_OF = {
 
 
 def value_at(body: Any, fault: dict[str, Any]) -> Any:
-    """What stands in the body where the fault is; of a missing field, the whole body."""
+    """The value in the body at the place of the fault; for a missing field, the whole body."""
     places = [place for place in fault["loc"][1:] if place not in ("str", "list[str]")]
     if fault["type"] == "missing":
         places.pop()
@@ -281,7 +281,7 @@ def test_what_is_not_json_is_told_with_its_place_in_bytes(server: Server, body: 
 
 
 def test_json_in_python_words_is_read_as_a_fault_of_shape(server: Server) -> None:
-    """NaN is no string; in an answer it is null, as JSON has no word for it."""
+    """NaN is not a string. In the answer it is null, because JSON cannot express it."""
     for word in (b"NaN", b"Infinity", b"-Infinity", b"1e999"):
         faults = assert_detail(post(server, SIMPLE, b'{"model":"small-bert","input":%b}' % word), *NO_INPUT)
         assert [fault["input"] for fault in faults] == [None, None]

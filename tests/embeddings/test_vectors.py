@@ -1,4 +1,4 @@
-"""The vectors themselves: those of sentence-transformers, and the same ones whatever shares the batch (embeddings.md 3.4)."""
+"""The vectors themselves: those of sentence-transformers, and independent of the other texts in a batch (embeddings.md 3.4)."""
 
 import json
 import random
@@ -52,7 +52,7 @@ def test_every_text_of_the_fixture_has_the_vector_of_sentence_transformers(serve
 
 @models(MINILM)
 def test_each_text_of_the_fixture_is_the_same_alone(server: Server, alone: Alones, model: str) -> None:
-    """Acceptance 6: emoji, NUL, control characters, a very long token: no text depends on its mates."""
+    """Acceptance 6: emoji, NUL, control characters, a very long token. No text depends on the others."""
     known = reference.load(model)
     found = alone(model)(known.texts)
     assert cosines(found, known.vectors).min() > 0.9999
@@ -118,7 +118,7 @@ def test_a_hundred_requests_at_once_each_get_their_own_vectors(server: Server, a
 
 
 def test_requests_that_wait_together_each_keep_their_own_form_and_fault(server: Server, alone: Alones) -> None:
-    """Small ones share a frame and a run: encodings, dimensions and refusals stay with theirs."""
+    """Small requests share a frame and a run. Each keeps its own encoding, dimensions and refusal."""
     pool = texts_of([1 + i % 4 for i in range(40)], seed=13)
     expected = dict(zip(pool, alone(BERT)(pool), strict=True))
 
@@ -163,7 +163,7 @@ def test_a_text_of_600_words_is_cut_at_the_models_limit(server: Server, model: s
     answer = ask(server, text, model)
     assert num_tokens(answer) == [MAX_TOKENS[model]]
     assert answer.headers["X-Truncated"] == "1"
-    if model in (MINILM, BASE):  # where `time` is one token: the text as it was cut
+    if model in (MINILM, BASE):  # `time` is one token there, so this is the text as it was truncated
         cut = ask(server, "time " * (MAX_TOKENS[model] - 2), model)
         assert "X-Truncated" not in cut.headers
         assert_same(vectors(answer), vectors(cut))
@@ -199,7 +199,7 @@ def test_a_text_of_a_megabyte_is_cut_in_no_time(server: Server, model: str) -> N
 
 @needs(MINILM)
 def test_a_short_text_is_not_padded(server: Server) -> None:
-    """Acceptance 10: one word costs at most a third of 120 tokens; best of many, for the machine is shared."""
+    """Acceptance 10: one word takes at most a third of the time of 120 tokens. The best of many counts: the machine is shared."""
     word, sentence = "time", "time " * 118
     assert num_tokens(ask(server, sentence, MINILM)) == [120]
     with requests.Session() as session:
@@ -264,7 +264,7 @@ def test_a_whole_surrogate_pair_is_its_character(server: Server) -> None:
 
 
 def test_upper_case_is_as_the_tokenizer_says(server: Server) -> None:
-    """Trap 4: `do_lower_case: false` stands in a file that nobody follows."""
+    """Trap 4: the file with `do_lower_case: false` has no effect."""
     for model in [BERT, MPNET]:
         assert vectors(ask(server, "HELLO World", model)).tobytes() == vectors(ask(server, "hello world", model)).tobytes()
 
@@ -274,7 +274,7 @@ def test_upper_case_is_as_the_tokenizer_says(server: Server) -> None:
 
 @models(BERT, MINILM)
 def test_2048_inputs_come_back_in_order_and_delay_nobody(server: Server, alone: Alones, model: str) -> None:
-    """Acceptance 16: a lone text beside them is answered within 100 ms; the median of many, for the machine is shared."""
+    """Acceptance 16: a lone text beside them is answered within 100 ms. The median of many counts: the machine is shared."""
     rng = random.Random(2)
     texts = texts_of([rng.randint(1, 5) for _ in range(2048)])
     done = threading.Event()
@@ -305,7 +305,7 @@ def test_2048_inputs_come_back_in_order_and_delay_nobody(server: Server, alone: 
 
 @pytest.mark.parametrize("path", SURFACES)
 def test_texts_of_every_length_come_back_in_order(server: Server, path: str) -> None:
-    """A list that is sorted, divided, spread and put together."""
+    """The server sorts and divides the list, spreads it over replicas and puts the vectors back in order."""
     texts = [f"{'hello ' * (i * 7 % 40)}{'world ' * (i % 3)}{chr(97 + i % 26)}" for i in range(1500)]
     found = vectors(ask(server, texts, path=path))
     for i in range(0, 1500, 61):

@@ -1,4 +1,4 @@
-"""Bodies that nobody planned for: whatever comes, the answer has the shape of its surface and is never a fault of the server."""
+"""Random bodies: whatever a client sends, the answer has the shape of its path and is never a fault of the server."""
 
 import json
 import random
@@ -62,7 +62,7 @@ BODIES = st.one_of(
 
 @st.composite
 def raw_bodies(draw: st.DrawFn) -> bytes:
-    """JSON as Python writes it (with NaN and with escapes), sometimes damaged; or no JSON at all."""
+    """JSON as Python writes it (with NaN and with escapes), sometimes damaged, or no JSON at all."""
     body = json.dumps(draw(BODIES)).encode()
     how = draw(st.sampled_from(["whole", "whole", "whole", "cut", "changed", "twice", "other"]))
     if how == "cut":
@@ -91,7 +91,7 @@ def test_any_body_has_an_answer_in_the_shape_of_its_surface(server: Server, sess
 
 
 def assert_shape(path: str, answer: requests.Response) -> None:
-    """200 with vectors, or a refusal that has nothing to do with us."""
+    """Check for a 200 with vectors, or a refusal that is not a fault of the server."""
     parsed = answer.json()
     if answer.status_code == 200:
         assert list(parsed) == (["data", "generated", "id", "model"] if path == SIMPLE else ["object", "data", "model", "usage"])
@@ -113,7 +113,7 @@ def assert_shape(path: str, answer: requests.Response) -> None:
 
 
 def test_good_wild_and_leaving_clients_do_not_disturb_each_other(server: Server) -> None:
-    """A crowd: every good request gets its own vectors, every bad one its refusal, and the server is idle in the end."""
+    """Every good request gets its own vectors, every bad request gets its refusal, and the server is idle at the end."""
     texts = [f"{'hello ' * (i % 9)}{chr(97 + i)}" for i in range(26)]
     expected = vectors(ask(server, texts))
 

@@ -1,4 +1,4 @@
-"""Cutting and decoding of bodies: however the bytes arrive, the lines, their numbers and their ends are the same."""
+"""Bodies are cut and decoded: however the bytes arrive, the lines, their numbers and their ends are the same."""
 
 import contextlib
 import gzip
@@ -14,7 +14,7 @@ from engine.replicas.lines import Segment
 from handlers.lines import BOM, DECODE_STEP_BYTES, ENCODINGS, BadEncoding, Inflate, LineCutter, Plain, decoder
 
 LIMIT = 12
-# What a line is to the cutter: (number, bytes without the newline), or (number, None) when it was thrown away.
+# A line as the cutter gives it: (number, bytes without the newline), or (number, None) when it was thrown away.
 Line = tuple[int, bytes | None]
 
 bodies = st.lists(
@@ -27,7 +27,7 @@ cuts = st.lists(st.integers(0, 300), max_size=30)
 
 
 def pieces_of(body: bytes, positions: Iterable[int]) -> Iterator[bytes]:
-    """The body cut at these positions."""
+    """The body, cut at these positions."""
     start = 0
     for position in sorted(min(position, len(body)) for position in positions):
         yield body[start:position]
@@ -54,7 +54,7 @@ def lines_of(segments: Iterable[Segment]) -> list[Line]:
 
 
 def plain_split(body: bytes, limit_bytes: int = LIMIT) -> list[Line]:
-    """What the cutter must give, said as simply as it can be."""
+    """What the cutter must give, computed in the simplest way."""
     lines = body.removeprefix(BOM).split(b"\n")
     if not lines[-1]:
         lines.pop()
@@ -131,7 +131,7 @@ def test_finish_twice_gives_the_last_line_once() -> None:
 
 
 def seconds_to_cut(num_bytes: int) -> float:
-    """For one line of so many bytes that comes byte by byte."""
+    """Seconds to cut one line of this length that arrives byte by byte."""
     cutter = LineCutter(1 << 30)
     started = time.perf_counter()
     for _ in range(num_bytes):
@@ -143,7 +143,7 @@ def test_one_byte_at_a_time_is_not_quadratic() -> None:
     seconds_to_cut(1000)
     small = min(seconds_to_cut(10_000) for _ in range(3))
     large = min(seconds_to_cut(80_000) for _ in range(2))
-    assert large < 30 * small  # 8 if linear, 64 if quadratic
+    assert large < 30 * small  # the factor is 8 if the time is linear, 64 if it is quadratic
 
 
 def test_a_piece_of_many_short_lines_is_searched_as_a_whole() -> None:

@@ -1,4 +1,4 @@
-"""Tests of models/, whose programs import each other as files of one folder."""
+"""Tests of models/. Its programs import each other as files of one folder, so that folder goes onto the path."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""A small embedding model, published in a package registry that is a folder of this test."""
+"""A small embedding model, published in a package registry that is a folder on the disk."""
 
 import json
 import os
@@ -21,7 +21,7 @@ NAME = "small"
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """A folder of sentence-transformers, and the config.json of the model that it becomes."""
+    """A sentence-transformers folder, and the config.json of the model that is built from it."""
 
     folder: Path
     config: str
@@ -36,7 +36,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Original:
 
 @pytest.fixture
 def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where pip looks, and nowhere else."""
+    """The folder that pip takes packages from; pip looks nowhere else."""
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "registry"))
@@ -46,7 +46,7 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def place(tmp_path: Path, original: Original, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """A checkout without weights: models.txt and config.json."""
+    """A checkout without weights, with models.txt and config.json."""
     for name in [name for name in os.environ if name.startswith("SLUICE_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("SLUICE_DATA_DIR", str(tmp_path / "data"))
@@ -59,27 +59,29 @@ def place(tmp_path: Path, original: Original, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture
 def package(registry: Path, original: Original) -> Package:
-    """The model, published."""
+    """The package in the registry that contains the model."""
     return write_wheel(registry, "small-model", files_of(original.folder, "small_model/files/"))
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Ended:
+    """How a run of the command line ended: its exit code and what it printed."""
+
     code: int
     out: str
     err: str
 
 
-Run = Callable[..., Answer]
+Run = Callable[..., Ended]
 
 
 @pytest.fixture
 def run(place: Place, original: Original, capsys: pytest.CaptureFixture[str]) -> Run:
-    """The command line, with these sources of the small model."""
+    """Run models/build.py with these arguments and these sources of the small model."""
     weights = {name: digest(original.folder / name) for name in ("model.safetensors", "tokenizer.json")}
 
-    def run(*arguments: str, sources: tuple[Source, ...]) -> Answer:
+    def run(*arguments: str, sources: tuple[Source, ...]) -> Ended:
         code = build.main(arguments, place=place, embeddings=[Embedding(NAME, sources, weights, build_s=1)])
-        return Answer(code, *capsys.readouterr())
+        return Ended(code, *capsys.readouterr())
 
     return run

@@ -1,4 +1,4 @@
-"""The 8-bit twin of a model: its vectors are nearly those of the model, whatever shares their run."""
+"""The 8-bit twin of a model: its vectors are close to those of the model, and do not depend on the other texts of a batch."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ from tests.models.conftest import NAME, Original
 from tests.serving import ROOT
 
 SHIPPED = Place(ROOT / "models", ROOT / "build" / "packages")
-# Least cosine to the vectors of sentence-transformers over the fixture.
+# The least cosine that a twin must reach to the vectors of sentence-transformers, over the texts of the fixture.
 BARS = {"all-MiniLM-L6-v2": 0.999, "all-mpnet-base-v2": 0.99}
 
 
@@ -29,7 +29,7 @@ def opened(place: Place, name: str) -> Embedder:
 
 
 def vectors(model: Embedder, texts: list[str], size: int) -> np.ndarray:
-    """float32 [texts, dim], so many texts at a time."""
+    """The vectors, float32 [texts, dim], computed `size` texts at a time."""
     tokens = model.text.tokenise(texts)
     return np.concatenate([model.vectors(tokens[i : i + size], Stages()) for i in range(0, len(tokens), size)])
 
@@ -47,7 +47,7 @@ def test_a_twin_is_a_model_of_its_own_and_close(place: Place, package: Package, 
     embedding = Embedding(NAME, (Source((package,), "small_model/files"),), weights, build_s=1)
     assert eightbit.provide_8bit(embedding, place)
     assert not eightbit.provide_8bit(embedding, place)
-    assert not provide(embedding, place)  # it was made on the way
+    assert not provide(embedding, place)  # provide_8bit has made it already
     config = json.loads((place.folder("small-8bit") / CONFIG_FILE).read_text())
     assert config["name"] == "small-8bit"
     texts = ["hello", "", "Hello worlds, hello texts.", "zzz " * 9]
@@ -68,7 +68,7 @@ def test_only_products_with_weights_change_and_the_values_of_the_attention_do_no
     convert(original.folder, tmp_path, owner=OWNER, name=NAME, shared=True)
     nodes = {node.name: node for node in eightbit.quantised(onnx.load(tmp_path / "model.onnx")).graph.node}
     changed = [name for name, node in nodes.items() if node.op_type == "MatMulNBits"]
-    assert len(changed) == 10  # five of six in each of two layers
+    assert len(changed) == 10  # five of the six products in each of two layers
     assert not [name for name in changed if "value" in name]
 
 
@@ -76,7 +76,7 @@ def test_only_products_with_weights_change_and_the_values_of_the_attention_do_no
 def test_a_twin_that_is_there_keeps_its_bar_and_does_not_change_with_its_neighbours(embedding: Embedding) -> None:
     name = f"{embedding.name}-8bit"
     if not SHIPPED.has(name):
-        pytest.skip(f'{name} is not there: make models MODELS="{embedding.name} --weights 8bit"')
+        pytest.skip(f'{name} is missing: make models MODELS="{embedding.name} --weights 8bit"')
     expected = reference.load(embedding.name)
     model = opened(SHIPPED, name)
     alone = vectors(model, expected.texts, 1)

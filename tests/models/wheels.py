@@ -1,4 +1,4 @@
-"""A package registry in a folder: wheels that pip finds there, with files of our choosing, and what pins them."""
+"""A package registry in a folder: pip finds wheels there that contain the files a test wants."""
 
 import hashlib
 import zipfile
@@ -9,7 +9,7 @@ from catalogue import Package
 
 
 def write_wheel(registry: Path, name: str, files: Mapping[str, bytes], *, zip_part: str = "") -> Package:
-    """Publish `name` 1.0 with these files; its pin."""
+    """Publish version 1.0 of the package `name` with these files; returns it with its hash."""
     registry.mkdir(exist_ok=True)
     module = name.replace("-", "_")
     path = registry / f"{module}-1.0-py3-none-any.whl"
@@ -25,17 +25,18 @@ def write_wheel(registry: Path, name: str, files: Mapping[str, bytes], *, zip_pa
 
 
 def damage(registry: Path, package: Package) -> None:
-    """Publish the package with one byte more; its pin no longer fits."""
+    """Add one byte to the published package, so that its hash no longer matches."""
     name = package.requirement.partition("==")[0].replace("-", "_")
     with zipfile.ZipFile(registry / f"{name}-1.0-py3-none-any.whl", "a") as wheel:
         wheel.writestr(f"{name}/more", b"!")
 
 
 def withdraw(registry: Path, package: Package) -> None:
+    """Remove the package from the registry."""
     name = package.requirement.partition("==")[0].replace("-", "_")
     (registry / f"{name}-1.0-py3-none-any.whl").unlink()
 
 
 def files_of(folder: Path, prefix: str) -> dict[str, bytes]:
-    """Every file under a folder, by its path behind the prefix."""
+    """The content of every file under a folder, by the prefix and the path of the file."""
     return {f"{prefix}{path.relative_to(folder)}": path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}

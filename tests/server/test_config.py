@@ -22,7 +22,7 @@ def read(name: str, text: str) -> object:
     return getattr(read_settings({environment_name(name): text}), name)
 
 
-def test_without_a_word_everything_is_its_default() -> None:
+def test_without_any_values_every_setting_is_its_default() -> None:
     assert read_settings({}) == Settings()
 
 
@@ -74,7 +74,7 @@ def test_seconds_may_have_a_fraction(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*COUNTS, *SECONDS])
-def test_zero_is_taken_only_where_it_means_something(name: str) -> None:
+def test_zero_is_accepted_only_where_it_has_a_meaning(name: str) -> None:
     if name in MAY_BE_ZERO:
         assert read(name, "0") == 0
     else:
@@ -91,7 +91,7 @@ BAD = (
 
 
 @pytest.mark.parametrize(("name", "text"), BAD, ids=lambda value: value[:20])
-def test_a_value_that_cannot_be_is_refused_by_name_in_one_line(name: str, text: str) -> None:
+def test_a_bad_value_is_refused_in_one_line_that_names_the_setting(name: str, text: str) -> None:
     with pytest.raises(BadSetting) as caught:
         read(name, text)
     message = str(caught.value)
@@ -118,15 +118,15 @@ def test_the_first_bad_setting_is_named() -> None:
         ("OFF", False),
     ],
 )
-def test_a_flag_is_said_in_words(text: str, value: bool) -> None:
+def test_a_flag_is_given_in_words(text: str, value: bool) -> None:
     assert read("compat_status", text) is value
 
 
-def test_a_log_level_may_be_written_small() -> None:
+def test_a_log_level_may_be_in_lower_case() -> None:
     assert read("log_level", "debug") == "DEBUG"
 
 
-def test_surfaces_are_named_with_commas_or_closed_altogether() -> None:
+def test_surfaces_are_separated_by_commas_or_all_closed() -> None:
     assert read("anonymous", "streaming, Metrics") == {"streaming", "metrics"}
     assert read("anonymous", ",".join(SURFACES)) == SURFACES
     assert read("anonymous", "preview,,") == {"preview"}
@@ -134,27 +134,27 @@ def test_surfaces_are_named_with_commas_or_closed_altogether() -> None:
     assert read("anonymous", "NONE") == frozenset()
 
 
-def test_commas_that_name_no_surface_are_refused_and_do_not_close_them_all() -> None:
+def test_commas_without_a_surface_are_refused_and_do_not_close_all_surfaces() -> None:
     with pytest.raises(BadSetting, match="SLUICE_ANONYMOUS"):
         read("anonymous", ",")
 
 
-def test_a_path_is_a_path_and_an_address_is_a_text() -> None:
+def test_a_path_may_contain_spaces_and_an_address_is_taken_as_it_is() -> None:
     assert read("data_dir", "/tmp/some where") == Path("/tmp/some where")
     assert read("host", "0.0.0.0") == "0.0.0.0"
 
 
-def test_the_command_line_goes_before_the_environment() -> None:
+def test_the_command_line_takes_precedence_over_the_environment() -> None:
     environment = {"SLUICE_PORT": "1000", "SLUICE_DRAIN_S": "5"}
     settings = read_settings(environment, {"port": "2000", "drain_s": None})
     assert (settings.port, settings.drain_s) == (2000, 5)
 
 
-def test_a_bad_value_in_the_environment_is_no_matter_when_the_command_line_has_a_good_one() -> None:
+def test_a_bad_value_in_the_environment_is_ignored_when_the_command_line_has_a_good_one() -> None:
     assert read_settings({"SLUICE_PORT": "bad"}, {"port": "2000"}).port == 2000
 
 
-def test_other_variables_are_left_alone() -> None:
+def test_other_environment_variables_are_ignored() -> None:
     assert read_settings({"SLUICE_UNKNOWN": "x", "PORT": "1", "PATH": "/bin"}) == Settings()
 
 
@@ -163,7 +163,7 @@ def test_settings_do_not_change() -> None:
         Settings().port = 1  # type: ignore[misc]
 
 
-def test_each_part_gets_its_settings_under_the_same_names() -> None:
+def test_each_part_gets_its_settings_by_the_same_names() -> None:
     settings = read_settings({"SLUICE_WINDOW_BYTES": "111", "SLUICE_LINE_LIMIT_BYTES": "222", "SLUICE_MAX_STREAMS": "3"})
     limits, options = settings.limits(), settings.bulk_options()
     assert (limits.window_bytes, limits.max_streams, options.line_limit_bytes) == (111, 3, 222)
@@ -176,7 +176,7 @@ def test_each_part_gets_its_settings_under_the_same_names() -> None:
     ("quota", "expected"),
     [("max 100000", None), ("50000 100000", 1), ("100000 100000", 1), ("150000 100000", 2), ("nonsense", None)],
 )
-def test_usable_cores_are_those_of_the_affinity_within_the_quota(
+def test_usable_cores_are_the_cores_of_the_affinity_but_not_more_than_the_quota(
     quota: str, expected: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "cpu.max").write_text(quota + "\n")

@@ -1,4 +1,4 @@
-"""What stands against a start is one line and exit code 1, and harms nobody."""
+"""A server that cannot start says why in one line and ends with exit code 1. It harms no other server."""
 
 import subprocess
 import sys
@@ -10,6 +10,12 @@ from tests.serving import ROOT, Server, serving
 def start(*options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "server", *options]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_the_server_loads_no_command_in_order_to_serve() -> None:
+    program = "import sys, server.serve; print(*sorted(name for name in sys.modules if name.startswith('server.commands')))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
 
 
 def test_a_port_that_is_taken_is_one_line(server: Server, tmp_path: Path) -> None:
@@ -27,11 +33,11 @@ def test_two_servers_do_not_share_a_data_directory(tmp_path: Path) -> None:
         assert done.returncode == 1
         assert "another server is using the data directory" in done.stderr
         assert kept.exists()
-    with serving(tmp_path / "data"):  # the lock went with the process
+    with serving(tmp_path / "data"):  # the lock ended with the process
         pass
 
 
-def test_a_data_directory_that_cannot_be_is_one_line(tmp_path: Path) -> None:
+def test_a_data_directory_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     done = start("--port", "0", "--data-dir", str(tmp_path / "file" / "data"))
     assert done.returncode == 1

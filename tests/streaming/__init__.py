@@ -1,1 +1,1 @@
-"""The streaming surface as a black box: real sockets, real clients (streaming.md 4 and 7)."""
+"""Black-box tests of the streaming surface, with real sockets and real clients (streaming.md 4 and 7)."""

@@ -10,7 +10,7 @@ from tests.streaming import graphs
 
 @pytest.fixture(scope="session")
 def tester(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Default settings but for the block limit: a record that hangs is given up after a second."""
+    """Default settings except the time limits: a replica that hangs is killed after a second."""
     data_dir = graphs.write_all(tmp_path_factory.mktemp("tester") / "data")
     with serving(data_dir, SLUICE_BLOCK_TIMEOUT_S="1", SLUICE_REQUEST_TIMEOUT_S="10") as running:
         yield running

@@ -1,4 +1,4 @@
-"""Bad input, kind by kind (streaming.md 4): one error line in its place, and every neighbour scored."""
+"""Every kind of bad input (streaming.md 4) gets one error line in its place, and all its neighbours are scored."""
 
 import json
 from typing import Any
@@ -13,7 +13,7 @@ IRIS = "sluice/iris"
 FLOWER = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}
 MIB = 1024 * 1024
 
-# What is no record, whatever the model: name, line, code.
+# Lines that are not a record for any model: name, line, code.
 BAD_LINES = {
     "array": (b"[1,2]", "not_an_object"),
     "empty array": (b"[]", "not_an_object"),
@@ -83,7 +83,7 @@ def test_all_kinds_of_bad_lines_together_each_keep_their_number(server: Server) 
 
 
 def _checked(done: Curled) -> list[dict[str, Any]]:
-    """The lines of a clean end; no error text may show paths or tracebacks."""
+    """The lines of an answer that ended cleanly. No error text may show a path or a traceback."""
     assert (done.code, done.status) == (0, 200)
     for line in done.lines:
         assert "Traceback" not in line.get("error", "")
@@ -173,7 +173,7 @@ def test_nan_literals_give_answers_that_are_json(server: Server) -> None:
     ],
 )
 def test_each_type_of_input_refuses_what_it_cannot_take(tester: Server, field: str, text: str, code: Any) -> None:
-    """streaming.md 3.6; `integers must be integral`: 1.0 is."""
+    """streaming.md 3.6: integers must be integral, and 1.0 is."""
     good = '{"flag":true,"small":1,"exact":0.5,"wide":1,"three":[1,2,3]}'
     record = {key: json.dumps(value) for key, value in json.loads(good).items()} | {field: text}
     bad = "{" + ",".join(f'"{key}":{value}' for key, value in record.items()) + "}"
@@ -297,7 +297,7 @@ def test_1_gib_without_a_newline_is_one_error_in_constant_memory(server: Server,
 
 @pytest.mark.parametrize("model", [HELLO, "sluice/language"])
 def test_the_line_limit_is_exact_wherever_the_line_stands(tmp_path: Any, model: str) -> None:
-    """A line of the limit passes, one byte more does not; the newline does not count. In every cut of the chunks."""
+    """A line as long as the limit passes, one byte more does not, wherever the chunks end. The newline does not count."""
     limit, field = 200, b"name" if model == HELLO else b"text"
 
     def line(length: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Replicas that die, hang or raise: no record is lost or repeated, and one bad record costs nobody else (acceptance 14, 15)."""
+"""Replicas die, hang or raise: no record is lost or repeated, and a bad record harms no other record (acceptance 14, 15)."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def flowers(count: int) -> Iterator[bytes]:
 
 
 class Killer:
-    """Kills the oldest replica every `interval_s`, unless none has come up since: on a slow machine that would be no test."""
+    """Kills the oldest replica every `interval_s`, but waits until a new one is up, or a slow machine would only start replicas."""
 
     def __init__(self, server: Server, interval_s: float) -> None:
         self.num_killed = 0
@@ -107,7 +107,7 @@ def test_a_stream_waits_for_new_replicas_when_all_are_dead(tmp_path: Path) -> No
 
 
 def test_without_a_replica_requests_are_503(tmp_path: Path) -> None:
-    """streaming.md 2.7; the next replica is on its way, so the moment is looked for."""
+    """streaming.md 2.7. The next replica starts at once, so the test looks for the short time without one."""
     with serving(tmp_path / "data", SLUICE_SCORE_REPLICAS="1") as server:
 
         def refused() -> bool:
@@ -183,7 +183,7 @@ def test_a_replica_that_survives_a_raising_record_is_not_restarted(tester: Serve
 
 
 def test_a_stream_on_another_model_loses_nothing_while_records_kill(tester: Server) -> None:
-    """It was admitted before; a request that comes while no replica lives at all is 503 by the table."""
+    """The stream was admitted before. A request that arrives while no replica runs gets 503 instead."""
     with Raw(tester) as bystander, Raw(tester) as killer:
         for client, model in ((bystander, IRIS), (killer, "tester/divide")):
             client.begin(model)
@@ -204,7 +204,7 @@ def test_a_stream_on_another_model_loses_nothing_while_records_kill(tester: Serv
 
 @pytest.mark.parametrize("is_working", [False, True])
 def test_replicas_end_when_the_server_is_killed(tmp_path: Path, is_working: bool) -> None:
-    """streaming.md 3.8: even one that hangs in a model and reads no end-of-file."""
+    """streaming.md 3.8: even a replica that hangs in a model and does not read the end of its input."""
     with serving(graphs.write_all(tmp_path / "data"), SLUICE_SCORE_REPLICAS="1") as server:
         [pid] = server.replica_pids()
         try:

@@ -1,4 +1,4 @@
-"""Clients that leave, stop or never read: nothing of theirs stays, and nobody else notices (acceptance 13, 16)."""
+"""Clients leave, stop or never read: nothing of theirs stays, and no other client notices (acceptance 13, 16)."""
 
 import threading
 from collections.abc import Iterator
@@ -17,14 +17,14 @@ PART = b'{"name":"abcdefghijklmnopqrstuvwxyz"}\n' * 2000
 
 
 def feed(client: Raw) -> threading.Thread:
-    """A thread that sends records until the server does not take them any more."""
+    """Start a thread that sends records until the server takes no more."""
 
     def work() -> None:
         try:
             while True:
                 client.chunk(PART)
         except OSError:
-            pass  # the connection is gone, or the server has stopped reading for long: as the test wants it
+            pass  # the connection is gone, or the server stopped reading long ago: both are what the test wants
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
@@ -60,7 +60,7 @@ def test_a_client_that_leaves_while_it_sends_leaves_nothing_behind(server: Serve
 
 @pytest.mark.parametrize("leave", [Raw.reset, Raw.close])
 def test_a_client_that_leaves_while_it_receives_leaves_nothing_behind(server: Server, leave: object) -> None:
-    """Acceptance 16: everything was sent, half was read."""
+    """Acceptance 16: the client has sent everything and read half of the answer."""
     left, place = server.metric(LEFT), len(server.log)
     with Raw(server, receive_buffer_bytes=4096) as client:
         client.begin(HELLO)
@@ -96,7 +96,7 @@ def test_a_body_shorter_than_its_content_length_is_no_clean_end(server: Server) 
         client.head()
         client.send(b'{"name":"a"}\n')
         assert client.line()["result"] == {"greeting": "Hello a"}
-        client.socket.shutdown(1)  # the client's sending side: out of scope, but never an end
+        client.socket.shutdown(1)  # closes the sending side of the client; the server must not take this for a clean end
         client.rest()
         assert client.was_cut
     until(lambda: server.metric(LEFT) + server.metric(FAILED) == left + 1)
@@ -145,7 +145,7 @@ def test_100_leaving_clients_cost_others_nothing(server: Server) -> None:
 
 @pytest.fixture(scope="module")
 def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Small limits and short patience."""
+    """A server with small limits and short timeouts."""
     settings = {"SLUICE_SPILL_LIMIT_BYTES": str(48 * MIB), "SLUICE_STALL_TIMEOUT_S": "2", "SLUICE_IDLE_TIMEOUT_S": "2"}
     with serving(tmp_path_factory.mktemp("strict") / "data", **settings) as running:
         yield running
@@ -188,7 +188,7 @@ def test_a_client_that_sent_all_and_never_reads_is_stalled(strict: Server) -> No
 
 
 def test_a_slow_reader_is_no_stalled_one(strict: Server) -> None:
-    """It takes some bytes every half second: never nothing for the stall timeout of two."""
+    """It reads some bytes every half second, so it never pauses for the stall timeout of two seconds."""
     with Raw(strict, receive_buffer_bytes=4096) as client:
         client.begin(HELLO)
         for _ in range(20):
@@ -198,14 +198,14 @@ def test_a_slow_reader_is_no_stalled_one(strict: Server) -> None:
         pause = threading.Event()
         for _ in range(10):
             client.take(8192)
-            pause.wait(0.5)  # the slowness is what is tested
+            pause.wait(0.5)  # this pause makes the reader slow, which is what the test is about
         body = client.rest()
         assert client.has_ended
     assert len(answers(body)) == 40_000
 
 
 def test_an_upload_that_stops_is_an_idle_timeout_and_a_cut(strict: Server) -> None:
-    """Section 4: what came before is answered."""
+    """Section 4: the records before the stop are answered."""
     with Raw(strict) as client:
         client.begin(HELLO)
         client.head()
@@ -226,14 +226,14 @@ def test_a_client_that_keeps_feeding_is_not_idle(strict: Server) -> None:
         for i in range(7):
             client.chunk(b'{"name":"%d"}\n' % i)
             client.line()
-            pause.wait(0.5)  # longer in all than the idle timeout
+            pause.wait(0.5)  # the pauses together are longer than the idle timeout
         client.end()
         assert client.rest() == b""
         assert client.has_ended
 
 
 def test_a_spilled_stream_that_is_read_at_last_is_whole(tmp_path: Path) -> None:
-    """The spill comes back in order and its files go as they are read."""
+    """The spilled results come back in order, and the spill files are removed as they are read."""
     count = 400_000
     with serving(tmp_path / "data") as server, Raw(server, receive_buffer_bytes=4096, timeout_s=120) as client:
         client.begin(HELLO, "&ordered=true&summary=true")
@@ -260,7 +260,7 @@ def test_files_of_an_earlier_process_are_removed_at_start(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("size_kib", [2600, 2850, 2990, 3100, 3300])
 def test_a_client_that_stops_reading_anywhere_near_the_end_is_cut(strict: Server, size_kib: int) -> None:
-    """Also when all that is missing is the end itself, on its way through full buffers."""
+    """Even when only the end of the answer is missing, because it waits behind full buffers."""
     record = ndjson([{"name": "x" * 1000}] * 6)
     with Raw(strict, receive_buffer_bytes=4096) as client:
         client.begin(HELLO, "&summary=true")

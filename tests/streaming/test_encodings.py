@@ -1,4 +1,4 @@
-"""Compressed bodies: what is whole is answered in full, what is not ends as a cut (streaming.md 3.2)."""
+"""Compressed bodies: a complete one is answered in full, and a broken one ends with a cut (streaming.md 3.2)."""
 
 import gzip
 import zlib
@@ -82,7 +82,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("kind", BROKEN)
 def test_a_broken_body_ends_with_bad_encoding_and_a_cut(server: Server, kind: str) -> None:
-    """Acceptance 10: it must never look like a clean end."""
+    """Acceptance 10: a broken body must never look like a clean end."""
     done = packed(server, BROKEN[kind])
     assert (done.code, done.status) == (18, 200), done.trace
     *lines, last = done.lines
@@ -92,7 +92,7 @@ def test_a_broken_body_ends_with_bad_encoding_and_a_cut(server: Server, kind: st
 
 
 def check_fatal(line: dict[str, Any], code: str, num_records: int) -> None:
-    """A last line of streaming.md 2.4."""
+    """Check that the last line is a fatal error as in streaming.md 2.4."""
     assert list(line) == ["bulk_id", "code", "error", "fatal", "records", "yhat_model"]
     assert (line["code"], line["fatal"], line["records"]) == (code, True, num_records), line
     assert line["error"]

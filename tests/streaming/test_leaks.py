@@ -1,4 +1,4 @@
-"""After a thousand requests of every kind the server is as it was (acceptance 30)."""
+"""After a thousand requests of every kind the server is in the same state as before (acceptance 30)."""
 
 import gzip
 import random

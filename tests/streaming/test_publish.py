@@ -1,4 +1,4 @@
-"""Publishing through the front door: versions come, become active, go back and go, and nobody who predicts notices."""
+"""Publishing over HTTP: versions are added, activated, rolled back and deleted, and no client that predicts notices."""
 
 import json
 import os
@@ -26,7 +26,7 @@ TURNS_A_SECOND = 500_000
 
 @pytest.fixture(scope="session")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server that keeps 3 versions, takes 1 MiB, and checks for 3 seconds."""
+    """A server that keeps 3 versions, accepts models of 1 MiB, and checks a model for at most 3 seconds."""
     settings = {"SLUICE_KEEP_VERSIONS": "3", "SLUICE_MODEL_LIMIT_BYTES": str(LIMIT_BYTES)}
     with serving(tmp_path_factory.mktemp("house") / "data", **settings, SLUICE_CHECK_TIMEOUT_S=str(CHECK_TIMEOUT_S)) as running:
         yield running
@@ -43,7 +43,7 @@ def tom(house: Server) -> tuple[str, str]:
 
 
 def user(server: Server, name: str) -> tuple[str, str]:
-    """A new user and its full key."""
+    """Add a user; returns its name and its full key."""
     made = requests.post(f"{server.url}/api/users", json={"name": name}, auth=server.auth, timeout=30)
     assert made.status_code == 201, made.text
     return name, made.json()["key"]
@@ -63,7 +63,7 @@ def delete(server: Server, model: str, query: str = "", auth: tuple[str, str] | 
 
 
 def refused(answer: requests.Response, status: int) -> str:
-    """The reason of a refusal, which names no path."""
+    """The reason of a refusal. It must not name a path."""
     assert answer.status_code == status, answer.text
     reason: str = answer.json()["error"]
     assert "/tmp" not in reason
@@ -71,7 +71,7 @@ def refused(answer: requests.Response, status: int) -> str:
     return reason
 
 
-# A version comes
+# A version is added
 
 
 def test_a_graph_is_a_model_and_then_a_version(house: Server) -> None:
@@ -88,7 +88,7 @@ def test_a_graph_is_a_model_and_then_a_version(house: Server) -> None:
 
 
 def test_a_stream_begun_before_finishes_on_its_version(house: Server) -> None:
-    """Acceptance 23, with the model that ships."""
+    """Acceptance 23, with a shipped model."""
     iris = (Path(__file__).parents[2] / "models/sluice/iris/1/model.onnx").read_bytes()
     flower = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}
     with Raw(house) as client:
@@ -345,11 +345,11 @@ def test_a_client_that_leaves_leaves_nothing_behind(house: Server) -> None:
     assert "Traceback" not in house.log
 
 
-# Who may
+# Who may publish
 
 
 def test_who_may_publish(house: Server, eva: tuple[str, str], tom: tuple[str, str]) -> None:
-    """Acceptance 20, for changes."""
+    """Acceptance 20, for changes of models."""
     graph, may = times(2), read_only(house, eva)
     anonymous = requests.put(house.model("eva/mine"), data=graph, headers=OCTETS, timeout=30)
     assert refused(anonymous, 401) == "No basic authentication provided"
@@ -420,7 +420,7 @@ def test_models_that_ship_stay_as_they_are(house: Server) -> None:
     assert predict(house, "sluice/wine", "?version=1").get("code") == "missing_field"
 
 
-# Back and away
+# Rolling back and deleting
 
 
 def test_patches_that_change_nothing(house: Server) -> None:
@@ -465,11 +465,11 @@ def test_two_uploads_of_one_model_become_two_versions(house: Server) -> None:
     assert sorted(answer.json()["version"] for answer in answers) == [1, 2, 3, 4]
 
 
-# Nobody notices
+# No client notices
 
 
 class Singles:
-    """One record after the other, 50 a second, on one connection. Seconds each took from when it was due."""
+    """Sends one record after the other, 50 per second, on one connection. Keeps the seconds from when each record was due."""
 
     def __init__(self, server: Server, model: str, **record: Any) -> None:
         self.seconds: list[float] = []
@@ -500,7 +500,7 @@ class Singles:
 
 
 def test_publishing_disturbs_no_single(tmp_path: Path) -> None:
-    """Acceptance 25. The first publish starts the replica that checks; a large one takes long to open."""
+    """Acceptance 25. The first publish starts the replica that checks models; a large model takes long to open."""
     with serving(tmp_path / "data") as server:
         put(server, "admin/steady", times(2))
         with Singles(server, "admin/steady", x=1) as singles:
@@ -512,7 +512,7 @@ def test_publishing_disturbs_no_single(tmp_path: Path) -> None:
 
 
 def test_the_first_publish_disturbs_no_single(tmp_path: Path) -> None:
-    """Acceptance 25. It starts the process that checks."""
+    """Acceptance 25. The first publish starts the process that checks models."""
     with serving(tmp_path / "data") as server, Singles(server, "brandon/HelloWorld", name="a") as singles:
         assert len(server.replica_pids()) == 2
         assert put(server, "admin/first", times(2)).status_code == 201
@@ -521,12 +521,12 @@ def test_the_first_publish_disturbs_no_single(tmp_path: Path) -> None:
     assert max(singles.seconds) < 0.2
 
 
-# Whatever dies
+# Replicas that die
 
 
 @pytest.fixture
 def slow_version() -> dict[str, Any]:
-    """A version of `slow` that takes a replica about a second to open."""
+    """Publish a version of `slow` that a replica needs about a second to open."""
     return counting(TURNS_A_SECOND // 256)
 
 
@@ -590,7 +590,7 @@ def test_a_replica_that_dies_while_it_opens_a_version_has_it_afterwards(tmp_path
 def test_the_only_replica_may_die_once_while_it_opens_a_version(
     tmp_path: Path, slow_version: dict[str, Any], num_deaths: int, status: int, version: int
 ) -> None:
-    """Twice is too often; the first kill may come before the opening begins, so three are sure to be two."""
+    """Two deaths while it opens are too many. The first kill may come before the opening, so three kills make at least two."""
     with serving(tmp_path / "data", SLUICE_SCORE_REPLICAS="1") as server, ThreadPoolExecutor() as threads:
         put(server, "admin/model", uploads.slow(), config=counting(1))
         scorer, checker = server.replica_pids()
@@ -604,7 +604,7 @@ def test_the_only_replica_may_die_once_while_it_opens_a_version(
 
 
 def _kill_and_await_next(server: Server, scorer: int, checker: int) -> int:
-    """Kill the only replica that scores; the process id of the next one, as soon as that opens models."""
+    """Kill the only score replica; returns the process id of the next one once that has begun to open models."""
     started = "replica started name=score"
     num_started = server.log.count(started)
     _kill(scorer)
@@ -619,7 +619,7 @@ def _kill(pid: int) -> None:
 
 
 def test_a_version_that_does_not_load_is_kept_and_not_active(tmp_path: Path, slow_version: dict[str, Any]) -> None:
-    """Its file is spoiled after the first replica has opened it."""
+    """The test damages its file after the first replica has opened it."""
     with serving(tmp_path / "data") as server, ThreadPoolExecutor() as threads:
         put(server, "admin/model", uploads.slow(), config=counting(1))
         publishing: Future[requests.Response] = threads.submit(put, server, "admin/model", uploads.slow(), config=slow_version)
@@ -636,7 +636,7 @@ def test_a_version_that_does_not_load_is_kept_and_not_active(tmp_path: Path, slo
 
 
 def test_a_version_that_replicas_cannot_open_in_time_harms_no_other_model(tmp_path: Path) -> None:
-    """It passes the check, whose time is longer; the replicas that open it are killed, twice, and then left in peace."""
+    """It passes the check, which may take longer. Two replicas that open it are killed; after that no replica tries it again."""
     settings = {"SLUICE_BLOCK_TIMEOUT_S": "1", "SLUICE_CHECK_TIMEOUT_S": "60"}
     with serving(tmp_path / "data", **settings) as server:
         answer = put(server, "admin/heavy", uploads.slow(), config=counting(3_500_000))

@@ -1,4 +1,4 @@
-"""What is answered before the first byte of a body is read (streaming.md 2.2, 2.7)."""
+"""Refusals that are sent before the server reads a byte of the body (streaming.md 2.2, 2.7)."""
 
 import json
 from collections.abc import Callable
@@ -197,7 +197,7 @@ def test_a_body_that_is_not_read_closes_the_connection_but_the_answer_arrives(se
 
 
 def test_one_stream_too_many_is_429_and_its_body_is_not_read(tmp_path: Path) -> None:
-    """Acceptance 18, with 3 for 64."""
+    """Acceptance 18, with a limit of 3 streams instead of 64."""
     with serving(tmp_path / "data", SLUICE_MAX_STREAMS="3", SLUICE_SCORE_REPLICAS="1") as server, ExitStack() as stack:
         streams = [stack.enter_context(Raw(server)) for _ in range(3)]
         for stream in streams:
@@ -244,7 +244,7 @@ def test_one_user_may_not_take_every_place(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("leave", [Raw.reset, Raw.close, Raw.garbage, Raw.end])
 def test_the_place_of_a_stream_comes_back_after_every_kind_of_end(server: Server, leave: Callable[[Raw], None]) -> None:
-    """Garbage in place of a chunk ends a stream as well: it is not waited for."""
+    """Something that is not a chunk ends a stream too, without a wait for more."""
     with Raw(server) as client:
         client.begin(HELLO)
         assert client.head().status == 200
@@ -257,13 +257,13 @@ def test_the_place_of_a_stream_comes_back_after_every_kind_of_end(server: Server
 def test_too_many_waiting_singles_are_429(tmp_path: Path) -> None:
     settings = {"SLUICE_MAX_QUEUED": "2", "SLUICE_SCORE_REPLICAS": "1"}
     with serving(graphs.write_all(tmp_path / "data"), **settings) as server, ExitStack() as stack:
-        url, body = server.model("tester/turns"), json.dumps({"count": 1_000_000}).encode()  # a second or two
+        url, body = server.model("tester/turns"), json.dumps({"count": 1_000_000}).encode()  # this takes a second or two
         assert requests.post(url, data=b'{"count":1}', auth=server.auth, timeout=30).status_code == 200
         clients = [stack.enter_context(Raw(server)) for _ in range(3)]
         for num_sent, client in enumerate(clients, 1):
             client.ask("POST", "/tester/models/turns", Content_Length=str(len(body)))
             client.send(body)
-            if num_sent == 1:  # it is with the replica; the others will wait
+            if num_sent == 1:  # the replica has this one, so the others wait
                 until(lambda: server.metric('sluice_queue_seconds_count{lane="interactive"}') == 2)
         until(lambda: server.metric('sluice_queue_blocks{lane="interactive"}') == 2)
         refused = requests.post(url, data=body, auth=server.auth, timeout=30)

@@ -1,4 +1,4 @@
-"""Result lines: their keys, times, ids and values, and what the query parameters change."""
+"""Result lines: their keys, times, ids and values, and the effect of the query parameters."""
 
 import json
 import os
@@ -123,7 +123,7 @@ def test_a_string_or_a_number_comes_back_unchanged_with_its_type(server: Server,
 
 
 def test_ids_of_every_kind_in_one_body_each_keep_theirs(server: Server) -> None:
-    """The ways above share one block here."""
+    """Records with all the ids above share one block here."""
     ids = ["a", 7, 1.5, 2**70, "ä", -(2**63), "a", "a"]
     lines = bulk(server, HELLO, ndjson({"name": str(i), "yhat_id": each} for i, each in enumerate(ids)), "&ordered=true").lines
     assert [line["yhat_id"] for line in lines] == ids
@@ -131,7 +131,7 @@ def test_ids_of_every_kind_in_one_body_each_keep_theirs(server: Server) -> None:
 
 
 def test_half_of_a_surrogate_pair_is_echoed(server: Server) -> None:
-    """Acceptance 3; its neighbours in the block keep their own."""
+    """Acceptance 3. Its neighbours in the block keep their own ids."""
     body = b'{"name":"a","yhat_id":"x"}\n{"name":"b","yhat_id":"\\ud800"}\n{"name":"c","yhat_id":"y"}\n'
     lines = bulk(server, HELLO, body, "&ordered=true").lines
     assert [line["yhat_id"] for line in lines] == ["x", "\ud800", "y"]
@@ -149,7 +149,7 @@ def test_an_absent_null_or_empty_id_is_generated(server: Server, field: str) -> 
 
 @pytest.mark.parametrize("text", ["true", "false", "[1]", '{"a":1}', '"%s"' % ("x" * 1025), "1" + "0" * 1024, "NaN", "Infinity"])
 def test_an_id_of_another_kind_is_an_error_line_with_a_generated_id(server: Server, text: str) -> None:
-    """Acceptance 3; the neighbours are scored."""
+    """Acceptance 3. The neighbours are scored."""
     body = f'{{"name":"a","yhat_id":"1"}}\n{{"name":"b","yhat_id":{text}}}\n{{"name":"c","yhat_id":"3"}}\n'.encode()
     first, second, third = bulk(server, HELLO, body, "&ordered=true").lines
     assert list(second) == ERROR_KEYS

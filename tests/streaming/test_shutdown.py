@@ -1,4 +1,4 @@
-"""SIGTERM: running streams end well if they can, new requests are told, and nothing stays (acceptance 17, streaming.md 3.8)."""
+"""SIGTERM: running streams may finish, new requests are refused, and no process or file stays (acceptance 17, streaming.md 3.8)."""
 
 import contextlib
 import signal
@@ -22,7 +22,7 @@ def term(server: Server, number: int = signal.SIGTERM) -> None:
 
 
 def feed_slowly(client: subprocess.Popen[bytes]) -> None:
-    """A record every 20 ms for as long as curl takes them."""
+    """Send a record every 20 ms as long as curl takes them."""
     assert client.stdin is not None
     pause = threading.Event()
     with contextlib.suppress(BrokenPipeError):
@@ -32,7 +32,7 @@ def feed_slowly(client: subprocess.Popen[bytes]) -> None:
 
 
 def wait(server: Server, pids: list[int], within_s: float = 10) -> None:
-    """The server ends with 0 and its replicas are gone."""
+    """Wait for the server: it must end with exit code 0, and its replicas must be gone."""
     assert server.process.wait(within_s) == 0
     assert server.stop() == 0
     until(lambda: not any(map(is_alive, pids)), 5)
@@ -76,7 +76,7 @@ def test_a_stream_ends_cleanly_within_the_drain_time_and_new_requests_are_503(tm
 
 
 def test_an_upload_that_is_too_long_ends_with_shutting_down_and_curl_fails(tmp_path: Path) -> None:
-    """Acceptance 17. curl goes on sending after the server's end, and fails (55) when the server has closed for good."""
+    """Acceptance 17. curl goes on sending after the server has ended the stream, and fails (55) once the connection is closed."""
     with serving(tmp_path / "data", SLUICE_DRAIN_S="1") as server:
         pids = server.replica_pids()
         command = ["curl", "-sS", "-N", "-T", "-", "--user", ":".join(server.auth), f"{server.model(HELLO)}/?bulk=true"]
@@ -99,7 +99,7 @@ def test_an_upload_that_is_too_long_ends_with_shutting_down_and_curl_fails(tmp_p
 
 
 def test_a_stream_that_is_too_long_ends_with_shutting_down_and_curl_exits_18(tmp_path: Path) -> None:
-    """Acceptance 17: everything was sent, and the model is slow."""
+    """Acceptance 17: the client has sent everything, and the model is slow."""
     with serving(graphs.write_all(tmp_path / "data"), SLUICE_DRAIN_S="1", SLUICE_SCORE_REPLICAS="1") as server:
         pids = server.replica_pids()
         command = [
@@ -113,7 +113,7 @@ def test_a_stream_that_is_too_long_ends_with_shutting_down_and_curl_exits_18(tmp
         ]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
             assert client.stdin is not None
-            client.stdin.write(b'{"count":2000}\n' * 30_000)  # a minute of work
+            client.stdin.write(b'{"count":2000}\n' * 30_000)  # a minute of work for the model
             client.stdin.close()
             client.stdin = None
             until(lambda: server.metric('sluice_records_total{model="tester/turns",outcome="result"}'))
@@ -152,7 +152,7 @@ def test_a_client_that_never_reads_cannot_hold_the_end_up(tmp_path: Path) -> Non
 
 
 def test_queued_singles_are_answered_before_the_end(tmp_path: Path) -> None:
-    """streaming.md 3.8: queued singles finish."""
+    """streaming.md 3.8: single predictions that wait are still answered."""
     with serving(graphs.write_all(tmp_path / "data"), SLUICE_SCORE_REPLICAS="1") as server:
         pids, body = server.replica_pids(), b'{"count":500000}'
         assert curl(server.model("tester/turns"), "-d", '{"count":1}', auth=server.auth).status == 200

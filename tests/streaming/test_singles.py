@@ -1,4 +1,4 @@
-"""One record, one answer: shapes, statuses, headers, limits (streaming.md 2.3); and the status of a model (2.1)."""
+"""Single predictions: the shape, status, headers and limits of an answer (streaming.md 2.3); and the status of a model (2.1)."""
 
 import gzip
 import json
@@ -269,7 +269,7 @@ def test_a_put_without_bulk_and_without_a_publishable_type_predicts_nothing(serv
     assert answer.status_code in (405, 415)
 
 
-# Accounts and listings, as far as they touch predicting (acceptance 22)
+# Accounts and lists of models, where they matter for predicting (acceptance 22)
 
 
 def test_verify_takes_basic_bearer_query_and_form(server: Server) -> None:

@@ -1,4 +1,4 @@
-"""The WebSocket of a model: one record a message, answers in order, and every way a conversation can end."""
+"""The WebSocket of a model: one record per message, answers in order, and every way in which a conversation can end."""
 
 import asyncio
 import base64
@@ -43,7 +43,7 @@ def own(tmp_path: Path) -> Iterator[Server]:
 
 @asynccontextmanager
 async def connected(server: Server, model: str, query: str = "", **options: Any) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
-    """A socket of aiohttp's client, as the admin."""
+    """A WebSocket of aiohttp's client, opened as the admin."""
     async with (
         asyncio.timeout(TIMEOUT_S),
         aiohttp.ClientSession(headers={"Authorization": basic(server.auth)}) as session,
@@ -57,14 +57,14 @@ async def answers(client: aiohttp.ClientWebSocketResponse, count: int) -> list[d
 
 
 async def closed(client: aiohttp.ClientWebSocketResponse) -> int | None:
-    """The code with which the server closes; nothing else may come before."""
+    """The code with which the server closes. No other message may come before."""
     message = await client.receive()
     assert message.type is aiohttp.WSMsgType.CLOSE, message
     return client.close_code
 
 
 class RawSocket(Raw):
-    """A WebSocket by hand: frames as one likes, and a look at each that comes."""
+    """A WebSocket by hand, which can send any frame and shows every frame that it receives."""
 
     def open(self, model: str) -> None:
         self.ask("GET", f"/{model.replace('/', '/models/')}", **HANDSHAKE)
@@ -74,7 +74,7 @@ class RawSocket(Raw):
         self.send(framed(opcode, data, is_last=is_last, bits=bits))
 
     def receive_frame(self) -> tuple[int, bytes]:
-        """Opcode and payload of the next frame; (0, b"") at the end of the connection."""
+        """The opcode and payload of the next frame; (0, b"") at the end of the connection."""
         while (frame := self._whole_frame()) is None:
             if not self._receive():
                 return 0, b""
@@ -95,7 +95,7 @@ class RawSocket(Raw):
 
 
 def framed(opcode: int, data: bytes, *, is_last: bool = True, bits: int = 0) -> bytes:
-    """One frame of a client, masked with zeros."""
+    """The bytes of one client frame, masked with zeros."""
     first = (0x80 if is_last else 0) | bits | opcode
     size = len(data)
     length = (
@@ -110,7 +110,7 @@ def close_code(frame: tuple[int, bytes]) -> int:
 
 
 def upgrade(server: Server, path: str, **options: Any) -> tuple[int, dict[str, str], Any]:
-    """Status, headers and JSON of a refused upgrade."""
+    """The status, headers and JSON of a refused upgrade."""
     with Raw(server) as client:
         headers = HANDSHAKE | options.pop("headers", {})
         client.ask("GET", path, **options, **{name: value for name, value in headers.items() if value})
@@ -319,7 +319,7 @@ def test_what_breaks_the_protocol_closes_with_1002(server: Server) -> None:
 
 
 def test_a_socket_with_16_records_waiting_is_not_read(own: Server) -> None:
-    """One in flight, 16 waiting, half a MiB in the framework, and what the kernel's buffers hold."""
+    """One record is with the replica, 16 wait, aiohttp holds half a MiB, and the kernel's buffers hold the rest."""
     padding = b" " * (MIB - 64)
     with RawSocket(own) as raw, stopped_replica(own) as let_go:
         raw.open(HELLO)
@@ -348,7 +348,7 @@ async def test_a_refusal_for_want_of_room_is_an_answer_and_the_socket_lives(tmp_
     with serving(tmp_path / "data", SLUICE_MAX_QUEUED="1", SLUICE_SCORE_REPLICAS="1") as server, stopped_replica(server) as let_go:
         async with connected(server, HELLO) as first, connected(server, HELLO) as second, connected(server, HELLO) as third:
             await first.send_str(record)
-            # The first record is with the replica once a single prediction sent after it has to wait.
+            # Once a single prediction that was sent later has to wait, the replica has the first record.
             single = asyncio.to_thread(requests.post, server.model(HELLO), data=record, auth=server.auth, timeout=TIMEOUT_S)
             waiting = asyncio.create_task(single)
             assert await asyncio.to_thread(until, lambda: _num_waiting(server) == 1)
@@ -369,7 +369,7 @@ def _num_waiting(server: Server) -> float:
 
 @contextmanager
 def stopped_replica(server: Server) -> Iterator[Callable[[], None]]:
-    """The only replica holds still until it is let go."""
+    """Stop the only replica until the end of the block."""
     [pid] = server.replica_pids()
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -492,7 +492,7 @@ def test_a_silent_client_is_asked_every_30_seconds_and_dropped_when_it_does_not_
 
 @pytest.mark.heavy
 def test_a_client_that_waits_for_slow_answers_is_not_taken_for_dead(tester: Server) -> None:
-    """It has sent more than is taken from its socket, so a ping's answer would wait behind that for longer than any patience."""
+    """The client has sent more than the server has read, so its answer to a ping would wait behind that for a long time."""
     with RawSocket(tester, timeout_s=30) as raw:
         raw.open(TURNS)
         raw.send(framed(TEXT, b'{"count":100000}') * 4_000)

@@ -1,4 +1,4 @@
-"""The connection itself: how real clients send, and how strange ones do (acceptance 9, 11, 12)."""
+"""The connection itself: how real clients send bodies, and how strange clients do (acceptance 9, 11, 12)."""
 
 import json
 import random
@@ -36,7 +36,7 @@ def test_headers_arrive_before_any_record_is_sent(server: Server) -> None:
 @pytest.mark.parametrize("query", ["", "&ordered=true"])
 @pytest.mark.parametrize("model", [HELLO, "sluice/language"])
 def test_a_hand_fed_record_is_answered_before_the_next_is_sent(server: Server, model: str, query: str) -> None:
-    """Acceptance 11, and the blank lines and errors between."""
+    """Acceptance 11, with blank lines and errors in between."""
     with Raw(server) as client:
         client.begin(model, query)
         client.head()
@@ -63,7 +63,7 @@ def test_a_record_is_answered_only_when_its_line_is_whole(server: Server) -> Non
 
 
 def test_curl_fed_by_hand_through_a_pipe_shows_answers_while_it_is_fed(server: Server) -> None:
-    """curl looks at its socket only after it got input, so it shows an answer with the next record; the server gave it before."""
+    """curl reads its socket only after it got input, so it shows an answer with the next record. The server has sent it before."""
     command = [
         "curl",
         "-sS",
@@ -91,7 +91,7 @@ def test_curl_fed_by_hand_through_a_pipe_shows_answers_while_it_is_fed(server: S
 
 
 def test_the_first_answer_of_a_hand_fed_stream_comes_soon(server: Server) -> None:
-    """streaming.md 5 f asks for 50 ms; here a wide margin for a busy machine, best of five."""
+    """streaming.md 5 f asks for 50 ms. The best of five counts, with a wide margin for a busy machine."""
     waited = []
     with Raw(server) as client:
         client.begin(HELLO)
@@ -146,7 +146,7 @@ def test_every_way_of_curl_to_send_a_file_works(server: Server, records: Path, a
 
 
 def test_a_file_name_after_a_slash_may_be_anything(server: Server, tmp_path: Path) -> None:
-    """`curl -T` appends it to a path that ends in a slash."""
+    """`curl -T` appends the file's name to a path that ends in a slash."""
     for name in ("a b.json", "ü.ndjson", "x%2Fy", "....", "check", "a+b&c"):
         path = tmp_path / name
         path.write_bytes(b'{"name":"a"}\n')
@@ -287,7 +287,7 @@ def test_chunk_extensions_and_trailers_are_no_records(server: Server) -> None:
 
 
 def test_garbage_in_place_of_a_chunk_ends_the_stream_as_a_cut(server: Server) -> None:
-    """What came before is answered; it must never look like a clean end, and nobody waits five minutes for it."""
+    """The records before it are answered. It must never look like a clean end, and must not last until the idle timeout."""
     with Raw(server, timeout_s=10) as client:
         client.begin(HELLO)
         client.head()

@@ -1,6 +1,6 @@
-"""The original client of ScienceOps, PyPI's yhat 1.10.0, unchanged, against this server (acceptance 22).
+"""The original client of ScienceOps (yhat 1.10.0 on PyPI), unchanged, against this server (acceptance 22).
 
-It is of 2016 and pins libraries of that year, so it is installed without them: `make` does that, setup.cfg cannot.
+The client is from 2016 and pins libraries of that year, so it is installed without them: `make` can do this, setup.cfg cannot.
 """
 
 import json
@@ -20,13 +20,13 @@ FLOWER = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_w
 @pytest.fixture(scope="module")
 def yhat() -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of pandas, which it can do without, and of its own age
+        warnings.simplefilter("ignore")  # it warns that pandas is missing, which it does not need, and of things that are outdated
         return pytest.importorskip("yhat", reason="the yhat client is not installed: make lint installs it", exc_type=ImportError)
 
 
 @pytest.fixture
 def pandas(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It turns a dict into JSON only where pandas can be imported; else it sends a form, whatever the server."""
+    """Make pandas importable: only then does the client turn a dict into JSON. Else it sends a form, to any server."""
     module = types.ModuleType("pandas")
     module.DataFrame = type("DataFrame", (), {})  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "pandas", module)
@@ -93,7 +93,7 @@ def test_its_user_predicts_with_shared_models(server: Server, yhat: Any) -> None
 
 
 def test_its_key_is_in_every_query_and_in_no_log(tmp_path: Any, yhat: Any) -> None:
-    """Acceptance 31: it sends user and key as query parameters too."""
+    """Acceptance 31: the client sends user and key as query parameters too."""
     with serving(tmp_path / "data", SLUICE_LOG_LEVEL="DEBUG", SLUICE_SCORE_REPLICAS="1") as server:
         client = yhat.Yhat("admin", server.key, server.url)
         client.predict("HelloWorld", '{"name": "x"}', model_owner="brandon")

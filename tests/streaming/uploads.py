@@ -1,10 +1,10 @@
-"""Tiny graphs to publish, and a client that publishes. Every version of `times` says which one it is by what it answers.
+"""Tiny graphs to publish, and a client that publishes. The answer of `times` shows which version gave it.
 
-times     x -> y = x * factor, for [N] floats
+times     x -> y = x * factor, for floats [N]
 row       X [N,k] -> y [N,1], the sum of the row
 mean      x -> x minus the mean of its batch: a graph that mixes its records
 constant  x -> one number, whatever the batch
-slow      n -> n after n turns of a loop, about a microsecond each
+slow      n -> n, after n turns of a loop, about a microsecond each
 hungry    n -> n, after filling an array of n floats
 """
 
@@ -24,7 +24,7 @@ DATA = Path(__file__).parent.parent / "data"
 
 
 def put(server: Server, model: str, graph: bytes, *, auth: tuple[str, str] | None = None, **parts: Any) -> requests.Response:
-    """Publish a graph; with parts (`config` as an object, `data` as name and bytes, `tokenizer` as bytes) as a form."""
+    """Publish a graph. With parts (`config` an object, `data` a name and bytes, `tokenizer` bytes) it is sent as a form."""
     url, auth = server.model(model), auth or server.auth
     if not parts:
         return requests.put(url, data=graph, headers=OCTETS, auth=auth, timeout=60)
@@ -41,26 +41,26 @@ def predict(server: Server, model: str, query: str = "", auth: tuple[str, str] |
 
 
 def shown(server: Server, model: str) -> dict[str, Any]:
-    """The record of a model, or what refuses it."""
+    """The record of a model, or the refusal in its place."""
     answer: dict[str, Any] = requests.get(f"{server.url}/api/models/{model}", auth=server.auth, timeout=30).json()
     return answer
 
 
 def files(server: Server, model: str = "") -> list[str]:
-    """Every file and folder under data/models/MODEL, hidden ones as well."""
+    """Every file and folder under data/models/MODEL, including hidden ones."""
     root = server.data_dir / "models" / model
-    found = [Path(folder, name) for folder, folders, names in os.walk(root) for name in (*folders, *names)]  # some go meanwhile
+    found = [Path(folder, name) for folder, folders, names in os.walk(root) for name in (*folders, *names)]  # some vanish
     return sorted(str(path.relative_to(root)) for path in found)
 
 
 def config(**keys: Any) -> dict[str, Any]:
-    """What goes with `times`, with some keys changed."""
+    """The config of `times`, with some keys changed."""
     inputs = [{"kind": "column", "input": "x", "field": "x"}]
     return {"task": "predict", "inputs": inputs, "outputs": [{"output": "y", "as": "y"}], "example": {"x": 1.0}} | keys
 
 
 def counting(count: int) -> dict[str, Any]:
-    """What goes with `slow` and `hungry`: an example of so many turns or floats."""
+    """The config of `slow` or `hungry`, whose example has this number of turns or floats."""
     return config(inputs=[{"kind": "column", "input": "count", "field": "count"}], outputs=[TURNED], example={"count": count})
 
 
@@ -127,7 +127,7 @@ def hungry() -> bytes:
 
 
 def external(location: str) -> bytes:
-    """`times`, with its factor in another file."""
+    """The graph of `times`, with its factor in another file."""
     factor = TensorProto(name="factor", data_type=FLOAT, dims=[1], data_location=TensorProto.EXTERNAL)
     factor.external_data.add(key="location", value=location)
     return model([helper.make_node("Mul", ["x", "factor"], ["y"])], [X], [Y], [factor])

@@ -1,7 +1,7 @@
-"""One connection used in both directions at the same time, by one thread: whoever waits for something sends meanwhile.
+"""One connection used in both directions at the same time, by one thread: while it waits for anything, it sends.
 
-What could block is asked only when it is ready, so that whoever feeds us everything before he takes anything, and whoever pauses,
-holds up nothing else. Knows descriptors and bytes. Knows nothing of HTTP, but for the chunks of a body.
+A descriptor that could block is read or written only when it is ready. So a program that pauses, or that feeds us all its records
+before it reads a result, holds up nothing else. Knows descriptors and bytes. Knows nothing of HTTP except the chunks of a body.
 """
 
 import io
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 READ_BYTES = 256 * 1024
-# Sent in one go before looking again at what came.
+# We send up to this many pieces before we look again at what was received.
 PIECES_AT_ONCE = 4
 
 
@@ -28,21 +28,21 @@ def can_block(fd: int) -> bool:
 class Upload:
     """A body on its way from a descriptor to the connection.
 
-    num_bytes  its length, if that was told before; None makes it chunked
-    prepare    what becomes of each piece, and of b"" at the end, before it is sent; it may hold something back
+    num_bytes  its length, if the head of the request announced one; None sends the body in chunks
+    prepare    called with each piece, and with b"" at the end; returns the bytes to send, and may keep some back for later
     """
 
     def __init__(self, fd: int, prepare: Callable[[bytes], bytes], *, num_bytes: int | None) -> None:
         self.fd = fd
         self.can_block = can_block(fd)
-        self.pending = memoryview(b"")  # read and not yet sent
-        self.is_read = False  # to its end
+        self.pending = memoryview(b"")  # already read, not yet sent
+        self.is_read = False  # whether it was read to its end
         self.error: str | None = None  # why it could not be read to its end
         self._prepare = prepare
         self._num_left = num_bytes
 
     def read(self) -> None:
-        """Make the next piece pending."""
+        """Read the next piece into `pending`."""
         try:
             data = os.read(self.fd, READ_BYTES if self._num_left is None else min(READ_BYTES, self._num_left))
         except OSError as error:
@@ -58,7 +58,7 @@ class Upload:
         self.is_read = not data
 
     def give_up(self) -> None:
-        """Nobody takes the rest."""
+        """Drop what was not sent: nobody will take it."""
         self.pending, self.is_read = memoryview(b""), True
 
 
@@ -68,10 +68,10 @@ def _chunk(data: bytes, *, is_last: bool) -> bytes:
 
 
 class Duplex(io.RawIOBase):
-    """What a connection receives, as a file; it sends an upload whenever it is asked for something.
+    """What a connection receives, as a file. Every read also sends a part of the upload.
 
     holds_until  monotonic time until which nothing is sent, unless `release` is called before
-    deadline     monotonic time at which waiting ends with TimeoutError; None for never
+    deadline     monotonic time after which waiting raises TimeoutError; None for no deadline
     """
 
     def __init__(self, connection: socket.socket, upload: Upload, *, holds_until: float, deadline: float | None) -> None:
@@ -82,7 +82,7 @@ class Duplex(io.RawIOBase):
         self._holds_until = holds_until
 
     def release(self) -> None:
-        """From now on everything may be sent, and there is no deadline."""
+        """Allow everything to be sent, and remove the deadline."""
         self._holds_until = 0.0
         self.deadline = None
 
@@ -102,13 +102,13 @@ class Duplex(io.RawIOBase):
                 self.wait(self._connection.fileno(), select.POLLOUT)
 
     def makefile(self, mode: str) -> io.BufferedReader:
-        """What http.client asks of a socket."""
+        """http.client calls this to read from a socket."""
         return io.BufferedReader(self, READ_BYTES)
 
     # Both directions
 
     def wait(self, fd: int, event: int) -> None:
-        """Until this descriptor is ready; meanwhile send. TimeoutError at the deadline."""
+        """Send until this descriptor is ready. TimeoutError at the deadline."""
         while True:
             timeout_s = self._timeout_s()
             found = self._polled({fd: event}, timeout_s)
@@ -116,10 +116,10 @@ class Duplex(io.RawIOBase):
             if fd in found:
                 return
             if not found and self.deadline is not None and time.monotonic() >= self.deadline:
-                raise TimeoutError("it takes too long")
+                raise TimeoutError("the answer takes too long")
 
     def _polled(self, wanted: dict[int, int], timeout_s: float | None) -> set[int]:
-        """Those of the wanted descriptors that are ready, once one is or sending can go on."""
+        """Wait until a wanted descriptor is ready or sending can go on; returns the wanted descriptors that are ready."""
         poll = select.poll()
         events = dict(wanted)
         for fd, event in self._sending_waits_for():
@@ -149,7 +149,7 @@ class Duplex(io.RawIOBase):
         return time.monotonic() >= self._holds_until
 
     def _send(self) -> None:
-        """As much as goes without waiting, but not for ever: somebody may be waiting for us."""
+        """Send what can be sent without waiting, but at most PIECES_AT_ONCE pieces, so that the caller gets its turn."""
         upload = self._upload
         try:
             for _ in range(PIECES_AT_ONCE):
@@ -159,17 +159,17 @@ class Duplex(io.RawIOBase):
                     upload.pending = upload.pending[self._connection.send(upload.pending) :]
         except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
             pass
-        except OSError:  # the other side is gone or wants no more; what it still has to say is read by readinto
+        except OSError:  # the other side is gone or wants no more; readinto still reads what it has sent
             upload.give_up()
 
     def _has_piece(self) -> bool:
-        """Whether something is pending, or could be read without waiting."""
+        """Whether there is something to send, read now if that does not have to wait."""
         upload = self._upload
         if not upload.pending and not upload.is_read and self._can_read():
             upload.read()
             if upload.error:
                 upload.give_up()
-                self._connection.shutdown(socket.SHUT_RDWR)  # the body cannot be ended any more: no answer to it is wanted
+                self._connection.shutdown(socket.SHUT_RDWR)  # we cannot finish the body, so we want no answer to it
         return bool(upload.pending)
 
     def _can_read(self) -> bool:

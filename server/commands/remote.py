@@ -1,6 +1,6 @@
-"""Where the command-line clients find their server, and who they are there: one rule for all of them.
+"""Where the command-line clients find their server, and as which user they ask: one rule for all of them.
 
-A flag, else the environment, else what the server of this machine wrote. Knows nothing of what is asked.
+A flag comes first, then the environment, then what the server of this machine wrote. Knows nothing of the requests themselves.
 """
 
 import argparse
@@ -11,20 +11,22 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import SplitResult, quote, urlsplit
 
+from server.commands.usage import UsageError
+
 DEFAULT_URL = "http://127.0.0.1:9000"
 ADMIN = "admin"
 
 
-class BadRemote(ValueError):
-    """The address cannot be one; says what would do."""
+class BadRemote(UsageError):
+    """The text cannot be the address of a server."""
 
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """A server and a caller.
+    """A server, and the user as whom it is asked.
 
     url  scheme, host, port and the path that everything lies under; without credentials
-    key  None: ask without credentials, which a server may allow
+    key  None: the request carries no credentials, which a server may allow
     """
 
     url: SplitResult
@@ -45,14 +47,15 @@ class Remote:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags that every client takes."""
     parser.add_argument("--url", help=f"address of the server [SLUICE_URL, default {DEFAULT_URL}]")
-    parser.add_argument("--user", help=f"who asks [SLUICE_USER, default {ADMIN}]")
+    parser.add_argument("--user", help=f"name of the user who asks [SLUICE_USER, default {ADMIN}]")
     parser.add_argument(
-        "--key", help="the user's key [SLUICE_KEY, default: on the server's machine, the admin's from its data directory]"
+        "--key",
+        help="key of that user [SLUICE_KEY; by default the admin's key is read from the data directory on the server's machine]",
     )
 
 
 def find_remote(options: argparse.Namespace, environment: Mapping[str, str]) -> Remote:
-    """The server and the caller that flags and environment name. BadRemote."""
+    """The server and the user that the flags and the environment name. BadRemote."""
 
     def given(name: str) -> str:
         flag: str | None = getattr(options, name)
@@ -71,15 +74,15 @@ def _url(text: str) -> SplitResult:
         url = urlsplit(text)
         host, port = url.hostname, url.port
     except ValueError as error:
-        raise BadRemote(f"{text} is no address: {error}") from None
+        raise BadRemote(f"{text} is not an address: {error}") from None
     if url.scheme not in ("http", "https") or not host or not text.isascii() or " " in text:
-        raise BadRemote(f"{text} is no address: write http://HOST:PORT")
-    place = f"[{host}]" if ":" in host else host
-    return url._replace(netloc=place if port is None else f"{place}:{port}", query="", fragment="")
+        raise BadRemote(f"{text} is not an address: write http://HOST:PORT")
+    bracketed = f"[{host}]" if ":" in host else host
+    return url._replace(netloc=bracketed if port is None else f"{bracketed}:{port}", query="", fragment="")
 
 
 def _is_this_machine(url: SplitResult) -> bool:
-    """Only then may the admin's key be sent unasked."""
+    """Only a server on this machine gets the admin's key when nobody gave the key explicitly."""
     try:
         return url.hostname == "localhost" or ip_address(url.hostname or "").is_loopback
     except ValueError:
@@ -89,5 +92,5 @@ def _is_this_machine(url: SplitResult) -> bool:
 def _admin_key(data_dir: Path) -> str:
     try:
         return (data_dir / "admin.key").read_text().strip()
-    except OSError:  # no server has run here, or it is not ours to read
+    except OSError:  # no server has run here, or we may not read its key
         return ""

@@ -1,4 +1,4 @@
-"""The command `score`, run as people run it: exit codes, where lines go, and what stands on the terminal."""
+"""The command `score`, run as people run it: its exit codes, where its lines go, and what it shows on a terminal."""
 
 import base64
 import json
@@ -35,7 +35,7 @@ def command(*arguments: object) -> list[str]:
 
 
 def environment(server: Server | None, **more: str) -> dict[str, str]:
-    """The environment of a command: nothing of ours but where the server is."""
+    """The environment of a command, with no setting of ours except where the server is."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")}
     named = {"SLUICE_URL": server.url, "SLUICE_KEY": server.key} if server else {"SLUICE_DATA_DIR": "/nowhere"}
     return plain | named | more
@@ -86,7 +86,7 @@ def records(tmp_path: Path) -> Path:
 
 def test_every_record_has_its_result_and_the_exit_code_is_0(server: Server, records: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    out.write_bytes(b"what was here before, and longer than the results? no: emptied" * 10_000)
+    out.write_bytes(b"old content that is longer than the results and must be gone " * 10_000)
     done = score(server, HELLO, records, "-o", out)
     assert (done.returncode, done.stdout) == (0, b"")
     assert re.fullmatch(rb"1,000 records: 1,000 results, 0 errors, \d+\.\d s, [\d,]+ records/s\n", done.stderr)
@@ -148,13 +148,13 @@ def test_results_may_go_through_a_pipe_that_is_read_slowly(server: Server, recor
     with running(server, HELLO, records) as process:
         assert process.stdout is not None
         first = process.stdout.readline()
-        time.sleep(1)  # the reader's own pace
+        time.sleep(1)  # a slow reader
         out = process.stdout.read()
         assert process.wait(TIMEOUT_S) == 0
         assert by_id(first + out).keys() == set(range(50_000))
 
 
-def test_whoever_gives_everything_before_he_takes_anything_gets_everything(server: Server) -> None:
+def test_a_program_that_sends_everything_before_it_reads_anything_gets_everything(server: Server) -> None:
     with running(server, HELLO, "-") as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -179,7 +179,7 @@ def test_error_lines_stand_among_the_results_and_the_exit_code_is_1(server: Serv
     assert done.stderr.startswith(b"3 records: 1 results, 2 errors, ")
 
 
-def test_errors_are_diverted_to_their_file(server: Server, tmp_path: Path) -> None:
+def test_errors_go_to_their_file(server: Server, tmp_path: Path) -> None:
     data = b"".join(b'{"name":"a","yhat_id":%d}\n' % i if i % 3 else b'{"yhat_id":%d}\n' % i for i in range(30_000))
     errors = tmp_path / "errors"
     done = score(server, HELLO, "-", "--errors", errors, "--ordered", data=data)
@@ -190,7 +190,7 @@ def test_errors_are_diverted_to_their_file(server: Server, tmp_path: Path) -> No
     assert {line["code"] for line in found} == {"missing_field"}
 
 
-def test_an_error_file_is_there_and_empty_when_there_are_none(server: Server, records: Path, tmp_path: Path) -> None:
+def test_an_error_file_is_made_and_empty_when_there_are_no_errors(server: Server, records: Path, tmp_path: Path) -> None:
     assert score(server, HELLO, records, "--errors", tmp_path / "errors").returncode == 0
     assert (tmp_path / "errors").read_bytes() == b""
 
@@ -198,7 +198,7 @@ def test_an_error_file_is_there_and_empty_when_there_are_none(server: Server, re
 # Cuts
 
 
-def test_a_stream_that_the_server_ends_tells_why_and_the_exit_code_is_2(tmp_path: Path) -> None:
+def test_when_the_server_cuts_a_stream_the_command_says_why_and_the_exit_code_is_2(tmp_path: Path) -> None:
     out = tmp_path / "out"
     with serving(tmp_path / "data", SLUICE_DRAIN_S="0.2", SLUICE_SCORE_REPLICAS="1") as server:
         with running(server, HELLO, "-", "-o", out) as process:
@@ -244,7 +244,7 @@ def test_an_interrupt_ends_at_once_with_what_was_received(server: Server, tmp_pa
         out.unlink()
 
 
-def test_an_interrupt_ends_a_command_whose_results_nobody_takes(server: Server, records: Path) -> None:
+def test_an_interrupt_ends_a_command_whose_results_nobody_reads(server: Server, records: Path) -> None:
     records.write_bytes(names(50_000))
     with running(server, HELLO, records) as process:
         assert process.stdout is not None
@@ -268,10 +268,10 @@ def test_a_reader_that_has_enough_ends_the_command_quietly(server: Server, recor
     assert (len(lines), code, done.stderr) == (2, b"2", b"")
 
 
-def test_a_file_that_becomes_shorter_meanwhile_is_exit_code_2(server: Server, tmp_path: Path) -> None:
+def test_a_file_that_becomes_shorter_while_it_is_sent_is_exit_code_2(server: Server, tmp_path: Path) -> None:
     path = tmp_path / "records"
     path.touch()
-    os.truncate(path, 4096 * MIB)  # one long line of zeros, nowhere on the disk
+    os.truncate(path, 4096 * MIB)  # a sparse file: one long line of zeros that takes no space on the disk
     with running(server, HELLO, path) as process:
         until(lambda: server.metric('sluice_streams{state="running"}') >= 1)
         os.truncate(path, 0)
@@ -287,7 +287,7 @@ def test_a_full_disk_is_exit_code_2(server: Server, records: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Pretender:
-    """A server that answers with given bytes, whatever was asked; and what it was asked."""
+    """A server that answers every request with given bytes, and keeps the requests that it got."""
 
     url: str
     requests: list[bytes]
@@ -352,7 +352,7 @@ def summary(**counts: int) -> str:
         ((), False, 2, "the connection ended early"),
     ],
 )
-def test_counts_that_differ_and_ends_that_are_none_are_seen(
+def test_counts_that_differ_and_missing_ends_are_noticed(
     tmp_path: Path, lines: tuple[str, ...], is_whole: bool, code: int, text: str
 ) -> None:
     file = tmp_path / "records"
@@ -376,7 +376,7 @@ def test_counts_that_differ_and_ends_that_are_none_are_seen(
         ((HELLO, "--url", "http://127.0.0.1:1"), b"no answer from http://127.0.0.1:1"),
     ],
 )
-def test_a_refusal_is_exit_code_3_and_the_results_of_before_stay(
+def test_a_refusal_is_exit_code_3_and_keeps_the_old_content_of_the_output_file(
     server: Server, records: Path, tmp_path: Path, arguments: tuple[str, ...], text: bytes
 ) -> None:
     out = tmp_path / "out"
@@ -400,7 +400,7 @@ def test_a_refused_file_is_not_sent(records: Path) -> None:
     assert b'{"name"' not in head
 
 
-def test_what_is_no_server_of_ours_is_refused(records: Path) -> None:
+def test_an_answer_of_another_server_is_exit_code_3(records: Path) -> None:
     for reply in (
         answer(RESULT, head=""),
         b"HTTP/1.1 302 Found\r\nLocation: http://x/\r\nContent-Length: 0\r\n\r\n",
@@ -410,7 +410,7 @@ def test_what_is_no_server_of_ours_is_refused(records: Path) -> None:
             assert score(None, "a/b", records, "--url", server.url).returncode == 3
 
 
-def test_credentials_are_sent_and_appear_nowhere(server: Server, records: Path) -> None:
+def test_credentials_are_sent_and_never_printed(server: Server, records: Path) -> None:
     with pretending(GOES_ON, answer(head="")) as pretender:
         done = score(None, "a/b", records, "--url", pretender.url, "--user", "eva", "--key", "s3cret")
     assert base64.b64encode(b"eva:s3cret") in pretender.requests[0]
@@ -420,7 +420,7 @@ def test_credentials_are_sent_and_appear_nowhere(server: Server, records: Path) 
 # Usage
 
 
-def test_what_was_written_wrongly_is_exit_code_64(server: Server, records: Path, tmp_path: Path) -> None:
+def test_a_usage_error_is_exit_code_64(server: Server, records: Path, tmp_path: Path) -> None:
     wrong: list[tuple[object, ...]] = [
         (),
         (HELLO,),
@@ -447,7 +447,7 @@ def test_what_was_written_wrongly_is_exit_code_64(server: Server, records: Path,
     assert records.read_bytes() == names(1000)
 
 
-def test_settings_of_the_server_are_not_taken(server: Server, records: Path) -> None:
+def test_settings_of_the_server_are_refused_as_flags_and_ignored_in_the_environment(server: Server, records: Path) -> None:
     line = [sys.executable, "-m", "server", "--port", "1", "score", HELLO, str(records)]
     done = subprocess.run(line, capture_output=True, cwd=ROOT, env=environment(server), check=False)
     assert (done.returncode, done.stdout) == (64, b"")
@@ -457,8 +457,17 @@ def test_settings_of_the_server_are_not_taken(server: Server, records: Path) -> 
 def test_help_names_the_exit_codes() -> None:
     done = score(None, "--help")
     assert done.returncode == 0
-    for code in ("0 all results", "1 some errors", "2 cut", "3 refused", "64 usage"):
-        assert code in " ".join(done.stdout.decode().split())
+    text = " ".join(done.stdout.decode().split())
+    for code in ("0 every record has", "1 some records have", "2 the stream was cut", "3 the server refused", "64 usage error"):
+        assert code in text
+
+
+def test_the_command_starts_without_loading_the_server() -> None:
+    program = (
+        "import sys, server.commands.score; print(*sorted({'aiohttp', 'engine', 'handlers', 'server.config'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
 
 
 # The terminal
@@ -466,7 +475,7 @@ def test_help_names_the_exit_codes() -> None:
 
 @dataclass(slots=True)
 class Terminal:
-    """A terminal of a given width, and what was written on it."""
+    """A terminal, and what was written on it."""
 
     slave: int
     master: int
@@ -477,7 +486,7 @@ class Terminal:
         try:
             while data := os.read(self.master, 65536):
                 self.seen += data
-        except OSError:  # as Linux tells of the end of a terminal
+        except OSError:  # Linux reports the end of a terminal as an error
             pass
         return self.seen.decode()
 
@@ -495,7 +504,7 @@ def terminal(columns: int) -> Iterator[Terminal]:
 def on_terminal(
     server: Server, *arguments: object, columns: int = 100, is_output: bool = False, data: bytes = b""
 ) -> tuple[str, float]:
-    """What the command wrote on a terminal, and how long that took."""
+    """What the command wrote on a terminal, and the seconds that it took."""
     with terminal(columns) as screen:
         started = time.monotonic()
         streams = {"stderr": screen.slave, "stdout": screen.slave if is_output else subprocess.DEVNULL}
@@ -540,7 +549,7 @@ def test_a_narrow_terminal_cuts_the_line(server: Server, many: Path) -> None:
     assert all(len(line) <= 19 for line in text.split("\r\x1b[K")[:-1])
 
 
-def test_standard_input_has_no_share_and_no_end_in_sight(server: Server, many: Path) -> None:
+def test_standard_input_has_no_percentage_and_no_time_left(server: Server, many: Path) -> None:
     text, _ = on_terminal(server, IRIS, "-", data=many.read_bytes())
     _, *drawn, _ = text.split("\r\x1b[K")
     assert drawn
@@ -557,10 +566,10 @@ def test_quiet_or_results_on_the_same_terminal_leave_only_the_last_line(server: 
     assert text.count("\r\n") == (1 if quiet else 51)
 
 
-# Much
+# Large files
 
 
-# A process inherits the peak of the one that started it, so a small one does.
+# A process inherits the peak memory of the process that started it, so this small program starts the command.
 MEASURED = """
 import resource, subprocess, sys
 code = subprocess.call(sys.argv[1:], stderr=subprocess.DEVNULL)
@@ -570,7 +579,7 @@ sys.exit(code)
 
 
 def peak_bytes(server: Server, *arguments: object, data_from: Path | None = None) -> int:
-    """The most memory the command had; it writes into a file."""
+    """The peak memory of the command."""
     line = [sys.executable, "-c", MEASURED, *command(*arguments)]
     with open(data_from or os.devnull, "rb") as stdin:
         done = subprocess.run(line, stdin=stdin, stdout=subprocess.PIPE, cwd=ROOT, env=environment(server), check=True)
@@ -579,7 +588,7 @@ def peak_bytes(server: Server, *arguments: object, data_from: Path | None = None
 
 @pytest.fixture(scope="module")
 def big() -> Path:
-    """Some 50 MB."""
+    """A file of about 50 MB."""
     path = file_of(IRIS, 560_000)
     assert path.stat().st_size > 45 * MIB
     return path
@@ -592,7 +601,7 @@ def test_memory_does_not_grow_with_the_file(server: Server, records: Path, big: 
     assert peak_bytes(server, IRIS, "-", "--gzip", "-o", tmp_path / "out", data_from=big) < small + 8 * MIB
 
 
-def test_memory_does_not_grow_while_nobody_takes_the_results(server: Server, big: Path) -> None:
+def test_memory_does_not_grow_while_nobody_reads_the_results(server: Server, big: Path) -> None:
     with running(server, IRIS, big) as process:
         until(lambda: server.metric('sluice_streams{state="spilling"}') + server.metric('sluice_streams{state="finishing"}') >= 1)
         status = Path(f"/proc/{process.pid}/status").read_text()

@@ -1,4 +1,4 @@
-"""Lines as the command-line client counts them: whatever the pieces, the counts are those of the whole."""
+"""The command-line client counts lines: however the bytes are cut into pieces, the counts are those of the whole."""
 
 import itertools
 import json
@@ -6,13 +6,13 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.lines import AnswerLines, RecordCounter
+from server.commands.counting import AnswerLines, RecordCounter
 
 BULK_ID = "250863ffc05e62f7bfb04bc2dc62ca5f"
 
 
 def pieces_of(data: bytes, cuts: list[int]) -> list[bytes]:
-    """The data cut at these places."""
+    """The data, cut at these offsets."""
     places = sorted({cut % (len(data) + 1) for cut in cuts} | {0, len(data)})
     return [data[start:end] for start, end in itertools.pairwise(places)]
 
@@ -31,7 +31,7 @@ cuts = st.lists(st.integers(0, 100))
 
 
 @given(lines, st.booleans(), st.booleans(), cuts)
-def test_blank_lines_are_no_records_however_the_body_is_cut(
+def test_blank_lines_do_not_count_however_the_body_is_cut(
     texts: list[bytes], has_bom: bool, is_ended: bool, places: list[int]
 ) -> None:
     body = b"\n".join(texts) + (b"\n" if is_ended else b"")
@@ -39,17 +39,17 @@ def test_blank_lines_are_no_records_however_the_body_is_cut(
     if has_bom and not body.startswith(b"\xef"):
         body = b"\xef\xbb\xbf" + body
     if body[:1] == b"\xef" and body[:3] != b"\xef\xbb\xbf":
-        return  # a broken mark: one line more or less is no loss, the server answers at least what we counted
+        return  # a broken byte order mark: the server answers at least as many records as we count
     assert counted(pieces_of(body, places)) == expected
 
 
-def test_a_byte_order_mark_alone_is_no_record_and_within_the_body_it_is() -> None:
+def test_a_byte_order_mark_counts_as_a_record_only_inside_the_body() -> None:
     assert counted([b"\xef", b"\xbb", b"\xbf", b"\n"]) == 0
     assert counted([b"{}\n\xef\xbb\xbf\n"]) == 2
 
 
 def result(i: int) -> bytes:
-    """A result whose text looks like an error and like a summary."""
+    """A result whose text contains what looks like an error and a summary."""
     text = f'{{"bulk_id":"{BULK_ID}","code":"x"}}\n{{"bulk_id":"{BULK_ID}","summary":{{}}}}'
     line = {"bulk_id": BULK_ID, "end_time": "t", "result": text, "start_time": "t", "version": 1, "yhat_id": i, "yhat_model": "m"}
     return json.dumps(line, separators=(",", ":")).encode() + b"\n"
@@ -65,7 +65,7 @@ FATAL = f'{{"bulk_id":"{BULK_ID}","code":"stalled","error":"too slow","fatal":tr
 
 
 @given(st.lists(st.booleans()), st.sampled_from([b"", SUMMARY, FATAL]), st.booleans(), st.lists(st.integers(0, 5000)))
-def test_errors_results_and_the_last_line_are_told_apart(
+def test_errors_results_and_the_last_line_are_distinguished(
     kinds: list[bool], last: bytes, is_divided: bool, places: list[int]
 ) -> None:
     answered = [error(i) if is_error else result(i) for i, is_error in enumerate(kinds)]
@@ -81,7 +81,7 @@ def test_errors_results_and_the_last_line_are_told_apart(
     assert results == b"".join(line for line, is_error in zip(answered, kinds, strict=True) if not (is_error and is_divided))
 
 
-def test_what_is_cut_inside_a_line_is_no_line() -> None:
+def test_an_unfinished_line_does_not_count() -> None:
     found = AnswerLines(BULK_ID, is_divided=False)
     for_results, _ = found.feed(result(1) + result(2)[:-1])
     assert b"".join(for_results) == result(1)

@@ -1,4 +1,4 @@
-"""`model import`: a folder of sentence-transformers becomes a model that is listed and gives its vectors, or nothing at all."""
+"""`model import` makes a listed model with the right vectors from a sentence-transformers folder, or leaves nothing behind."""
 
 import json
 import os
@@ -108,7 +108,7 @@ def no_modules(folder: Path) -> None:
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
-def test_what_cannot_be_served_is_one_line_and_leaves_nothing_behind(
+def test_a_folder_that_cannot_be_served_is_refused_in_one_line_and_leaves_nothing_behind(
     folder: Path, tmp_path: Path, spoil: Callable[[Path], None], reason: str
 ) -> None:
     sentence_folders.write(folder)
@@ -124,7 +124,7 @@ def test_what_cannot_be_served_is_one_line_and_leaves_nothing_behind(
 @pytest.mark.parametrize(
     "options", [("--name", "-x"), ("--name", "a/b"), ("--owner", "models"), ("--owner", "a b"), ("--url", "nonsense")]
 )
-def test_names_and_addresses_that_cannot_be_are_refused_before_anything_is_built(
+def test_bad_names_and_addresses_are_refused_before_anything_is_built(
     folder: Path, tmp_path: Path, options: tuple[str, str]
 ) -> None:
     sentence_folders.write(folder)
@@ -134,7 +134,7 @@ def test_names_and_addresses_that_cannot_be_are_refused_before_anything_is_built
     assert not (tmp_path / "data" / "models").exists()
 
 
-def test_a_second_import_is_the_next_version_and_a_private_one_is_its_owners(tmp_path: Path, folder: Path) -> None:
+def test_a_second_import_is_the_next_version_and_only_the_owner_sees_a_private_model(tmp_path: Path, folder: Path) -> None:
     sentence_folders.write(folder)
     data_dir = tmp_path / "data"
     assert "admin/tiny-model version 1: 32 dimensions" in imported(data_dir, folder).stdout
@@ -150,7 +150,7 @@ def test_a_second_import_is_the_next_version_and_a_private_one_is_its_owners(tmp
         assert (record["active_version"], record["versions"]) == (2, [1, 2])
 
 
-def test_a_server_that_is_not_there_is_told_of_and_the_model_stays(tmp_path: Path, folder: Path) -> None:
+def test_when_the_server_cannot_be_told_the_command_says_so_and_the_model_stays(tmp_path: Path, folder: Path) -> None:
     sentence_folders.write(folder)
     done = imported(tmp_path / "data", folder, "--url", "http://127.0.0.1:1")
     assert done.returncode == 1

@@ -1,11 +1,11 @@
-"""Where a command-line client finds its server and its key: flag, then environment, then this machine's data directory."""
+"""A command-line client finds its server and its key in a flag, then in the environment, then in the local data directory."""
 
 import argparse
 from pathlib import Path
 
 import pytest
 
-from server.remote import BadRemote, Remote, add_arguments, find_remote
+from server.commands.remote import BadRemote, Remote, add_arguments, find_remote
 from tests.clients import basic
 
 
@@ -15,7 +15,7 @@ def found(arguments: str, **environment: str) -> Remote:
     return find_remote(parser.parse_args(arguments.split()), environment)
 
 
-def test_a_flag_goes_before_the_environment_and_that_before_the_default() -> None:
+def test_a_flag_takes_precedence_over_the_environment_and_that_over_the_default() -> None:
     environment = {"SLUICE_URL": "http://there:1", "SLUICE_USER": "eva", "SLUICE_KEY": "k1"}
     assert found("", **environment) == Remote(found("--url http://there:1").url, "eva", "k1")
     flags = found("--url http://here:2 --user bob --key k2", **environment)
@@ -24,7 +24,7 @@ def test_a_flag_goes_before_the_environment_and_that_before_the_default() -> Non
     assert found("", SLUICE_URL=" ", SLUICE_USER="", SLUICE_DATA_DIR="/nowhere").user == "admin"
 
 
-def test_the_admins_key_is_read_for_the_admin_of_this_machine_alone(tmp_path: Path) -> None:
+def test_the_admins_key_is_read_only_for_the_admin_and_a_server_on_this_machine(tmp_path: Path) -> None:
     (tmp_path / "admin.key").write_text("secret\n")
     data = {"SLUICE_DATA_DIR": str(tmp_path)}
     for url in ("http://127.0.0.1:9000", "http://localhost:1", "http://[::1]:9000"):
@@ -46,6 +46,6 @@ def test_credentials_are_basic() -> None:
 
 
 @pytest.mark.parametrize("url", ["here", "ftp://x", "http://", "http://x:99999", "http://[", "//x:1"])
-def test_what_is_no_address_is_refused(url: str) -> None:
+def test_a_bad_address_is_refused(url: str) -> None:
     with pytest.raises(BadRemote):
         found(f"--url {url}")

@@ -1,7 +1,7 @@
-"""Lines of a bulk request and of its answer, as the command-line client sees them. Bytes in, counts out; no I/O.
+"""Counts the lines of a bulk request and of its answer for the command-line client. Bytes in, counts out; no I/O.
 
-Nothing is parsed but the last line. What a line is shows at its beginning, since its keys stand in alphabetical order and no string
-inside it holds a newline: `{"bulk_id":"...","code":` is an error, `{"bulk_id":"...","summary":` the summary.
+Only the last line is parsed. The beginning of a line tells what it is, because the server writes the keys in alphabetical order and
+no string inside a line holds a newline: `{"bulk_id":"...","code":` begins an error, `{"bulk_id":"...","summary":` the summary.
 """
 
 import json
@@ -12,8 +12,8 @@ Buffer = bytes | memoryview
 
 BOM = b"\xef\xbb\xbf"
 BLANK = b" \t\r"
-# What a text has that has a blank line after its first line. One search costs a sixth of four, one for each sign.
-_BLANK_SIGN = re.compile(rb"\n[ \t\r\n]")
+# Every text with a blank line after its first line matches this. One search costs a sixth of four searches, one per character.
+_MAYBE_BLANK = re.compile(rb"\n[ \t\r\n]")
 _BLANK_LINES = re.compile(rb"(?<=\n)[ \t\r]*\n")
 
 
@@ -23,7 +23,7 @@ class RecordCounter:
     def __init__(self) -> None:
         self.records = 0
         self.num_bytes = 0
-        self._is_open = False  # the unfinished line has something on it
+        self._is_open = False  # whether the unfinished line has something on it
 
     def feed(self, data: bytes) -> None:
         """The next bytes of the body."""
@@ -40,13 +40,13 @@ class RecordCounter:
         self._is_open = bool(data[last_end:].strip(BLANK))
 
     def finish(self) -> None:
-        """The body has ended: a last line without a newline is a line."""
+        """The body has ended: count the last line if it has no newline."""
         self.records += self._is_open
         self._is_open = False
 
 
 def _without_bom(data: bytes, start: int) -> bytes:
-    """Bytes that begin at `start` of the body, without what they hold of a byte order mark."""
+    """Bytes that begin at `start` of the body, without the part of a byte order mark that they hold."""
     i = 0
     while start + i < len(BOM) and data[i : i + 1] == BOM[start + i : start + i + 1]:
         i += 1
@@ -54,23 +54,23 @@ def _without_bom(data: bytes, start: int) -> bytes:
 
 
 def _num_blank(data: bytes, start: int, end: int) -> int:
-    """Blank lines in data[start:end], which begins after a newline."""
-    if not _BLANK_SIGN.search(data):
+    """Number of blank lines in data[start:end], which begins after a newline."""
+    if not _MAYBE_BLANK.search(data):
         return 0
     return sum(1 for _ in _BLANK_LINES.finditer(data, start, end))
 
 
 class AnswerLines:
-    """The answer of a stream: counts results and errors, tells them apart, and keeps the last line for itself.
+    """Counts the results and errors in the answer of a stream, and keeps a summary or a fatal error out of them.
 
-    is_divided  errors are taken out of the results, to be written elsewhere
+    is_divided  whether errors are taken out of the results, to be written elsewhere
     """
 
     def __init__(self, bulk_id: str, *, is_divided: bool) -> None:
         self._head = b'{"bulk_id":"%b",' % bulk_id.encode()
         self._error_head = self._head + b'"code":'
         self._summary_head = self._head + b'"summary":'
-        # Looking for these costs half of what looking for newlines would: a long word lets the search skip.
+        # Searching for these costs half as much as searching for newlines: a long word lets the search skip.
         self._next = b"\n" + self._head
         self._next_error = b"\n" + self._error_head
         self._is_divided = is_divided
@@ -78,14 +78,14 @@ class AnswerLines:
         self.results = 0
         self.errors = 0
         self.summary: dict[str, int] | None = None
-        self.failure: str | None = None  # why the server ended the stream before its end
+        self.failure: str | None = None  # why the server cut the stream
 
     @property
     def records(self) -> int:
         return self.results + self.errors
 
     def feed(self, data: bytes) -> tuple[list[Buffer], list[Buffer]]:
-        """The next bytes of the answer. The whole lines in them: those for the results, and those for the errors."""
+        """Take the next bytes of the answer; returns the whole lines in them: the results, and the errors when they are divided."""
         results: list[Buffer] = []
         errors: list[Buffer] = []
         start, end = 0, data.rfind(b"\n") + 1
@@ -99,7 +99,7 @@ class AnswerLines:
         return results, errors
 
     def _take(self, data: bytes, start: int, end: int, results: list[Buffer], errors: list[Buffer]) -> None:
-        """Whole lines: data[start:end]."""
+        """Count and divide the whole lines data[start:end]."""
         end = self._without_last(data, start, end)
         begins_with_error = data.startswith(self._error_head, start, end)
         num_errors = begins_with_error + data.count(self._next_error, start, end)
@@ -116,7 +116,7 @@ class AnswerLines:
         results.append(lines[start:end])
 
     def _without_last(self, data: bytes, start: int, end: int) -> int:
-        """Where the lines end without a summary or a reason for the cut, which only the last line can be."""
+        """The end of the lines, before a summary or a fatal error if the last line is one; that line is kept here."""
         last = max(start, data.rfind(b"\n", start, end - 1) + 1)
         if data.startswith(self._summary_head, last):
             self.summary = json.loads(data[last:end])["summary"]
@@ -128,5 +128,5 @@ class AnswerLines:
 
 
 def _fatal_reason(line: dict[str, Any]) -> str | None:
-    """Why a stream was cut, if this is the line that says so; an error of a record has no `fatal`."""
+    """Why the server cut the stream, if this line says so. The error of a record has no key `fatal`."""
     return f"{line['error']} ({line['code']})" if line.get("fatal") else None

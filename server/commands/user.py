@@ -1,9 +1,10 @@
-"""The commands `user add`, `user list`, `user remove`: the accounts of a data directory, from the machine itself.
+"""The commands `user add`, `user list` and `user remove`: the accounts of a data directory, kept from the machine itself.
 
-They open the database beside a running server, which takes a change up within a second. Each returns an exit code: 0 done,
+They open the database beside a running server, which sees a change within a second. Each returns an exit code: 0 done, or
 1 refused, with the reason on stderr.
 """
 
+import argparse
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,13 +15,28 @@ from engine.accounts import Accounts
 from engine.errors import EngineError
 from engine.repository.index import Repository
 from engine.store import Store, StoreError
-from handlers.routes import RESERVED
+from server.common import SHIPPED_MODELS, name_check
 
-SHIPPED_MODELS = Path(__file__).resolve().parent.parent / "models"
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What stands behind the word `user` on the command line."""
+    actions = parser.add_subparsers(dest="action", required=True)
+    actions.add_parser("list", help="print each user's name and when it was added")
+    actions.add_parser("add", help="add a user and print its key").add_argument("name")
+    actions.add_parser("remove", help="remove a user with its keys").add_argument("name")
+
+
+def run(data_dir: Path, options: argparse.Namespace) -> int:
+    """Run the command that `options.action` names; returns its exit code."""
+    if options.action == "add":
+        return user_add(data_dir, options.name)
+    if options.action == "remove":
+        return user_remove(data_dir, options.name)
+    return user_list(data_dir)
 
 
 def user_add(data_dir: Path, name: str) -> int:
-    """Make a user and print its full key, the only time it can be seen."""
+    """Add a user and print its full key. The key cannot be seen again."""
 
     async def add(accounts: Accounts) -> None:
         print(await accounts.add_user(name))
@@ -29,7 +45,7 @@ def user_add(data_dir: Path, name: str) -> int:
 
 
 def user_list(data_dir: Path) -> int:
-    """Print one user a line: name, tab, time of creation."""
+    """Print one line for each user: its name, a tab, and the time when it was added."""
 
     async def show(accounts: Accounts) -> None:
         for user in await accounts.list_users():
@@ -47,15 +63,10 @@ def user_remove(data_dir: Path, name: str) -> int:
     return _run(data_dir, remove)
 
 
-def name_check(repository: Repository) -> Callable[[str], bool]:
-    """Whether something other than a user has a name; what Accounts asks before it makes one."""
-    return lambda name: name.lower() in RESERVED or name in repository.owners()
-
-
 def _run(data_dir: Path, command: Callable[[Accounts], Awaitable[None]]) -> int:
-    """Run a command on the accounts and turn its refusal into a line and an exit code."""
+    """Run a command on the accounts; a refusal becomes one line and exit code 1."""
 
-    async def run(repository: Repository) -> None:
+    async def run_with_accounts(repository: Repository) -> None:
         async with _accounts(data_dir, repository) as accounts:
             await command(accounts)
 
@@ -63,7 +74,7 @@ def _run(data_dir: Path, command: Callable[[Accounts], Awaitable[None]]) -> int:
         data_dir.mkdir(parents=True, exist_ok=True)
         repository = Repository([SHIPPED_MODELS, data_dir / "models"])
         repository.scan()
-        asyncio.run(run(repository))
+        asyncio.run(run_with_accounts(repository))
     except (EngineError, StoreError, OSError) as error:
         print(f"user: {error}", file=sys.stderr)
         return 1
@@ -72,7 +83,7 @@ def _run(data_dir: Path, command: Callable[[Accounts], Awaitable[None]]) -> int:
 
 @asynccontextmanager
 async def _accounts(data_dir: Path, repository: Repository) -> AsyncIterator[Accounts]:
-    """The accounts of a data directory; its database is made if there is none yet."""
+    """The accounts of a data directory. A database that is missing is created."""
     store = await Store.open(data_dir / "sluice.db")
     try:
         yield Accounts(store, key_file=data_dir / "admin.key", is_taken=name_check(repository))

@@ -1,7 +1,7 @@
-"""The command `model import`: a sentence-transformers folder becomes an embedding model of a data directory.
+"""The command `model import`: makes an embedding model in a data directory from a sentence-transformers folder.
 
-Works on the machine itself, beside a running server. The folder is read in a child process started like a replica, which has the
-numeric libraries; what it wrote is put in place here. Exit codes: 0 done, 1 refused, with one line on stderr.
+It works on the machine itself, beside a running server. A child process, started like a replica, reads the folder with the numeric
+libraries; this process puts the files that the child wrote in place. Exit codes: 0 done, or 1 refused, with one line on stderr.
 """
 
 import argparse
@@ -29,19 +29,19 @@ from engine.repository.publishing import take_number
 from engine.store import Store, StoreError
 from handlers.errors import dumps
 from handlers.routes import RESERVED
-from server import remote
-from server.users import SHIPPED_MODELS
+from server.commands import remote
+from server.common import SHIPPED_MODELS
 
 RELOAD_TIMEOUT_S = 60
 
 
 class NotImported(Exception):
-    """Why there is no model, in one line."""
+    """The model was not imported, or the server does not know of it. The message says why, in one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is to be imported, and as what."""
+    """Which folder to import, and the owner and name of the model to make of it."""
 
     source: Path
     owner: str
@@ -49,23 +49,26 @@ class Order:
     is_shared: bool
 
 
-def add_import_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", metavar="DIR", type=Path, help="folder with modules.json, config.json, model.safetensors, ...")
-    parser.add_argument("--name", help="the model's name [the folder's]")
-    parser.add_argument("--owner", default=ADMIN, help=f"who has the model [{ADMIN}]")
-    parser.add_argument("--private", action="store_true", help="for its owner alone; else every user may use it")
-    remote.add_arguments(parser)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What stands behind the word `model` on the command line."""
+    actions = parser.add_subparsers(dest="action", required=True)
+    action = actions.add_parser("import", help="make an embedding model from a sentence-transformers folder")
+    action.add_argument("folder", metavar="DIR", type=Path, help="folder with modules.json, config.json, model.safetensors, ...")
+    action.add_argument("--name", help="name of the model [the folder's name]")
+    action.add_argument("--owner", default=ADMIN, help=f"owner of the model [{ADMIN}]")
+    action.add_argument("--private", action="store_true", help="only the owner may use the model [every user may]")
+    remote.add_arguments(action)
 
 
-def model_import(data_dir: Path, options: argparse.Namespace) -> int:
-    """Import one folder; with --url tell the server there to look again."""
+def run(data_dir: Path, options: argparse.Namespace) -> int:
+    """Import one folder. With --url, tell the server at that address to read its models again."""
     try:
         order = _order(options)
-        there = remote.find_remote(options, os.environ | {"SLUICE_DATA_DIR": str(data_dir)}) if options.url else None
+        server = remote.find_remote(options, os.environ | {"SLUICE_DATA_DIR": str(data_dir)}) if options.url else None
         data_dir.mkdir(parents=True, exist_ok=True)
         asyncio.run(_import(data_dir.resolve(), order))
-        if there is not None:
-            _reload(there)
+        if server is not None:
+            _reload(server)
     except (NotImported, EngineError, StoreError, OSError, remote.BadRemote) as error:
         print(f"model import: {error}", file=sys.stderr)
         return 1
@@ -78,15 +81,15 @@ def _order(options: argparse.Namespace) -> Order:
     if not source.is_dir():
         raise NotImported(f"there is no folder {options.folder}")
     if not MODEL_NAME.fullmatch(name):
-        raise NotImported(f"'{name}' cannot be a model's name: 1 to 100 letters, digits and _ . -; choose one with --name")
+        raise NotImported(f"'{name}' cannot name a model: use 1 to 100 letters, digits, _ . and -; choose a name with --name")
     if not OWNER_NAME.fullmatch(options.owner) or options.owner.lower() in RESERVED:
-        raise NotImported(f"'{options.owner}' cannot be an owner")
+        raise NotImported(f"'{options.owner}' cannot be the owner of a model")
     return Order(source, options.owner, name, not options.private)
 
 
 async def _import(data_dir: Path, order: Order) -> None:
-    """Build beside, put in place, list. Whatever fails leaves nothing behind."""
-    logging.getLogger("sluice").setLevel(logging.ERROR)  # what other models lack is the server's to tell
+    """Build the model beside its place, then put it in place and list it. A step that fails leaves nothing behind."""
+    logging.getLogger("sluice").setLevel(logging.ERROR)  # the server reports faults of other models, not we
     root = data_dir / "models"
     incoming = folders.incoming_folder(root / order.owner / order.name)
     folders.make(incoming)
@@ -100,34 +103,34 @@ async def _import(data_dir: Path, order: Order) -> None:
 
 
 async def _build(order: Order, target: Path) -> ModelConfig:
-    """The model's files into `target`, by a child process; its config. NotImported."""
-    header: Header = {"source": str(order.source), "target": str(target), "owner": order.owner, "name": order.name}
+    """Let a child process write the model's files into `target`; returns the model's config. NotImported."""
+    arguments: Header = {"source": str(order.source), "target": str(target), "owner": order.owner, "name": order.name}
     async with _child() as child:
         try:
-            answer, _ = await child.request({"family": "publishing", "task": "import", "shared": order.is_shared, **header})
+            answer, _ = await child.ask({"family": "publishing", "task": "import", "shared": order.is_shared, **arguments})
         except ReplicaGone:
-            raise NotImported("the process that built it died; is there enough memory?") from None
+            raise NotImported("the process that built the model died; is there enough memory?") from None
     if "refused" in answer:
         raise NotImported(answer["refused"])
     if "error" in answer:
-        raise NotImported(f"it could not be built: {answer['error']['reason']}")
+        raise NotImported(f"the model could not be built: {answer['error']['reason']}")
     return parse_config(dumps(answer["config"]))
 
 
 @asynccontextmanager
 async def _child() -> AsyncIterator[Replica]:
-    child = Replica(_Nobody(), name="import")
+    child = Replica(_NoBlocks(), name="import")
     try:
         await child.start()
         yield child
     except ReplicaGone:
-        raise NotImported("no process could be started to build it") from None
+        raise NotImported("no process could be started to build the model") from None
     finally:
         await child.stop()
 
 
-class _Nobody:
-    """The owner of a child that is asked once and gets no blocks."""
+class _NoBlocks:
+    """Owns a child that answers one request and never gets a block, so none of this is called."""
 
     def batch_answered(self, replica: Replica, batch: Batch, header: Header, payload: memoryview) -> None: ...
 
@@ -135,7 +138,7 @@ class _Nobody:
 
 
 async def _publish(data_dir: Path, root: Path, order: Order, incoming: Path, config: ModelConfig) -> int:
-    """The next version of the model, active and listed; its number."""
+    """Make the files the next version of the model, active and listed; returns its number."""
     store = await Store.open(data_dir / "sluice.db")
     try:
         repository = Repository([SHIPPED_MODELS, root])
@@ -153,10 +156,10 @@ async def _publish(data_dir: Path, root: Path, order: Order, incoming: Path, con
     return number
 
 
-def _reload(there: remote.Remote) -> None:
-    """Tell a running server. NotImported when it does not listen: the model is there all the same."""
-    url = f"{there.url.scheme}://{there.url.netloc}{there.path('api', 'models', 'reload')}"
-    request = urllib.request.Request(url, method="POST", headers=there.headers)
+def _reload(server: remote.Remote) -> None:
+    """Tell a running server to read its models again. NotImported when it cannot be told; the model stays in place."""
+    url = f"{server.url.scheme}://{server.url.netloc}{server.path('api', 'models', 'reload')}"
+    request = urllib.request.Request(url, method="POST", headers=server.headers)
     try:
         with urllib.request.urlopen(request, timeout=RELOAD_TIMEOUT_S):
             pass

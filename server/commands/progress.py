@@ -1,4 +1,4 @@
-"""Progress of a long command on a terminal: one line, redrawn in place. Silent when nobody is there to see it."""
+"""Progress of a long command on a terminal: one line, redrawn in place. Nothing is drawn when stderr is not a terminal."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ CLEAR_LINE = "\r\x1b[K"
 class Progress:
     """How far a stream has come.
 
-    num_bytes  size of what is sent, None when unknown: then there is no share and no end in sight
+    num_bytes  size of what is sent; None when it is unknown, and then neither a percentage nor the time left is shown
     """
 
     def __init__(self, num_bytes: int | None, *, is_shown: bool) -> None:
@@ -26,7 +26,7 @@ class Progress:
         return time.monotonic() - self._started
 
     def show(self, *, records: int, errors: int, sent_bytes: int) -> None:
-        """Draw the line, unless it was drawn a moment ago."""
+        """Draw the line, unless it was drawn less than REDRAW_INTERVAL_S ago."""
         now = time.monotonic()
         if self._is_shown and now - self._drawn_at >= REDRAW_INTERVAL_S:
             self._drawn_at = now
@@ -34,7 +34,7 @@ class Progress:
             self._write(CLEAR_LINE + self._text(records, errors, sent_bytes)[: _width()])
 
     def end(self, text: str) -> None:
-        """The last word, also when there is no terminal."""
+        """Replace the line by this text. The text is written even when stderr is not a terminal."""
         self._write((CLEAR_LINE if self._is_line_open else "") + text + "\n")
         self._is_line_open = False
 
@@ -53,7 +53,7 @@ class Progress:
         try:
             sys.stderr.write(text)
             sys.stderr.flush()
-        except OSError:  # the terminal is gone; the results may still find their place
+        except OSError:  # the terminal is gone, but the results may still be written
             pass
 
 
