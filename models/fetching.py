@@ -21,7 +21,7 @@ from typing import Any
 import packages
 from catalogue import Embedding, Source
 from engine.repository.folders import INCOMING
-from engine.repository import CONFIG_FILE, GRAPH_FILE
+from engine.repository.index import CONFIG_FILE, GRAPH_FILE
 from packages import Unfetched, Unreachable
 from progress import DownloadProgress
 
@@ -226,7 +226,7 @@ def _sync(path: Path) -> None:
 
 def check_same(config: Config, kept: Config) -> None:
     """Compare the config of the model that we built with the config.json that was there before. Unbuilt when they differ."""
-    from engine.tasks.embedder import SAME_COSINE  # imported here because it loads onnxruntime
+    from engine.tasks.embedding.embedder import SAME_COSINE  # imported here because it loads onnxruntime
 
     for key in sorted((config.keys() | kept.keys()) - {"fingerprint"}):
         if config.get(key) != kept.get(key):

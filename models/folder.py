@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from engine.tasks.check import MAX_DIFFERENCE
-from engine.tasks.model import open_session
+from engine.tasks.publishing.check import MAX_DIFFERENCE
+from engine.tasks.scoring.model import open_session
 
 Record = dict[str, Any]
 

@@ -17,7 +17,7 @@ from engine.repository.listed import ListedModels
 from engine.repository.publishing import Publisher
 from engine.store import Store
 from handlers import accounts, embeddings, keys, openapi, operations, predict, publish, repository
-from handlers.routes import Route, register
+from handlers.http.routes import Route, register
 from server.common import SHIPPED_MODELS, name_check
 from server.config import Settings
 from server.middlewares import answer_everything
@@ -40,30 +40,58 @@ class CannotStart(Exception):
 
 @contextlib.asynccontextmanager
 async def open_app(settings: Settings) -> AsyncIterator[web.Application]:
-    """The application with everything it needs, open; closed again in reverse. CannotStart when the data directory is no good."""
+    """The application with everything it needs, open; closed again in reverse. CannotStart when the data directory cannot be used."""
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(_own_data_dir(settings.data_dir))
         store = await Store.open(settings.data_dir / "sluice.db")
         stack.push_async_callback(store.close)
-        models = Repository([SHIPPED_MODELS, settings.data_dir / "models"])
-        await asyncio.to_thread(folders.clean, models.writable_root)
-        models.scan(await store.list_model_overrides())
-        listing = ListedModels(models, instead_of_files=settings.embedding_models, aliases=settings.model_aliases)
-        await asyncio.to_thread(listing.read)
-        users = Accounts(store, key_file=settings.data_dir / "admin.key", is_taken=name_check(models))
-        await users.ensure_admin()
-        engine = Engine(models, listing, settings.data_dir, settings.limits(), settings.embedding_limits())
-        await engine.start()
-        stack.push_async_callback(engine.stop)
         app = web.Application(middlewares=[answer_everything])
-        app[keys.REPOSITORY] = models
-        app[keys.LISTING] = listing
-        app[keys.ACCOUNTS] = users
-        app[keys.ENGINE] = engine
-        app[keys.PUBLISHER] = Publisher(store, models, listing, engine, settings.publishing_limits())
         _configure(app, settings)
+        serving = await _open_engine(app, store, settings, stack)
+        await _open_accounts(app, store, serving.repository, settings)
+        _open_surfaces(app, store, serving, settings, stack)
         register(app, ROUTES)
         yield app
+
+
+async def _open_engine(app: web.Application, store: Store, settings: Settings, stack: contextlib.AsyncExitStack) -> Serving:
+    """Read the models, start the replicas, and let the replicas open the models."""
+    repository = Repository([SHIPPED_MODELS, settings.data_dir / "models"])
+    await asyncio.to_thread(folders.clean, repository.writable_root)
+    repository.scan(await store.list_model_overrides())
+    listed = ListedModels(repository, instead_of_files=settings.embedding_models, aliases=settings.model_aliases)
+    await asyncio.to_thread(listed.read)
+    engine = Engine(settings.part(EngineLimits))
+    pool = engine.pool("score")
+    serving = Serving(repository, listed, pool, load_timeout_s=settings.load_timeout_s, spawn=engine.spawn)
+    await engine.start()
+    stack.push_async_callback(engine.stop)
+    stack.enter_context(metrics.showing(engine.levels))
+    app[keys.ENGINE], app[keys.SERVING] = engine, serving
+    app[keys.REPOSITORY], app[keys.LISTED] = repository, listed
+    return serving
+
+
+async def _open_accounts(app: web.Application, store: Store, repository: Repository, settings: Settings) -> None:
+    accounts = Accounts(store, key_file=settings.data_dir / "admin.key", is_taken=name_check(repository))
+    await accounts.ensure_admin()
+    app[keys.ACCOUNTS] = accounts
+
+
+def _open_surfaces(
+    app: web.Application, store: Store, serving: Serving, settings: Settings, stack: contextlib.AsyncExitStack
+) -> None:
+    """What the surfaces ask for; none of these knows another."""
+    engine = app[keys.ENGINE]
+    spill = Spill(
+        settings.data_dir / "spill", limit_bytes=settings.spill_limit_bytes, total_limit_bytes=settings.spill_total_bytes
+    )
+    spill.clean()
+    predictions = Predictions(engine, serving, spill, settings.part(PredictionLimits))
+    stack.enter_context(metrics.showing(predictions.levels))
+    app[streaming_keys.PREDICTIONS] = predictions
+    app[embeddings.EMBEDDINGS] = Embeddings(engine, serving, settings.part(EmbeddingLimits))
+    app[keys.PUBLISHER] = Publisher(store, serving, engine.pool("jobs"), settings.part(PublishingLimits))
 
 
 @contextlib.contextmanager

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from engine.repository import Repository
-from handlers.routes import RESERVED
+from engine.repository.index import Repository
+from handlers.http.routes import RESERVED
 
 # The models of the checkout. The server reads them and never writes there.
 SHIPPED_MODELS = Path(__file__).resolve().parent.parent / "models"

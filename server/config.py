@@ -10,12 +10,10 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from engine.embeddings import EmbeddingLimits
-from engine.engine import Limits
-from engine.repository.publishing import PublishingLimits
-from handlers.bulk import BulkOptions
+
+Part = TypeVar("Part")  # a dataclass of options
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -206,21 +204,9 @@ class Settings:
         64 * KIB, _count, "an embeddings request whose body has at most this many bytes goes ahead of bulk work; with 0 none does"
     )
 
-    def limits(self) -> Limits:
-        """The settings that the engine uses."""
-        return Limits(**{one.name: getattr(self, one.name) for one in fields(Limits)})
-
-    def publishing_limits(self) -> PublishingLimits:
-        """The settings that publishing uses."""
-        return PublishingLimits(**{one.name: getattr(self, one.name) for one in fields(PublishingLimits)})
-
-    def embedding_limits(self) -> EmbeddingLimits:
-        """The settings that embeddings use."""
-        return EmbeddingLimits(**{one.name: getattr(self, one.name) for one in fields(EmbeddingLimits)})
-
-    def bulk_options(self) -> BulkOptions:
-        """The settings that a bulk request uses."""
-        return BulkOptions(**{one.name: getattr(self, one.name) for one in fields(BulkOptions)})
+    def part(self, kind: type[Part]) -> Part:
+        """The settings that one class of options takes, which have the names of its fields."""
+        return kind(**{one.name: getattr(self, one.name) for one in fields(kind)})
 
 
 def environment_name(name: str) -> str:

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from engine import metrics
 from engine.errors import EngineError
-from handlers.routes import Handler, refusal_to, surface_of
+from handlers.http.routes import Handler, refusal_to, surface_of
 
 log = logging.getLogger("sluice.http")
 

@@ -5,11 +5,12 @@ import logging
 import signal
 
 import uvloop
+from aiohttp import web
 
-from engine.engine import Engine
 from engine.errors import EngineError
 from engine.store import StoreError
-from handlers.keys import ENGINE
+from handlers.http.keys import ENGINE
+from handlers.streaming.keys import PREDICTIONS
 from server import logs
 from server.app import CannotStart, listening, open_app
 from server.config import Settings
@@ -34,20 +35,22 @@ async def _serve(settings: Settings) -> None:
         signals = _Signals()
         await signals.first.wait()
         log.info("server draining seconds=%g", settings.drain_s)
-        await _drain(app[ENGINE], signals)
+        await _drain(app, settings.drain_s, signals)
     log.info("server stopped")
 
 
-async def _drain(engine: Engine, signals: "_Signals") -> None:
-    """Wait until the streams have ended; a second signal ends them at once. New requests are still answered, with a refusal."""
-    drain = asyncio.create_task(engine.drain(), name="drain")
+async def _drain(app: web.Application, seconds: float, signals: "_Signals") -> None:
+    """Let streams end; a second signal ends them now. The listener stays open, to tell new requests that the server stops."""
+    app[ENGINE].draining.set()
+    predictions = app[PREDICTIONS]
+    drain = asyncio.create_task(predictions.drain(seconds), name="drain")
     second = asyncio.create_task(signals.second.wait(), name="second signal")
     await asyncio.wait((drain, second), return_when=asyncio.FIRST_COMPLETED)
     for task in (drain, second):
         task.cancel()
     await asyncio.gather(drain, second, return_exceptions=True)
-    engine.end_streams()
-    await engine.ended()
+    predictions.end_streams()
+    await predictions.ended()
 
 
 class _Signals:

@@ -9,7 +9,7 @@ import requests
 
 from engine.errors import RECORD_CODES, REQUEST_CODES, STREAM_CODES
 from handlers.openapi import PACKAGE_FILES, public_path
-from handlers.routes import Route
+from handlers.http.routes import Route
 from server import readme
 from server.app import ROUTES
 from server.config import Settings, environment_name

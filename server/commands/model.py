@@ -27,8 +27,8 @@ from engine.repository.index import MODEL_NAME, Repository
 from engine.repository.listed import ListedModels
 from engine.repository.publishing import take_number
 from engine.store import Store, StoreError
-from handlers.errors import dumps
-from handlers.routes import RESERVED
+from handlers.http.errors import dumps
+from handlers.http.routes import RESERVED
 from server.commands import remote
 from server.common import SHIPPED_MODELS
 
@@ -134,7 +134,7 @@ class _NoBlocks:
 
     def batch_answered(self, replica: Replica, batch: Batch, header: Header, payload: memoryview) -> None: ...
 
-    def replica_lost(self, replica: Replica, culprit: Batch | None) -> None: ...
+    def replica_lost(self, replica: Replica, batches: list[Batch], culprit: Batch | None) -> None: ...
 
 
 async def _publish(data_dir: Path, root: Path, order: Order, incoming: Path, config: ModelConfig) -> int:
