@@ -159,7 +159,7 @@ def test_a_text_that_comes_while_all_replicas_are_dead_waits_for_new_ones(abused
 
 
 def test_a_text_is_answered_when_both_replicas_are_killed_under_it(own: Server) -> None:
-    """Section 4: as when all replicas are killed at once, but the server sees one death after the other. So they are frozen first."""
+    """Section 4: both replicas are frozen, so that the server sees one death after the other as if all were killed at once."""
     fed, loads = (
         'sluice_queue_seconds_count{lane="interactive"}',
         f'sluice_model_loads_total{{model="tester/{HEAVY}",outcome="loaded"}}',
