@@ -9,7 +9,7 @@ from aiohttp import hdrs, web
 
 from engine.accounts import Caller
 from engine.errors import EngineError
-from handlers.keys import ACCOUNTS, ANONYMOUS
+from handlers.http.keys import ACCOUNTS, ANONYMOUS
 
 
 async def caller_of(request: web.Request, *, surface: str) -> Caller | None:

@@ -16,8 +16,8 @@ from aiohttp import web
 from engine import metrics
 from engine.errors import STREAM_CODES
 from engine.streaming.stream import Stream, StreamFailure
-from handlers.errors import dumps
-from handlers.lines import BadEncoding, LineCutter, decoder
+from handlers.http.errors import dumps
+from handlers.http.lines import BadEncoding, LineCutter, decoder
 
 log = logging.getLogger("sluice.bulk")
 

@@ -21,11 +21,11 @@ from engine.embeddings import Embedded
 from engine.errors import EngineError, Unacceptable
 from engine.frames import Buffer
 from engine.repository.listed import ListedModel
-from handlers.auth import caller_of, known_caller, require_admin
-from handlers.bodies import check_head, read_whole, send_whole, unless_client_leaves
-from handlers.errors import REALM, STATUSES, dumps, json_response
-from handlers.keys import ANONYMOUS, EMBED_BODY_LIMIT, ENGINE, LISTING, PUBLISHER
-from handlers.routes import Route, answer_expectation
+from handlers.http.auth import caller_of, known_caller, require_admin
+from handlers.http.bodies import check_head, read_whole, send_whole, unless_client_leaves
+from handlers.http.errors import REALM, STATUSES, dumps, json_response
+from handlers.http.keys import ANONYMOUS, EMBED_BODY_LIMIT, ENGINE, LISTING, PUBLISHER
+from handlers.http.routes import Route, answer_expectation
 
 SURFACE = "embeddings"
 # A key of ours: anything else that a client puts into a bearer, because it must put something, counts as nothing while we are open.

@@ -7,7 +7,7 @@ from engine.engine import Engine
 from engine.repository.index import Repository
 from engine.repository.listed import ListedModels
 from engine.repository.publishing import Publisher
-from handlers.bulk import BulkOptions
+from handlers.streaming.bulk import BulkOptions
 
 ENGINE = web.AppKey("engine", Engine)
 ACCOUNTS = web.AppKey("accounts", Accounts)

@@ -4,10 +4,10 @@ import prometheus_client
 from aiohttp import web
 
 from engine import metrics
-from handlers.auth import caller_of, require_admin
-from handlers.errors import json_response
-from handlers.keys import ANONYMOUS, ENGINE, REPOSITORY
-from handlers.routes import Route
+from handlers.http.auth import caller_of, require_admin
+from handlers.http.errors import json_response
+from handlers.http.keys import ANONYMOUS, ENGINE, REPOSITORY
+from handlers.http.routes import Route
 
 
 async def healthcheck(request: web.Request) -> web.Response:

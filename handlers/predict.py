@@ -14,14 +14,14 @@ from engine.engine import Prediction
 from engine.errors import EngineError
 from engine.frames import Header
 from engine.repository.index import MODEL_NAME, Version
-from handlers.auth import caller_of
-from handlers.bodies import check_head, read_whole
-from handlers.bulk import Exchange, media_type
-from handlers.errors import json_response
-from handlers.keys import BODY_LIMIT, BULK_OPTIONS, COMPAT_STATUS, ENGINE, REPOSITORY, REQUEST_TIMEOUT
+from handlers.http.auth import caller_of
+from handlers.http.bodies import check_head, read_whole
+from handlers.streaming.bulk import Exchange, media_type
+from handlers.http.errors import json_response
+from handlers.http.keys import BODY_LIMIT, BULK_OPTIONS, COMPAT_STATUS, ENGINE, REPOSITORY, REQUEST_TIMEOUT
 from handlers.publish import PUBLISHING_ANSWERS, UPLOADS, admit_upload, publish
-from handlers.routes import Route, answer_expectation
-from handlers.websocket import Conversation, Question, is_upgrade
+from handlers.http.routes import Route, answer_expectation
+from handlers.streaming.websocket import Conversation, Question, is_upgrade
 
 ALLOWED = "GET, HEAD, POST, PUT, DELETE, OPTIONS"
 TRUE = frozenset({"true", "1", "yes", "on"})

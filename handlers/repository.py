@@ -8,10 +8,10 @@ from typing import Any
 from aiohttp import web
 
 from engine.repository.index import Model
-from handlers.auth import known_caller
-from handlers.errors import json_response
-from handlers.keys import ENGINE, REPOSITORY
-from handlers.routes import Route
+from handlers.http.auth import known_caller
+from handlers.http.errors import json_response
+from handlers.http.keys import ENGINE, REPOSITORY
+from handlers.http.routes import Route
 
 
 async def list_models(request: web.Request) -> web.Response:

@@ -11,8 +11,8 @@ from aiohttp import HttpVersion11, hdrs, web
 from pydantic import BaseModel
 
 from engine.errors import EngineError
-from handlers.errors import refusal
-from handlers.keys import COMPAT_STATUS, SHAPES
+from handlers.http.errors import refusal
+from handlers.http.keys import COMPAT_STATUS, SHAPES
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

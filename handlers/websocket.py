@@ -19,8 +19,8 @@ from engine import metrics
 from engine.errors import EngineError
 from engine.frames import Header
 from engine.repository.index import Version
-from handlers.errors import dumps, json_response
-from handlers.keys import BULK_OPTIONS, ENGINE
+from handlers.http.errors import dumps, json_response
+from handlers.http.keys import BULK_OPTIONS, ENGINE
 
 log = logging.getLogger("sluice.websocket")
 

@@ -1,7 +1,7 @@
-"""JSON on the record path: lines to records, results to lines. The only file here that imports a JSON library.
+"""JSON on the record path: lines to records, results to lines. The only file of the replicas that imports a fast JSON library.
 
-Reading: orjson, a whole block in one call; a block that is not plain is read line by line, and a line that orjson refuses is read
-by json, which also takes NaN, integers of any size and lone surrogates. Writing: orjson, a whole column in one call.
+Reading: orjson parses a whole block in one call. A block that is not plain is read line by line, and a line that orjson refuses is
+read by json, which also takes NaN, integers of any size and lone surrogates. Writing: orjson encodes a whole column in one call.
 """
 
 import binascii
@@ -21,8 +21,8 @@ from engine.frames import LINE_END
 
 Record = dict[str, Any]
 
-# Joins the lines of a block into one JSON array. Nobody outside can guess it, so a line cannot imitate it: lines that only make
-# sense together, or that hold several values, never pass as a block of one object a line.
+# Joins the lines of a block into one JSON array. No sender can guess it, so no line can contain it: lines that are JSON only when
+# joined, and lines with several values, never pass for a block with one object on each line.
 SEPARATOR_VALUE = secrets.randbits(62)
 SEPARATOR = b",%d," % SEPARATOR_VALUE
 ONE_OBJECT_HINT = "(use --data-binary, one object per line)"
@@ -32,7 +32,7 @@ _VALUE_GAP = re.compile(r"[ \t\r]*")
 
 
 class TooLarge(float):
-    """A number that no float holds, such as 1e400. Not to be taken for an infinity that somebody wrote."""
+    """A number that is too large for a float, such as 1e400. An infinity that somebody wrote as `Infinity` is a plain float."""
 
 
 def _float(text: str) -> float:
@@ -44,7 +44,7 @@ _decoder = json.JSONDecoder(parse_float=_float)
 
 
 class Fault(NamedTuple):
-    """Why a record gets an error in place of a result: a code of errors.RECORD_CODES and a sentence."""
+    """Why a record gets an error instead of a result: a code of errors.RECORD_CODES and a sentence."""
 
     code: str
     reason: str
@@ -54,8 +54,9 @@ class Fault(NamedTuple):
 class Parsed:
     """The records of a block in the order of its lines.
 
-    records  one entry for each record; a Fault for what is no record
-    lines    index of each record's line within the block; None when every line is one record
+    records  one entry for each record; where a line is not JSON, its Fault
+    lines    index of each record's line in the block; None if every line is one record
+    faults   index of a record -> why it is not one
     """
 
     records: list[Any]
@@ -64,7 +65,7 @@ class Parsed:
 
 
 def parse_block(raw: bytes, num_lines: int) -> Parsed:
-    """Records of a block of newline-terminated lines."""
+    """The records of a block; each of its lines ends in a newline."""
     try:
         values = orjson.loads(b"[" + raw[:-1].replace(LINE_END, SEPARATOR) + b"]")
     except orjson.JSONDecodeError:
@@ -77,7 +78,7 @@ def parse_block(raw: bytes, num_lines: int) -> Parsed:
 
 
 def _parse_lines(raw: bytes) -> Parsed:
-    """The careful way: one line at a time."""
+    """The careful way: read one line at a time, and skip blank ones."""
     parsed = Parsed([], [])
     for i, line in enumerate(raw.split(LINE_END)[:-1]):
         line = line.strip(b" \t\r")
@@ -94,7 +95,7 @@ def _parse_lines(raw: bytes) -> Parsed:
 
 
 def _parse_line(line: bytes) -> list[Any]:
-    """The values of one line: one if it is clean, several if objects share it, a Fault if it is not JSON."""
+    """The values of one line: usually one, several if objects share the line, a Fault if the line is not JSON."""
     try:
         return [orjson.loads(line)]
     except orjson.JSONDecodeError:
@@ -109,12 +110,12 @@ def _parse_line(line: bytes) -> list[Any]:
         if error.msg == "Extra data":
             return _scan_values(text)
     except (ValueError, RecursionError):
-        pass  # an integer of thousands of digits, or nesting that nobody means
+        pass  # an integer of thousands of digits, or very deep nesting
     return [Fault("invalid_json", f"is not JSON: {_reason(text)}")]
 
 
 def _reason(text: str) -> str:
-    """Why a text is not JSON, in one line. ujson says it best, but also takes numbers that are none, such as `01`."""
+    """Why a text is not JSON, in one line. ujson has the best messages, but it accepts numbers that JSON does not, such as `01`."""
     try:
         ujson.loads(text)
     except (ValueError, RecursionError) as error:
@@ -123,7 +124,7 @@ def _reason(text: str) -> str:
 
 
 def _scan_values(text: str) -> list[Any]:
-    """Consecutive JSON values on one line, as curl -d makes them of a file by removing its newlines."""
+    """The consecutive JSON values of one line: `curl -d` removes the newlines of a file and so puts all its objects on one."""
     values, position = [], 0
     try:
         while position < len(text):
@@ -136,12 +137,12 @@ def _scan_values(text: str) -> list[Any]:
 
 
 def number(text: str) -> Any:
-    """What a text means that should be a JSON number. ValueError when it is not JSON."""
+    """The value of a text that should be a JSON number. ValueError if it is not JSON."""
     return _decoder.decode(text)
 
 
 def parse_object(raw: bytes) -> Record | Fault:
-    """The record of a single prediction: any JSON text, over several lines if it likes."""
+    """The record of a single prediction: an object in JSON, which may extend over several lines."""
     try:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError:
@@ -159,12 +160,12 @@ def parse_object(raw: bytes) -> Record | Fault:
 
 
 def without_surrogates(text: str) -> str:
-    """The text with U+FFFD in place of lone halves of surrogate pairs, which are no characters."""
+    """The text with U+FFFD in place of each lone half of a surrogate pair, which is not a character."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 class NotJson(Exception):
-    """Where a text stops being JSON, in bytes from its start, and why."""
+    """A text is not JSON; says at which byte from its start, and why."""
 
     def __init__(self, offset: int, reason: str) -> None:
         super().__init__(reason)
@@ -173,7 +174,7 @@ class NotJson(Exception):
 
 
 def parse_json(raw: bytes) -> Any:
-    """Any JSON value. What orjson refuses is read by json, which also takes NaN, long integers and lone surrogates. NotJson."""
+    """Any JSON value. What orjson refuses goes to json, which also takes NaN, long integers and lone surrogates. NotJson."""
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError:
@@ -194,7 +195,7 @@ def parse_json(raw: bytes) -> Any:
 
 
 class Ids(NamedTuple):
-    """The yhat_ids of a block, encoded: texts[i] between two `quote`s is the JSON text of record i's id."""
+    """The encoded yhat_ids of a block: the JSON text of record i's id is texts[i] between two `quote`s."""
 
     texts: list[bytes]
     quote: bytes
@@ -204,19 +205,20 @@ class Ids(NamedTuple):
 
 
 def random_ids(count: int) -> list[bytes]:
-    """Ids for records that bring none: 16 random bytes each, as hex digits."""
+    """Ids for records that have none: 16 random bytes each, as hex digits."""
     digits = secrets.token_hex(16 * count).encode()
     return [digits[i : i + 32] for i in range(0, 32 * count, 32)]
 
 
 def encode_ids(records: Sequence[Any], line_of: Callable[[int], bytes]) -> tuple[Ids, dict[int, Fault]]:
-    """The yhat_id of each record, generated where it has none; and the faults, by index.
+    """The yhat_id of each record, made up for a record without one; and the faults, by index.
 
-    line_of  gives the text a record came from: orjson makes floats of integers over 64 bits, and an id goes back as it came
+    line_of  gives the text that a record came from: an id goes back as it was written, but orjson turns integers over 64 bits into
+             floats
     """
     try:
         values = [record.get("yhat_id") for record in records]
-    except AttributeError:  # some are no objects
+    except AttributeError:  # some are not objects
         values = [record.get("yhat_id") if type(record) is dict else None for record in records]
     kinds = set(map(type, values))
     if kinds == {str} and "" not in values and max(map(len, values)) <= MAX_ID_CHARACTERS:
@@ -244,7 +246,7 @@ def _encode_mixed_ids(values: list[Any], line_of: Callable[[int], bytes]) -> tup
 
 
 def _exact_id(line: bytes, value: float) -> Any:
-    """The id as it stands in its line, where integers keep all their digits."""
+    """The id as its line has it: json keeps all digits of an integer."""
     try:
         return json.loads(line)["yhat_id"]
     except (ValueError, LookupError, TypeError):
@@ -252,7 +254,7 @@ def _exact_id(line: bytes, value: float) -> Any:
 
 
 def _encode_id(value: Any) -> bytes | None:
-    """The JSON text of one id, or None when it cannot be one."""
+    """The JSON text of one id, or None if the value cannot be an id."""
     if type(value) is str:
         return None if len(value) > MAX_ID_CHARACTERS else dumps(value)
     if type(value) is int:
@@ -270,7 +272,7 @@ def _encode_id(value: Any) -> bytes | None:
 
 
 def dumps(value: Any) -> bytes:
-    """Compact JSON of anything; what orjson refuses (lone surrogates, huge integers) by ujson."""
+    """Compact JSON of any value; ujson encodes what orjson refuses (lone surrogates, huge integers)."""
     try:
         return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
     except TypeError:
@@ -278,9 +280,9 @@ def dumps(value: Any) -> bytes:
 
 
 def _unquoted_strings(values: list[str]) -> list[bytes] | None:
-    """The JSON text of each string, without its quotes. None when one of them has to be escaped, or is not Unicode.
+    """The JSON text of each string, without its quotes. None if one of them must be escaped or is not Unicode.
 
-    Without a backslash no quote stands inside a string, so the bytes `","` occur between elements only.
+    A quote inside a string would need a backslash. Without one the bytes `","` occur only between strings.
     """
     try:
         encoded = orjson.dumps(values)
@@ -292,13 +294,13 @@ def _unquoted_strings(values: list[str]) -> list[bytes] | None:
 
 
 def encode_strings(values: list[str]) -> tuple[list[bytes], bytes]:
-    """Texts and a quote: each text between two quotes is the JSON text of its string."""
+    """Texts and a quote: the JSON text of each string is its text between two quotes."""
     texts = _unquoted_strings(values) if values else []
     return ([dumps(value) for value in values], b"") if texts is None else (texts, b'"')
 
 
 def encode_numbers(values: np.ndarray) -> list[bytes]:
-    """The JSON text of each number of a vector; shortest digits that give the same float, NaN and infinities as null.
+    """The JSON text of each number of a vector: the shortest digits that give the same float; null for NaN and infinities.
 
     values  [N], any numeric or boolean dtype
     """
@@ -310,7 +312,7 @@ def encode_numbers(values: np.ndarray) -> list[bytes]:
 def encode_rows(values: np.ndarray) -> list[bytes]:
     """The JSON text of each row, without its outer brackets.
 
-    values  [N, k, ...]; every axis longer than zero
+    values  [N, k, ...]; no axis has length 0
     """
     between = b"]" * (values.ndim - 1) + b"," + b"[" * (values.ndim - 1)
     encoded = orjson.dumps(_plain(values), option=orjson.OPT_SERIALIZE_NUMPY)
@@ -322,17 +324,17 @@ def encode_rows(values: np.ndarray) -> list[bytes]:
 def encode_vectors(values: np.ndarray) -> list[bytes]:
     """The JSON text of each row, with its brackets.
 
-    values  float32 [N, k], k above zero
+    values  float32 [N, k], k above 0
     """
     return [b"[%b]" % row for row in encode_rows(values)] if len(values) else []
 
 
 def encode_base64(values: np.ndarray) -> list[bytes]:
-    """The little-endian float32 bytes of each row of [N, k] as a JSON string of base64, standard alphabet, padded."""
+    """Each row of [N, k] as a JSON string: base64 (standard alphabet, padded) of its little-endian float32 bytes."""
     rows = np.ascontiguousarray(values, dtype="<f4")
     return [b'"%b"' % binascii.b2a_base64(row, newline=False) for row in rows]
 
 
 def _plain(values: np.ndarray) -> np.ndarray:
-    """In the form orjson takes: C order, native bytes, no float16 rounding surprises."""
+    """The array as orjson takes it: in C order, its bytes in the order of this machine."""
     return np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))

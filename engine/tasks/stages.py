@@ -1,4 +1,4 @@
-"""Where the time of a block goes: seconds by stage, as metrics and the cost average want them."""
+"""Where the time of a frame goes: the seconds of each stage, for the server's metrics and its estimate of what a record costs."""
 
 import time
 from dataclasses import dataclass, field
@@ -7,9 +7,9 @@ from typing import Any
 
 @dataclass(slots=True)
 class Stages:
-    """The stages of one frame, in the order they end: parse, tokenise, infer, encode.
+    """The stages of one frame: parse, tokenise, infer, encode. A stage begins when the one before it ends.
 
-    cells, padded  of a model that tokenises: all cells of its runs, and those that hold no token
+    cells, padded  all cells [text, token] of the runs of a model that tokenises, and those of them that hold no token
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -18,10 +18,11 @@ class Stages:
     _since: float = field(default_factory=time.perf_counter)
 
     def ended(self, stage: str) -> None:
+        """Count the time since the last stage ended as this stage's."""
         now = time.perf_counter()
         self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._since
         self._since = now
 
     def report(self) -> dict[str, Any]:
-        """What goes into the header of an answer: `stages`, and for a model that tokenises `padding`, a share of 1."""
+        """For the header of the answer: `stages`, and for a model that tokenises `padding`, the share of cells without a token."""
         return {"stages": self.seconds} | ({"padding": self.padded / self.cells} if self.cells else {})

@@ -436,7 +436,7 @@ def test_every_503_says_when_to_come_again(damaged: House) -> None:
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [(OTHER_PRINT, "cosine"), (OTHER_POOLING, "another pooling"), (NO_PRINT, "no base64"), (NO_GRAPH, "INVALID_PROTOBUF")],
+    [(OTHER_PRINT, "cosine"), (OTHER_POOLING, "another pooling"), (NO_PRINT, "not base64"), (NO_GRAPH, "INVALID_PROTOBUF")],
 )
 def test_the_log_says_why_a_model_is_offline(damaged: House, name: str, reason: str) -> None:
     ask(damaged.server, "a", name)

@@ -1,7 +1,7 @@
-"""An embedding model as a replica holds it: texts become vectors, each the same whatever shares its run.
+"""A model of the kind `embed` in a replica: texts become vectors, each the same whatever other texts share its run.
 
 Cuts a list of texts into runs of similar length, puts the vectors back into the order of the texts, and refuses to serve a model
-that does not give the vector it was built with.
+that no longer gives the vector it gave when it was built.
 """
 
 import base64
@@ -21,25 +21,25 @@ from engine.tasks.scoring.outputs import Form, TextColumn, WrongCount, normalise
 from engine.tasks.scoring.text import Text, Tokens
 from engine.tasks.stages import Stages
 
-# Less between the vector of the example now and when the model was built means another pooling, other weights, or a broken runtime:
-# fp32 on another processor differs in the seventh digit.
+# Two vectors of one text are the same if their cosine is at least this. Below it they come from another pooling, other weights or a
+# broken runtime: float32 on another processor differs in the seventh digit, two implementations of one graph agree to 1e-6.
 SAME_COSINE = 0.999
-# Padding that costs as much as beginning another run: with 10, texts of 10 words take 3 per cent less time than with 32, and 20
-# less than in one run a block.
+# To begin another run costs as much as this many cells of padding. With 10, texts of 10 words take 3 per cent less time than with
+# 32, and 20 per cent less than with one run for each block.
 RUN_OVERHEAD_CELLS = 10
-# Beyond this a run falls out of the processor's caches: texts of 2 to 300 words take 27 per cent longer in runs of 4,096 cells.
+# A larger run does not fit into the processor's caches: texts of 2 to 300 words take 27 per cent longer in runs of 4,096 cells.
 BEST_RUN_CELLS = 512
 
 
 class WrongVector(Exception):
-    """The model does not give the vector that was stored when it was built."""
+    """The model does not give the vector that config.json has stored since it was built."""
 
 
 class Embedder:
     """One version of an embedding model, ready to embed.
 
     text  its tokenizer
-    dim   values of a vector
+    dim   number of values of a vector
     """
 
     is_tokenised = True
@@ -57,7 +57,7 @@ class Embedder:
     # As `score` takes it
 
     def tensors(self, records: list[Record]) -> tuple[list[Tokens], dict[int, Fault]]:
-        """The tokens of the records that have a text, and the faults of the others, by index."""
+        """The tokens of the records that can be embedded, and the faults of the others, by index."""
         try:
             return self.text.tokenise(self.text.plain_texts(records)), {}
         except Irregular:
@@ -74,14 +74,14 @@ class Embedder:
         return self.text.tokenise(texts), faults
 
     def run(self, tokens: list[Tokens], num_records: int, form: Form, stages: Stages) -> list[TextColumn]:
-        """Encoded results, in columns: `embedding`, `num_tokens`, and `truncated` where a text was cut."""
+        """The encoded results, in columns: `embedding`, `num_tokens`, and `truncated` if the text was cut."""
         vectors = self.vectors(tokens, stages)
         stages.ended("infer")
         counts = [b'%d,"truncated":true' % len(ids) if is_cut else b"%d" % len(ids) for ids, is_cut in tokens]
         return [TextColumn(b'{"embedding":', self.encoded(vectors, form)), TextColumn(b',"num_tokens":', counts, b"}")]
 
     def warm_up(self, example: Record) -> float:
-        """Hold the example against the fingerprint, then embed it a few times; seconds a text. WrongVector."""
+        """Compare the example's vector with the fingerprint, then embed it a few times; seconds per text. WrongVector."""
         self.check_fingerprint(example)
         return timed_runs(self, example)
 
@@ -95,7 +95,7 @@ class Embedder:
         return codec.encode_base64(vectors) if form.is_base64 else codec.encode_vectors(vectors)
 
     def vectors(self, tokens: Sequence[Tokens], stages: Stages) -> np.ndarray:
-        """float32 [texts, dim], in the order of the texts."""
+        """float32 [texts, dim], in the order of the texts. WrongCount if the graph's output has another shape."""
         vectors = np.empty((len(tokens), self.dim), np.float32)
         for indices in self._runs([len(ids) for ids, _ in tokens]):
             feeds = self.text.feeds([tokens[i] for i in indices])
@@ -109,9 +109,9 @@ class Embedder:
         return vectors
 
     def _runs(self, lengths: list[int]) -> Iterator[list[int]]:
-        """Indices of the texts of each run, the longest first: at most `max_batch_size` texts, `max_batch_tokens` padded cells.
+        """Indices of the texts of each run, the longest first: at most `max_batch_size` texts and `_max_cells` cells with padding.
 
-        A text of more cells runs alone. Padding costs more than a larger run gains, so a much shorter text begins another run.
+        A text with more cells runs alone. A much shorter text begins another run, since padding costs more than a larger run gains.
         """
         indices: list[int] = []
         longest = padding = 0
@@ -134,18 +134,18 @@ class Embedder:
         return encode_fingerprint(self._example_vector(example))
 
     def check_fingerprint(self, example: Record) -> None:
-        """WrongVector when the vector of the example is not the stored one; nothing where none was stored."""
+        """WrongVector if the vector of the example is not the stored one; no check if none is stored."""
         if self._fingerprint is None:
             return
         try:
             stored = np.frombuffer(base64.b64decode(self._fingerprint, validate=True), "<f4")
         except (binascii.Error, ValueError):
-            raise WrongVector("the fingerprint is no base64 of float32") from None
+            raise WrongVector("the fingerprint is not base64 of float32") from None
         vector = self._example_vector(example)
         if stored.shape != vector.shape:
             raise WrongVector(f"the fingerprint has {len(stored)} values, the model gives {len(vector)}")
         agreement = cosine(stored, vector)
-        if not agreement >= SAME_COSINE:  # NaN is not
+        if not agreement >= SAME_COSINE:  # NaN is not at least anything
             raise WrongVector(
                 f"the vector of its example is not the one it was built with (cosine {agreement:.4f}): "
                 "other weights, another pooling or tokenizer, or a runtime that computes wrongly"
@@ -172,6 +172,6 @@ def encode_fingerprint(vector: np.ndarray) -> str:
 
 
 def cosine(one: np.ndarray, other: np.ndarray) -> float:
-    """The cosine of the angle between two vectors; 0 when one of them is all zeros, NaN when a value is not finite."""
+    """The cosine of the angle between two vectors; 0 if one of them is all zeros, NaN if a value is not finite."""
     one, other = one.astype(np.float64), other.astype(np.float64)
     return float(one @ other / max(np.sqrt((one @ one) * (other @ other)), 1e-12))

@@ -1,7 +1,7 @@
-"""The bodies of the embeddings surface: JSON to texts, and every fault told in the words of the shape it came in.
+"""Reads request bodies of embeddings: JSON becomes texts or token ids, and every fault is told as the body's shape tells faults.
 
-`simple` is the shape of FastAPI and pydantic, all faults at once; `openai` that of the OpenAI API, the first fault. Knows nothing
-of tokenizers and of vectors.
+The shape `simple` is that of FastAPI and pydantic, which tells all faults at once; `openai` is that of the OpenAI API, which tells
+the first one. Knows nothing of tokenizers and vectors.
 """
 
 from collections.abc import Mapping
@@ -19,12 +19,12 @@ TokenIds = list[int]
 
 
 class Choice(NamedTuple):
-    """A model as the server process knows it.
+    """A model that a body may name, as the server process knows it.
 
     key           "owner/name@version"
-    dim           values of its vectors
-    at_once       bytes of text that are embedded at once; more are divided among replicas
-    record_bytes  of one text that count: what lies beyond is cut
+    dim           number of values of its vectors
+    at_once       the replica that reads the body embeds up to this many bytes of text; longer lists are divided among replicas
+    record_bytes  bytes of one text that count for its cost: the model cuts off what lies beyond
     """
 
     key: str
@@ -35,7 +35,7 @@ class Choice(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class BodyLimits:
-    """What a request may hold: texts, bytes of one in UTF-8, tokens of all after they were cut."""
+    """The most that a body may hold: inputs, bytes of one text in UTF-8, and tokens of all inputs after cutting."""
 
     inputs: int
     text_bytes: int
@@ -44,12 +44,12 @@ class BodyLimits:
 
 @dataclass(frozen=True, slots=True)
 class AcceptedBody:
-    """A body that can be answered.
+    """What a body asks for, once it has no fault.
 
-    model       as the sender named it
+    model       the name that the sender used
     inputs      texts, or lists of token ids
-    dimensions  None for all
-    truncate    cut what is longer than the model takes; else refuse it
+    dimensions  how many values of each vector to keep; None for all
+    truncate    cut an input that is longer than the model takes; if false, refuse it
     """
 
     model: str
@@ -60,11 +60,11 @@ class AcceptedBody:
 
 
 class BodyFault(Exception):
-    """A body that is refused.
+    """A body is refused.
 
     code    a code of errors.REQUEST_CODES
-    param   the field that is wrong, or None for the body
-    detail  the JSON of the whole answer, where the shape has more to say than a message
+    param   the field that is wrong, or None for the body as a whole
+    detail  the JSON of the whole answer, for a shape that tells more than a message; else empty
     """
 
     def __init__(self, code: str, message: str, *, param: str | None = None, detail: bytes = b"") -> None:
@@ -79,7 +79,7 @@ class BodyFault(Exception):
 
 
 class SimpleFields(BaseModel):
-    """Body of POST /embeddings; other keys are ignored. Validated with the models that are served as context."""
+    """The body of POST /embeddings; other keys are ignored. The context of its validation is the names of the models."""
 
     model: str
     input: str | list[str]
@@ -88,13 +88,13 @@ class SimpleFields(BaseModel):
     @classmethod
     def _is_served(cls, name: str, info: ValidationInfo) -> str:
         if info.context is not None and name not in info.context:
-            # Raised, not asserted: it is this kind of error that the shape shows, and it must not vanish under `python -O`.
+            # The shape shows this kind of error. It is raised, not asserted, so that `python -O` does not remove it.
             raise AssertionError(f"Model `{codec.without_surrogates(name)}` has not been specified and is not available.")
         return name
 
 
 def read_simple(raw: bytes, models: Mapping[str, Choice], limits: BodyLimits) -> AcceptedBody:
-    """BodyFault `invalid_request`, with FastAPI's list of faults as its detail."""
+    """Read a body of the shape `simple`. BodyFault `invalid_request`, with FastAPI's list of faults as its detail."""
     try:
         value = codec.parse_json(raw)
     except NotJson as fault:
@@ -109,14 +109,14 @@ def read_simple(raw: bytes, models: Mapping[str, Choice], limits: BodyLimits) ->
 
 
 def _bounded(value: Any, limits: BodyLimits) -> Any:
-    """The body with no more of an endless list than shows that it is too long: each fault in it makes a line of the answer."""
+    """The body with an overlong list cut to one input too many: each wrong input would add a fault to the answer."""
     if isinstance(value, dict) and isinstance(value.get("input"), list) and len(value["input"]) > limits.inputs:
         return value | {"input": value["input"][: limits.inputs + 1]}
     return value
 
 
 def _check_limits(given: str | list[str], texts: list[str], limits: BodyLimits) -> None:
-    """ValidationError as pydantic would write it; written into the model these limits would rename the branches of its union."""
+    """ValidationError as pydantic would raise it. As constraints of SimpleFields these limits would rename its union's branches."""
     faults: list[InitErrorDetails] = []
     if isinstance(given, list) and len(given) > limits.inputs:
         context = {"field_type": "List", "max_length": limits.inputs, "actual_length": len(given)}
@@ -129,7 +129,7 @@ def _check_limits(given: str | list[str], texts: list[str], limits: BodyLimits) 
 
 
 def _item(fault: Any) -> dict[str, Any]:
-    """One fault as FastAPI shows it: `body` before the place, and no exception object in its context."""
+    """One fault as FastAPI shows it: `body` before its location, and no exception object in its context."""
     item = {**fault, "loc": ["body", *fault["loc"]]}
     if "error" in item.get("ctx", {}):
         item["ctx"] = {**item["ctx"], "error": {}}
@@ -150,7 +150,10 @@ def _unprocessable(items: Any) -> BodyFault:
 
 
 def read_openai(raw: bytes, models: Mapping[str, Choice], limits: BodyLimits) -> AcceptedBody:
-    """BodyFault `invalid_body`, `invalid_parameter`, `model_not_found`, `too_many_inputs`; with the field that is wrong."""
+    """Read a body of the shape `openai`.
+
+    BodyFault, with the wrong field: `invalid_body`, `invalid_parameter`, `invalid_token`, `model_not_found`, `too_many_inputs`.
+    """
     try:
         body = codec.parse_json(raw)
     except NotJson as fault:
@@ -179,7 +182,7 @@ def _given(body: dict[str, Any], name: str, kind: type, what: str) -> Any:
 
 
 def _optional(body: dict[str, Any], name: str, kind: type, what: str) -> Any:
-    """The value of a field, None when it is absent or null. `true` is no integer."""
+    """The value of a field, None if it is absent or null. `true` is not an integer."""
     value = body.get(name)
     if value is not None and type(value) is not kind:
         raise _wrong(name, what)
@@ -191,7 +194,7 @@ def _wrong(name: str, what: str) -> BodyFault:
 
 
 def _inputs(body: dict[str, Any], limits: BodyLimits) -> list[str] | list[TokenIds]:
-    """Texts, or lists of ids: one string or list of integers is one input."""
+    """The inputs, as a list of texts or of lists of ids. A string, or a list of integers, is one input."""
     value = body.get("input")
     if value is None:
         raise BodyFault("invalid_parameter", f"'input' is missing: it must be {INPUT_FORMS}.", param="input")
@@ -210,7 +213,7 @@ INPUT_FORMS = "a string, a list of strings, a list of token ids, or a list of su
 
 def _check_text(text: Any, name: str, limits: BodyLimits) -> None:
     if type(text) is not str:
-        raise BodyFault("invalid_parameter", f"{name} is no string: 'input' must be {INPUT_FORMS}.", param="input")
+        raise BodyFault("invalid_parameter", f"{name} is not a string: 'input' must be {INPUT_FORMS}.", param="input")
     if not text:
         raise BodyFault("invalid_parameter", f"{name} is empty.", param="input")
     if num_bytes(text) > limits.text_bytes:
@@ -218,7 +221,9 @@ def _check_text(text: Any, name: str, limits: BodyLimits) -> None:
 
 
 def _check_ids(ids: Any, name: str, limits: BodyLimits) -> None:
-    if type(ids) is list and any(type(one) is float and abs(one) >= 2**63 for one in ids):  # what long integers are read as
+    if type(ids) is list and any(
+        type(one) is float and abs(one) >= 2**63 for one in ids
+    ):  # the parser makes floats of longer integers
         raise BodyFault("invalid_token", f"{name} has a token id of more than 64 bits.", param="input")
     if type(ids) is not list or set(map(type, ids)) - {int}:
         raise BodyFault("invalid_parameter", f"{name} is wrong: 'input' must be {INPUT_FORMS}.", param="input")
@@ -229,18 +234,18 @@ def _check_ids(ids: Any, name: str, limits: BodyLimits) -> None:
 
 
 def num_bytes(text: str) -> int:
-    """In UTF-8; half of a surrogate pair counts as the character that will replace it."""
+    """The size of a text in UTF-8; half of a surrogate pair counts as the character that will replace it."""
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
-# Both
+# Lines, for bodies of both shapes
 
 
 def read_lines(raw: bytes) -> list[Any]:
-    """Inputs as `write_lines` wrote them."""
+    """The inputs that `write_lines` wrote."""
     return list(map(codec.parse_json, raw.split(LINE_END)[:-1]))
 
 
 def write_lines(inputs: list[str] | list[TokenIds]) -> bytes:
-    """Inputs as lines of JSON, to be divided among replicas."""
+    """The inputs as lines of JSON, which can be divided among replicas."""
     return b"".join(codec.dumps(one) + LINE_END for one in inputs)

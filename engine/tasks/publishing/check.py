@@ -1,7 +1,7 @@
 """The task `check`: may an uploaded model be served, and how?
 
-Looks at the graph's file, opens it, derives its config.json or holds the given one against it, and runs its example alone and in
-batches. Runs in a replica of the `jobs` pool: a graph that crashes, hangs or eats memory costs that replica and nobody else.
+Looks at the graph's file, opens it, derives a config.json from it or compares the given one with it, and runs the example alone and
+in batches. Runs in a replica of the `jobs` pool: a graph that crashes, hangs or takes all memory harms only that replica.
 """
 
 import contextlib
@@ -26,17 +26,19 @@ Feeds = dict[str, np.ndarray]
 
 MAX_DIFFERENCE = 1e-4
 LARGEST_BATCH = 3
-# What a check may take on top of what the replica has; the graph's parse, its session and a copy of the weights are 3 x the files.
+# A check may take this much memory, and four bytes for each byte of the files, beside what the replica has: the parsed graph, its
+# session and a copy of the weights take three.
 SPARE_BYTES = 1024**3
 BYTES_PER_FILE_BYTE = 4
-# Other inputs that a tokenizer fills.
+# The inputs that a tokenizer fills beside the token ids.
 TOKENISED_INPUTS = frozenset({"attention_mask", "token_type_ids"})
 
 
 def check(header: Header) -> Header:
-    """The answer for one upload: `config` (what to change in it, or all of it) and `warnings`, or `refused` with the reason.
+    """The answer for one upload: `config` and `warnings`, or `refused` with the reason.
 
-    header  folder; owner, name; config: as in the file with defaults filled in, or null; data: names of external tensor files
+    header   folder; owner, name; config: as in the file with defaults filled in, or null; data: names of external tensor files
+    returns  in `config` what to change in the given one, or the whole config if none was given
     """
     folder = Path(header["folder"])
     try:
@@ -52,7 +54,7 @@ def check(header: Header) -> Header:
 
 @contextlib.contextmanager
 def _limited_memory(folder: Path) -> Iterator[None]:
-    """Let an allocation beyond the limit fail, in place of the machine."""
+    """While inside, an allocation beyond the limit fails with MemoryError, before the machine runs out of memory."""
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     now_bytes = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     files_bytes = sum(file.stat().st_size for file in folder.iterdir())
@@ -67,13 +69,13 @@ def _limited_memory(folder: Path) -> Iterator[None]:
 
 
 def _checked(folder: Path, header: Header) -> tuple[Config, list[str]]:
-    """What is to change in the given config, or a whole one; and warnings."""
+    """What to change in the given config, or a whole one if none was given; and warnings. Unfit."""
     graph = OnnxFile(folder / "model.onnx")
     graph.refuse_foreign(set(header["data"]))
     warnings: list[str] = []
     session = _open(folder / "model.onnx", graph, warnings)
     categories = graph.categories()
-    del graph  # its copy of the weights is not needed any more
+    del graph  # it holds a copy of the weights
     config = header["config"]
     changes: Config = {}
     if config is None:
@@ -89,7 +91,7 @@ def _checked(folder: Path, header: Header) -> tuple[Config, list[str]]:
 
 
 def _open(path: Path, graph: OnnxFile, warnings: list[str]) -> InferenceSession:
-    """A session; with the graph rewritten for another locale if only that stands in its way."""
+    """A session of the graph. If only its locale is missing here, the file is rewritten with another one. Unfit."""
     try:
         return open_session(path)
     except Exception as error:  # a foreign file may fail in any way
@@ -97,25 +99,25 @@ def _open(path: Path, graph: OnnxFile, warnings: list[str]) -> InferenceSession:
             raise _unfit("the graph does not load", error) from None
     try:
         session = open_session(path)
-    except Exception as error:  # as above
+    except Exception as error:  # for the same reason
         raise _unfit("the graph does not load", error) from None
     warnings.append("the locale of StringNormalizer is not installed here: it was changed to C.UTF-8")
     return session
 
 
 def _unfit(what: str, error: Exception) -> Unfit:
-    """onnxruntime's reason, in one line without its own preface and without paths."""
+    """A refusal with onnxruntime's reason, in one line, without its prefix and without paths."""
     text = " ".join(str(error).split())
     text = re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from .*? failed:", "", text)
     words = " ".join(word for word in text.split() if "/" not in word and "\\" not in word)
     return Unfit(f"{what}: {words[:MAX_REASON_CHARACTERS] or type(error).__name__}")
 
 
-# A config for a graph that came without
+# A config for a graph that was sent without one
 
 
 def _derived(session: InferenceSession, categories: dict[tuple[str, int], Any]) -> Config:
-    """A field for each column; one input of several columns takes x0, x1, ... or a list in the field named like it."""
+    """Derive a config. Each column is a field; an input of several columns takes x0, x1, ... or a list in the field of its name."""
     nodes = session.get_inputs()
     entries = [_derived_input(node) for node in nodes]
     if sum(entry["kind"] == "matrix" for entry in entries) > 1:
@@ -156,7 +158,7 @@ def _check_type(node: NodeArg) -> None:
 
 
 def _width(node: NodeArg) -> int | None:
-    """Columns of an input [N] or [N,k]; None for a k that the graph leaves open. Unfit for every other shape."""
+    """The number of columns of an input [N] or [N,k]; None if the graph leaves k open. Unfit for any other shape."""
     if len(node.shape) == 1:
         return 1
     if len(node.shape) != 2:
@@ -168,7 +170,7 @@ def _width(node: NodeArg) -> int | None:
 
 
 def _hold_against_graph(config: Config, session: InferenceSession, folder: Path) -> None:
-    """Unfit where they do not fit."""
+    """Unfit if the inputs and outputs of the config are not those of the graph."""
     nodes = {node.name: node for node in session.get_inputs()}
     given: list[str] = []
     for entry in config["inputs"]:
@@ -206,7 +208,7 @@ def _check_columns(entry: Config, node: NodeArg) -> None:
     if entry["kind"] == "column":
         return
     if len(node.shape) != 2:
-        raise Unfit(f"input '{node.name}' takes one value a record, config gives it a {entry['kind']}")
+        raise Unfit(f"input '{node.name}' takes one value for each record, config gives it a {entry['kind']}")
     if entry["kind"] == "vector" and width is None:
         raise Unfit(f"input '{node.name}' has no fixed number of columns: name them as the features of a matrix")
     if entry["kind"] == "matrix" and width not in (len(entry["features"]), None):
@@ -214,7 +216,7 @@ def _check_columns(entry: Config, node: NodeArg) -> None:
 
 
 def _check_missing(entry: Config, node: NodeArg) -> None:
-    """A default must be what the input takes; nothing looks at it later."""
+    """Unfit if the input does not take its default: scoring uses defaults without checking them."""
     default = entry.get("missing")
     scalars = Scalars(NUMPY_TYPES[node.type], coerce=False)
     if default is None or (default == "nan" and scalars.dtype.kind == "f"):
@@ -262,7 +264,7 @@ def _built(key: str, folder: Path, config: Config, session: InferenceSession) ->
 
 
 def _try_out(model: LoadedModel, config: Config, warnings: list[str]) -> bool:
-    """Run the example alone and in batches; False when a batch answers otherwise than its records do alone. Unfit when it fails."""
+    """Run the example alone and in batches. False if records have other results in a batch than alone. Unfit if a run fails."""
     count = min(LARGEST_BATCH, config["max_batch_size"])
     feeds, faults = model.tensors([config["example"]] * count)
     if faults:
@@ -276,14 +278,14 @@ def _try_out(model: LoadedModel, config: Config, warnings: list[str]) -> bool:
         model.max_batch_size = 1
         warnings.append(f"records in a batch get other results than alone (by up to {worst:.2g}): max_batch_size is set to 1")
     try:
-        model.warm_up(config["example"])  # as every scoring replica will: what fails there must fail here
-    except Exception as error:  # a result that cannot be written, or a graph that fails for many records
+        model.warm_up(config["example"])  # every replica will do the same: what fails there must fail here
+    except Exception as error:  # a result that cannot be encoded, or a graph that fails for many records
         raise _unfit("the example has no result", error) from None
     return model.max_batch_size == config["max_batch_size"]
 
 
 def _proven_fingerprint(folder: Path, config: Config, session: InferenceSession) -> str:
-    """The vector of an embedding model's example, which must be the one that the config gives, if it gives one."""
+    """The fingerprint of an embedding model. Unfit if the config gives one and the example has another vector."""
     try:
         embedder = Embedder(f"{config['owner']}/{config['name']}@0", folder, config, session)
         embedder.check_fingerprint(config["example"])
@@ -293,7 +295,7 @@ def _proven_fingerprint(folder: Path, config: Config, session: InferenceSession)
 
 
 def _run_alone(model: LoadedModel, config: Config, feeds: Feeds, count: int) -> tuple[Feeds, list[list[Any]]]:
-    """Feeds whose records differ, if the graph takes such, and the results of each record by itself."""
+    """The feeds, of records that differ or of equal ones if the graph fails on those; and the results of each record alone."""
     for trial in (_varied(feeds), feeds):
         try:
             return trial, [_rows(model, config, _part(trial, i, i + 1), 1)[0] for i in range(count)]
@@ -304,7 +306,7 @@ def _run_alone(model: LoadedModel, config: Config, feeds: Feeds, count: int) -> 
 
 
 def _varied(feeds: Feeds) -> Feeds:
-    """The example's records with other numbers in each, so that a batch which mixes its records shows."""
+    """Copies of the example with different numbers in each: equal records do not show that a graph mixes those of a batch."""
     return {name: _shifted(array) if array.dtype.kind == "f" else array for name, array in feeds.items()}
 
 
@@ -319,7 +321,7 @@ def _part(feeds: Feeds, start: int, end: int) -> Feeds:
 
 
 def _rows(model: LoadedModel, config: Config, feeds: Feeds, size: int) -> list[list[Any]]:
-    """The results of a batch, for each record one value an output."""
+    """The results of a batch: for each record a list with its value of each output. Unfit."""
     try:
         values = model.values(feeds)
     except Exception as error:  # a foreign graph may fail in any way
@@ -329,7 +331,7 @@ def _rows(model: LoadedModel, config: Config, feeds: Feeds, size: int) -> list[l
 
 
 def _by_record(output: Config, value: Any, size: int) -> list[Any]:
-    """One output of a batch, by record."""
+    """The values of one output, one for each record. Unfit if they are not."""
     name, axis = output["output"], output.get("axis", 0)
     if isinstance(value, np.ndarray) and value.ndim > axis:
         value = np.moveaxis(value, axis, 0)
@@ -341,7 +343,7 @@ def _by_record(output: Config, value: Any, size: int) -> list[Any]:
 
 
 def _difference(one: Any, other: Any) -> float:
-    """The largest between two results, relative to values over 1; infinite for results that cannot be compared."""
+    """The largest difference between two results, relative for values over 1; infinite if they cannot be compared."""
     if isinstance(one, list | tuple):
         return max((_difference(*pair) for pair in zip(one, other, strict=True)), default=0.0)
     if isinstance(one, dict):

@@ -1,7 +1,7 @@
-"""A folder of sentence-transformers becomes a model of ours: model.onnx, tokenizer.json and what goes into config.json.
+"""The task `import`: a folder of sentence-transformers becomes model.onnx, tokenizer.json and what goes into config.json.
 
-Reads the folder's own descriptions and refuses what would give other vectors than sentence-transformers does. The graph itself is
-the work of encoder.py. Knows nothing of where models live, nor of versions.
+Reads what the folder says about itself, and refuses it if our vectors would differ from those of sentence-transformers. encoder.py
+builds the graph. Knows nothing of versions and of the folders in which models are kept.
 """
 
 import json
@@ -25,17 +25,17 @@ from engine.tasks.scoring.model import LoadedModel
 Config = dict[str, Any]
 
 EXAMPLE = {"text": "Hello"}
-# Throughput on a CPU peaks at 8 to 16 texts of like length.
+# The throughput of a CPU is highest with 8 to 16 texts of similar length.
 MAX_BATCH_SIZE = 16
 KINDS = ("bert", "mpnet")
-# What a checkpoint may say only one thing of; what it does not say is so.
+# Settings of a checkpoint for which only this value is served; it is also the value if the checkpoint does not say.
 ONLY = {
     "hidden_act": "gelu",
     "position_embedding_type": "absolute",
     "is_decoder": False,
     "relative_attention_num_buckets": NUM_BUCKETS,
 }
-# Tokens of each kind where the folder does not name others.
+# The special tokens of each kind, unless the folder names others.
 SPECIAL_TOKENS = {
     "bert": {"cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]", "pad_token": "[PAD]", "mask_token": "[MASK]"},
     "mpnet": {"cls_token": "<s>", "sep_token": "</s>", "unk_token": "[UNK]", "pad_token": "<pad>", "mask_token": "<mask>"},
@@ -57,8 +57,8 @@ def import_folder(header: Header) -> Header:
 def convert(source: Path, target: Path, *, owner: str, name: str, shared: bool) -> Config:
     """Write model.onnx and tokenizer.json into the existing folder `target`; its config.json is returned, not written.
 
-    Unfit, with one sentence, for a folder that is not served. The config's fingerprint is the example's vector as onnx's own
-    evaluator computes it: base64 of little-endian float32.
+    Unfit for a folder that cannot be served. The config's fingerprint is the example's vector as the evaluator of the onnx package
+    computes it: base64 of little-endian float32.
     """
     modules = _modules(source)
     checkpoint = source / modules["Transformer"]
@@ -73,7 +73,7 @@ def convert(source: Path, target: Path, *, owner: str, name: str, shared: bool) 
 
 
 def _served_as(architecture: Architecture, text: Config) -> Config:
-    """The part of config.json that follows from the model. `text` is its input."""
+    """The part of config.json that follows from the model; `text` is the entry of its input."""
     return {
         "description": f"Vectors of texts: {architecture.kind}, {architecture.num_layers} layers, {architecture.pooling} pooling",
         "dim": architecture.width,
@@ -89,7 +89,7 @@ def _served_as(architecture: Architecture, text: Config) -> Config:
 
 
 def _modules(source: Path) -> dict[str, str]:
-    """Kind of module -> its folder. Unfit unless they are a Transformer, a Pooling and perhaps a Normalize, in this order."""
+    """Kind of module -> its folder. Unfit unless there are a Transformer, a Pooling and perhaps a Normalize, in this order."""
     entries = _read_json(source, "modules.json", of=list)
     try:
         modules = {str(entry["type"]).rpartition(".")[2]: str(entry["path"]) for entry in entries}
@@ -107,7 +107,7 @@ def _modules(source: Path) -> dict[str, str]:
 
 
 def _architecture(checkpoint: Path, pooling: Path, *, normalise: bool) -> Architecture:
-    """Unfit for what encoder.py does not build."""
+    """What the folder says of the encoder. Unfit if encoder.py cannot build it."""
     config = _read_json(checkpoint, "config.json")
     architecture = Architecture(
         kind=_checkpoint_kind(config),
@@ -129,7 +129,7 @@ def _architecture(checkpoint: Path, pooling: Path, *, normalise: bool) -> Archit
 
 
 def _checkpoint_kind(config: Config) -> Any:
-    """ "bert" or "mpnet", of the usual make."""
+    """ "bert" or "mpnet". Unfit for others, and for variants that would give other vectors."""
     kind = config.get("model_type")
     if kind not in KINDS:
         raise Unfit(f"only {' and '.join(KINDS)}, not {str(kind)[:100]!r}")
@@ -154,7 +154,7 @@ def _epsilon(config: Config) -> float:
 
 
 def _pooling(folder: Path) -> Any:
-    """Its one mode: "cls", "max" or "mean". Folders have a flag for each mode, newer ones a name."""
+    """The one pooling mode: "cls", "max" or "mean". Older folders have a flag for each mode, newer ones name it. Unfit."""
     config = _read_json(folder, "config.json", shown=f"{folder.name}/config.json")
     named = config.get("pooling_mode")
     modes = named if isinstance(named, list) else [named]
@@ -168,7 +168,7 @@ def _pooling(folder: Path) -> Any:
 
 
 def _read_json(folder: Path, name: str, *, of: type = dict, default: Any = None, shown: str = "") -> Any:
-    """What a file holds; the default when it is absent and there is one. Unfit for what is no JSON of that type.
+    """The JSON of a file; the default, if there is one, for a file that is absent. Unfit if the JSON is not of the type `of`.
 
     shown  how a refusal names the file
     """
@@ -190,7 +190,7 @@ def _read_json(folder: Path, name: str, *, of: type = dict, default: Any = None,
 
 
 def _tokenizer(checkpoint: Path, architecture: Architecture) -> Tokenizer:
-    """Of tokenizer.json, or made from vocab.txt; it neither cuts nor pads. Unfit for ids that the weights do not have."""
+    """Read from tokenizer.json or made from vocab.txt; it neither cuts nor pads. Unfit if it has ids that the weights lack."""
     if (checkpoint / "tokenizer.json").is_file():
         tokenizer = _stored_tokenizer(checkpoint)
     elif (checkpoint / "vocab.txt").is_file():
@@ -208,7 +208,7 @@ def _tokenizer(checkpoint: Path, architecture: Architecture) -> Tokenizer:
 def _stored_tokenizer(checkpoint: Path) -> Tokenizer:
     try:
         tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
-    except Exception:  # a foreign file may fail in any way; the library raises bare exceptions
+    except Exception:  # a foreign file may fail in any way; the library raises plain Exceptions
         raise Unfit("tokenizer.json is not a tokenizer") from None
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -216,7 +216,7 @@ def _stored_tokenizer(checkpoint: Path) -> Tokenizer:
 
 
 def _word_pieces(checkpoint: Path, kind: str) -> Tokenizer:
-    """The tokenizer that BERT and MPNet have in common, as tokenizer_config.json sets it."""
+    """The tokenizer that BERT and MPNet share, with the settings of tokenizer_config.json. Unfit if a special token is missing."""
     settings, vocabulary = _settings(checkpoint), _vocabulary(checkpoint)
     special = {role: settings.get(role) or token for role, token in SPECIAL_TOKENS[kind].items()}
     for token in special.values():
@@ -236,7 +236,7 @@ def _word_pieces(checkpoint: Path, kind: str) -> Tokenizer:
 
 
 def _vocabulary(checkpoint: Path) -> dict[str, int]:
-    """Token -> its line. Not by splitlines, which also splits at characters that are tokens; of equal lines the last counts."""
+    """Token -> its line; its last, if it has several. splitlines would also split at characters that are tokens. Unfit."""
     try:
         text = (checkpoint / "vocab.txt").read_text("utf-8")
     except UnicodeDecodeError:
@@ -245,7 +245,7 @@ def _vocabulary(checkpoint: Path) -> dict[str, int]:
 
 
 def _settings(checkpoint: Path) -> Config:
-    """tokenizer_config.json over special_tokens_map.json, where a token may be an object with its text as `content`."""
+    """special_tokens_map.json, overridden by tokenizer_config.json. A token may be an object there, with its text as `content`."""
     found: Config = {}
     for name in ("special_tokens_map.json", "tokenizer_config.json"):
         found |= _read_json(checkpoint, name, default={})
@@ -253,7 +253,7 @@ def _settings(checkpoint: Path) -> Config:
 
 
 def _text_input(checkpoint: Path, architecture: Architecture, tokenizer: Tokenizer) -> Config:
-    """The entry of config.json. Unfit when the tokenizer cannot pad, or has no room for a word."""
+    """The input's entry of config.json. Unfit if the tokenizer cannot pad, or if its texts have no room for a word."""
     pad_token = _settings(checkpoint).get("pad_token") or SPECIAL_TOKENS[architecture.kind]["pad_token"]
     pad_id = tokenizer.token_to_id(pad_token)
     if pad_id is None:
@@ -266,7 +266,7 @@ def _text_input(checkpoint: Path, architecture: Architecture, tokenizer: Tokeniz
 
 
 def _max_tokens(checkpoint: Path, architecture: Architecture) -> int:
-    """What sentence_bert_config.json says, else tokenizer_config.json; never more than there are positions."""
+    """The length that sentence_bert_config.json gives, else tokenizer_config.json; at most the number of positions. Unfit."""
     given = _read_json(checkpoint, "sentence_bert_config.json", default={}).get("max_seq_length")
     limit = given or _settings(checkpoint).get("model_max_length") or architecture.max_tokens
     if type(limit) not in (int, float) or limit < 1:
@@ -274,11 +274,11 @@ def _max_tokens(checkpoint: Path, architecture: Architecture) -> int:
     return int(min(limit, architecture.max_tokens))
 
 
-# Writing it, and whether it lives
+# Writing the model, and trying it out
 
 
 def _write(graph: onnx.ModelProto, target: Path) -> None:
-    """Unfit for a model that one file of protobuf cannot hold."""
+    """Write model.onnx. Unfit if it is too large for one protobuf message."""
     try:
         data = graph.SerializeToString(deterministic=True)
     except EncodeError:
@@ -288,7 +288,7 @@ def _write(graph: onnx.ModelProto, target: Path) -> None:
 
 
 def _reference_fingerprint(graph: onnx.ModelProto, target: Path, config: Config) -> str:
-    """The vector of the example, by onnx's evaluator. Unfit when it is not finite."""
+    """The vector of the example, as the evaluator of the onnx package computes it. Unfit if it is not finite."""
     model = LoadedModel(f"{config['owner']}/{config['name']}@0", target, config)
     feeds, _ = model.tensors([EXAMPLE])
     outputs: Any = ReferenceEvaluator(graph).run(None, feeds)

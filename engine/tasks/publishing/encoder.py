@@ -27,15 +27,16 @@ INPUTS = ("input_ids", "attention_mask")
 OUTPUT = "sentence_embedding"
 OPSET = 17  # the first with LayerNormalization
 IR_VERSION = 8  # came with it
-# Added to the scores of padding. -10000, as in older encoders, leaks; infinity makes NaN of a text that is all padding.
+# Added to the scores of padding. With -10000, as in older encoders, padding keeps a share; with infinity a text of padding only
+# becomes NaN.
 LOWEST = float(np.finfo(np.float32).min)
-# MPNet counts positions from the padding id on, which its code fixes at 1 for every tokenizer.
+# MPNet counts positions from the padding id, which its code fixes at 1 for every tokenizer.
 MPNET_PADDING = 1
 FIRST_POSITION = {"bert": 0, "mpnet": MPNET_PADDING + 1}
-# Of distances (MPNet): half for keys behind, half for keys ahead. From FAR on they share one.
+# Buckets of distances (MPNet): half for keys behind, half for keys ahead. All distances from FAR on share one bucket.
 NUM_BUCKETS = 32
 FAR = 128
-# What sentence-transformers sets padding to before it takes the largest.
+# sentence-transformers sets padding to this before it takes the largest value.
 NO_TOKEN = -1e9
 MIN_COUNT = 1e-9
 MIN_LENGTH = 1e-12
@@ -43,13 +44,14 @@ MIN_LENGTH = 1e-12
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """What a checkpoint is, besides its weights.
+    """What a checkpoint says about its encoder, beside the weights.
 
     num_words      rows of the table of words; the tokenizer's ids must be below it
     num_positions  rows of the table of positions
-    width          of a token's vector; inner_width between the two products of a feed-forward layer
+    width          number of values of a token's vector
+    inner_width    number of values between the two products of a feed-forward layer
     epsilon        of every layer norm
-    normalise      divide each vector by its length
+    normalise      divide the vector of each text by its length
     """
 
     kind: Literal["bert", "mpnet"]
@@ -65,7 +67,7 @@ class Architecture:
 
     @property
     def max_tokens(self) -> int:
-        """Tokens of the longest text that has a position for each."""
+        """The number of tokens of the longest text: each token needs a position."""
         return self.num_positions - FIRST_POSITION[self.kind]
 
     @property
@@ -74,7 +76,7 @@ class Architecture:
 
 
 class AttentionNames(NamedTuple):
-    """Where a checkpoint keeps the attention of a layer."""
+    """The names under which a checkpoint keeps the attention of a layer."""
 
     query: str
     key: str
@@ -90,7 +92,7 @@ ATTENTION_NAMES = {
 
 
 def encoder_graph(architecture: Architecture, tensors: Tensors) -> onnx.ModelProto:
-    """The same bytes for the same weights. Unfit when a tensor is missing, broken or of another shape."""
+    """The graph of a checkpoint; equal weights give equal bytes. Unfit if a tensor is missing, broken or of another shape."""
     builder = _Builder(architecture, tensors)
     hidden = _token_vectors(builder)
     bias = _score_bias(builder)
@@ -105,7 +107,7 @@ def encoder_graph(architecture: Architecture, tensors: Tensors) -> onnx.ModelPro
 
 
 class _Builder:
-    """A graph that grows: nodes in the order they are added, and constants. A node has one output, both of one name."""
+    """Builds a graph of nodes, in the order they are added, and constants. A node has one output, with the name of the node."""
 
     def __init__(self, architecture: Architecture, tensors: Tensors) -> None:
         self.architecture = architecture
@@ -114,7 +116,7 @@ class _Builder:
         output = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", architecture.width])
         graph = helper.make_graph([], architecture.kind, inputs, [output])
         opsets = [helper.make_opsetid("", OPSET)]
-        # Filled in place: a list of weights that is copied into a graph, and this into a model, would need three times the memory.
+        # Filled in place: to copy a list of weights into a graph, and that into a model, would need three times the memory.
         self.model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="sluice")
         self._constants: set[str] = set()
 
@@ -141,7 +143,7 @@ class _Builder:
         return self.constant(f"{float(value)}", np.array(value, np.float32))
 
     def weight(self, name: str, *shape: int | None) -> np.ndarray:
-        """One tensor, float32; None for an axis of any length."""
+        """One tensor of the checkpoint, float32, of this shape; None stands for an axis of any length. Unfit."""
         values = self._tensors.read(name)
         if len(values.shape) != len(shape) or any(want not in (None, has) for want, has in zip(shape, values.shape, strict=True)):
             asked = ["any" if length is None else length for length in shape]
@@ -180,7 +182,7 @@ def _token_vectors(builder: _Builder) -> str:
 
 
 def _measured(builder: _Builder, ids: str) -> None:
-    """The shapes of this run, int64: `length` is [sequence], and what reshapes the matrix of tokens, to heads and to vectors."""
+    """Adds the shapes of a run, int64: `length` is [sequence]; `shape/heads` and `shape/vectors` reshape the matrix of tokens."""
     architecture = builder.architecture
     shape = builder.node("shape", "Shape", ids)
     builder.node("length", "Slice", shape, builder.integers(0), builder.integers(1))
@@ -189,7 +191,7 @@ def _measured(builder: _Builder, ids: str) -> None:
 
 
 def _bert_positions(builder: _Builder) -> str:
-    """[sequence, 1, width]: a row for each place; with the type in it, which is the first for every token of a single text."""
+    """[sequence, 1, width]: a row for each place, plus the first token type, which all tokens of a single text have."""
     types = builder.weight("embeddings.token_type_embeddings.weight", None, builder.architecture.width)
     table = builder.constant("positions", _position_table(builder) + types[0])
     used = builder.node("positions/used", "Slice", table, builder.integers(0), "length")
@@ -197,7 +199,7 @@ def _bert_positions(builder: _Builder) -> str:
 
 
 def _mpnet_positions(builder: _Builder, ids: str) -> str:
-    """[sequence, batch, width]: a row for each token but padding, counted; one for all padding, also for a written <pad>."""
+    """[sequence, batch, width]: tokens take the rows 1, 2, ... of the table; padding, and a <pad> written in a text, take row 0."""
     table = builder.constant("positions", _position_table(builder)[MPNET_PADDING:])
     is_padding = builder.node("padding", "Equal", ids, builder.integer(MPNET_PADDING))
     is_word = builder.node("padding/not", "Cast", builder.node("padding/no", "Not", is_padding), to=TensorProto.INT64)
@@ -212,9 +214,9 @@ def _position_table(builder: _Builder) -> np.ndarray:
 
 
 def _score_bias(builder: _Builder) -> str:
-    """What every layer adds to its scores: the lowest number for padding, and what a distance is worth (MPNet).
+    """What every layer adds to its scores: the lowest number for padding and, for MPNet, the bias of each distance.
 
-    [batch, 1, 1, sequence] for BERT, [batch, heads, sequence, sequence] for MPNet, where it is made once for all layers.
+    [batch, 1, 1, sequence] for BERT, [batch, heads, sequence, sequence] for MPNet. The graph computes it once for all layers.
     """
     mask = builder.node("mask", "Cast", "attention_mask", to=TensorProto.FLOAT)
     mask = builder.node("mask/keys", "Unsqueeze", mask, builder.integers(1, 2))
@@ -226,7 +228,7 @@ def _score_bias(builder: _Builder) -> str:
 
 
 def _distance_bias(builder: _Builder) -> str:
-    """[heads, sequence, sequence]: what a head adds to the score of a key j for a query i, by the distance j - i."""
+    """[heads, sequence, sequence]: each head adds this to the score of a key j for a query i; it depends on the distance j - i."""
     architecture = builder.architecture
     last = architecture.max_tokens - 1
     buckets = relative_buckets(np.arange(-last, last + 1))
@@ -244,7 +246,7 @@ def _distance_bias(builder: _Builder) -> str:
 def relative_buckets(distances: np.ndarray) -> np.ndarray:
     """The bucket of each distance, key minus query: int64.
 
-    The first half of the buckets of a side are the distances 0, 1, 2, ... themselves; the others grow by a factor up to FAR.
+    On each side the first half of the buckets hold one distance each: 0, 1, 2, ...; the others grow by a constant factor up to FAR.
     """
     side = NUM_BUCKETS // 2
     exact = side // 2
@@ -258,10 +260,10 @@ def relative_buckets(distances: np.ndarray) -> np.ndarray:
 
 
 def _attended(builder: _Builder, name: str, hidden: str, bias: str) -> str:
-    """[tokens, width]: each token plus what it takes from the others, normed."""
+    """[tokens, width]: attention; each token plus what it takes from the others, normed."""
     architecture = builder.architecture
     names, width = ATTENTION_NAMES[architecture.kind], architecture.width
-    # The scale of the scores goes into the weights, where it costs nothing.
+    # The weights are scaled instead of the scores: this costs nothing when the graph runs.
     queries = builder.dense(f"{name}.{names.query}", hidden, width, width, scale=architecture.head_width**-0.5)
     keys = builder.dense(f"{name}.{names.key}", hidden, width, width)
     values = builder.dense(f"{name}.{names.value}", hidden, width, width)
@@ -276,13 +278,13 @@ def _attended(builder: _Builder, name: str, hidden: str, bias: str) -> str:
 
 
 def _heads(builder: _Builder, source: str, *, is_turned: bool = False) -> str:
-    """[tokens, width] -> [batch, heads, sequence, head_width]; with the last two axes exchanged if turned."""
+    """[tokens, width] -> [batch, heads, sequence, head_width]; if turned, with the last two axes exchanged."""
     split = builder.node(f"{source}/heads", "Reshape", source, "shape/heads")
     return builder.node(f"{source}/turned", "Transpose", split, perm=[1, 2, 3, 0] if is_turned else [1, 2, 0, 3])
 
 
 def _fed_forward(builder: _Builder, name: str, hidden: str) -> str:
-    """[tokens, width]: each token plus what two products and a GELU between them make of it, normed."""
+    """[tokens, width]: feed-forward; each token plus the outcome of two products with a GELU between them, normed."""
     width, inner_width = builder.architecture.width, builder.architecture.inner_width
     inner = builder.dense(f"{name}.intermediate.dense", hidden, width, inner_width)
     output = builder.dense(f"{name}.output.dense", _gelu(builder, inner), inner_width, width)
@@ -290,7 +292,7 @@ def _fed_forward(builder: _Builder, name: str, hidden: str) -> str:
 
 
 def _gelu(builder: _Builder, source: str) -> str:
-    """x / 2 (1 + erf(x / sqrt 2)), in the order of operators that onnxruntime fuses into one."""
+    """x / 2 (1 + erf(x / sqrt 2)). onnxruntime fuses the operators into one if they are in this order."""
     erf = builder.node(f"{source}/erf", "Erf", builder.node(f"{source}/scaled", "Div", source, builder.number(math.sqrt(2))))
     above = builder.node(f"{source}/above", "Add", erf, builder.number(1))
     doubled = builder.node(f"{source}/doubled", "Mul", source, above)
@@ -326,7 +328,7 @@ def _largest(builder: _Builder, vectors: str) -> str:
     is_token = builder.node("mask/is_token", "Cast", is_token, to=TensorProto.BOOL)
     is_token = builder.node("mask/is_token/column", "Unsqueeze", is_token, builder.integers(2))
     tokens = builder.node("vectors/tokens", "Where", is_token, vectors, builder.number(NO_TOKEN))
-    # Not ReduceMax, whose axes were an attribute first and are an input now: a tool that raises the opset would break it.
+    # Not ReduceMax: its axes became an input in a later opset, so a tool that raises the opset would break the graph.
     place = builder.node("largest/place", "ArgMax", tokens, axis=0, keepdims=1)
     largest = builder.node("largest", "GatherElements", tokens, place, axis=0)
     return builder.node("pooled", "Squeeze", largest, builder.integers(0))
@@ -336,7 +338,7 @@ POOLINGS = {"cls": _first, "max": _largest, "mean": _mean}
 
 
 def _normalised(builder: _Builder, vector: str) -> str:
-    """[batch, width], each vector divided by its length; zeros stay zeros."""
+    """[batch, width]: each vector divided by its length; zeros stay zeros."""
     # Not ReduceL2, for the same reason.
     squares = builder.node("squares", "Mul", vector, vector)
     length = builder.node(

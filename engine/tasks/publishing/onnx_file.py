@@ -1,6 +1,6 @@
-"""An uploaded graph as a file: what is in it, and whether it may be run here at all. Nothing is run.
+"""An uploaded ONNX file: what is in it, and whether the server may run it at all. Nothing is run here.
 
-Reads the protobuf with the `onnx` package and walks every message in it, so that no corner of the format is overlooked. Knows
+Reads the protobuf with the `onnx` package and walks every message in it, so that nothing hides in a corner of the format. Knows
 nothing of config.json.
 """
 
@@ -12,20 +12,20 @@ import onnx
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
-# Operators that onnxruntime brings along; others would need libraries, which are code.
+# The domains whose operators are part of onnxruntime. Others would need libraries, which are code of the sender.
 DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
-# glibc has it built in; what skl2onnx writes (en_US.UTF-8) must be installed.
+# glibc has this locale built in. The one that skl2onnx writes (en_US.UTF-8) must be installed.
 PLAIN_LOCALE = b"C.UTF-8"
-# Operators that hand a column on as it is, but for its shape or type.
+# Operators that keep the values of a column, and change only its shape or type.
 TRANSPARENT = frozenset({"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze"})
 
 
 class Unfit(Exception):
-    """This upload is not served; one sentence for the person who sent it, without a path."""
+    """The files cannot be served as a model; one sentence for the person who sent them, without a path."""
 
 
 class OnnxFile:
-    """One model file. Unfit when it is no graph."""
+    """One model.onnx. Unfit if it is not an ONNX graph."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -39,7 +39,7 @@ class OnnxFile:
     def refuse_foreign(self, data_files: set[str]) -> None:
         """Unfit for operators of other domains, and for tensors outside the uploaded files.
 
-        data_files  names of the uploaded files that may hold tensors
+        data_files  names of the uploaded files that may hold tensors; each of them must hold one
         """
         used = set()
         for message in _messages(self._proto):
@@ -51,7 +51,7 @@ class OnnxFile:
             raise Unfit(f"the graph has no tensor in the file '{unused[0]}'")
 
     def with_plain_locale(self) -> bool:
-        """Write the file anew with a locale that every system has; False when no operator in it names one."""
+        """Rewrite the file with a locale that every system has. False, and nothing written, if no operator in it names one."""
         nodes = [node for node in _messages(self._proto) if isinstance(node, onnx.NodeProto) and node.op_type == "StringNormalizer"]
         for node in nodes:
             others = [attribute for attribute in node.attribute if attribute.name != "locale"]
@@ -62,9 +62,9 @@ class OnnxFile:
         return bool(nodes)
 
     def categories(self) -> dict[tuple[str, int], Any]:
-        """(input, column) -> a value that its one-hot encoder knows: by default skl2onnx makes encoders that refuse all others.
+        """(input, column) -> a value that the column's one-hot encoder knows: encoders of skl2onnx refuse all others by default.
 
-        To be asked of a graph that a session has opened: it then has no circles, and every node its inputs.
+        Call this only after a session has opened the graph: it then has no cycles, and every node has its inputs.
         """
         makers = {output: node for node in self._proto.graph.node for output in node.output}
         found: dict[tuple[str, int], Any] = {}
@@ -75,7 +75,7 @@ class OnnxFile:
         return found
 
     def _source(self, name: str, makers: dict[str, onnx.NodeProto]) -> tuple[str, int] | None:
-        """The graph's input and column behind a tensor, if only operators stand between that leave the values alone.
+        """The graph's input and column that a tensor comes from. None if an operator on the way changes the values.
 
         makers  tensor -> the node whose output it is
         """
@@ -89,7 +89,7 @@ class OnnxFile:
         return (name, column) if any(value.name == name for value in self._proto.graph.input) else None
 
     def _constant(self, name: str) -> int:
-        """The first element of an integer initializer; 0 when there is none."""
+        """The first element of an integer initializer; 0 if there is none."""
         for tensor in self._proto.graph.initializer:
             if tensor.name == name and tensor.data_location != onnx.TensorProto.EXTERNAL:
                 return int(onnx.numpy_helper.to_array(tensor).ravel()[0])
@@ -97,7 +97,7 @@ class OnnxFile:
 
 
 def _messages(root: Message) -> Iterator[Message]:
-    """Every message inside: nodes and tensors of the graph, of sub-graphs, of functions, and wherever else there may be some."""
+    """Every message inside: the nodes and tensors of the graph, of its sub-graphs and functions, and anywhere else."""
     waiting = [root]
     while waiting:
         message = waiting.pop()
@@ -114,7 +114,7 @@ def _check_domain(message: Message) -> None:
 
 
 def _checked_location(tensor: onnx.TensorProto, data_files: set[str]) -> str:
-    """The file of an external tensor: one of the uploaded ones, by its plain name."""
+    """The name of the uploaded file that holds an external tensor. Unfit if it is not one of them."""
     locations = [entry.value for entry in tensor.external_data if entry.key == "location"]
     if len(locations) == 1 and locations[0] in data_files:
         return locations[0]
@@ -124,7 +124,7 @@ def _checked_location(tensor: onnx.TensorProto, data_files: set[str]) -> str:
 
 
 def _categories(node: onnx.NodeProto) -> list[Any]:
-    """The values a one-hot encoder knows: strings or integers."""
+    """The values that a one-hot encoder knows: strings or integers."""
     for attribute in node.attribute:
         if attribute.name == "cats_strings":
             return [text.decode("utf-8", "replace") for text in attribute.strings]

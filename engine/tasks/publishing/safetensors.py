@@ -1,7 +1,7 @@
-"""Weights as they are published: safetensors files, read tensor by tensor.
+"""Reads weights from safetensors files, the form in which they are published, tensor by tensor.
 
-A file is the length of its header (8 bytes, little-endian), the header as JSON (tensor -> dtype, shape, data_offsets) and one raw
-buffer. A model of several files has an index (tensor -> file). Knows nothing of models, and never unpickles anything.
+A file consists of the length of its header (8 bytes, little-endian), the header as JSON (tensor -> dtype, shape, data_offsets) and
+one raw buffer. Weights in several files have an index (tensor -> file). Knows nothing of models, and never unpickles anything.
 
 Source: github.com/huggingface/safetensors, README, "Format".
 """
@@ -18,16 +18,16 @@ from engine.tasks.publishing.onnx_file import Unfit
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 LENGTH_BYTES = 8
-# The format's own limit; a length beyond it is a broken or hostile file.
+# The format's own limit: a file whose header is longer is broken or hostile.
 HEADER_LIMIT_BYTES = 100_000_000
-# BF16 is the upper half of a float32, which numpy has no name for.
+# The types of tensors that are read. BF16 is the upper half of a float32; numpy has no such type.
 STORED_TYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
-# What checkpoints put before the names when the encoder is a part of something larger.
+# Checkpoints put these before the names of tensors if the encoder is a part of something larger.
 PREFIXES = ("", "bert.", "mpnet.", "0.auto_model.")
 
 
 class Tensors:
-    """The tensors of a model's folder. Unfit when it has none, or when a file is broken."""
+    """The tensors of a model's folder. Unfit if it has none, or if a file is broken."""
 
     def __init__(self, folder: Path) -> None:
         self._files: dict[str, _File] = {}
@@ -36,9 +36,9 @@ class Tensors:
             self._files.update(dict.fromkeys(file.names, file))
 
     def read(self, name: str) -> np.ndarray:
-        """One tensor as float32, mapped from its file or converted now. Unfit when it is missing or broken.
+        """One tensor as float32, mapped from its file or converted now. Unfit if it is missing or broken.
 
-        A name that is absent is looked for with a prefix before it.
+        If there is no tensor of this name, the names with one of PREFIXES before it are tried.
         """
         for found in (prefix + name for prefix in PREFIXES):
             if found in self._files:
@@ -47,7 +47,7 @@ class Tensors:
 
 
 def _file_names(folder: Path) -> list[str]:
-    """One file, or those that the index names."""
+    """The one file of the folder, or those that its index names."""
     if (folder / WEIGHTS).is_file():
         return [WEIGHTS]
     if (folder / INDEX).is_file():
@@ -58,7 +58,7 @@ def _file_names(folder: Path) -> list[str]:
 
 
 def _shards(folder: Path) -> list[str]:
-    """The files of the index. Unfit for one that is missing or lies elsewhere."""
+    """The files that the index names. Unfit if one is missing or not in this folder."""
     try:
         names = sorted(set(json.loads((folder / INDEX).read_bytes())["weight_map"].values()))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
@@ -70,7 +70,7 @@ def _shards(folder: Path) -> list[str]:
 
 
 class _File:
-    """One file, mapped into memory: a tensor takes none before it is read."""
+    """One file, mapped into memory: a tensor takes no memory until it is read."""
 
     def __init__(self, path: Path) -> None:
         self._name = path.name
@@ -85,7 +85,7 @@ class _File:
         self._entries = self._parsed(mapped[LENGTH_BYTES : LENGTH_BYTES + header_bytes].tobytes())
 
     def _parsed(self, header: bytes) -> dict[str, Any]:
-        """Tensor -> its entry."""
+        """The header as JSON: tensor -> its entry."""
         try:
             entries = json.loads(header)
         except (ValueError, RecursionError):
@@ -100,7 +100,7 @@ class _File:
         return list(self._entries)
 
     def read(self, name: str) -> np.ndarray:
-        """float32, in the tensor's shape."""
+        """One tensor as float32, in its shape."""
         dtype, shape, start, end = self._entry(name)
         if dtype not in STORED_TYPES:
             raise Unfit(f"tensor '{name}' is {dtype}: only {', '.join(STORED_TYPES)} are read")
@@ -112,11 +112,11 @@ class _File:
         values = _from_bfloat16(values) if dtype == "BF16" else values.astype(np.float32, copy=False)
         try:
             return values.reshape(shape)
-        except ValueError:  # axes beyond what an array may have, with a 0 or many 1 among them
+        except ValueError:  # more axes than an array may have (all but a few are 1), or a too long one beside a 0
             raise Unfit(f"tensor '{name}' has the impossible shape {str(shape)[:100]}") from None
 
     def _entry(self, name: str) -> tuple[str, list[int], int, int]:
-        """Its dtype, shape, and first and last byte in the buffer, of the types they must have."""
+        """A tensor's dtype, shape, first byte in the buffer and the byte after its last. Unfit if one has the wrong type."""
         try:
             entry = self._entries[name]
             dtype, shape, (start, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
@@ -129,5 +129,5 @@ class _File:
 
 
 def _from_bfloat16(halves: np.ndarray) -> np.ndarray:
-    """The upper halves of float32 numbers, filled up with zeros."""
+    """Numbers whose upper halves are given; the lower halves are zeros."""
     return (halves.astype(np.uint32) << 16).view(np.float32)

@@ -1,8 +1,8 @@
 """Records to tensors: one class for each kind of input in config.json.
 
-Each has a fast way for a block in which every record is plain, which gives up with Irregular, and a careful way that looks at one
-record and says what is wrong with it. Nothing is converted silently: numpy would turn None into NaN, "5.1" into 5.1, True into 1.0
-and 1e300 into infinity, and onnxruntime would turn None into the text "None".
+Each class has two ways. The fast one (`bulk`) takes a block in which every record is plain, and raises Irregular for any other.
+The careful one (`check`, then `stack`) looks at one record at a time and says what is wrong with it. Nothing is converted silently:
+numpy would turn None into NaN, "5.1" into 5.1, True into 1.0 and 1e300 into infinity, and onnxruntime None into the text "None".
 """
 
 import math
@@ -33,12 +33,12 @@ NUMPY_TYPES = {
     "tensor(string)": np.object_,
 }
 
-# numpy's kind of dtype -> the Python types that mean the same.
+# numpy's kind of a dtype -> the Python types whose values it takes as they are.
 PLAIN_TYPES: dict[str, set[type]] = {"f": {float, int}, "i": {int}, "u": {int}, "b": {bool}, "O": {str}}
 
 
 class Irregular(Exception):
-    """This block needs the careful way."""
+    """The fast way cannot take this block; the careful way must look at each record."""
 
 
 class Refused(Exception):
@@ -50,7 +50,7 @@ class Refused(Exception):
 
 
 class Scalars:
-    """Values of one dtype: how plain ones are recognised in bulk, and how one is checked.
+    """Values of one dtype: recognises many plain ones at once, and checks a single one.
 
     dtype  numpy type of the tensor; object for strings
     """
@@ -61,7 +61,7 @@ class Scalars:
         self._plain_types = PLAIN_TYPES[self.dtype.kind]
 
     def bulk(self, values: list[Any]) -> np.ndarray:
-        """All values at once, [N]; Irregular unless each is plain and in range."""
+        """All values as one array [N]. Irregular unless each of them is plain and in range."""
         if not set(map(type, values)) <= self._plain_types:
             raise Irregular
         try:
@@ -74,7 +74,7 @@ class Scalars:
         return array
 
     def check(self, value: Any, name: str) -> Any:
-        """One value as the model takes it; Refused says what is wrong."""
+        """One value as the model takes it. Refused says what is wrong with it."""
         if value is None:
             raise Refused("missing_field", f"field '{name}' is missing")
         if self._coerce:
@@ -92,7 +92,7 @@ class Scalars:
         return value
 
     def _integral(self, value: float, name: str) -> Any:
-        """7.0 is the integer 7; 1.7 stays what it is. Beyond 64 bits a float is no longer the number that was written."""
+        """7.0 becomes the integer 7; 1.7 stays a float. Refused beyond 64 bits, where a float may not be the number as written."""
         if not value.is_integer():
             return value
         if not -(2.0**63) < value < 2.0**64:
@@ -100,7 +100,7 @@ class Scalars:
         return int(value)
 
     def array(self, values: list[Any]) -> np.ndarray:
-        """Checked values, [N]."""
+        """Values that `check` returned, as one array [N]."""
         return np.array(values, dtype=self.dtype)
 
     def _coerced(self, value: Any) -> Any:
@@ -143,7 +143,7 @@ def _json_type(value: Any) -> str:
 
 
 def default_of(entry: dict[str, Any], scalars: Scalars) -> Any:
-    """The value of an absent field, MISSING if it must be there. "nan" is a number for float inputs only."""
+    """The value that stands for an absent field; MISSING if the field is required. "nan" means NaN for float inputs only."""
     missing = entry.get("missing")
     if missing is None:
         return MISSING
@@ -180,7 +180,7 @@ class Column:
 
 
 class Matrix:
-    """Several fields, in order -> [N,k]; or one field with the whole row, in a record that lacks some of them."""
+    """Several fields, in order -> [N,k]. A record that lacks some of them may have its whole row as a list in one field."""
 
     def __init__(self, entry: dict[str, Any], dtype: Any, rank: int) -> None:
         self.name: str = entry["input"]
@@ -188,7 +188,7 @@ class Matrix:
         self._row = itemgetter(*self._features)
         self._scalars = Scalars(dtype, coerce=entry.get("coerce", False))
         self._default = default_of(entry, self._scalars)
-        # A model published without a config takes its row as one list, too: the field named like the input.
+        # A model that was published without a config also takes its row as one list, in the field named like the input.
         self._list_field: str | None = entry.get("field")
 
     def bulk(self, records: Sequence[Record]) -> dict[str, np.ndarray]:
@@ -200,7 +200,7 @@ class Matrix:
         return {self.name: self._scalars.bulk(values).reshape(-1, len(self._features))}
 
     def _bulk_lists(self, records: Sequence[Record]) -> list[Any]:
-        """The values of records that all have their row as one list."""
+        """The values of all records, which must all have their row as one list. Irregular."""
         if self._list_field is None or any(self._features[0] in record for record in records):
             raise Irregular
         rows: list[Any] = [record.get(self._list_field) for record in records]
@@ -214,7 +214,7 @@ class Matrix:
         return [self._check_feature(record, name) for name in self._features]
 
     def _has_list(self, record: Record, name: str) -> bool:
-        """Whether a record brings its row as a list. One that has every field as well is read by its fields, here and in bulk."""
+        """Whether to read a record's row from its list. If it has every field as well, its fields are read, here and in bulk."""
         return type(record.get(name)) is list and not all(feature in record for feature in self._features)
 
     def _check_feature(self, record: Record, name: str) -> Any:
@@ -228,7 +228,7 @@ class Matrix:
 
 
 class Vector:
-    """One field with a list of k values -> [N,k]; missing as a whole."""
+    """One field with a list of k values -> [N,k]. A default stands for the whole list, never for a single value in it."""
 
     def __init__(self, entry: dict[str, Any], dtype: Any, width: int) -> None:
         self.name: str = entry["input"]
@@ -271,7 +271,7 @@ Input = Column | Matrix | Vector
 
 
 def build_input(entry: dict[str, Any], graph_type: str, shape: list[Any]) -> Input:
-    """The input of a config entry, for a graph input of this type and shape."""
+    """The class for an entry of config.json whose graph input has this type and shape."""
     dtype = NUMPY_TYPES[graph_type]
     if entry["kind"] == "column":
         return Column(entry, dtype, len(shape))

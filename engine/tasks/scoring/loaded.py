@@ -18,7 +18,7 @@ Opener = Callable[[str, Path, dict[str, Any]], Scorer]
 
 
 class LoadedModels:
-    """Models by their keys "owner/name@version"; of each what a record costs, and why the last attempt to open it failed."""
+    """The open models by their keys "owner/name@version", what a record costs each, and why the others failed to open."""
 
     def __init__(self) -> None:
         self._models: dict[str, Scorer] = {}

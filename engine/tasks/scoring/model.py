@@ -1,4 +1,7 @@
-"""A model as a replica holds it: one onnxruntime session and the inputs and outputs of its config.json."""
+"""A model of the kind `predict` in a replica: one onnxruntime session, and the inputs and outputs of its config.json.
+
+Turns records into tensors, runs the graph, and turns tensors into encoded results. Knows nothing of blocks, lines or ids.
+"""
 
 import time
 from pathlib import Path
@@ -15,12 +18,12 @@ from engine.tasks.scoring.text import Text
 from engine.tasks.stages import Stages
 
 WARM_UP_RECORDS = (1, 64)
-# A replica answers nothing else while it opens a model: of a slow one the larger batch holds fewer records.
+# A replica answers nothing else while it opens a model: the larger batch of a slow model gets fewer records, to stay within this.
 WARM_UP_S = 1.0
 
 
 class Scorer(Protocol):
-    """What `score` needs of a model: records become something prepared, and that becomes columns of results."""
+    """What the task `score` needs of a model: it prepares records, and makes columns of results from what it prepared."""
 
     name: str
     version: int
@@ -28,26 +31,26 @@ class Scorer(Protocol):
     is_tokenised: bool
 
     def tensors(self, records: list[Record]) -> tuple[Any, dict[int, Fault]]:
-        """What `run` takes for these records, without those that cannot be scored, and the faults of those, by index."""
+        """What `run` takes for the records that can be scored, and the faults of the others, by index."""
         ...
 
     def run(self, prepared: Any, num_records: int, form: Form, stages: Stages) -> list[TextColumn]:
-        """Encoded results in columns, one piece a record in each."""
+        """The encoded results in columns; each has one piece for each record."""
         ...
 
     def warm_up(self, example: Record) -> float:
-        """Seconds per record. Raises when the model does not answer its example as it should."""
+        """Seconds per record. Raises if the model does not answer its example as it should."""
         ...
 
 
 def open_session(path: Path) -> onnxruntime.InferenceSession:
-    """A session that keeps to one core: replicas are the parallelism, and spinning would steal the neighbour's core."""
+    """A session that uses one core: replicas are the parallelism, and a spinning thread would take the core of another replica."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # The arena keeps the largest shape it ever saw; without it iris is as fast and a replica's memory comes back.
+    # The arena never gives back the memory of the largest batch it saw. Without it iris is as fast, and the memory is freed.
     options.enable_cpu_mem_arena = False
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
@@ -56,7 +59,7 @@ class LoadedModel:
     """One version of a model, ready to score.
 
     config   the checked config.json, with defaults filled in
-    session  of the folder's graph, where the caller has opened one
+    session  of the folder's graph, if the caller has opened one already
     """
 
     def __init__(self, key: str, folder: Path, config: dict[str, Any], session: onnxruntime.InferenceSession | None = None) -> None:
@@ -80,7 +83,7 @@ class LoadedModel:
         return inputs.build_input(entry, node.type, node.shape)
 
     def tensors(self, records: list[Record]) -> tuple[dict[str, np.ndarray], dict[int, Fault]]:
-        """The feeds of these records, without those that cannot be scored, and the faults of those, by index."""
+        """The feeds of the records that can be scored, and the faults of the others, by index."""
         try:
             return self._merge(entry.bulk(records) for entry in self.inputs), {}
         except Irregular:
@@ -106,23 +109,23 @@ class LoadedModel:
         return feeds
 
     def run(self, feeds: dict[str, np.ndarray], num_records: int, form: Form, stages: Stages) -> list[TextColumn]:
-        """Encoded results of a batch, in columns. Raises what onnxruntime raises, or WrongCount."""
+        """The encoded results of a batch, in columns. Raises what onnxruntime raises, or WrongCount."""
         values = self.values(feeds)
         stages.ended("infer")
         return outputs.result_columns(self._outputs, values, num_records, unwrap=form.unwrap)
 
     def values(self, feeds: dict[str, np.ndarray]) -> list[Any]:
-        """The outputs named in the config, in its order: arrays, or lists of maps; token vectors pooled where it says so."""
+        """The outputs that the config names, in its order: arrays, or lists of maps; pooled and normalised if it says so."""
         values: list[Any] = self._session.run(self._output_names, feeds)
         return [_finished(entry, value, feeds) for entry, value in zip(self._entries, values, strict=True)]
 
     def warm_up(self, example: Record) -> float:
-        """Score the example a few times; seconds per record of the largest batch."""
+        """Score the example alone and in a batch; seconds per record of the batch."""
         return timed_runs(self, example)
 
 
 def timed_runs(model: Scorer, example: Record) -> float:
-    """Score copies of the example, alone and in a batch; seconds per record of the batch. ValueError when it is refused."""
+    """Score the example alone, then copies of it in a batch; seconds per record of the batch. ValueError if it is refused."""
     seconds = 0.0
     for count in WARM_UP_RECORDS:
         count = min(count, model.max_batch_size, max(1, int(WARM_UP_S / max(seconds, 1e-6))))
@@ -136,7 +139,7 @@ def timed_runs(model: Scorer, example: Record) -> float:
 
 
 def _finished(entry: dict[str, Any], value: Any, feeds: dict[str, np.ndarray]) -> Any:
-    """An output after the steps that its entry adds to the graph."""
+    """An output after the steps that its entry in config.json adds to the graph."""
     if entry.get("pooling"):
         value = outputs.pooled(value, feeds["attention_mask"], entry["pooling"])
     return outputs.normalised(value) if entry.get("normalise") else value

@@ -1,7 +1,7 @@
 """Tensors to JSON: each output of a model becomes, for every record of the batch, a piece of encoded result.
 
-Encodes by column, not by record: one call for a whole tensor, cut at the brackets. A column is (text before, pieces, text after);
-score.py joins all columns of a block once.
+Encodes by column, not by record: one call encodes a whole tensor, whose text is cut at the brackets. score.py joins all columns of
+a block once.
 """
 
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from engine.tasks import codec
 
 
 class TextColumn(NamedTuple):
-    """The same part of every record's line: constant text around one piece a record."""
+    """The same part of every line: constant text before and after, and between them one piece for each record."""
 
     before: bytes
     pieces: list[bytes]
@@ -24,7 +24,7 @@ class Form(NamedTuple):
 
     unwrap      arrays of one element become that element
     is_base64   vectors of an embedding model as base64 of their little-endian float32 bytes
-    dimensions  only so many of the first values of such a vector, at length 1 again; None for all
+    dimensions  keep only the first N values of such a vector and scale it back to length 1; None keeps all
     """
 
     unwrap: bool = False
@@ -33,16 +33,16 @@ class Form(NamedTuple):
 
     @classmethod
     def of(cls, header: dict[str, Any]) -> "Form":
-        """As the arguments of a task have it."""
+        """The form that the header of a frame asks for."""
         return cls(header.get("non_vectorized", False), header.get("encoding_format") == "base64", header.get("dimensions"))
 
 
 class WrongCount(Exception):
-    """The model gave another number of results than it got records."""
+    """The model did not return one result for each record."""
 
 
 class OutputEncoder:
-    """One output of the graph, as config.json wants it shown."""
+    """One output of the graph, shown as its entry in config.json says."""
 
     def __init__(self, entry: dict[str, Any]) -> None:
         self.name: str = entry["output"]
@@ -53,9 +53,9 @@ class OutputEncoder:
         self._axis: int = entry.get("axis", 0)
 
     def columns(self, value: Any, num_records: int, *, unwrap: bool) -> list[TextColumn]:
-        """The columns of this output for a batch.
+        """The columns of this output for a batch. WrongCount.
 
-        value   what the session gave: an array with the batch on `axis`, or a list of maps (zipmap)
+        value   what the session returned: an array with the batch on `axis`, or a list of maps (zipmap)
         unwrap  arrays of one element become that element, whatever `squeeze` says
         """
         if isinstance(value, list):
@@ -68,7 +68,7 @@ class OutputEncoder:
         return self._scalar(array) if array.ndim == 1 else self._rows(array)
 
     def _scalar(self, array: np.ndarray) -> list[TextColumn]:
-        """[N]: bare values, or labels in their place."""
+        """[N] -> a bare value for each record, or its label."""
         if self._labels is not None and not self._is_object:
             return [TextColumn(b"", [self._label(value) for value in array.tolist()])]
         return [_element_column(array)]
@@ -81,7 +81,7 @@ class OutputEncoder:
         return codec.dumps(labels[value] if labels and is_index else value)
 
     def _rows(self, array: np.ndarray) -> list[TextColumn]:
-        """[N,k,...]: a list a record, or an object with the labels as keys."""
+        """[N,k,...] -> a list for each record, or an object with the labels as keys."""
         if self._is_object and array.ndim == 2:
             return self._object(array)
         if 0 in array.shape or array.dtype.kind not in "fiub":
@@ -93,7 +93,7 @@ class OutputEncoder:
 
 
 class LabelEncoder(OutputEncoder):
-    """An integer output shown as labels: the common case of a classifier, with the labels encoded once."""
+    """An integer output shown as labels, as most classifiers have it. The labels are encoded once, when the model is opened."""
 
     def __init__(self, entry: dict[str, Any]) -> None:
         super().__init__(entry)
@@ -110,7 +110,10 @@ class LabelEncoder(OutputEncoder):
 
 
 def _maps(maps: list[dict[Any, float]]) -> list[TextColumn]:
-    """Zipmap: a map from label to probability for each record. onnxruntime gives the graph's float32 as Python floats."""
+    """Columns of a zipmap, which has a map from label to probability for each record.
+
+    The graph's numbers are float32, which onnxruntime returns as Python floats.
+    """
     keys = list(maps[0])
     if any(entry.keys() != maps[0].keys() for entry in maps):
         return [TextColumn(b"", [codec.dumps({key: np.float32(value) for key, value in entry.items()}) for entry in maps])]
@@ -118,7 +121,7 @@ def _maps(maps: list[dict[Any, float]]) -> list[TextColumn]:
 
 
 def _object_columns(names: list[str], array: np.ndarray) -> list[TextColumn]:
-    """Objects with these keys, one for each row of [N,k]; keys in alphabetical order, like everything else in a line."""
+    """An object with these keys for each row of [N,k]; the keys in alphabetical order, as everywhere in a line."""
     order = sorted(range(len(names)), key=names.__getitem__)
     opening = [(b"{" if not i else b",") + codec.dumps(names[k]) + b":" for i, k in enumerate(order)]
     columns = [_element_column(array[:, k]) for k in order]
@@ -128,7 +131,7 @@ def _object_columns(names: list[str], array: np.ndarray) -> list[TextColumn]:
 
 
 def build_encoder(entry: dict[str, Any], graph_type: str) -> OutputEncoder:
-    """The output of a config entry, for a graph output of this type."""
+    """The encoder for an entry of config.json whose graph output has this type."""
     labels = entry.get("labels")
     is_indexed = labels and entry.get("form", "list") != "object" and "int" in graph_type
     if is_indexed and all(str(key).lstrip("-").isdigit() for key in (labels if isinstance(labels, dict) else ())):
@@ -137,7 +140,7 @@ def build_encoder(entry: dict[str, Any], graph_type: str) -> OutputEncoder:
 
 
 def result_columns(outputs: list[OutputEncoder], values: list[Any], num_records: int, *, unwrap: bool) -> list[TextColumn]:
-    """All columns of `result`: an object of the outputs by key, or the bare value of the only one."""
+    """All columns of `result`: an object with a key for each output, or the bare value of an only output without a key."""
     if len(outputs) == 1 and outputs[0].key is None:
         return outputs[0].columns(values[0], num_records, unwrap=unwrap)
     columns: list[TextColumn] = []
@@ -161,7 +164,7 @@ def _element_column(array: np.ndarray) -> TextColumn:
 
 
 def _label_of_each(labels: Any, count: int) -> list[str]:
-    """The label of each column; a number where there is none."""
+    """The label of each column, or its number if it has none."""
     if isinstance(labels, dict):
         return [str(labels.get(str(i), i)) for i in range(count)]
     return [str(labels[i]) if i < len(labels) else str(i) for i in range(count)]
@@ -181,7 +184,7 @@ def pooled(value: np.ndarray, mask: np.ndarray, how: str) -> np.ndarray:
     value    float [N, tokens, width]
     mask     int64 [N, tokens]; 1 for a token, 0 for padding
     how      mean: the average of the tokens; cls: the first token
-    returns  float [N, width]; a text without tokens has a mean of zeros
+    returns  float [N, width]; the mean of a text without tokens is all zeros
 
     Source: Reimers and Gurevych 2019, section 3.
     """
@@ -193,7 +196,7 @@ def pooled(value: np.ndarray, mask: np.ndarray, how: str) -> np.ndarray:
 
 
 def normalised(vectors: np.ndarray) -> np.ndarray:
-    """Each row of [N, width] divided by its length; a row of zeros stays one."""
+    """Each row of [N, width] divided by its length; a row of zeros stays as it is."""
     lengths = np.sqrt((vectors * vectors).sum(axis=1, keepdims=True))
     unit: np.ndarray = vectors / np.maximum(lengths, 1e-12)
     return unit

@@ -1,7 +1,8 @@
-"""Scoring: a block of raw lines becomes a block of result lines.
+"""The task `score`: a block of raw lines becomes a block of result lines.
 
-Parse, take the ids, build tensors, one run, encode by column, join once. A record that cannot be scored becomes an error line in
-its place; a run that fails is divided until only the record that fails alone is left. n records in, n lines out, always.
+It parses the records, takes their ids, builds tensors, runs the model once, encodes the outputs by column and joins everything
+once. A record that cannot be scored becomes an error line in its place. When a run fails, its records are divided until the one
+that makes it fail is alone. n records in, n lines out, always.
 """
 
 import time
@@ -17,17 +18,17 @@ from engine.tasks.scoring.outputs import Form, TextColumn
 from engine.tasks.stages import Stages
 
 NO_IDS = Ids([], b"")
-# Of a single prediction these are faults of the body, not of a record.
-BODY_FAULTS = frozenset({"invalid_json", "not_an_object"})
+# When the body of a single prediction has one of these faults, there is no record in it.
+UNREADABLE = frozenset({"invalid_json", "not_an_object"})
 
 
 @dataclass(slots=True)
 class Scored:
-    """What became of a list of records.
+    """The results of a list of records.
 
-    kept     index of each record that has a result, in order
-    columns  their encoded results, one piece a kept record in each column
-    faults   index -> why a record has none
+    kept     the indices of the records that have a result, in order
+    columns  the encoded results: each column has one piece for each kept record
+    faults   index of each other record -> why it has no result
     """
 
     kept: list[int]
@@ -36,14 +37,14 @@ class Scored:
 
 
 def score(model: Scorer, header: Header, payload: memoryview) -> tuple[Header, list[Buffer]]:
-    """The task `score`: one block of a stream, or the single records of several requests."""
+    """Answer one frame: a block of a stream (its header has a `bulk_id`), or the single records of several requests."""
     if "bulk_id" in header:
         return _score_stream(model, header, bytes(payload))
     return _score_singles(model, header, payload)
 
 
 def _score_records(model: Scorer, records: list[Any], faults: dict[int, Fault], form: Form, stages: Stages) -> Scored:
-    """Results and faults of records, some of which already have a fault."""
+    """Score the records that have no fault yet, in runs of at most `max_batch_size`."""
     kept = [i for i in range(len(records)) if i not in faults] if faults else list(range(len(records)))
     columns: list[TextColumn] = []
     done: list[int] = []
@@ -58,7 +59,7 @@ def _score_records(model: Scorer, records: list[Any], faults: dict[int, Fault], 
 
 
 def _run(model: Scorer, records: list[Any], form: Form, stages: Stages) -> Scored:
-    """One run of the model; when it raises, the records are halved until the one that fails stands alone."""
+    """Score the records in one run; if that raises, divide them until the record that makes it raise is alone."""
     faults: dict[int, Fault] = {}
     kept = list(range(len(records)))
     try:
@@ -68,7 +69,7 @@ def _run(model: Scorer, records: list[Any], form: Form, stages: Stages) -> Score
         if not kept:
             return Scored([], [], faults)
         columns = model.run(feeds, len(kept), form, stages)
-    except Exception as error:  # whatever a graph or an encoder raises: it must cost its own record only
+    except Exception as error:  # a graph or an encoder may raise anything, and must cost only the record that caused it
         if len(kept) == 1:
             faults[kept[0]] = Fault("model_failed", _one_line(error))
             return Scored([], [], faults)
@@ -89,7 +90,7 @@ def _bisect(model: Scorer, records: list[Any], kept: list[int], faults: dict[int
 
 
 def _extended(columns: list[TextColumn], more: list[TextColumn]) -> list[TextColumn]:
-    """Columns of two runs as one. Where the constants differ (a graph of varying width) each record becomes one piece."""
+    """Join the columns of two runs. If their constants differ (a graph of varying width), each record becomes a single piece."""
     if not columns or not more:
         return columns or more
     if [(column.before, column.after) for column in columns] != [(column.before, column.after) for column in more]:
@@ -102,7 +103,7 @@ def _whole(columns: list[TextColumn]) -> TextColumn:
 
 
 def _one_line(error: Exception) -> str:
-    """A reason fit for strangers: the first line, no path, at most 200 characters."""
+    """A reason that strangers may see: the first line, without paths, at most 200 characters."""
     text = (str(error).splitlines() or [""])[0]
     words = [word for word in text.split() if "/" not in word]
     return " ".join(words)[: codec.MAX_REASON_CHARACTERS] or type(error).__name__
@@ -112,7 +113,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _score_stream(model: Scorer, header: Header, raw: bytes) -> tuple[Header, list[Buffer]]:
-    """One block of a stream -> its lines, in the order of the block."""
+    """Answer one block of a stream with its lines, in the order of the block."""
     clock, stages = _Clock(header.get("times", "go")), Stages()
     parsed = _refuse(header, raw) if "refuse" in header else codec.parse_block(raw, header["num_lines"])
     ids, id_faults = codec.encode_ids(parsed.records, _Lines(raw, parsed)) if parsed.records else (NO_IDS, {})
@@ -129,7 +130,7 @@ def _score_stream(model: Scorer, header: Header, raw: bytes) -> tuple[Header, li
 
 
 class _Lines:
-    """The line each record came from; the block is split when the first is asked for, which is hardly ever."""
+    """Gives the line that a record came from. Splits the block when the first line is asked for, which hardly ever happens."""
 
     def __init__(self, raw: bytes, parsed: Parsed) -> None:
         self._raw = raw
@@ -142,7 +143,7 @@ class _Lines:
 
 
 def _refuse(header: Header, raw: bytes) -> Parsed:
-    """Records that are answered with an error whatever they hold: only their ids are read."""
+    """Parse records that get an error whatever they hold; only their ids will be used."""
     parsed = codec.parse_block(raw, header["num_lines"]) if raw else Parsed([None])
     for i in range(len(parsed.records)):
         parsed.faults.setdefault(i, Fault(header["refuse"], header["reason"]))
@@ -150,7 +151,7 @@ def _refuse(header: Header, raw: bytes) -> Parsed:
 
 
 def _sizes_by_line(parsed: Parsed, sizes: list[int], num_lines: int) -> list[int]:
-    """Bytes of output for each line of the block, when the reader must put them into another order."""
+    """Bytes of output for each line of the block: the server needs them to put the lines into another order."""
     by_line = [0] * num_lines
     for line, size in zip(range(num_lines) if parsed.lines is None else parsed.lines, sizes, strict=True):
         by_line[line] += size
@@ -158,7 +159,7 @@ def _sizes_by_line(parsed: Parsed, sizes: list[int], num_lines: int) -> list[int
 
 
 class _Clock:
-    """Start and end of a block. The end is start plus a monotonic duration, so it is never earlier."""
+    """Start and end of a block. The end is the start plus a monotonic duration, so it is never before the start."""
 
     def __init__(self, form: str) -> None:
         self._format: Callable[[int], bytes] = iso_time if form == "iso" else go_time
@@ -184,7 +185,7 @@ def iso_time(time_ns: int) -> bytes:
 
 
 class _StreamLines:
-    """The lines of one block. What is the same on every line is built once; keys stand in alphabetical order."""
+    """Encodes the lines of one block. What all lines share is encoded once; the keys are in alphabetical order."""
 
     def __init__(self, model: Scorer, header: Header, clock: _Clock) -> None:
         started, ended = clock.times()
@@ -195,7 +196,7 @@ class _StreamLines:
         self._number_of = _line_numbers(header)
 
     def encode(self, parsed: Parsed, ids: Ids, scored: Scored, *, want_sizes: bool) -> tuple[bytes, list[int]]:
-        """All lines joined, and the size of each where it is wanted."""
+        """All lines joined, and the size of each: an empty list if nobody asked and no line is an error."""
         if not scored.faults and not want_sizes:
             return self._joined(scored.columns, ids), []
         lines: list[bytes] = [b""] * len(parsed.records)
@@ -221,7 +222,7 @@ class _StreamLines:
 
 
 def _line_numbers(header: Header) -> Callable[[int], int]:
-    """From the index of a line within the block to its number within the body."""
+    """A function from the index of a line in the block to its number in the body."""
     if "lines" in header:
         return header["lines"].__getitem__
     first: int = header["line"]
@@ -229,9 +230,9 @@ def _line_numbers(header: Header) -> Callable[[int], int]:
 
 
 def join_columns(columns: Iterable[TextColumn], opening: bytes, closing: bytes) -> bytes:
-    """One text for all records: opening, then each column's piece between its constants, then closing.
+    """One text with all records, each of them: opening, the piece of each column between its constants, closing.
 
-    Keeping each line as an object of its own halves the speed; here a record costs a few slots of one list and one join.
+    With each line as an object of its own this takes twice as long; here a record costs a few slots of one list and one join.
     """
     columns = list(columns)
     num_records, width = len(columns[0].pieces), 2 * len(columns)
@@ -252,9 +253,9 @@ def join_columns(columns: Iterable[TextColumn], opening: bytes, closing: bytes) 
 
 
 def _score_singles(model: Scorer, header: Header, payload: memoryview) -> tuple[Header, list[Buffer]]:
-    """Several requests in one run; each gets its own answer.
+    """Score the records of several requests in one run; each gets its own answer.
 
-    returns  a part for each: its size, `code` when it is an error, seconds of the run
+    returns  a part for each request: its size, `code` if it is an error (else None), and the seconds of the run
     """
     stages = Stages()
     texts = list(map(bytes, cut(payload, header["sizes"])))
@@ -274,7 +275,7 @@ def _score_singles(model: Scorer, header: Header, payload: memoryview) -> tuple[
 
 
 def _single_bodies(model: Scorer, ids: Ids, scored: Scored) -> list[bytes]:
-    """One JSON object a record, without a newline."""
+    """One JSON object for each record, without a newline."""
     name = codec.dumps(model.name)
     bodies = [b""] * len(ids.texts)
     if scored.kept:
@@ -283,7 +284,7 @@ def _single_bodies(model: Scorer, ids: Ids, scored: Scored) -> list[bytes]:
         for i, body in zip(scored.kept, joined.split(LINE_END), strict=False):
             bodies[i] = body
     for i, fault in scored.faults.items():
-        if fault.code in BODY_FAULTS:
+        if fault.code in UNREADABLE:
             bodies[i] = b'{"error":%b}' % codec.dumps(f"could not decode body: {fault.reason}")
             continue
         head = b'{"code":"%b","error":%b' % (fault.code.encode(), codec.dumps(fault.reason))

@@ -1,7 +1,7 @@
-"""Texts to tensors: the `text` input of config.json, one field through the model's own tokenizer.
+"""Texts to tensors: the `text` input of config.json, which sends one field through the model's own tokenizer.
 
-Tokenises a batch at once and pads a run to its longest text; the tokenizer's file travels with the model. What that file says about
-truncation and padding is not followed: some ask for every text to be padded to 128 tokens.
+Tokenises a batch at once and pads each run to its longest text. The tokenizer's file belongs to the model, but its settings for
+truncation and padding are ignored: some files pad every text to 128 tokens.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from engine.tasks import codec
 from engine.tasks.codec import Record
 from engine.tasks.scoring.inputs import Irregular, Scalars, default_of
 
-# No token of real text is longer: what lies beyond would be tokenised only to be thrown away.
+# No token of a real text is longer. Text beyond this many characters for each token would be tokenised and then thrown away.
 MAX_CHARACTERS_PER_TOKEN = 250
 
 
@@ -27,7 +27,7 @@ class Tokens(NamedTuple):
 
 
 class UnknownToken(ValueError):
-    """A token id that the vocabulary does not have."""
+    """A token id is not in the vocabulary."""
 
     def __init__(self, token: int) -> None:
         super().__init__(f"token id {token} is not in the vocabulary")
@@ -58,7 +58,7 @@ class Text:
         return self.feeds(self.tokenise(self.plain_texts(records)))
 
     def plain_texts(self, records: Sequence[Record]) -> list[str]:
-        """The texts of records that all have one; Irregular when some do not."""
+        """The texts of the records. Irregular if some record has none."""
         texts: list[Any] = [record.get(self._field) for record in records]
         if set(map(type, texts)) != {str}:
             raise Irregular
@@ -76,12 +76,12 @@ class Text:
     # Tokens
 
     def tokenise(self, texts: list[str]) -> list[Tokens]:
-        """Each text as the model takes it, cut at `max_tokens`. Half of a surrogate pair, which is no character, becomes U+FFFD."""
+        """Each text as the model takes it, cut at `max_tokens`. Half of a surrogate pair is not a character and becomes U+FFFD."""
         limit = MAX_CHARACTERS_PER_TOKEN * self.max_tokens
         heads = [text[:limit] for text in texts] if max(map(len, texts), default=0) > limit else texts
         try:
             encodings = self._tokenizer.encode_batch_fast(heads)
-        except TypeError:  # what the library says of a text that is not Unicode
+        except TypeError:  # the library raises it for a text that is not Unicode
             encodings = self._tokenizer.encode_batch_fast(list(map(codec.without_surrogates, heads)))
         return [
             Tokens(encoding.ids, self._is_cut(encoding) or not _is_blank_after(text, limit))
@@ -92,7 +92,7 @@ class Text:
         return len(encoding) == self.max_tokens and bool(encoding.overflowing)
 
     def from_ids(self, ids: list[int]) -> Tokens:
-        """Ids of this tokenizer's own, with the special tokens around them unless they are there. UnknownToken."""
+        """Ids that this tokenizer made, with the special tokens around them unless they have them already. UnknownToken."""
         for token in ids:
             if not 0 <= token < self._num_known:
                 raise UnknownToken(token)
@@ -104,7 +104,7 @@ class Text:
         return Tokens(whole[: self.max_tokens - len(self._closing)] + self._closing, True)
 
     def feeds(self, batch: Sequence[Tokens]) -> dict[str, np.ndarray]:
-        """The tensors of one run, padded to its longest text."""
+        """The tensors of one run, padded to its longest text, for the inputs that the graph has."""
         longest = max(len(tokens.ids) for tokens in batch)
         ids = np.full((len(batch), longest), self._pad_id, np.int64)
         mask = np.zeros((len(batch), longest), np.int64)

@@ -1,4 +1,4 @@
-"""The program of a replica, started as the server starts it: it imports a family with its first frame and outlives failures."""
+"""The program of a replica, started as the server starts it: a family is imported with its first frame, failures are answers."""
 
 import socket
 import subprocess
