@@ -14,10 +14,10 @@ from engine.errors import EngineError
 from engine.repository.config import first_fault
 from engine.store import KeyKind
 from handlers.http.auth import credential, known_caller, require_admin, require_full
-from handlers.streaming.bulk import read_some
 from handlers.http.errors import json_response
 from handlers.http.keys import ACCOUNTS, REQUEST_TIMEOUT
 from handlers.http.routes import Route, answer_expectation
+from handlers.streaming.bulk import read_some
 
 SMALL_BODY_LIMIT_BYTES = 64 * 1024
 FORM = "application/x-www-form-urlencoded"

@@ -8,9 +8,9 @@ from aiohttp import hdrs, web
 
 from engine.errors import EngineError
 from engine.frames import Buffer
-from handlers.streaming.bulk import read_some
 from handlers.http.keys import BULK_OPTIONS
 from handlers.http.lines import ENCODINGS, PLAIN, BadEncoding, decoder
+from handlers.streaming.bulk import read_some
 
 # How often we look whether the client of a long request is still there: the framework either tells nobody or cancels every handler
 # of the server, also streams that are about to say how they end.

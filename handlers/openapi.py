@@ -18,10 +18,10 @@ from swagger_ui_bundle import swagger_ui_path
 from engine.accounts import OWNER_NAME
 from engine.errors import EngineError
 from engine.repository.index import MODEL_NAME
-from handlers.streaming.bulk import NDJSON
 from handlers.http.errors import dumps
 from handlers.http.keys import ROUTES as ROUTE_TABLE
 from handlers.http.routes import Route
+from handlers.streaming.bulk import NDJSON
 
 Json = dict[str, Any]
 

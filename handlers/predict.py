@@ -16,11 +16,11 @@ from engine.frames import Header
 from engine.repository.index import MODEL_NAME, Version
 from handlers.http.auth import caller_of
 from handlers.http.bodies import check_head, read_whole
-from handlers.streaming.bulk import Exchange, media_type
 from handlers.http.errors import json_response
 from handlers.http.keys import BODY_LIMIT, BULK_OPTIONS, COMPAT_STATUS, ENGINE, REPOSITORY, REQUEST_TIMEOUT
-from handlers.publish import PUBLISHING_ANSWERS, UPLOADS, admit_upload, publish
 from handlers.http.routes import Route, answer_expectation
+from handlers.publish import PUBLISHING_ANSWERS, UPLOADS, admit_upload, publish
+from handlers.streaming.bulk import Exchange, media_type
 from handlers.streaming.websocket import Conversation, Question, is_upgrade
 
 ALLOWED = "GET, HEAD, POST, PUT, DELETE, OPTIONS"

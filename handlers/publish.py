@@ -20,11 +20,11 @@ from engine.repository.incoming import TOKENIZER_FILE, Incoming
 from engine.repository.index import CONFIG_FILE, GRAPH_FILE, MODEL_NAME
 from handlers.accounts import Body, expect, json_body
 from handlers.http.auth import known_caller
-from handlers.streaming.bulk import read_some
 from handlers.http.errors import json_response
 from handlers.http.keys import BULK_OPTIONS, ENGINE, PUBLISHER, REPOSITORY
-from handlers.repository import model_record
 from handlers.http.routes import RESERVED, Route
+from handlers.repository import model_record
+from handlers.streaming.bulk import read_some
 
 OCTETS, FORM = "application/octet-stream", "multipart/form-data"
 UPLOADS = (OCTETS, FORM)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 from aiohttp import web
+from handlers.http.routes import Route, register
 
 from engine.accounts import Accounts
 from engine.engine import Engine
@@ -17,7 +18,6 @@ from engine.repository.listed import ListedModels
 from engine.repository.publishing import Publisher
 from engine.store import Store
 from handlers import accounts, embeddings, keys, openapi, operations, predict, publish, repository
-from handlers.http.routes import Route, register
 from server.common import SHIPPED_MODELS, name_check
 from server.config import Settings
 from server.middlewares import answer_everything
@@ -83,9 +83,7 @@ def _open_surfaces(
 ) -> None:
     """What the surfaces ask for; none of these knows another."""
     engine = app[keys.ENGINE]
-    spill = Spill(
-        settings.data_dir / "spill", limit_bytes=settings.spill_limit_bytes, total_limit_bytes=settings.spill_total_bytes
-    )
+    spill = Spill(settings.data_dir / "spill", limit_bytes=settings.spill_limit_bytes, total_limit_bytes=settings.spill_total_bytes)
     spill.clean()
     predictions = Predictions(engine, serving, spill, settings.part(PredictionLimits))
     stack.enter_context(metrics.showing(predictions.levels))

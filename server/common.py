@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from engine.repository.index import Repository
 from handlers.http.routes import RESERVED
+
+from engine.repository.index import Repository
 
 # The models of the checkout. The server reads them and never writes there.
 SHIPPED_MODELS = Path(__file__).resolve().parent.parent / "models"

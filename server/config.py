@@ -12,7 +12,6 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-
 Part = TypeVar("Part")  # a dataclass of options
 
 KIB = 1024

@@ -4,10 +4,10 @@ import logging
 import time
 
 from aiohttp import web
+from handlers.http.routes import Handler, refusal_to, surface_of
 
 from engine import metrics
 from engine.errors import EngineError
-from handlers.http.routes import Handler, refusal_to, surface_of
 
 log = logging.getLogger("sluice.http")
 

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import fields
 from pathlib import Path
 
+from handlers.http.errors import STATUSES
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import Metric
 
 from engine import errors, metrics
-from handlers.http.errors import STATUSES
 from handlers.openapi import public_path
 from server.app import ROUTES
 from server.config import Settings, default_text, environment_name

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import requests
+from handlers.http.routes import Route
 
 from engine.errors import RECORD_CODES, REQUEST_CODES, STREAM_CODES
 from handlers.openapi import PACKAGE_FILES, public_path
-from handlers.http.routes import Route
 from server import readme
 from server.app import ROUTES
 from server.config import Settings, environment_name

@@ -4,10 +4,10 @@ import ast
 from collections.abc import Iterator
 
 import pytest
-
-from engine.errors import RECORD_CODES, REQUEST_CODES, STREAM_CODES
 from handlers.http.errors import COMPAT_CODES, STATUSES
 from handlers.streaming.predict import BODY_CODES, RECORD_STATUSES
+
+from engine.errors import RECORD_CODES, REQUEST_CODES, STREAM_CODES
 from tests.serving import ROOT
 
 # Who carries a code as its first argument -> the table it must be in.

@@ -192,7 +192,7 @@ class Batch:
         return sum(model.units(block.lines.num_lines, block.lines.num_bytes) for block in self.blocks)
 
     def frame(self) -> tuple[Header, list[Buffer]]:
-        """Header and buffers as they travel. Blocks of a batch differ in their bytes alone; the arguments are those of the first."""
+        """Header and buffers as they travel. Blocks of a batch differ in their bytes alone, so one set of arguments serves all."""
         first = self.blocks[0]
         header = {**first.arguments, "family": first.task.family, "task": first.task.name}
         header["sizes"] = [block.lines.num_bytes for block in self.blocks]

@@ -21,7 +21,7 @@ VERSION = re.compile(r"[1-9][0-9]{0,8}")
 CONFIG_FILE = "config.json"
 GRAPH_FILE = "model.onnx"
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger("sluice.repository")
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +237,7 @@ def _folders_in(parent: Path) -> list[Path]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        logger.warning("folder skipped name=%s reason=%r", parent.name, error.strerror)
+        log.warning("folder skipped name=%s reason=%r", parent.name, error.strerror)
         return []
 
 
@@ -253,7 +253,7 @@ def _read_versions(model_folders: list[Path]) -> tuple[dict[int, Version], dict[
         except ValueError as fault:
             faults[number] = str(fault)
             title = f"{folder.parent.parent.name}/{folder.parent.name}"
-            logger.warning("model version offline model=%s version=%d reason=%r", title, number, str(fault))
+            log.warning("model version offline model=%s version=%d reason=%r", title, number, str(fault))
     return versions, faults
 
 

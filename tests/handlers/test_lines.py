@@ -7,11 +7,11 @@ import zlib
 from collections.abc import Iterable, Iterator
 
 import pytest
+from handlers.http.lines import BOM, DECODE_STEP_BYTES, ENCODINGS, BadEncoding, Inflate, LineCutter, Plain, decoder
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from engine.replicas.lines import Segment
-from handlers.http.lines import BOM, DECODE_STEP_BYTES, ENCODINGS, BadEncoding, Inflate, LineCutter, Plain, decoder
 
 LIMIT = 12
 # A line as the cutter gives it: (number, bytes without the newline), or (number, None) when it was thrown away.

@@ -255,7 +255,9 @@ BAD = {
     "an output without a batch": (uploads.constant(), {}, "output 'y' has 1 results for 2 records: its batch axis does not follow"),
     "a config that is none": (times(2), {"config": [1]}, "config.json: a JSON object is needed"),
     "an unknown key": (times(2), {"config": config(colour="red")}, "config.json: field 'colour'"),
-    "another name": (times(2), {"config": config(owner="eva", name="z")}, "config.json names eva/z, but the path"),
+    "another name": (
+        times(2), {"config": config(owner="eva", name="z")}, "config.json names eva/z, but the path names admin/refused"
+    ),
     "too few features": (
         uploads.row(4),
         {"config": config(inputs=[HEAD | {"features": ["a", "b", "c"]}], example={"a": 1, "b": 1, "c": 1})},
