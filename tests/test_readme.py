@@ -24,7 +24,6 @@ SETUP = f"export URL={ADDRESS}\nexport KEY=$(cat data/admin.key)\n"
 BLOCK = re.compile(r"^```(sh|sh errors|bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 WEIGHTS = ROOT / "models/sluice/all-MiniLM-L6-v2/1/model.onnx"
 LANGUAGES = {"sh", "sh errors", "bash", "python", "json", "nginx"}
-BLOCKS_AT_LEAST = {"README.md": 5, "streaming.md": 14, "embeddings.md": 5, "models.md": 6, "operations.md": 5, "development.md": 0}
 
 
 class Block(NamedTuple):
@@ -113,7 +112,10 @@ def test_the_examples_name_the_server_and_the_key_once(document: Path) -> None:
 def test_every_example_is_run_or_marked(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
     assert set(re.findall(r"^```(.+)$", text, re.MULTILINE)) <= LANGUAGES
-    assert len(examples(document)) >= BLOCKS_AT_LEAST[document.name]
+
+
+def test_the_examples_are_found() -> None:
+    assert len([block for document in DOCUMENTS for block in examples(document)]) >= 35
 
 
 @pytest.mark.parametrize("document", [*DOCUMENTS, ROOT / "CHANGES.md", ROOT / "models/README.md"], ids=lambda path: path.name)
