@@ -1,21 +1,23 @@
-"""What is written about the server is what the server does: README.md, /openapi.json, /docs, and the words of the Makefile."""
+"""What is written about the server is what the server does: README.md, docs/, /openapi.json, /docs, the words of the Makefile."""
 
 import re
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
-from handlers.http.routes import Route
 
 from engine.errors import RECORD_CODES, REQUEST_CODES, STREAM_CODES
 from handlers.openapi import PACKAGE_FILES, public_path
-from server import readme
+from handlers.http.routes import Route
+from server import docs
 from server.app import ROUTES
 from server.config import Settings, environment_name
 from tests.serving import ROOT, Server
 
-README = readme.README.read_text(encoding="utf-8")
+# README.md and every file of docs/.
+WRITTEN = "\n".join(document.read_text(encoding="utf-8") for document in docs.DOCUMENTS)
 WORDS = re.findall(
     r"^  make (\S+) ", subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True).stdout, re.MULTILINE
 )
@@ -31,41 +33,43 @@ def document(server: Server) -> dict[str, Any]:
     return found
 
 
-# README
+# README.md and docs/
 
 
-def test_the_tables_of_the_readme_are_those_of_the_code() -> None:
-    assert readme.with_tables(README) == README, f"README.md is not up to date; write its tables anew: {readme.COMMAND}"
+@pytest.mark.parametrize("document", docs.DOCUMENTS, ids=lambda path: path.name)
+def test_the_tables_of_the_documents_are_those_of_the_code(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    assert docs.with_tables(text) == text, f"{document.name} is not up to date; write its tables again: {docs.COMMAND}"
 
 
-def test_the_readme_has_every_table() -> None:
-    assert sorted(found[2] for found in readme.TABLE.finditer(README)) == sorted(readme.TABLES)
+def test_every_table_stands_in_one_document() -> None:
+    assert sorted(found[2] for found in docs.TABLE.finditer(WRITTEN)) == sorted(docs.TABLES)
 
 
 @pytest.mark.parametrize("name", [environment_name(name) for name in Settings.__dataclass_fields__])
-def test_every_setting_is_in_the_readme(name: str) -> None:
-    assert f"| `{name}` |" in README
+def test_every_setting_is_documented(name: str) -> None:
+    assert f"| `{name}` |" in WRITTEN
 
 
 @pytest.mark.parametrize("code", sorted(REQUEST_CODES | RECORD_CODES | STREAM_CODES))
-def test_every_error_code_is_in_the_readme(code: str) -> None:
-    assert f"| `{code}` |" in README
+def test_every_error_code_is_documented(code: str) -> None:
+    assert f"| `{code}` |" in WRITTEN
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
-def test_every_route_is_in_the_readme(route: Route) -> None:
-    rows = re.findall(rf"^\| `([A-Z, ]+) {re.escape(public_path(route))}` \|", README, re.MULTILINE)
+def test_every_route_is_documented(route: Route) -> None:
+    rows = re.findall(rf"^\| `([A-Z, ]+) {re.escape(public_path(route))}` \|", WRITTEN, re.MULTILINE)
     assert any(route.method in methods.split(", ") for methods in rows)
 
 
-def test_the_metrics_of_the_readme_are_those_that_are_shown(server: Server) -> None:
+def test_the_documented_metrics_are_those_that_are_shown(server: Server) -> None:
     text = requests.get(f"{server.url}/metrics", auth=server.auth, timeout=10).text
     shown = {name for name in re.findall(r"^# HELP (\S+)", text, re.MULTILINE) if not name.endswith("_created")}
-    assert {name for name in re.findall(r"^\| `(sluice_\w+)` \|", README, re.MULTILINE)} == shown
+    assert {name for name in re.findall(r"^\| `(sluice_\w+)` \|", WRITTEN, re.MULTILINE)} == shown
 
 
-def test_the_words_of_the_readme_are_those_of_the_makefile() -> None:
-    assert set(re.findall(r"`make ([a-z-]+)", README)) == set(WORDS)
+def test_the_documented_words_of_make_are_those_of_the_makefile() -> None:
+    assert set(re.findall(r"`make ([a-z-]+)", WRITTEN)) == set(WORDS)
 
 
 # Makefile

@@ -1,11 +1,12 @@
-"""The lines of README.md do what it says: every `sh` block is run by bash, every `python` block by Python, in order.
+"""The examples in README.md and docs/ do what they say: bash runs every `sh` block and Python every `python` block, in order.
 
-Against a server of its own, since the lines make a user. Blocks marked `sh errors` show errors; no other may. Lines for a person at
-a terminal are marked `bash` and are not run.
+Each document is read from its top, beside a server that all of them share; a block may use what earlier blocks of its document
+made. Blocks marked `sh errors` show errors; no other may. Blocks marked `bash` are for a person at a terminal and are not run.
 """
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,73 +15,120 @@ from typing import NamedTuple
 
 import pytest
 
+from server.docs import DOCUMENTS
 from tests.serving import ROOT, Server, serving
 
 ADDRESS = "http://127.0.0.1:9000"
-BLOCK = re.compile(r"^```(sh|sh errors|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# How each document names the server and the key for all of its examples.
+SETUP = f"export URL={ADDRESS}\nexport KEY=$(cat data/admin.key)\n"
+BLOCK = re.compile(r"^```(sh|sh errors|bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 WEIGHTS = ROOT / "models/sluice/all-MiniLM-L6-v2/1/model.onnx"
-KEY = "KEY=$(cat data/admin.key)\n"
+LANGUAGES = {"sh", "sh errors", "bash", "python", "json", "nginx"}
 
 
 class Block(NamedTuple):
-    line: int
+    """One example: where it stands (`document:line`), its language, and its text."""
+
+    place: str
     kind: str
     text: str
 
 
-def blocks() -> list[Block]:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    return [Block(text.count("\n", 0, found.start()) + 2, found[1], found[2]) for found in BLOCK.finditer(text)]
+def blocks(document: Path) -> list[Block]:
+    text = document.read_text(encoding="utf-8")
+    return [
+        Block(f"{document.name}:{text.count(chr(10), 0, found.start()) + 2}", found[1], found[2]) for found in BLOCK.finditer(text)
+    ]
+
+
+def examples(document: Path) -> list[Block]:
+    """The blocks that are run."""
+    return [block for block in blocks(document) if block.kind != "bash"]
 
 
 class Reader:
-    """Somebody who follows README.md: a folder with `data/` in it, beside a running server."""
+    """Somebody who follows one document: a folder with `data/` and `.venv/` in it, beside a running server."""
 
     def __init__(self, server: Server, folder: Path) -> None:
-        self._server = server
+        self._setup = SETUP.replace(ADDRESS, server.url)
         self._folder = folder
         (folder / "data").symlink_to(server.data_dir)
         (folder / ".venv").symlink_to(sys.prefix)
-        # The folder is the checkout to the reader, and port 9000 the server's.
-        self._environment = os.environ | {"PYTHONPATH": str(ROOT), "SLUICE_URL": server.url}
+        # To the reader this folder is the checkout.
+        self._environment = os.environ | {"PYTHONPATH": str(ROOT)}
 
     def run(self, block: Block) -> str:
-        """What a block prints; fails when it fails."""
-        text = block.text.replace(ADDRESS, self._server.url)
-        command = [sys.executable, "-c", text] if block.kind == "python" else ["bash", "-e", "-o", "pipefail", "-c", KEY + text]
+        """What a block prints, after the document's two variables were set; fails when the block fails."""
+        text = f"exec .venv/bin/python -c {shlex.quote(block.text)}" if block.kind == "python" else block.text.replace(SETUP, "")
         done = subprocess.run(
-            command, cwd=self._folder, env=self._environment, capture_output=True, text=True, timeout=60, check=False
+            ["bash", "-e", "-o", "pipefail", "-c", self._setup + text],
+            cwd=self._folder,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
-        assert done.returncode == 0, f"README.md line {block.line}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
+        assert done.returncode == 0, f"{block.place}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout
 
 
-@pytest.fixture
-def reader(tmp_path: Path) -> Iterator[Reader]:
-    with serving(tmp_path / "served") as server:
-        folder = tmp_path / "reader"
-        folder.mkdir()
-        yield Reader(server, folder)
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server for the examples alone: they make a user, keys and models."""
+    with serving(tmp_path_factory.mktemp("examples") / "data") as server:
+        yield server
 
 
-def test_the_lines_of_the_readme_work_as_they_stand(reader: Reader) -> None:
-    for block in blocks():
+@pytest.mark.parametrize("document", [path for path in DOCUMENTS if examples(path)], ids=lambda path: path.name)
+def test_the_examples_work_as_they_stand(running: Server, tmp_path: Path, document: Path) -> None:
+    reader = Reader(running, tmp_path)
+    for block in examples(document):
         if "MiniLM" in block.text and not WEIGHTS.exists():
             continue  # fetched by `make test`, where there is a network
         printed = reader.run(block)
-        assert ('"error":' in printed) == (block.kind == "sh errors"), f"README.md line {block.line} printed\n{printed}"
+        assert ('"error":' in printed) == (block.kind == "sh errors"), f"{block.place} printed\n{printed}"
 
 
 def test_the_quick_start_is_two_commands() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Quick start")[2]
-    commands = re.findall(r"^```(?:ba)?sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    assert commands[0] == "make run\n"
-    assert commands[1].startswith("curl ")
-    assert commands[2] == KEY
+    start, ask = blocks(ROOT / "README.md")[:2]
+    assert start.text == "make run\n"
+    assert ask.text.startswith(SETUP)
+    assert re.fullmatch(r"curl .*\n", ask.text.removeprefix(SETUP))
 
 
-def test_every_line_for_a_shell_is_run_or_marked() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    languages = set(re.findall(r"^```(.+)$", text, re.MULTILINE))
-    assert languages <= {"sh", "sh errors", "bash", "python", "json", "nginx"}
-    assert len(blocks()) > 15
+@pytest.mark.parametrize("document", [path for path in DOCUMENTS if examples(path)], ids=lambda path: path.name)
+def test_the_examples_name_the_server_and_the_key_once(document: Path) -> None:
+    first, *others = examples(document)
+    assert first.text.startswith(SETUP)
+    assert not [block.place for block in others if "export " in block.text]
+    for block in blocks(document):
+        text = block.text.replace(SETUP, "").replace(f'os.environ.get("URL", "{ADDRESS}")', "")
+        assert "127.0.0.1" not in text, block.place
+        assert all("$URL/" in command for command in re.findall(r"\bcurl (?:.*\\\n)*.*", text)), block.place
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_example_is_run_or_marked(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    assert set(re.findall(r"^```(.+)$", text, re.MULTILINE)) <= LANGUAGES
+
+
+def test_the_examples_are_found() -> None:
+    assert len([block for document in DOCUMENTS for block in examples(document)]) >= 35
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, ROOT / "CHANGES.md", ROOT / "models/README.md"], ids=lambda path: path.name)
+def test_every_link_between_the_documents_leads_somewhere(document: Path) -> None:
+    for link in re.findall(r"\]\((?!http)([^)]+)\)", document.read_text(encoding="utf-8")):
+        path, _, heading = link.partition("#")
+        target = (document.parent / path).resolve() if path else document
+        assert target.exists(), link
+        if heading:
+            assert heading in anchors(target), link
+
+
+def anchors(document: Path) -> set[str]:
+    """The names under which a page on GitHub can be entered: its headings in lower case, without punctuation, joined by hyphens."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -1,7 +1,8 @@
-"""The tables of README.md that are made from the code: `python -m server.readme` writes them anew.
+"""The tables in README.md and docs/ that are made from the code: `python -m server.docs` writes them again.
 
-Each stands between `<!-- table NAME -->` and `<!-- end -->`. A test compares them with the code and names this command. Knows where
-settings, routes, metrics and error codes are kept, and nothing of how they work.
+Each table stands between `<!-- table NAME -->` and `<!-- end -->`, in the document where a reader looks for it. A test compares
+them with the code and names this command. This file knows where settings, routes, metrics and error codes are kept; it does not
+know how any of them works.
 """
 
 import re
@@ -19,19 +20,21 @@ from handlers.openapi import public_path
 from server.app import ROUTES
 from server.config import Settings, default_text, environment_name
 
-README = Path(__file__).resolve().parent.parent / "README.md"
-COMMAND = "python -m server.readme"
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+COMMAND = "python -m server.docs"
 TABLE = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def main() -> int:
-    """Write the tables; exit code 0."""
-    README.write_text(with_tables(README.read_text(encoding="utf-8")), encoding="utf-8")
+    """Write the tables of every document; exit code 0."""
+    for document in DOCUMENTS:
+        document.write_text(with_tables(document.read_text(encoding="utf-8")), encoding="utf-8")
     return 0
 
 
 def with_tables(text: str) -> str:
-    """The text with the content of every table made anew. KeyError for a table of an unknown name."""
+    """The text, with every table made from the code again. KeyError for a table with an unknown name."""
     return TABLE.sub(lambda found: found[1] + TABLES[found[2]]() + found[3], text)
 
 
@@ -56,15 +59,15 @@ def metric_names() -> str:
 
 
 def _series() -> list[tuple[str, tuple[str, ...], str]]:
-    """Name as /metrics shows it, labels and sentence of every metric, by name.
+    """Name (as /metrics shows it), labels and sentence of every metric, sorted by name.
 
-    prometheus_client tells a metric's labels only in `_labelnames`, until the first observation.
+    prometheus_client tells the labels of a metric only in `_labelnames`.
     """
-    counted = [value for value in vars(metrics).values() if isinstance(value, Counter | Gauge | Histogram)]
-    nothing = metrics.Levels(streams={}, queue_blocks={}, replicas={}, spill_bytes=0, blocks_dropped=0)
-    families = [(family, one._labelnames) for one in counted for family in one.describe()]
-    families += [(level, level._labelnames) for level in metrics.LevelsCollector(lambda: nothing).collect()]  # type: ignore[attr-defined]
-    return sorted((_shown_name(family), labels, family.documentation) for family, labels in families)
+    defined = vars(metrics).values()
+    counted = [(one, one._labelnames) for one in defined if isinstance(one, Counter | Gauge | Histogram)]
+    families = [(family, labels) for one, labels in counted for family in one.describe()]
+    families += [(level.family({}), level.labels) for level in defined if isinstance(level, metrics.Level)]
+    return sorted((_shown_name(family), tuple(labels), family.documentation) for family, labels in families)
 
 
 def _shown_name(family: Metric) -> str:
@@ -95,7 +98,7 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def _table(*titles: str, rows: Iterable[tuple[str, ...]]) -> str:
-    """A Markdown table, one line a row."""
+    """A Markdown table, one line for each row."""
     lines = [titles, ("---",) * len(titles), *rows]
     return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
 
