@@ -9,12 +9,12 @@ from engine.tasks.publishing.convert import convert
 from tests import sentence_folders
 
 GRAPH, TOKENIZER, CONFIG = "model.onnx", "tokenizer.json", "config.json"
-# One layer is enough for what only needs long vectors.
+# One layer is enough for tests that only need long vectors.
 WIDE: dict[str, Any] = {"hidden_size": 768, "num_hidden_layers": 1}
 
 
 class SmallModels:
-    """Builds each kind of model once, and copies it wherever it is wanted."""
+    """Builds each kind of model once, and copies it into data directories."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -43,7 +43,7 @@ class SmallModels:
         version: int = 1,
         **changes: Any,
     ) -> Path:
-        """`owner/name` under the data directory, its config changed as said; the folder of the version."""
+        """Write `owner/name` into the data directory, with changes to its config; returns the folder of the version."""
         owner, name = title.split("/")
         source, config = self.files(kind, pooling, **(sizes or {}))
         folder = data_dir / "models" / owner / name

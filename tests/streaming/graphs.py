@@ -1,11 +1,11 @@
-"""Tiny models of the owner `tester`, each made to misbehave in one way; written into a data directory before its server starts.
+"""Tiny models of the owner `tester`, each of which misbehaves in one way; written into a data directory before its server starts.
 
 divide   the least 64-bit integer divided by `divisor`: 0 makes the run raise, -1 kills the process (SIGFPE: the quotient overflows)
 turns    turns a loop `count` times, about a microsecond each: a slow model, and with a huge count one that hangs
 pick     a table of three looked up at `place`: outside of 0..2 the run raises
-kinds    a boolean, an int8, a double and a vector of three floats, given back as they came; `wide` is not squeezed
+kinds    returns a boolean, an int8, a double and a vector of three floats as they came; `wide` is not squeezed
 private  the same as pick, not shared
-broken   a graph file that is no graph
+broken   a file that is not a graph
 unread   a config.json with an unknown key
 """
 
@@ -20,7 +20,7 @@ FOREVER = 10**15
 
 
 def write_all(data_dir: Path) -> Path:
-    """Every model of this file into `data_dir`/models; the directory."""
+    """Write every model of this file into `data_dir`/models; returns `data_dir`."""
     _write(data_dir, "divide", _divide(), [_column("divisor")], [_output("quotient")], {"divisor": 1})
     _write(data_dir, "turns", _turns(), [_column("count")], [_output("turned")], {"count": 1})
     _write(data_dir, "pick", _pick(), [_column("place")], [_output("found")], {"place": 1})
@@ -70,7 +70,7 @@ def _divide() -> bytes:
 
 
 def _turns() -> bytes:
-    """turned = count, after as many turns as all counts of the batch together."""
+    """turned = count, after a loop whose number of turns is the sum of all counts of the batch."""
     step = [helper.make_node("Identity", ["go"], ["go_on"]), helper.make_node("Add", ["x", "one"], ["y"])]
     body = helper.make_graph(
         step,
