@@ -7,7 +7,6 @@ by name.
 
 import asyncio
 import contextlib
-import functools
 import itertools
 import logging
 import signal
@@ -18,7 +17,7 @@ from engine import frames, metrics
 from engine.errors import EngineError, TaskFailed
 from engine.frames import Header
 from engine.replicas.blocks import Answer, Arguments, Batch, Block, Call, Lane, Task, divide
-from engine.replicas.replica import Replica, ReplicaGone, Reply
+from engine.replicas.replica import Replica, ReplicaGone
 from engine.replicas.scheduler import BlockSource, Scheduler
 
 log = logging.getLogger("sluice.pool")
@@ -59,7 +58,6 @@ class Pool:
         self._watcher: asyncio.Task[None] | None = None
         self._numbers = itertools.count(1)
         self._last_alive = time.monotonic()
-        self._heard: dict[Replica, float] = {}
         self._is_waking = False
 
     # Life
@@ -98,9 +96,7 @@ class Pool:
     def num_alive(self) -> int:
         """Replicas that answered their last heartbeat, or are at work within their time limit."""
         late = time.monotonic() - 2 * HEARTBEAT_S - 0.5
-        return sum(
-            bool(replica.num_batches or replica.num_opening) or self._heard.get(replica, 0.0) > late for replica in self.replicas
-        )
+        return sum(bool(replica.num_batches or replica.num_opening) or replica.heard_at > late for replica in self.replicas)
 
     @property
     def is_serving(self) -> bool:
@@ -135,12 +131,11 @@ class Pool:
             log.error("replica did not start name=%s reason=%s", replica.name, type(error).__name__)
             return
         log.info("replica started name=%s pid=%s", replica.name, replica.pid)
-        self._last_alive = self._heard[replica] = time.monotonic()
+        self._last_alive = time.monotonic()
         if self.on_ready:
             self.on_ready(replica)
         self.wake()
         code = await replica.gone()
-        self._heard.pop(replica, None)
         log.warning("replica died name=%s pid=%s exit=%s", replica.name, replica.pid, code)
 
     async def _watch(self) -> None:
@@ -162,26 +157,21 @@ class Pool:
 
     def _check(self, replica: Replica, now: float) -> None:
         if (batch := replica.working_on) is not None:
-            self._heard[replica] = now
             if now - batch.sent_at > batch.task.time_limit_s:
                 log.warning("replica stuck, killing it name=%s task=%s", replica.name, batch.task.name)
                 for block in batch.blocks:
                     block.is_timeout = True
                 self._kill_stuck(replica)
-        elif now - self._heard.get(replica, now) > self._silence_limit_s:
+        elif now - replica.heard_at > self._silence_limit_s:
             log.warning("replica silent, killing it name=%s", replica.name)
             self._kill_stuck(replica)
         else:
-            replica.ask_for_sign_of_life().add_done_callback(functools.partial(self._heard_from, replica))
+            replica.ask_for_sign_of_life()
 
     @staticmethod
     def _kill_stuck(replica: Replica) -> None:
         replica.is_stuck = True
         replica.kill()
-
-    def _heard_from(self, replica: Replica, answer: asyncio.Future[Reply]) -> None:
-        if not answer.cancelled() and answer.exception() is None:
-            self._heard[replica] = time.monotonic()
 
     def _give_up(self, error: EngineError) -> None:
         """Nobody will serve what waits: tell every source, also one that has nothing waiting now, and then every single waiter."""
@@ -256,7 +246,6 @@ class Pool:
 
     def batch_answered(self, replica: Replica, batch: Batch, header: Header, payload: memoryview) -> None:
         """A replica answered: let it be fed again, then hand out what it said."""
-        self._heard[replica] = time.monotonic()
         self.wake()
         if error := header.get("error"):
             self._batch_failed(replica, batch, error)
@@ -289,7 +278,7 @@ class Pool:
 
     def replica_lost(self, replica: Replica, batches: list[Batch], culprit: Batch | None) -> None:
         """The connection ended. The batch it worked on is blamed; batches that waited behind it, or behind a model, are not."""
-        if replica in self._heard:
+        if replica.heard_at > 0:
             self._last_alive = time.monotonic()
         if culprit is not None and not replica.is_retiring:
             for block in culprit.blocks:

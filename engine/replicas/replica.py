@@ -4,6 +4,7 @@ Nothing above this file may know where a replica runs. Today it is a child proce
 """
 
 import asyncio
+import math
 import os
 import signal
 import socket
@@ -51,6 +52,7 @@ class Replica(asyncio.BufferedProtocol):
     loaded        keys of the models that it was told to load
     num_batches   batches that were sent and not answered; it works on the first of them
     num_opening   models that it is opening now, while it answers nothing else
+    heard_at      when it last answered anything, monotonic seconds
     is_stuck      we killed it, because it gave no sign of life for too long
     is_retiring   it was told to stop: it gets no more work, and its death is expected
     """
@@ -60,6 +62,7 @@ class Replica(asyncio.BufferedProtocol):
         self.loaded: set[str] = set()
         self.num_batches = 0
         self.num_opening = 0
+        self.heard_at = -math.inf
         self.is_ready = False
         self.is_stuck = False
         self.is_retiring = False
@@ -197,8 +200,9 @@ class Replica(asyncio.BufferedProtocol):
 
     def _answered(self, header: Header, payload: memoryview) -> None:
         expected = self._expected.popleft()
+        self.heard_at = time.monotonic()
         if (next_batch := self.working_on) is not None:
-            next_batch.sent_at = time.monotonic()  # only now does the replica begin with it
+            next_batch.sent_at = self.heard_at  # only now does the replica begin with it
         if isinstance(expected, Batch):
             self.num_batches -= 1
             self.answers_given += 1

@@ -1,4 +1,4 @@
-"""JSON on the record path: whatever a block holds, each line means what it means alone, and what is written reads back the same."""
+"""JSON on the record path: every line is read as if it were alone in its block, and what is written reads back the same."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as arrays
 from engine.tasks import codec
 from engine.tasks.codec import Fault
 
-# Lines that are records, that are none, and that are something only beside the right neighbour.
+# Lines that are records, lines that are not, and lines that make a record only together with the next one.
 GOOD = [b'{"a":1}', b'{"a":1.5,"b":"x"}', b"{}", b' {"a":[1,{"b":2}]}\t', b'{"a":"\xc3\xa4"}\r', b'{"a":1,"a":2}', b'{"a":"},{"}']
 HOSTILE = [
     b'{"a":1},{"b":2}',

@@ -1,4 +1,4 @@
-"""The program of a replica, started as the server starts it: a family is imported with its first frame, failures are answers."""
+"""The program of a replica, started as the server starts it: it imports a family with its first frame, and answers failures."""
 
 import socket
 import subprocess
@@ -16,7 +16,7 @@ from engine.frames import Header
 from tests.embeddings.small_models import SmallModels
 from tests.serving import ROOT
 
-# Whatever only tasks need: the folder of each package in site-packages.
+# The libraries that tasks need, by their folders in site-packages.
 LIBRARIES = ("numpy", "onnxruntime", "onnx", "tokenizers", "orjson", "pydantic_core")
 SCORING = {"numpy", "onnxruntime", "tokenizers", "orjson"}
 
@@ -39,13 +39,13 @@ class Child:
         return answer, bytes(data)
 
     def reason(self, header: Header) -> str:
-        """The reason of an answer that must be `task_failed`."""
+        """The reason in the answer to a frame, whose code must be `task_failed`."""
         answer, data = self.ask(header)
         assert (list(answer), answer["error"]["code"], data) == (["error"], "task_failed", b"")
         return str(answer["error"]["reason"])
 
     def loaded(self) -> set[str]:
-        """Those of LIBRARIES whose native code is in the process."""
+        """The LIBRARIES whose native code the process has loaded."""
         maps = Path(f"/proc/{self._process.pid}/maps").read_text()
         return {name for name in LIBRARIES if f"/{name}/" in maps}
 
@@ -148,7 +148,7 @@ def test_a_model_that_does_not_load_says_why_now_and_to_each_block(child: Child,
     assert child.ask(*score("eva/doubler@1", b'{"x":1}'))[1].startswith(b'{"result":2,')
 
 
-def test_what_nobody_knows_is_an_answer_and_not_the_end(child: Child) -> None:
+def test_an_unknown_family_or_task_is_an_error_and_the_replica_goes_on(child: Child) -> None:
     assert child.reason({"family": "juggling", "task": "throw"}) == "ModuleNotFoundError: No module named 'engine.tasks.juggling'"
     assert (
         child.reason({"family": "codec", "task": "dumps"})

@@ -1,4 +1,4 @@
-"""The task `check`: what a graph may hold, which config it gets, and how it is tried out. On real files and real sessions."""
+"""The task `check`: what a graph may hold, which config is derived from it, and how it is tried out. Real files and sessions."""
 
 import resource
 from pathlib import Path
@@ -19,7 +19,7 @@ DEFAULTS = {"max_batch_size": 1024}
 
 
 def checked(folder: Path, graph: bytes, config: dict[str, Any] | None = None, **files: bytes) -> dict[str, Any]:
-    """The answer of the task for one upload; `files` are further files, by name with _ for the dot."""
+    """The task's answer for one upload; `files` are more files to send, by their names with _ instead of the dot."""
     (folder / "model.onnx").write_bytes(graph)
     names = [name.replace("_", ".") for name in files]
     for name, text in zip(names, files.values(), strict=True):
@@ -38,7 +38,7 @@ def refusal(folder: Path, graph: bytes, config: dict[str, Any] | None = None, **
 
 
 def identities(*shapes: tuple[str, int, tuple[Any, ...]]) -> bytes:
-    """A graph that gives every input back as it came, under its name with `_out`."""
+    """A graph that returns every input unchanged, under its name with `_out`."""
     nodes = [helper.make_node("Identity", [name], [f"{name}_out"]) for name, _, _ in shapes]
     ends = [[value(name + end, kind, *shape) for name, kind, shape in shapes] for end in ("", "_out")]
     return model(nodes, *ends)
@@ -103,7 +103,7 @@ def test_a_column_of_a_matrix_has_the_category_of_its_own_encoder(tmp_path: Path
     assert checked(tmp_path, graph)["config"]["example"] == {"x0": "red", "x1": "big"}
 
 
-# Foreign matter
+# Operators and tensors from elsewhere
 
 
 def tensor(name: str, location: str, **entries: str) -> TensorProto:
@@ -118,7 +118,7 @@ def constant_node(location: str) -> Any:
 
 
 def hidden_graphs(location: str) -> dict[str, onnx.ModelProto]:
-    """The same external tensor in every corner of the format where one can stand."""
+    """The same external tensor in every place of the format that can hold one."""
     branch = helper.make_graph([constant_node(location)], "branch", [], [value("c", FLOAT, 1)])
     condition = helper.make_node("If", ["go"], ["c"], then_branch=branch, else_branch=branch)
     function = helper.make_function("", "Mine", [], ["c"], [constant_node(location)], [helper.make_opsetid("", 20)])

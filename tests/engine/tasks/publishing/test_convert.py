@@ -1,4 +1,4 @@
-"""Folders of sentence-transformers become models: what is written, what is refused, and that the vectors are right."""
+"""Folders of sentence-transformers become models: what is written, which folders are refused, and whether the vectors are right."""
 
 import base64
 import json
@@ -45,7 +45,7 @@ def converted(source: Path, target: Path) -> dict[str, Any]:
 
 
 def refusal(source: Path, target: Path) -> str:
-    """The sentence of Unfit; nothing has been written by then."""
+    """The sentence with which a folder is refused; nothing may have been written by then."""
     with pytest.raises(Unfit) as caught:
         converted(source, target)
     assert not list(target.iterdir())
@@ -55,7 +55,7 @@ def refusal(source: Path, target: Path) -> str:
 
 
 def vectors(target: Path, config: dict[str, Any], texts: list[str]) -> np.ndarray:
-    """As a replica computes them: float32 [texts, dim]."""
+    """The vectors of texts as a replica computes them: float32 [texts, dim]."""
     model = LoadedModel("eva/small@1", target, config)
     feeds, _ = model.tensors([{"text": text} for text in texts])
     found: np.ndarray = model.values(feeds)[0]
@@ -67,7 +67,7 @@ def ids_of(target: Path, text: str) -> list[int]:
     return ids
 
 
-# What comes out
+# What is written
 
 
 def test_the_config_says_all_that_a_replica_needs(source: Path, target: Path) -> None:

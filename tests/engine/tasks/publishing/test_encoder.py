@@ -1,4 +1,4 @@
-"""Graphs of encoders: they agree with the papers, whatever shares a batch, and are as plain and as fast as they claim."""
+"""Graphs of encoders: they agree with the papers in any batch, and have only the operators and the fusions that they should."""
 
 from collections import Counter
 from pathlib import Path
@@ -38,7 +38,7 @@ def session_of(graph: onnx.ModelProto, optimised: Path | None = None) -> onnxrun
 
 
 def vectors(session: onnxruntime.InferenceSession, texts: list[list[int]], length: int = 0, pad: int = 1) -> np.ndarray:
-    """One run: float32 [texts, width]; padded to `length`, or to the longest text."""
+    """The vectors of one run, float32 [texts, width]; the texts are padded to `length`, or to the longest of them."""
     length = max(length, *map(len, texts))
     ids = np.array([text + [pad] * (length - len(text)) for text in texts], np.int64)
     mask = np.array([[1] * len(text) + [0] * (length - len(text)) for text in texts], np.int64)
@@ -140,13 +140,13 @@ def test_the_graph_survives_tools_that_raise_its_opset(tmp_path: Path, pooling: 
 
 @pytest.mark.parametrize("kind", ["bert", "mpnet"])
 def test_a_session_fuses_what_the_graph_is_shaped_for(tmp_path: Path, kind: str) -> None:
-    """Of a layer: products with their biases, the heads without transposing them before, and GELU."""
+    """onnxruntime fuses in each layer: the products with their biases, the heads without a transposition, and GELU."""
     session_of(small(tmp_path, kind), tmp_path / "optimised.onnx")
     counts = Counter(node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node)
     assert counts["Gemm"] == 2 * 6
     assert counts["FusedMatMul"] >= 2 * 2
     assert counts["Gelu"] == 2
-    # One a layer, one of the ids, one before pooling.
+    # One for each layer, one for the ids, one before pooling.
     assert counts["Transpose"] <= 2 + 2
     assert not counts["Erf"]
 

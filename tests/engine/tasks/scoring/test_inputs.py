@@ -1,4 +1,4 @@
-"""Records to tensors: what is plain goes through unchanged, all else is refused by its code, nothing is converted silently."""
+"""Records to tensors: plain values go through unchanged, all others are refused with a code, nothing is converted silently."""
 
 import json
 import math
@@ -40,7 +40,7 @@ KINDS = {
 
 
 def outcome(entry: inputs.Input, record: dict[str, Any]) -> Any:
-    """The values a record becomes, or the code it is refused with: the same the fast way and the careful way."""
+    """The values that a record becomes, or the code with which it is refused; the fast and the careful way must agree."""
     try:
         careful: Any = entry.stack([entry.check(record)])["X"].ravel()[0]
     except Refused as refused:
@@ -54,7 +54,7 @@ def outcome(entry: inputs.Input, record: dict[str, Any]) -> Any:
 
 
 def outcomes(graph_type: str, text: str, **options: Any) -> set[Any]:
-    """What every kind of input makes of a value written in JSON, in a block read as blocks are read."""
+    """What each kind of input makes of a value in JSON, parsed as a block is parsed."""
     value = codec.parse_block(b'{"v":' + text.encode() + b"}\n", 1).records[0]["v"]
     return {repr(outcome(make(graph_type, **options), record(value))) for make, record in KINDS.values()}
 
@@ -124,7 +124,7 @@ def test_an_integer_is_never_cut_from_a_fraction_or_made_of_what_is_no_number(gr
 
 @pytest.mark.parametrize("graph_type", INTEGERS)
 def test_an_integral_number_is_an_integer_however_it_is_written(graph_type: str) -> None:
-    """JSON knows one kind of number; the spec asks that it be integral and in range."""
+    """JSON has one kind of number: an integer input takes every number that is integral and in range."""
     dtype = NUMPY_TYPES[graph_type]
     assert outcomes(graph_type, "7") == {repr(dtype(7))}
     assert outcomes(graph_type, "7.0") == {repr(dtype(7))}

@@ -1,4 +1,4 @@
-"""Tensors to JSON: each output is shown as its config says, one piece a record, and reads back as what the model gave."""
+"""Tensors to JSON: each output is shown as its config says, a piece for each record, and reads back as what the model gave."""
 
 import json
 from typing import Any
@@ -30,7 +30,7 @@ def texts(values: dict[str, Any], entries: list[dict[str, Any]], num_records: in
 
 
 def shown(value: Any, num_records: int, *, unwrap: bool = False, **options: Any) -> list[Any]:
-    """What each record's result is, for one bare output."""
+    """The result of each record for a single output without a key."""
     return [json.loads(text) for text in texts({"y": value}, [{"output": "y", "as": None, **options}], num_records, unwrap=unwrap)]
 
 
@@ -144,7 +144,7 @@ def test_maps_of_a_zipmap_are_an_object_for_each_record() -> None:
 
 
 def test_maps_of_a_zipmap_have_the_shortest_digits_of_their_float32() -> None:
-    """onnxruntime gives these values as Python floats; the graph's type, map(..., float), is 32 bits wide."""
+    """onnxruntime returns these values as Python floats, but the graph's type, map(..., float), has 32 bits."""
     entry = outputs.build_encoder({"output": "y", "as": None}, "seq(map(int64,tensor(float)))")
     columns = entry.columns([{0: float(F32(0.1)), 1: float(F32(0.9))}], 1, unwrap=False)
     assert join_columns(columns, b"", b"") == b'{"0":0.1,"1":0.9}'

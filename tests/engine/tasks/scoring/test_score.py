@@ -62,7 +62,7 @@ def echo(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
 
 @pytest.fixture(scope="module")
 def ranges(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
-    """`{"n": 3}` -> [0, 1, 2]: one record a run, and a width that follows the record."""
+    """`{"n": 3}` -> [0, 1, 2]: each run takes one record, which determines the width of the result."""
     return model_of(
         tmp_path_factory.mktemp("ranges"),
         [
@@ -104,7 +104,7 @@ def zipmap(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
 def score_lines(
     model: LoadedModel, block: list[bytes], *, first: int = 1, **header: Any
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The answer to this block of lines: its lines, read, and the header of the reply."""
+    """The answer to a block of lines: its own lines, parsed, and the header of the reply."""
     raw = b"".join(line + b"\n" for line in block)
     numbers = {} if "lines" in header else {"line": first}
     reply, buffers = score(model, {"bulk_id": BULK_ID, "num_lines": len(block), **numbers, **header}, memoryview(raw))
@@ -162,7 +162,7 @@ def test_times_have_nine_digits_whatever_they_are() -> None:
 
 # n in, n out
 
-# A line and the codes or results that the Gather model owes for it.
+# A line, and the results or codes that the model `gather` must give for it.
 MIXTURE: list[tuple[bytes, list[Any]]] = [
     *[(b'{"i":%d}' % i, [{"y": 10.0 * i}]) for i in range(5)],
     (b'{"i":3,"yhat_id":"x"}', [{"y": 30.0}]),
