@@ -83,7 +83,7 @@ class Embeddings:
             max_deaths=EMBED_DEATHS,
             shared_bytes=SHARED_BODIES_BYTES,
         )
-        self._pool = engine.replicas.pool(self._task.pool)
+        self._pool = engine.pool(self._task.pool)
 
     def check_capacity(self) -> None:
         """Refuse a request when the limit is reached, before its body is read. EngineError `too_many_requests`."""

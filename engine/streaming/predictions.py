@@ -73,7 +73,7 @@ class Predictions:
             is_divisible=True,
             refusal=_refusal,
         )
-        self._pool = engine.replicas.pool(self._task.pool)
+        self._pool = engine.pool(self._task.pool)
         self._streams: set[Stream] = set()
         self._places: Counter[str | None] = Counter()
         self._all_ended = asyncio.Event()

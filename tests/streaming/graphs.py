@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 """Tiny models of the owner `tester`, each of which misbehaves in one way. A test writes them before its server starts.
 
 divide   divides the least 64-bit integer by `divisor`: 0 makes the run raise, -1 kills the process (SIGFPE: the quotient overflows)
@@ -8,17 +7,6 @@ kinds    returns its inputs unchanged: a boolean, an int8, a double and a vector
 private  the same as pick, but not shared
 broken   the graph file does not hold a graph
 unread   config.json has an unknown key
-=======
-"""Tiny models of the owner `tester`, each of which misbehaves in one way; written into a data directory before its server starts.
-
-divide   the least 64-bit integer divided by `divisor`: 0 makes the run raise, -1 kills the process (SIGFPE: the quotient overflows)
-turns    turns a loop `count` times, about a microsecond each: a slow model, and with a huge count one that hangs
-pick     a table of three looked up at `place`: outside of 0..2 the run raises
-kinds    returns a boolean, an int8, a double and a vector of three floats as they came; `wide` is not squeezed
-private  the same as pick, not shared
-broken   a file that is not a graph
-unread   a config.json with an unknown key
->>>>>>> r-tasks
 """
 
 import json
@@ -82,11 +70,7 @@ def _divide() -> bytes:
 
 
 def _turns() -> bytes:
-<<<<<<< HEAD
     """Returns turned = count, after as many turns as the sum of all counts in the batch."""
-=======
-    """turned = count, after a loop whose number of turns is the sum of all counts of the batch."""
->>>>>>> r-tasks
     step = [helper.make_node("Identity", ["go"], ["go_on"]), helper.make_node("Add", ["x", "one"], ["y"])]
     body = helper.make_graph(
         step,
