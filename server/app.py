@@ -16,22 +16,26 @@ from engine.listing import Listing
 from engine.publishing import Publisher
 from engine.repository import Repository
 from engine.store import Store
-from handlers import accounts, embeddings, keys, openapi, operations, predict, publish, repository
-from handlers.routes import Route, register
+from handlers import accounts, embeddings, openapi, operations, publish, repository
+from handlers.embeddings.admission import EMBED_BODY_LIMIT, EMBEDDINGS, LISTING
+from handlers.http import keys
+from handlers.http.routes import Route, RouteTable
+from handlers.streaming import predict
+from handlers.streaming.keys import PREDICTIONS, STREAMING_LIMITS
 from server.config import Settings
 from server.middlewares import answer_everything
 from server.users import SHIPPED_MODELS, name_check
 
-# Fixed paths come before `/{owner}/models/{model}`.
-ROUTES: list[Route] = [
+# Fixed paths come before `/{owner}/models/{model}`, and routes with a condition before the others of the same path.
+ROUTES: tuple[Route, ...] = (
     *operations.ROUTES,
     *openapi.ROUTES,
     *accounts.ROUTES,
     *embeddings.ROUTES,
-    *publish.ROUTES,
     *repository.ROUTES,
     *predict.ROUTES,
-]
+    *publish.ROUTES,
+)
 
 
 class CannotStart(Exception):
@@ -57,12 +61,14 @@ async def open_app(settings: Settings) -> AsyncIterator[web.Application]:
         stack.push_async_callback(engine.stop)
         app = web.Application(middlewares=[answer_everything])
         app[keys.REPOSITORY] = models
-        app[keys.LISTING] = listing
+        app[LISTING] = listing
         app[keys.ACCOUNTS] = users
         app[keys.ENGINE] = engine
+        app[PREDICTIONS] = engine
+        app[EMBEDDINGS] = engine.embeddings
         app[keys.PUBLISHER] = Publisher(store, models, listing, engine, settings.publishing_limits())
         _configure(app, settings)
-        register(app, ROUTES)
+        RouteTable(ROUTES).register(app)
         yield app
 
 
@@ -86,12 +92,11 @@ def _configure(app: web.Application, settings: Settings) -> None:
     """What handlers need to know of the settings."""
     app[keys.ANONYMOUS] = settings.anonymous
     app[keys.COMPAT_STATUS] = settings.compat_status
-    app[keys.BODY_LIMIT] = settings.body_limit_bytes
     app[keys.REQUEST_TIMEOUT] = settings.request_timeout_s
-    app[keys.BULK_OPTIONS] = settings.bulk_options()
-    app[keys.EMBED_BODY_LIMIT] = settings.embed_body_limit_bytes
-    app[keys.SHAPES] = embeddings.SHAPES
-    app[keys.ROUTES] = ROUTES
+    app[keys.IDLE_TIMEOUT] = settings.idle_timeout_s
+    app[keys.STALL_TIMEOUT] = settings.stall_timeout_s
+    app[STREAMING_LIMITS] = settings.streaming_limits()
+    app[EMBED_BODY_LIMIT] = settings.embed_body_limit_bytes
 
 
 @contextlib.asynccontextmanager

@@ -14,7 +14,7 @@ from typing import Any
 from engine.embeddings import EmbeddingLimits
 from engine.engine import Limits
 from engine.publishing import PublishingLimits
-from handlers.bulk import BulkOptions
+from handlers.streaming.keys import StreamingLimits
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -179,9 +179,9 @@ class Settings:
         """The engine's part for the embeddings surface."""
         return EmbeddingLimits(**{one.name: getattr(self, one.name) for one in fields(EmbeddingLimits)})
 
-    def bulk_options(self) -> BulkOptions:
-        """The part of a bulk exchange."""
-        return BulkOptions(**{one.name: getattr(self, one.name) for one in fields(BulkOptions)})
+    def streaming_limits(self) -> StreamingLimits:
+        """The settings of the streaming surface."""
+        return StreamingLimits(**{one.name: getattr(self, one.name) for one in fields(StreamingLimits)})
 
 
 def environment_name(name: str) -> str:

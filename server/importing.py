@@ -27,8 +27,8 @@ from engine.publishing import take_number
 from engine.replica import Replica, ReplicaGone
 from engine.repository import MODEL_NAME, Repository
 from engine.store import Store, StoreError
-from handlers.errors import dumps
-from handlers.routes import RESERVED
+from handlers.http.errors import dumps
+from handlers.http.routes import RESERVED
 from server import remote
 from server.users import SHIPPED_MODELS
 

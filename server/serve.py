@@ -9,7 +9,7 @@ import uvloop
 from engine.engine import Engine
 from engine.errors import EngineError
 from engine.store import StoreError
-from handlers.keys import ENGINE
+from handlers.http.keys import ENGINE
 from server import logs
 from server.app import CannotStart, listening, open_app
 from server.config import Settings

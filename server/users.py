@@ -14,7 +14,7 @@ from engine.accounts import Accounts
 from engine.errors import EngineError
 from engine.repository import Repository
 from engine.store import Store, StoreError
-from handlers.routes import RESERVED
+from handlers.http.routes import RESERVED
 
 SHIPPED_MODELS = Path(__file__).resolve().parent.parent / "models"
 
