@@ -1,1 +1,1 @@
-"""HTTP on one side, the engine on the other; one file per surface."""
+"""The HTTP side of the server: one file or folder for each surface, and `http` for what they share. The engine knows none of it."""

@@ -1,33 +1,23 @@
 """Accounts over HTTP: check a credential, make a user, replace a key.
 
-Reads small JSON bodies and forms. A key leaves the server in the answer that makes it and nowhere else.
+Reads small JSON bodies and forms. The server shows a key once, in the answer to the request that made it, and never again.
 """
 
-import asyncio
-from typing import TypeVar
 from urllib.parse import parse_qsl
 
 from aiohttp import hdrs, web
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from engine.errors import EngineError
-from engine.repository.config import first_fault
 from engine.store import KeyKind
 from handlers.http.auth import credential, known_caller, require_admin, require_full
+from handlers.http.bodies import Body, json_body, small_body
 from handlers.http.errors import json_response
-from handlers.http.keys import ACCOUNTS, REQUEST_TIMEOUT
-from handlers.http.routes import Route, answer_expectation
-from handlers.streaming.bulk import read_some
+from handlers.http.keys import ACCOUNTS
+from handlers.http.routes import Route, Surface
 
-SMALL_BODY_LIMIT_BYTES = 64 * 1024
+SURFACE = Surface(name="accounts")
 FORM = "application/x-www-form-urlencoded"
 NO_STORE = {"Cache-Control": "no-store"}
-
-
-class Body(BaseModel):
-    """A request body: an unknown field is refused, and nothing is converted."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class NewUser(Body):
@@ -42,26 +32,23 @@ class NewKey(Body):
     kind: KeyKind
 
 
-BodyT = TypeVar("BodyT", bound=BaseModel)
-
-
 async def verify(request: web.Request) -> web.Response:
-    """Whether a user and a key fit. Takes them from the header, else the query, else a form."""
+    """Check that a user and a key belong together. Takes them from the header, else the query, else a form."""
     user, key = await _offered(request)
     try:
         await request.app[ACCOUNTS].identify(user, key)
     except EngineError as error:
-        raise EngineError(error.code, "APIKEY did not match") from None
+        raise _no_match(error) from None
     return json_response({"success": "true"})
 
 
 async def _offered(request: web.Request) -> tuple[str | None, str]:
-    """The credential of a /verify request, as its clients send it: the Yhat ones use the query."""
+    """The credential of a /verify request, in any of the ways in which clients send it: those of Yhat use the query."""
     if hdrs.AUTHORIZATION in request.headers:
         try:
             return credential(request)
         except EngineError as error:
-            raise EngineError(error.code, "APIKEY did not match") from None
+            raise _no_match(error) from None
     if "username" in request.query and "apikey" in request.query:
         return request.query["username"], request.query["apikey"]
     form = await _form(request)
@@ -70,15 +57,20 @@ async def _offered(request: web.Request) -> tuple[str | None, str]:
     raise EngineError("no_credentials", "No auth provided")
 
 
+def _no_match(error: EngineError) -> EngineError:
+    """The same refusal in the words that clients of ScienceOps know."""
+    return EngineError(error.code, "APIKEY did not match")
+
+
 async def _form(request: web.Request) -> dict[str, str]:
-    """The fields of a url-encoded body; none for a body of another type, which is not read."""
+    """The fields of a url-encoded body. A body of another type is not read and has none."""
     if request.content_type != FORM:
         return {}
     return dict(parse_qsl((await small_body(request)).decode("utf-8", "replace")))
 
 
 async def add_user(request: web.Request) -> web.Response:
-    """Make a user; its full key is shown once."""
+    """Make a user. Its full key is shown in this answer only."""
     require_admin(await known_caller(request))
     body = await json_body(request, NewUser)
     key = await request.app[ACCOUNTS].add_user(body.name)
@@ -86,7 +78,7 @@ async def add_user(request: web.Request) -> web.Response:
 
 
 async def replace_key(request: web.Request) -> web.Response:
-    """Give the caller a new key of one kind; the old one of that kind ends at once."""
+    """Give the caller a new key of one kind. The old key of that kind is refused from now on."""
     caller = await known_caller(request)
     require_full(caller)
     body = await json_body(request, NewKey)
@@ -94,63 +86,44 @@ async def replace_key(request: web.Request) -> web.Response:
     return json_response({"key": key, "kind": body.kind}, status=201, headers=NO_STORE)
 
 
-async def expect(request: web.Request) -> web.StreamResponse | None:
-    """`Expect: 100-continue`: without a good credential the body is never asked for."""
-    return await answer_expectation(request, known_caller)
+# Routes
 
-
-async def json_body(request: web.Request, model: type[BodyT]) -> BodyT:
-    """A small JSON body. EngineError `body_too_large`, `invalid_body` if it is not JSON, `invalid_request` for a wrong field."""
-    body = await small_body(request)
-    try:
-        return model.model_validate_json(body)
-    except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        if fault["type"] == "json_invalid":
-            raise EngineError("invalid_body", f"could not decode body: {fault['ctx']['error']}") from None
-        raise EngineError("invalid_request", first_fault(error)) from None
-
-
-async def small_body(request: web.Request) -> bytes:
-    """The whole body, at most 64 KiB. EngineError `body_too_large`, as soon as that is known."""
-    body = bytearray()
-    if (request.content_length or 0) <= SMALL_BODY_LIMIT_BYTES:
-        async with asyncio.timeout(request.app[REQUEST_TIMEOUT]):
-            while len(body) <= SMALL_BODY_LIMIT_BYTES and (chunk := await read_some(request)):
-                body += chunk
-        if len(body) <= SMALL_BODY_LIMIT_BYTES:
-            return bytes(body)
-    raise EngineError("body_too_large", f"body larger than {SMALL_BODY_LIMIT_BYTES} bytes")
-
-
-ROUTES = [
+ROUTES = (
     Route(
-        "POST",
-        "/verify",
-        verify,
-        "Check credentials: Basic, Bearer, or username and apikey as query or url-encoded form",
+        method="POST",
+        path="/verify",
+        handler=verify,
+        surface=SURFACE,
+        summary="Check credentials: Basic, Bearer, or username and apikey as query or url-encoded form",
         key="itself",
-        answers={200: "the credentials fit", 401: "none were sent, or they do not fit"},
-        query={"username": "the user", "apikey": "its key"},
+        answers={200: "the credentials are right", 401: "credentials are missing or wrong"},
+        query={"username": "the user", "apikey": "the user's key"},
     ),
     Route(
-        "POST",
-        "/api/users",
-        add_user,
-        "Make a user; the key is shown once",
+        method="POST",
+        path="/api/users",
+        handler=add_user,
+        surface=SURFACE,
+        summary="Make a user; the key is shown once",
         key="admin",
         body=NewUser,
-        answers={201: "key, kind and name", 403: "not the admin", 409: "the name is taken", 422: "the name is not possible"},
-        expect=expect,
+        answers={
+            201: "key, kind and name",
+            403: "the caller is not the admin",
+            409: "the name is taken",
+            422: "the name is not allowed",
+        },
+        admit=known_caller,
     ),
     Route(
-        "POST",
-        "/api/keys",
-        replace_key,
-        "Replace the caller's key of one kind; the key is shown once",
+        method="POST",
+        path="/api/keys",
+        handler=replace_key,
+        surface=SURFACE,
+        summary="Replace the caller's key of one kind; the new key is shown once",
         key="full",
         body=NewKey,
-        answers={201: "key and kind", 403: "a full key is needed", 422: "no such kind"},
-        expect=expect,
+        answers={201: "key and kind", 403: "a full key is needed", 422: "there is no such kind"},
+        admit=known_caller,
     ),
-]
+)

@@ -1,14 +1,15 @@
-"""The description of everything that can be asked: `/openapi.json`, made from the route table, and `/docs`, which shows it.
+"""The description of everything that the server answers: `/openapi.json`, made from the route table, and `/docs`, which shows it.
 
 Knows the shape of a Route and the media types of this server. Knows nothing of what a route does. The page names no other host, and
-tells the browser to load from none.
+forbids the browser to load anything from one.
 """
 
 import asyncio
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from importlib import metadata
-from typing import Any
+from typing import Any, TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel
@@ -18,12 +19,14 @@ from swagger_ui_bundle import swagger_ui_path
 from engine.accounts import OWNER_NAME
 from engine.errors import EngineError
 from engine.repository.index import MODEL_NAME
+from handlers.http.bodies import NDJSON
 from handlers.http.errors import dumps
-from handlers.http.keys import ROUTES as ROUTE_TABLE
-from handlers.http.routes import Route
-from handlers.streaming.bulk import NDJSON
+from handlers.http.routes import ROUTE_TABLE, BodyKind, Handler, Route, Surface
+
+SURFACE = Surface(name="openapi")
 
 Json = dict[str, Any]
+Key = TypeVar("Key", int, str)
 
 OPENAPI_VERSION = "3.1.0"
 JSON = "application/json"
@@ -32,36 +35,39 @@ SCHEMAS = "#/components/schemas/"
 DESCRIPTION = """One asyncio server for predictions: one record in one request, or millions in one stream.
 
 A trailing slash is optional on every path. Credentials are HTTP Basic `user:key` or `Authorization: Bearer key`.
-A request that is refused before its first byte is answered `{"error": "..."}`; below `/models` and `/embeddings` as FastAPI does
-it, below `/v1/models` and `/v1/embeddings` as OpenAI does."""
+A request that is refused before its first byte is answered `{"error": "..."}`. Below `/models` and `/embeddings` refusals have the
+shape of FastAPI, below `/v1/models` and `/v1/embeddings` the shape of OpenAI."""
 
 PATH_PARAMETERS: dict[str, Json] = {
-    "owner": {"description": "who has the model", "pattern": f"^{OWNER_NAME.pattern}$", "example": "brandon"},
-    "model": {"description": "its name", "pattern": f"^{MODEL_NAME.pattern}$", "example": "HelloWorld"},
-    "file": {"description": "a file's name", "pattern": "^[^/]+$", "example": "records.ndjson"},
+    "owner": {"description": "the owner of the model", "pattern": f"^{OWNER_NAME.pattern}$", "example": "brandon"},
+    "model": {"description": "the name of the model", "pattern": f"^{MODEL_NAME.pattern}$", "example": "HelloWorld"},
+    "file": {"description": "the name of a file", "pattern": "^[^/]+$", "example": "records.ndjson"},
 }
 
 RECORD_EXAMPLE = {"name": "Kermit"}
 LINES_EXAMPLE = '{"name":"jim"}\n{"name":"bob"}\n{"name":"sarah"}\n'
 
-_YHAT_ID = {"anyOf": [{"type": "string"}, {"type": "number"}], "description": "as the record had it, or 32 hex digits"}
+_YHAT_ID = {"anyOf": [{"type": "string"}, {"type": "number"}], "description": "the id that the record had, or 32 hex digits"}
 _RECORD = {"code": {"type": "string"}, "error": {"type": "string"}, "yhat_id": _YHAT_ID, "yhat_model": {"type": "string"}}
 BASE_SCHEMAS: Json = {
-    "Record": {"type": "object", "description": "Fields as the model's config.json names them, and yhat_id if you like."},
+    "Record": {
+        "type": "object",
+        "description": "The fields that the model's config.json names; yhat_id is optional.",
+    },
     "Error": {
         "type": "object",
-        "description": "`error` says what was wrong; the rest is of a record.",
+        "description": "`error` says what was wrong. The other properties are there when a record was refused.",
         "properties": _RECORD,
     },
     "DetailError": {
         "type": "object",
-        "description": "As FastAPI writes it: a list of faults for a body (422), else one sentence.",
+        "description": "A refusal in the shape of FastAPI: a list of faults when the body is wrong (422), else one sentence.",
         "required": ["detail"],
         "properties": {"detail": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "object"}}]}},
     },
     "OpenAIError": {
         "type": "object",
-        "description": "As OpenAI's clients expect it: `error` has message, type, param and code.",
+        "description": "A refusal in the shape that OpenAI's clients expect: `error` has message, type, param and code.",
         "required": ["error"],
         "properties": {"error": {"type": "object", "required": ["message", "type"]}},
     },
@@ -69,7 +75,7 @@ BASE_SCHEMAS: Json = {
         "type": "object",
         "required": ["result", "version", "yhat_id", "yhat_model"],
         "properties": {
-            "result": {"description": "as the model's config.json says"},
+            "result": {"description": "in the form that the model's config.json describes"},
             "version": {"type": "integer"},
             "yhat_id": _YHAT_ID,
             "yhat_model": {"type": "string"},
@@ -77,7 +83,7 @@ BASE_SCHEMAS: Json = {
     },
     "Lines": {
         "type": "string",
-        "description": "Newline-delimited JSON: one object a line. Each line of an answer has `result`, or `code` and `error`.",
+        "description": "Newline-delimited JSON: one object per line. Each line of an answer has `result`, or `code` and `error`.",
     },
 }
 
@@ -87,12 +93,13 @@ BASE_SCHEMAS: Json = {
 
 def document(routes: Sequence[Route]) -> Json:
     """The OpenAPI document of these routes."""
-    bodies = sorted({route.body for route in routes if isinstance(route.body, type)}, key=lambda body: body.__name__)
+    operations = merged(routes)
+    bodies = sorted({body for route in routes for body in route.bodies if isinstance(body, type)}, key=lambda body: body.__name__)
     return {
         "openapi": OPENAPI_VERSION,
         "info": {"title": "Sluice", "version": _version(), "description": DESCRIPTION},
         "servers": [{"url": "/"}],
-        "paths": _paths(routes),
+        "paths": _paths(operations),
         "components": {
             "schemas": BASE_SCHEMAS | _schemas(bodies),
             "securitySchemes": {
@@ -103,8 +110,44 @@ def document(routes: Sequence[Route]) -> Json:
     }
 
 
+def merged(routes: Iterable[Route]) -> list[Route]:
+    """One route for each method and path. Routes that share both become one, whose words say which requests they are about."""
+    operations: dict[tuple[str, str], list[Route]] = {}
+    for route in routes:
+        operations.setdefault((route.method, route.path), []).append(route)
+    return [_merge(sharing) if len(sharing) > 1 else sharing[0] for sharing in operations.values()]
+
+
+def _merge(routes: Sequence[Route]) -> Route:
+    """One route with the words of several, of which all but the last have a `when`."""
+    summary = _words(routes, [route.summary for route in routes])
+    return replace(
+        routes[0],
+        when=None,
+        summary=summary[0].upper() + summary[1:],
+        key=_words(routes, [route.key for route in routes]),
+        body=tuple(body for route in routes for body in route.bodies),
+        answers=_tables(routes, [route.answers for route in routes]),
+        query=_tables(routes, [route.query for route in routes]),
+    )
+
+
+def _tables(routes: Sequence[Route], tables: Sequence[dict[Key, str]]) -> dict[Key, str]:
+    """The tables of several routes as one."""
+    keys = dict.fromkeys(key for table in tables for key in table)
+    return {key: _words(routes, [table.get(key) for table in tables]) for key in keys}
+
+
+def _words(routes: Iterable[Route], texts: Iterable[str | None]) -> str:
+    """The texts of several routes as one: the text itself if all routes that have one agree, else each with its condition."""
+    said = [(route.when, text) for route, text in zip(routes, texts, strict=True) if text is not None]
+    if len({text for _, text in said}) == 1:
+        return said[0][1]
+    return "; ".join(f"with {when.text}: {text}" if when else f"otherwise: {text}" for when, text in said)
+
+
 def _version() -> str:
-    """Of the installed package; a checkout that was never installed has none."""
+    """The version of the installed package; a checkout that was never installed has none."""
     try:
         return metadata.version("sluice")
     except metadata.PackageNotFoundError:
@@ -132,7 +175,7 @@ def public_path(route: Route) -> str:
 
 def _operation(route: Route) -> Json:
     operation: Json = {
-        "tags": [route.handler.__module__.rpartition(".")[2]],
+        "tags": [route.surface.name],
         "summary": route.summary,
         "description": f"Key needed: {route.key}.",
         "operationId": "_".join(re.findall(r"\w+", f"{route.method.lower()} {public_path(route)}")),
@@ -141,13 +184,14 @@ def _operation(route: Route) -> Json:
     }
     if parameters := [*_path_parameters(route), *_query_parameters(route)]:
         operation["parameters"] = parameters
-    if route.body is not None:
-        operation["requestBody"] = {"required": True, "content": _body(route.body)}
+    if route.bodies:
+        content = {kind: described for body in route.bodies for kind, described in _body(body).items()}
+        operation["requestBody"] = {"required": True, "content": content}
     return operation
 
 
 def _security(route: Route) -> list[Json]:
-    """`itself`: the credentials are what is checked, and may come another way."""
+    """Of the key `itself` the request is about credentials, which may also come in another way."""
     either: list[Json] = [{"basic": []}, {"bearer": []}]
     return {"none": [], "itself": [{}, *either]}.get(route.key, either)
 
@@ -164,7 +208,7 @@ def _path_parameter(name: str) -> Json:
 
 
 def _query_parameters(route: Route) -> list[Json]:
-    """A parameter whose sentence begins with `true:` is a flag."""
+    """The query parameters of an operation. One whose sentence begins with `true:` is a flag."""
     return [
         {
             "name": name,
@@ -176,10 +220,8 @@ def _query_parameters(route: Route) -> list[Json]:
     ]
 
 
-def _body(body: type[BaseModel] | str | tuple[str, ...]) -> Json:
-    """The content of a request body. What takes lines takes one JSON record as well."""
-    if isinstance(body, tuple):
-        return {kind: content for one in body for kind, content in _body(one).items()}
+def _body(body: BodyKind) -> Json:
+    """The content of a request body. A route that takes lines takes one JSON record as well."""
     if not isinstance(body, str):
         return {JSON: {"schema": {"$ref": SCHEMAS + body.__name__}}}
     if body == NDJSON:
@@ -191,12 +233,12 @@ def _body(body: type[BaseModel] | str | tuple[str, ...]) -> Json:
 
 
 def _answer(route: Route, status: int) -> Json:
-    """A refusal has the one shape of all refusals; a route that asks for no key refuses nobody."""
+    """One answer of an operation. A refusal has the shape of the surface; a route that needs no key refuses nobody."""
     answer: Json = {"description": route.answers[status]}
     if route.method in ("HEAD", "OPTIONS"):
         return answer
     if status >= 400 and route.key != "none":
-        answer["content"] = {JSON: {"schema": {"$ref": SCHEMAS + route.error}}}
+        answer["content"] = {JSON: {"schema": {"$ref": SCHEMAS + route.surface.schema}}}
     elif status == 200 and route.body == NDJSON:
         answer["content"] = {
             JSON: {"schema": {"$ref": SCHEMAS + "Prediction"}},
@@ -207,8 +249,8 @@ def _answer(route: Route, status: int) -> Json:
 
 # The pages
 
-# Swagger UI 4.15.5, the one in the package, refuses to show a document that says 3.1. What ours says is valid in 3.0 as well, so
-# the page, and only the page, calls it that.
+# The package contains Swagger UI 4.15.5, which refuses to show a document of version 3.1. Our document is valid in 3.0 as well, so
+# the page, and only the page, calls it 3.0.3.
 START = """fetch("/openapi.json").then((answer) => answer.json()).then((spec) => {
   SwaggerUIBundle({
     spec: {...spec, openapi: "3.0.3"},
@@ -223,7 +265,7 @@ PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<title>Sluice: what can be asked</title>
+<title>Sluice: the HTTP API</title>
 <link rel="stylesheet" href="/docs/swagger-ui.css">
 <link rel="icon" type="image/png" href="/docs/favicon-32x32.png">
 </head>
@@ -234,12 +276,12 @@ PAGE = """<!DOCTYPE html>
 </body>
 </html>
 """
-# A browser that keeps to this loads nothing from, and sends nothing to, any other host.
+# Under this policy a browser loads nothing from any other host and sends nothing to one.
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-# The files of the package that the page uses, and no others: a name that is not here is never made into a path.
+# The files of the package that the page uses. No other name is ever made into a path.
 PACKAGE_FILES = {
     "swagger-ui.css": "text/css; charset=utf-8",
     "swagger-ui-bundle.js": "text/javascript; charset=utf-8",
@@ -249,14 +291,14 @@ NO_SNIFF = {"X-Content-Type-Options": "nosniff"}
 
 
 async def openapi(request: web.Request) -> web.Response:
-    """The document. Made anew for each request, in a thread: it is asked for rarely, and takes some milliseconds."""
-    routes: list[Route] = request.app[ROUTE_TABLE]
+    """The document. We make it again for each request, in a thread: requests for it are rare, and it takes some milliseconds."""
+    routes = request.app[ROUTE_TABLE].routes
     body = await asyncio.to_thread(lambda: dumps(document(routes)))
     return web.Response(body=body, content_type=JSON)
 
 
 async def docs(request: web.Request) -> web.Response:
-    """Swagger UI, showing /openapi.json."""
+    """The page: Swagger UI, which shows /openapi.json."""
     headers = {"Content-Security-Policy": PAGE_POLICY} | NO_SNIFF
     return web.Response(text=PAGE, content_type="text/html", charset="utf-8", headers=headers)
 
@@ -271,13 +313,17 @@ async def docs_file(request: web.Request) -> web.StreamResponse:
     return web.FileResponse(swagger_ui_path / name, headers={"Content-Type": PACKAGE_FILES[name]} | NO_SNIFF)
 
 
-DOCS_FILE = {200: "the file", 404: "not one of its files"}
+# Routes
 
-ROUTES = [
-    Route("GET", "/openapi.json", openapi, "The OpenAPI document of every route", "none", None, {200: "OpenAPI 3.1"}),
-    Route("HEAD", "/openapi.json", openapi, "The same without a body", "none", None, {200: "OpenAPI 3.1"}),
-    Route("GET", "/docs", docs, "The same as a page to read and try (Swagger UI)", "none", None, {200: "HTML"}),
-    Route("HEAD", "/docs", docs, "The same without a body", "none", None, {200: "HTML"}),
-    Route("GET", "/docs/{file}", docs_file, "A file of that page", "none", None, DOCS_FILE),
-    Route("HEAD", "/docs/{file}", docs_file, "The same without a body", "none", None, DOCS_FILE),
-]
+
+def _page(path: str, handler: Handler, summary: str, answers: dict[int, str]) -> tuple[Route, Route]:
+    """The two routes of a page that is open to everybody: GET, and HEAD."""
+    get = Route(method="GET", path=path, handler=handler, surface=SURFACE, summary=summary, key="none", answers=answers)
+    return get, replace(get, method="HEAD", summary="The same without a body")
+
+
+ROUTES = (
+    *_page("/openapi.json", openapi, "The OpenAPI document of every route", {200: "OpenAPI 3.1"}),
+    *_page("/docs", docs, "The same as a page to read and to try requests on (Swagger UI)", {200: "HTML"}),
+    *_page("/docs/{file}", docs_file, "A file of that page", {200: "the file", 404: "the page has no such file"}),
+)

@@ -1,4 +1,4 @@
-"""Operations: is the server well, what has it done, and what can be asked of it."""
+"""Operations: whether the server is healthy, and what it counts."""
 
 import prometheus_client
 from aiohttp import web
@@ -6,29 +6,31 @@ from aiohttp import web
 from engine import metrics
 from handlers.http.auth import caller_of, require_admin
 from handlers.http.errors import json_response
-from handlers.http.keys import ANONYMOUS, ENGINE, REPOSITORY
-from handlers.http.routes import Route
+from handlers.http.keys import ANONYMOUS, ENGINE, HEALTH_DETAILS, REPOSITORY
+from handlers.http.routes import Route, Surface
+
+SURFACE = Surface(name="operations")
 
 
 async def healthcheck(request: web.Request) -> web.Response:
-    """From memory, so that it answers while everything else is busy."""
+    """Tell the health of the engine, from memory, so that it answers while everything else is busy."""
     engine = request.app[ENGINE]
     health = engine.health
     status = 200 if health == "ok" else 503
     headers = {"Cache-Control": "no-store"}
     if "application/json" in request.headers.get("Accept", ""):
-        answer = {
+        details = {name: tell() for name, tell in request.app[HEALTH_DETAILS].items()}
+        answer = details | {
             "models": len(request.app[REPOSITORY].models()),
             "replicas": engine.num_replicas(),
             "status": health,
-            "streams": engine.num_streams,
-        }
+            }
         return json_response(answer, status=status, headers=headers)
     return web.Response(text=health, status=status, headers=headers)
 
 
 async def show_metrics(request: web.Request) -> web.Response:
-    """Prometheus text. The labels name models, so it takes the admin's key unless SLUICE_ANONYMOUS opens it."""
+    """Prometheus text. The labels name models, so only the admin may read it, unless SLUICE_ANONYMOUS opens it to everybody."""
     caller = await caller_of(request, surface="metrics")
     if caller is not None and "metrics" not in request.app[ANONYMOUS]:
         require_admin(caller)
@@ -36,23 +38,23 @@ async def show_metrics(request: web.Request) -> web.Response:
     return web.Response(body=text, headers={"Content-Type": prometheus_client.CONTENT_TYPE_LATEST})
 
 
-ROUTES = [
+ROUTES = (
     Route(
-        "GET",
-        "/healthcheck",
-        healthcheck,
-        "Whether the server can score",
-        "none",
-        None,
-        {200: "ok", 503: "starting, draining or no replicas"},
+        method="GET",
+        path="/healthcheck",
+        handler=healthcheck,
+        surface=SURFACE,
+        summary="Whether the server can score",
+        key="none",
+        answers={200: "ok", 503: "starting, draining or no replicas"},
     ),
     Route(
-        "GET",
-        "/metrics",
-        show_metrics,
-        "Prometheus metrics",
-        "admin",
-        None,
-        {200: "text", 401: "no credentials", 403: "not the admin"},
+        method="GET",
+        path="/metrics",
+        handler=show_metrics,
+        surface=SURFACE,
+        summary="Prometheus metrics",
+        key="admin",
+        answers={200: "text", 401: "credentials are missing or wrong", 403: "the caller is not the admin"},
     ),
-]
+)

@@ -1,38 +1,41 @@
-"""The model repository over HTTP: which models the caller may use, and how they are.
+"""The model repository over HTTP: which models the caller may use, how they are, and every change of a model that exists.
 
-Knows the shapes of the listings. Which models there are and who may use them is engine/repository.py; how they are is the engine.
+Knows the shapes of these answers. engine/repository.py knows which models there are and who may use them, the engine knows their
+state, and engine/publishing.py makes the changes.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 from aiohttp import web
+from pydantic import Field, model_validator
 
-from engine.repository.index import Model
-from handlers.http.auth import known_caller
+from engine.repository.index import Model, model_not_found
+from handlers.http.auth import known_caller, require_admin
+from handlers.http.bodies import Body, json_body
 from handlers.http.errors import json_response
-from handlers.http.keys import ENGINE, REPOSITORY
-from handlers.http.routes import Route
+from handlers.http.keys import PUBLISHER, REPOSITORY, SERVING
+from handlers.http.models import admit_change
+from handlers.http.parameters import number
+from handlers.http.routes import Route, Surface
+
+SURFACE = Surface(name="repository")
+
+# Reading
 
 
 async def list_models(request: web.Request) -> web.Response:
     """The caller's own models and the shared ones, by owner and name."""
-    caller = await known_caller(request)
-    models = request.app[REPOSITORY].visible(caller)
-    return json_response({"models": [_summary(request, model) for model in models]})
+    visible = request.app[REPOSITORY].visible(await known_caller(request))
+    return json_response({"models": [_summary(request, model) for model in visible]})
 
 
 async def show_model(request: web.Request) -> web.Response:
-    """One record of the list, with what it takes and gives."""
-    return json_response(model_record(request, await _model(request)))
-
-
-def model_record(request: web.Request, model: Model) -> dict[str, Any]:
-    """The whole record of one model."""
-    return _summary(request, model) | _details(model)
+    """The entry of one model, with its inputs and outputs."""
+    return json_response(_entry(request, await _model(request)))
 
 
 async def check_model(request: web.Request) -> web.Response:
-    """The state of a model in the words of ScienceOps."""
+    """The state of a model, in the words of ScienceOps."""
     model = await _model(request)
     status = _status(request, model)
     answer = {
@@ -52,8 +55,13 @@ async def _model(request: web.Request) -> Model:
     return request.app[REPOSITORY].model_for(caller, request.match_info["owner"], request.match_info["model"])
 
 
+def _entry(request: web.Request, model: Model) -> dict[str, Any]:
+    """Everything that is told about one model."""
+    return _summary(request, model) | _details(model)
+
+
 def _summary(request: web.Request, model: Model) -> dict[str, Any]:
-    """One record of the list; task null when config.json cannot be read."""
+    """One entry of the list; the task is null when config.json cannot be read."""
     return {
         "active_version": model.active_version,
         "description": model.description,
@@ -68,7 +76,7 @@ def _summary(request: web.Request, model: Model) -> dict[str, Any]:
 
 
 def _details(model: Model) -> dict[str, Any]:
-    """Inputs and outputs as config.json has them; nulls when it cannot be read."""
+    """Inputs and outputs as config.json describes them; nulls when it cannot be read."""
     if model.active is None:
         return dict.fromkeys(("example", "inputs", "max_batch_size", "outputs"))
     config = model.active.config
@@ -82,32 +90,137 @@ def _details(model: Model) -> dict[str, Any]:
 
 
 def _status(request: web.Request, model: Model) -> str:
-    """online, building or offline; of the active version."""
-    return request.app[ENGINE].models.status(model.active) if model.active else "offline"
+    """The state of the active version: online, building or offline."""
+    return request.app[SERVING].status(model.active) if model.active else "offline"
 
 
-REFUSALS = {401: "no credentials, or wrong ones", 403: "a read-only key on another's model", 404: "no such model"}
+# Changing
 
-ROUTES = [
+
+class ModelChange(Body):
+    """Body of PATCH: the properties to change."""
+
+    active_version: Annotated[int, Field(ge=1)] | None = None
+    shared: bool | None = None
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> "ModelChange":
+        if self.active_version is None and self.shared is None:
+            raise ValueError("send active_version or shared")
+        return self
+
+
+async def change_model(request: web.Request) -> web.Response:
+    """PATCH: activate another version, or share the model or not. Answers with the entry of the model after the change."""
+    path = await admit_change(request, may_be_new=False)
+    change = await json_body(request, ModelChange)
+    publisher = request.app[PUBLISHER]
+    if change.shared is not None:
+        publisher.check_shareable(path.owner, path.name)  # refuse before anything is changed
+    if change.active_version is not None:
+        await publisher.activate(path.owner, path.name, change.active_version)
+    if change.shared is not None:
+        await publisher.share(path.owner, path.name, change.shared)
+    model = request.app[REPOSITORY].changeable(await known_caller(request), path.owner, path.name)
+    if model is None:
+        raise model_not_found()
+    return json_response(_entry(request, model))
+
+
+async def delete_model(request: web.Request) -> web.Response:
+    """DELETE: the model, or with `version=N` that version, as soon as the streams that run on it have ended."""
+    path = await admit_change(request, may_be_new=False)
+    answer = {"model": path.name, "owner": path.owner, "status": "Successfully deleted"}
+    version = number(request, "version")
+    if version is None:
+        await request.app[PUBLISHER].delete(path.owner, path.name)
+        return json_response(answer)
+    await request.app[PUBLISHER].delete_version(path.owner, path.name, version)
+    return json_response(answer | {"version": version})
+
+
+async def reload(request: web.Request) -> web.Response:
+    """Read the model folders and the lists of embedding models again."""
+    require_admin(await known_caller(request))
+    return json_response({"models": await request.app[PUBLISHER].reload()})
+
+
+# Routes
+
+REFUSALS = {
+    401: "credentials are missing or wrong",
+    403: "a read-only key cannot use a model of another owner",
+    404: "there is no such model",
+}
+CHANGE_REFUSALS = {
+    401: "credentials are missing or wrong",
+    403: "the key is read-only, or the model belongs to another owner",
+    404: "there is no such model or version",
+    503: "the server is draining; see Retry-After",
+}
+CHANGE_KEY = "the owner's full, or the admin's"
+
+ROUTES = (
     Route(
-        "GET",
-        "/api/models",
-        list_models,
-        "Models this caller may use",
-        answers={200: "models, by owner and name", 401: REFUSALS[401]},
+        method="POST",
+        path="/api/models/reload",
+        handler=reload,
+        surface=SURFACE,
+        summary="Read the model folders and models.txt again",
+        key="admin",
+        answers={200: "the number of models", 401: "credentials are missing or wrong", 403: "the caller is not the admin"},
+        admit=known_caller,
     ),
     Route(
-        "GET",
-        "/api/models/{owner}/{model}",
-        show_model,
-        "One model, with inputs, outputs, example and versions",
+        method="GET",
+        path="/api/models",
+        handler=list_models,
+        surface=SURFACE,
+        summary="The models that this caller may use",
+        answers={200: "the models, by owner and name", 401: REFUSALS[401]},
+    ),
+    Route(
+        method="GET",
+        path="/api/models/{owner}/{model}",
+        handler=show_model,
+        surface=SURFACE,
+        summary="One model, with inputs, outputs, example and versions",
         answers={200: "the model"} | REFUSALS,
     ),
     Route(
-        "GET",
-        "/api/models/{owner}/{model}/check",
-        check_model,
-        "State of one model",
-        answers={200: "versions and status"} | REFUSALS,
+        method="GET",
+        path="/api/models/{owner}/{model}/check",
+        handler=check_model,
+        surface=SURFACE,
+        summary="The state of one model",
+        answers={200: "its versions and its status"} | REFUSALS,
     ),
-]
+    Route(
+        method="PATCH",
+        path="/api/models/{owner}/{model}",
+        handler=change_model,
+        surface=SURFACE,
+        summary="Choose the active version (roll back or forward), share the model with others or not",
+        key=CHANGE_KEY,
+        body=ModelChange,
+        answers={
+            200: "the model",
+            409: "the model ships with the server, and is shared as it is",
+            422: "the body changes nothing, or has an unknown field",
+            500: "the version does not load; the active version stays active",
+        }
+        | CHANGE_REFUSALS,
+        admit=known_caller,
+    ),
+    Route(
+        method="DELETE",
+        path="/{owner}/models/{model}",
+        handler=delete_model,
+        surface=SURFACE,
+        summary="Delete a model, or one version that is not active, after running streams have ended",
+        key=CHANGE_KEY,
+        answers={200: "it is deleted", 409: "the version is active, or the model ships with the server"} | CHANGE_REFUSALS,
+        query={"version": "delete only this version"},
+        admit=known_caller,
+    ),
+)

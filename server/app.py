@@ -8,30 +8,39 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 from aiohttp import web
-from handlers.http.routes import Route, register
 
+from engine import metrics
 from engine.accounts import Accounts
-from engine.engine import Engine
+from engine.embeddings import EmbeddingLimits, Embeddings
+from engine.engine import Engine, EngineLimits
 from engine.repository import folders
 from engine.repository.index import Repository
 from engine.repository.listed import ListedModels
-from engine.repository.publishing import Publisher
+from engine.repository.publishing import Publisher, PublishingLimits
+from engine.repository.serving import Serving
+from engine.spill import Spill
 from engine.store import Store
-from handlers import accounts, embeddings, keys, openapi, operations, predict, publish, repository
+from engine.streaming.predictions import PredictionLimits, Predictions
+from handlers import accounts, embeddings, openapi, operations, publish, repository
+from handlers.embeddings.admission import EMBED_BODY_LIMIT, EMBEDDINGS, LISTED
+from handlers.http import keys
+from handlers.http.routes import Route, RouteTable
+from handlers.streaming import predict
+from handlers.streaming.keys import PREDICTIONS, STREAMING_LIMITS, StreamingLimits
 from server.common import SHIPPED_MODELS, name_check
 from server.config import Settings
 from server.middlewares import answer_everything
 
-# Fixed paths come before `/{owner}/models/{model}`.
-ROUTES: list[Route] = [
+# Fixed paths come before `/{owner}/models/{model}`, and routes with a condition before the others of the same path.
+ROUTES: tuple[Route, ...] = (
     *operations.ROUTES,
     *openapi.ROUTES,
     *accounts.ROUTES,
     *embeddings.ROUTES,
-    *publish.ROUTES,
     *repository.ROUTES,
     *predict.ROUTES,
-]
+    *publish.ROUTES,
+)
 
 
 class CannotStart(Exception):
@@ -40,7 +49,7 @@ class CannotStart(Exception):
 
 @contextlib.asynccontextmanager
 async def open_app(settings: Settings) -> AsyncIterator[web.Application]:
-    """The application with everything it needs, open; closed again in reverse. CannotStart when the data directory cannot be used."""
+    """The application with everything it needs, open; closed again in reverse. CannotStart for a data directory it cannot use."""
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(_own_data_dir(settings.data_dir))
         store = await Store.open(settings.data_dir / "sluice.db")
@@ -50,7 +59,7 @@ async def open_app(settings: Settings) -> AsyncIterator[web.Application]:
         serving = await _open_engine(app, store, settings, stack)
         await _open_accounts(app, store, serving.repository, settings)
         _open_surfaces(app, store, serving, settings, stack)
-        register(app, ROUTES)
+        RouteTable(ROUTES).register(app)
         yield app
 
 
@@ -68,7 +77,7 @@ async def _open_engine(app: web.Application, store: Store, settings: Settings, s
     stack.push_async_callback(engine.stop)
     stack.enter_context(metrics.showing(engine.levels))
     app[keys.ENGINE], app[keys.SERVING] = engine, serving
-    app[keys.REPOSITORY], app[keys.LISTED] = repository, listed
+    app[keys.REPOSITORY], app[LISTED] = repository, listed
     return serving
 
 
@@ -87,8 +96,9 @@ def _open_surfaces(
     spill.clean()
     predictions = Predictions(engine, serving, spill, settings.part(PredictionLimits))
     stack.enter_context(metrics.showing(predictions.levels))
-    app[streaming_keys.PREDICTIONS] = predictions
-    app[embeddings.EMBEDDINGS] = Embeddings(engine, serving, settings.part(EmbeddingLimits))
+    app[PREDICTIONS] = predictions
+    app[keys.HEALTH_DETAILS] = {"streams": lambda: predictions.num_streams}
+    app[EMBEDDINGS] = Embeddings(engine, serving, settings.part(EmbeddingLimits))
     app[keys.PUBLISHER] = Publisher(store, serving, engine.pool("jobs"), settings.part(PublishingLimits))
 
 
@@ -112,12 +122,11 @@ def _configure(app: web.Application, settings: Settings) -> None:
     """What handlers need to know of the settings."""
     app[keys.ANONYMOUS] = settings.anonymous
     app[keys.COMPAT_STATUS] = settings.compat_status
-    app[keys.BODY_LIMIT] = settings.body_limit_bytes
     app[keys.REQUEST_TIMEOUT] = settings.request_timeout_s
-    app[keys.BULK_OPTIONS] = settings.bulk_options()
-    app[keys.EMBED_BODY_LIMIT] = settings.embed_body_limit_bytes
-    app[keys.SHAPES] = embeddings.SHAPES
-    app[keys.ROUTES] = ROUTES
+    app[keys.IDLE_TIMEOUT] = settings.idle_timeout_s
+    app[keys.STALL_TIMEOUT] = settings.stall_timeout_s
+    app[STREAMING_LIMITS] = settings.part(StreamingLimits)
+    app[EMBED_BODY_LIMIT] = settings.embed_body_limit_bytes
 
 
 @contextlib.asynccontextmanager

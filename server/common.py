@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from handlers.http.routes import RESERVED
-
 from engine.repository.index import Repository
+from handlers.http.routes import RESERVED
 
 # The models of the checkout. The server reads them and never writes there.
 SHIPPED_MODELS = Path(__file__).resolve().parent.parent / "models"

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import fields
 from pathlib import Path
 
-from handlers.http.errors import STATUSES
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import Metric
 
 from engine import errors, metrics
-from handlers.openapi import public_path
+from handlers.http.errors import STATUSES
+from handlers.openapi import merged, public_path
 from server.app import ROUTES
 from server.config import Settings, default_text, environment_name
 
@@ -46,7 +46,7 @@ def settings() -> str:
 def routes() -> str:
     """One row for each path and handler, with all its methods."""
     rows: dict[tuple[str, object], list[str]] = {}
-    for route in ROUTES:
+    for route in merged(ROUTES):
         row = rows.setdefault((public_path(route), route.handler), ["", public_path(route), route.summary, route.key])
         row[0] += f"{', ' if row[0] else ''}{route.method}"
     made = ((f"`{methods} {path}`", summary, key) for methods, path, summary, key in rows.values())

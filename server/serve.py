@@ -6,11 +6,11 @@ import signal
 
 import uvloop
 from aiohttp import web
-from handlers.http.keys import ENGINE
-from handlers.streaming.keys import PREDICTIONS
 
 from engine.errors import EngineError
 from engine.store import StoreError
+from handlers.http.keys import ENGINE
+from handlers.streaming.keys import PREDICTIONS
 from server import logs
 from server.app import CannotStart, listening, open_app
 from server.config import Settings

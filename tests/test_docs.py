@@ -9,8 +9,8 @@ import pytest
 import requests
 
 from engine.errors import RECORD_CODES, REQUEST_CODES, STREAM_CODES
-from handlers.openapi import PACKAGE_FILES, public_path
 from handlers.http.routes import Route
+from handlers.openapi import PACKAGE_FILES, merged, public_path
 from server import docs
 from server.app import ROUTES
 from server.config import Settings, environment_name
@@ -18,6 +18,8 @@ from tests.serving import ROOT, Server
 
 # README.md and every file of docs/.
 WRITTEN = "\n".join(document.read_text(encoding="utf-8") for document in docs.DOCUMENTS)
+# Every operation of the server: routes that share a method and a path are one.
+OPERATIONS = merged(ROUTES)
 WORDS = re.findall(
     r"^  make (\S+) ", subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True).stdout, re.MULTILINE
 )
@@ -56,7 +58,7 @@ def test_every_error_code_is_documented(code: str) -> None:
     assert f"| `{code}` |" in WRITTEN
 
 
-@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+@pytest.mark.parametrize("route", OPERATIONS, ids=lambda route: f"{route.method} {route.path}")
 def test_every_route_is_documented(route: Route) -> None:
     rows = re.findall(rf"^\| `([A-Z, ]+) {re.escape(public_path(route))}` \|", WRITTEN, re.MULTILINE)
     assert any(route.method in methods.split(", ") for methods in rows)
@@ -91,7 +93,7 @@ def test_every_word_of_the_makefile_has_its_comment() -> None:
 # /openapi.json
 
 
-@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+@pytest.mark.parametrize("route", OPERATIONS, ids=lambda route: f"{route.method} {route.path}")
 def test_every_route_is_in_the_document(document: dict[str, Any], route: Route) -> None:
     operation = document["paths"][public_path(route)][route.method.lower()]
     assert operation["summary"] == route.summary
@@ -99,17 +101,17 @@ def test_every_route_is_in_the_document(document: dict[str, Any], route: Route) 
     named = [(one["in"], one["name"]) for one in operation.get("parameters", [])]
     in_path = re.findall(r"\{(\w+)\}", public_path(route))
     assert named == [("path", name) for name in in_path] + [("query", name) for name in route.query]
-    assert ("requestBody" in operation) == (route.body is not None)
+    assert ("requestBody" in operation) == bool(route.bodies)
     assert (operation["security"] == []) == (route.key == "none")
 
 
 def test_every_route_says_what_it_answers() -> None:
-    assert [f"{route.method} {route.path}" for route in ROUTES if not route.answers or not route.summary] == []
+    assert [f"{route.method} {route.path}" for route in OPERATIONS if not route.answers or not route.summary] == []
 
 
 def test_the_document_has_no_route_that_is_not_there(document: dict[str, Any]) -> None:
     named = {(method.upper(), path) for path, operations in document["paths"].items() for method in operations}
-    assert named == {(route.method, public_path(route)) for route in ROUTES}
+    assert named == {(route.method, public_path(route)) for route in OPERATIONS}
 
 
 def test_the_document_is_openapi_and_its_references_lead_somewhere(document: dict[str, Any]) -> None:

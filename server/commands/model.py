@@ -16,9 +16,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from handlers.http.errors import dumps
-from handlers.http.routes import RESERVED
-
 from engine.accounts import ADMIN, OWNER_NAME
 from engine.errors import EngineError
 from engine.frames import Header
@@ -30,6 +27,8 @@ from engine.repository.index import MODEL_NAME, Repository
 from engine.repository.listed import ListedModels
 from engine.repository.publishing import take_number
 from engine.store import Store, StoreError
+from handlers.http.errors import dumps
+from handlers.http.routes import RESERVED
 from server.commands import remote
 from server.common import SHIPPED_MODELS
 

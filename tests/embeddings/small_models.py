@@ -14,11 +14,7 @@ WIDE: dict[str, Any] = {"hidden_size": 768, "num_hidden_layers": 1}
 
 
 class SmallModels:
-<<<<<<< HEAD
     """Builds each kind of model once, and copies it wherever a test wants it."""
-=======
-    """Builds each kind of model once, and copies it into data directories."""
->>>>>>> r-tasks
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -47,11 +43,7 @@ class SmallModels:
         version: int = 1,
         **changes: Any,
     ) -> Path:
-<<<<<<< HEAD
         """Put the model `owner/name` into the data directory, with these changes to its config; returns its version folder."""
-=======
-        """Write `owner/name` into the data directory, with changes to its config; returns the folder of the version."""
->>>>>>> r-tasks
         owner, name = title.split("/")
         source, config = self.files(kind, pooling, **(sizes or {}))
         folder = data_dir / "models" / owner / name

@@ -472,7 +472,7 @@ async def test_metrics_count_the_upgrade_the_open_sockets_and_the_records(own: S
         for outcome in ("result", "error"):
             assert own.metric(f'sluice_records_total{{model="{HELLO}",outcome="{outcome}"}}') == 1
     until(lambda: own.metric("sluice_websockets") == 0)
-    assert own.metric('sluice_requests_total{status="101",surface="predict"}') == 0
+    assert own.metric('sluice_requests_total{status="101",surface="streaming"}') == 0
 
 
 @pytest.mark.heavy

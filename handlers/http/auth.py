@@ -1,6 +1,6 @@
-"""Authentication: from an Authorization header to a caller, and the two demands a route can make of one.
+"""Authentication: from an Authorization header to a caller, and the two demands that a route can make of a caller.
 
-Knows headers and the accounts. Knows nothing of models: what a caller may use is decided in engine/repository.py.
+Knows headers and the accounts. Knows nothing of models: engine/repository.py decides which models a caller may use.
 """
 
 import base64
@@ -13,14 +13,17 @@ from handlers.http.keys import ACCOUNTS, ANONYMOUS
 
 
 async def caller_of(request: web.Request, *, surface: str) -> Caller | None:
-    """The caller; None when no credentials were sent and the surface is open. A wrong credential is refused even there."""
+    """The caller, or None when the request has no credentials and SLUICE_ANONYMOUS opens the surface.
+
+    A wrong credential is refused even on an open surface.
+    """
     if hdrs.AUTHORIZATION not in request.headers and surface in request.app[ANONYMOUS]:
         return None
     return await known_caller(request)
 
 
 async def known_caller(request: web.Request) -> Caller:
-    """The caller on a path that is never open. EngineError `no_credentials` or `unauthorized`."""
+    """The caller, on a path that always asks for credentials. EngineError `no_credentials` or `unauthorized`."""
     user, key = credential(request)
     return await request.app[ACCOUNTS].identify(user, key)
 
@@ -28,8 +31,8 @@ async def known_caller(request: web.Request) -> Caller:
 def credential(request: web.Request) -> tuple[str | None, str]:
     """User and key of the request; user None for a bearer.
 
-    raises EngineError `no_credentials` without an Authorization header, `unauthorized` for one that is neither Basic nor Bearer,
-    or whose content is not base64 of UTF-8 with a colon
+    raises  EngineError `no_credentials` without an Authorization header; `unauthorized` for a header that is neither Basic nor
+            Bearer, or whose content is not base64 of UTF-8 with a colon
     """
     header = request.headers.get(hdrs.AUTHORIZATION)
     if header is None:
@@ -60,7 +63,7 @@ def require_full(caller: Caller) -> None:
 
 
 def require_admin(caller: Caller) -> None:
-    """EngineError `full_key_needed` for a read-only key, `forbidden` for anybody but the admin."""
+    """EngineError `full_key_needed` for a read-only key, `forbidden` for everybody but the admin."""
     require_full(caller)
     if not caller.is_admin:
         raise EngineError("forbidden", "only the admin may do this")

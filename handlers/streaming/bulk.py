@@ -1,6 +1,7 @@
-"""One bulk request on its socket: reading, scoring and writing at the same time.
+"""One bulk request on its socket: its body is read, scored and answered at the same time.
 
-Moves bytes between the socket and engine/stream.py, and decides how the exchange ends: clean, cut, or left by the client.
+Moves bytes between the socket and engine/stream.py, and decides how the exchange ends: cleanly, cut by us, or left by the client.
+Knows nothing of what a record holds.
 """
 
 import asyncio
@@ -9,57 +10,47 @@ import logging
 import sys
 import termios
 import time
-from dataclasses import dataclass
 
 from aiohttp import web
 
 from engine import metrics
 from engine.errors import STREAM_CODES
 from engine.streaming.stream import Stream, StreamFailure
+from handlers.http.bodies import NDJSON, content_encoding, read_some
+from handlers.http.encodings import BadEncoding, decoder
 from handlers.http.errors import dumps
-from handlers.http.lines import BadEncoding, LineCutter, decoder
+from handlers.http.lines import LineCutter
+from handlers.streaming.keys import StreamingLimits
 
 log = logging.getLogger("sluice.bulk")
 
-NDJSON = "application/x-ndjson"
-# What Accept may ask for; the lines are the same.
-JSON_TYPES = ("application/x-ndjson", "application/json", "application/jsonl", "application/jsonlines")
-# A cut stream's last line gets this long to reach the client, and the client this long to notice before the socket is gone.
+# The media types that Accept may ask for; the lines are the same in all of them.
+JSON_TYPES = (NDJSON, "application/json", "application/jsonl", "application/jsonlines")
+# The last line of a cut stream gets this long to leave, and then the client gets this long to notice before the socket is closed.
 CUT_FLUSH_S = 2.0
 CUT_LINGER_S = 10.0
 GUARD_INTERVAL_S = 1.0
-FRAMING_CHECK_S = 1.0
-# More than what can wait in our buffer when the writer is done: 64 KiB, and one write of as much again.
+# More than can wait in our buffer when the writer is done, which is 64 KiB and one write of the same size.
 FINISH_BUFFER_BYTES = 256 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class BulkOptions:
-    """What a bulk request is held to. Settings of server/config.py, by the same names; 0 s = never for the idle timeout."""
+class BulkExchange:
+    """The body of one bulk request and the body of its answer, on one connection."""
 
-    line_limit_bytes: int
-    decoded_limit_bytes: int
-    idle_timeout_s: float
-    stall_timeout_s: float
-
-
-class Exchange:
-    """Request body in, response body out, on one connection."""
-
-    def __init__(self, request: web.Request, response: web.StreamResponse, stream: Stream, options: BulkOptions) -> None:
+    def __init__(self, request: web.Request, response: web.StreamResponse, stream: Stream, limits: StreamingLimits) -> None:
         self._request = request
         self._response = response
         self._stream = stream
-        self._options = options
-        self._decoder = decoder(request.headers.get("Content-Encoding", "").strip().lower())
-        self._cutter = LineCutter(options.line_limit_bytes)
+        self._limits = limits
+        self._decoder = decoder(content_encoding(request))
+        self._cutter = LineCutter(limits.line_limit_bytes)
         self._written_bytes = 0
         self._started = time.monotonic()
         self._has_client_left = False
         self._is_flushed = False
 
     async def run(self, *, with_summary: bool) -> web.StreamResponse:
-        """Until the stream has ended, failed or was left; the response to give back to the framework."""
+        """Run until the stream has ended, failed or was left. Returns the response, which the handler gives back to aiohttp."""
         await self._response.prepare(self._request)
         reader = asyncio.create_task(self._read(), name=f"read {self._stream.bulk_id}")
         writer = asyncio.create_task(self._write(with_summary), name=f"write {self._stream.bulk_id}")
@@ -68,7 +59,7 @@ class Exchange:
         tasks = (reader, writer, guard, broken)
         try:
             await asyncio.wait((writer, broken), return_when=asyncio.FIRST_COMPLETED)
-            # What was answered before a failure still goes out, if the client takes it.
+            # Results from before a failure are still sent, if the client takes them in time.
             await asyncio.wait((writer,), timeout=CUT_FLUSH_S)
             self._is_flushed = writer.done()
         finally:
@@ -80,7 +71,7 @@ class Exchange:
     # Reading
 
     async def _read(self) -> None:
-        """The body into the stream, as fast as the stream has room. Every way it can break off is decided here."""
+        """Feed the body to the stream as fast as it has room. Decides what each way in which a body can break off means."""
         stream = self._stream
         try:
             await self._read_body()
@@ -94,13 +85,13 @@ class Exchange:
             stream.body_ended(failure)
         except ConnectionError:
             self._leave()
-        except Exception:  # a fault of ours must end this stream as a cut, not as a silence
+        except Exception:  # a fault of ours must cut this stream, or its client would wait for ever
             log.exception("reading failed bulk_id=%s", stream.bulk_id)
             stream.fail(StreamFailure("internal", STREAM_CODES["internal"]))
 
     async def _read_body(self) -> None:
         stream = self._stream
-        idle_timeout_s = self._options.idle_timeout_s or None
+        idle_timeout_s = self._limits.idle_timeout_s or None
         while True:
             async with asyncio.timeout(idle_timeout_s):
                 data = await read_some(self._request)
@@ -109,7 +100,7 @@ class Exchange:
             for decoded in self._decoder.feed(data):
                 self._take(decoded)
                 await stream.room(self._taken_bytes)
-            if stream.departed:
+            if stream.has_left:
                 return
         self._decoder.finish()
         for segment in self._cutter.finish():
@@ -120,8 +111,8 @@ class Exchange:
     def _take(self, decoded: bytes) -> None:
         stream = self._stream
         stream.counts.bytes_in += len(decoded)
-        if stream.counts.bytes_in > self._options.decoded_limit_bytes and "Content-Encoding" in self._request.headers:
-            raise StreamFailure("too_large", f"the body decodes to more than {self._options.decoded_limit_bytes} bytes")
+        if stream.counts.bytes_in > self._limits.decoded_limit_bytes and "Content-Encoding" in self._request.headers:
+            raise StreamFailure("too_large", f"the body decodes to more than {self._limits.decoded_limit_bytes} bytes")
         for segment in self._cutter.feed(decoded):
             stream.feed(segment)
         stream.offer()
@@ -129,7 +120,7 @@ class Exchange:
     # Writing
 
     async def _write(self, with_summary: bool) -> None:
-        """The outbox into the socket, until the stream closes it and the client has taken nearly all: _finish must not wait."""
+        """Send the outbox until the stream closes it and the client has taken nearly everything, so that _finish need not wait."""
         stream = self._stream
         try:
             while (piece := await stream.outbox.get()) is not None:
@@ -142,14 +133,15 @@ class Exchange:
             await self._request.writer.drain()
         except ConnectionError:
             self._leave()
-        except Exception:  # a full disk, a fault of ours: what is missing must never look like a clean end
+        except Exception:  # a full disk or a fault of ours; the missing results must never look like a clean end
             log.exception("writing failed bulk_id=%s", stream.bulk_id)
             stream.fail(StreamFailure("internal", STREAM_CODES["internal"]))
 
     def _taken_bytes(self) -> int:
-        """Bytes that the client's side has acknowledged: not in our buffer, not in the kernel's.
+        """Bytes of the answer that the client's side has acknowledged: they are neither in our buffer nor in the kernel's.
 
-        The kernel's counts: it frees room in steps of megabytes, and a client that takes 10 KB a second would seem to take nothing.
+        The kernel's buffer must be counted as well. The kernel makes room for us in steps of megabytes, so by our own buffer alone
+        a client that takes 10 KB a second would seem to take nothing.
         """
         transport = self._request.transport
         if transport is None:
@@ -157,21 +149,21 @@ class Exchange:
         return self._written_bytes - transport.get_write_buffer_size() - unsent_bytes(transport)
 
     async def _guard(self) -> None:
-        """Watch for a client that is gone or takes nothing: no event tells of either."""
-        interval_s = min(GUARD_INTERVAL_S, self._options.stall_timeout_s / 4)
+        """Watch for a client that is gone or takes nothing. No event tells of either, so we look at intervals."""
+        interval_s = min(GUARD_INTERVAL_S, self._limits.stall_timeout_s / 4)
         taken, since = self._taken_bytes(), time.monotonic()
         while True:
-            await asyncio.sleep(interval_s)  # a wait by nature: it looks for what does not happen
+            await asyncio.sleep(interval_s)
             if self._request.transport is None or self._request.transport.is_closing():
                 return self._leave()
             now = time.monotonic()
             if self._taken_bytes() != taken or not self._must_be_taken():
                 taken, since = self._taken_bytes(), now
-            elif now - since > self._options.stall_timeout_s:
+            elif now - since > self._limits.stall_timeout_s:
                 self._stream.fail(self._stall())
 
     def _must_be_taken(self) -> bool:
-        """Whether the stream can go on only if the client takes bytes."""
+        """Whether nothing more can happen until the client takes bytes."""
         is_output_waiting = self._written_bytes > self._taken_bytes()
         return is_output_waiting and (self._stream.is_body_ended or self._stream.outbox.is_full)
 
@@ -196,8 +188,8 @@ class Exchange:
         return self._response
 
     async def _finish(self) -> None:
-        """The clean end: everything was read, everything was answered."""
-        if self._request.transport is not None:  # room for the closing chunk, which then waits for nobody
+        """The clean end: the whole body was read and every record answered."""
+        if self._request.transport is not None:  # with this much room, writing the closing chunk never waits for the client
             self._request.transport.set_write_buffer_limits(high=FINISH_BUFFER_BYTES)
         try:
             await self._response.write_eof()
@@ -207,9 +199,9 @@ class Exchange:
             self._note("ended")
 
     async def _cut(self, failure: StreamFailure) -> None:
-        """One last line that says why, and then no closing chunk: every client can tell this from an end.
+        """Send one last line that says why, and no closing chunk after it, so that every client can tell the cut from an end.
 
-        The sending side is shut before the socket is dropped, so that the line arrives: a reset would overtake it.
+        We shut our sending side first and close the socket later: a reset would overtake the line, and the client would not get it.
         """
         transport = self._request.transport
         if transport is None:
@@ -222,11 +214,11 @@ class Exchange:
             transport.write_eof()
             async with asyncio.timeout(CUT_LINGER_S):
                 while await read_some(self._request):
-                    pass  # what the client still sends; closing over it would be a reset
-                while not transport.is_closing():  # noqa: ASYNC110 - the framework tells nobody of a lost connection
-                    await asyncio.sleep(0.05)  # the client has sent all: it closes as soon as it has seen the end
+                    pass  # if we closed while the client still sends, the kernel would send a reset
+                while not transport.is_closing():  # noqa: ASYNC110 - aiohttp has no event for a lost connection
+                    await asyncio.sleep(0.05)  # the client has sent everything and closes as soon as it has seen our end
         except (ConnectionError, TimeoutError, web.RequestPayloadError):
-            pass  # it does not read, or is gone: nothing more can be said
+            pass  # the client does not read, or is gone: we can tell it nothing more
         transport.abort()
 
     def _last_line(self, failure: StreamFailure) -> bytes:
@@ -239,7 +231,7 @@ class Exchange:
             "records": stream.counts.records,
             "yhat_model": stream.model.name,
         }
-        # Bytes that were not all taken may end inside a line.
+        # If not everything was flushed, the bytes that were sent may end inside a line.
         return (b"" if self._is_flushed else b"\n") + dumps(line) + b"\n"
 
     def _summary(self) -> bytes:
@@ -256,7 +248,7 @@ class Exchange:
         return dumps(line) + b"\n"
 
     def _note(self, outcome: str) -> None:
-        """One line of log and the counters, whatever the end."""
+        """Log and count how the stream ended: `ended`, `failed` or `left`."""
         stream, counts = self._stream, self._stream.counts
         metrics.STREAMS_ENDED.labels(outcome).inc()
         metrics.BYTES.labels("in").inc(counts.bytes_in)
@@ -268,22 +260,8 @@ class Exchange:
         )
 
 
-async def read_some(request: web.Request) -> bytes:
-    """What the socket has, at least a byte; nothing at the end of the body. RequestPayloadError when its framing is broken.
-
-    The framework takes garbage in place of a chunk for a new, bad request and never tells the body that waits: we look for that.
-    """
-    while True:
-        try:
-            async with asyncio.timeout(FRAMING_CHECK_S):
-                return await request.content.readany()
-        except TimeoutError:
-            if request.protocol._messages and not request.content.is_eof():
-                raise web.RequestPayloadError("the chunks of the body are broken") from None
-
-
 def unsent_bytes(transport: asyncio.Transport) -> int:
-    """Bytes of a TCP connection in the kernel, not yet acknowledged by the other side; 0 where the system does not tell."""
+    """Bytes that the kernel holds because the client's side has not acknowledged them; 0 where the system does not tell."""
     connection = transport.get_extra_info("socket")
     try:
         return int.from_bytes(fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"), sys.byteorder)
@@ -292,6 +270,6 @@ def unsent_bytes(transport: asyncio.Transport) -> int:
 
 
 def media_type(accept: str) -> str:
-    """The answer's type: the first of ours that Accept names."""
+    """The media type of the answer: the first of JSON_TYPES that Accept names, else NDJSON."""
     wanted = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
     return next((name for name in wanted if name in JSON_TYPES), NDJSON)

@@ -1,7 +1,7 @@
 """Predictions over a WebSocket: each text message is a record, each answer a text message, in order.
 
-One record of a socket is in flight and MAX_QUEUED more wait here; then nothing is taken from the socket, which the framework stops
-reading as soon as it holds 512 KiB. Who may, and which model, was decided at the upgrade. Knows nothing of what a record holds.
+One record of a socket is in flight and MAX_QUEUED more wait here. Beyond that we take nothing from the socket, and aiohttp stops
+reading it as soon as it holds 512 KiB. Credentials and the model were checked at the upgrade. Knows nothing of what a record holds.
 """
 
 import asyncio
@@ -17,22 +17,23 @@ from aiohttp import WebSocketError, WSMsgType, hdrs, web
 
 from engine import metrics
 from engine.errors import EngineError
-from engine.frames import Header
+from engine.replicas.blocks import Arguments
 from engine.repository.index import Version
 from handlers.http.errors import dumps, json_response
-from handlers.http.keys import BULK_OPTIONS, ENGINE
+from handlers.http.keys import ENGINE
+from handlers.streaming.keys import PREDICTIONS, STREAMING_LIMITS
 
 log = logging.getLogger("sluice.websocket")
 
 MAX_QUEUED = 16
 PING_INTERVAL_S = 30.0
-# A client gets this long to answer our close, or to end the message that was refused.
+# A client gets this long to answer our close, or to finish sending a message that was refused.
 CLOSE_TIMEOUT_S = 5.0
 LINGER_READ_BYTES = 256 * 1024
 
 
 class CloseCode(enum.IntEnum):
-    """RFC 6455, section 7.4.1: what we say when it is we who close. The framework itself says 1002 and 1009."""
+    """The codes with which we close a socket (RFC 6455, section 7.4.1). aiohttp itself also uses 1002 and 1009."""
 
     GOING_AWAY = 1001  # the server is draining
     UNSUPPORTED_DATA = 1003  # a binary message
@@ -52,44 +53,46 @@ def is_upgrade(request: web.Request) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What every record of a socket shares.
+    """What all records of a socket share.
 
     title         owner/name of the model, for the log
-    find_version  the version that answers now (a rollback or a deletion counts for the next record); raises EngineError
-    header        the replica's side of the query parameters
+    find_version  gives the version that answers now, so that a rollback or a deletion holds from the next record on; EngineError
+    arguments     what the replica is told of the query parameters
     """
 
     title: str
     find_version: Callable[[], Version]
-    header: Header
+    arguments: Arguments
 
 
 class Conversation:
     """One socket from its upgrade to its end."""
 
     def __init__(self, request: web.Request, question: Question) -> None:
-        options = request.app[BULK_OPTIONS]
+        limits = request.app[STREAMING_LIMITS]
         self._request = request
         self._question = question
         self._engine = request.app[ENGINE]
-        self._stall_timeout_s = options.stall_timeout_s
-        # No heartbeat of the framework's: it takes a socket that we do not read for one that does not answer. No compression: it
-        # would be work on the event loop. Text stays bytes: a replica decodes it. The framework's limit is the first size refused.
+        self._predictions = request.app[PREDICTIONS]
+        self._stall_timeout_s = limits.stall_timeout_s
+        # Without aiohttp's heartbeat, which would close a socket that we do not read as one that does not answer. Without
+        # compression, which would be work on the event loop. Text stays bytes, since a replica decodes it. `max_msg_size` is the
+        # smallest size that aiohttp refuses.
         self._socket = web.WebSocketResponse(
             timeout=CLOSE_TIMEOUT_S,
-            max_msg_size=options.line_limit_bytes + 1,
+            max_msg_size=limits.line_limit_bytes + 1,
             autoping=False,
             compress=False,
             decode_text=False,
         )
         self._records: asyncio.Queue[bytes] = asyncio.Queue(MAX_QUEUED)
-        self._was_heard = True  # since our last ping
+        self._was_heard = True  # the client has sent something since our last ping
         self._num_answered = 0
-        self._code: int | None = None  # why it was closed; None when the client just left
-        self._kept: socket.socket | None = None
+        self._code: int | None = None  # with which the socket was closed; None when the client just left
+        self._kept: socket.socket | None = None  # our own handle on a connection that aiohttp is about to drop
 
     async def run(self) -> web.StreamResponse:
-        """Until either side closes; the response to give back to the framework. EngineError refuses the upgrade."""
+        """Talk until either side closes. Returns the response, which the handler gives back to aiohttp. EngineError: no upgrade."""
         self._engine.check_open()
         started = time.monotonic()
         try:
@@ -126,7 +129,7 @@ class Conversation:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _finish(self, answerer: asyncio.Task[None], code: CloseCode) -> None:
-        """Answer what was taken from the socket, then close it."""
+        """Answer the records that were taken from the socket, then close it."""
         all_answered = asyncio.create_task(self._records.join(), name="websocket finish")
         try:
             await asyncio.wait((all_answered, answerer), return_when=asyncio.FIRST_COMPLETED)
@@ -135,7 +138,7 @@ class Conversation:
         await self._socket.close(code=code, message=REASONS[code])
 
     async def _linger(self) -> None:
-        """Read and throw away what a refused client still sends: closing over it would be a reset, which overtakes our close."""
+        """Read and throw away what a refused client still sends: if we closed now, a reset would overtake our close message."""
         if self._kept is None:
             return
         with self._kept as kept, contextlib.suppress(ConnectionError, TimeoutError):
@@ -146,7 +149,7 @@ class Conversation:
     # Reading
 
     async def _read(self) -> CloseCode | None:
-        """Take records from the socket; why to close it, or None when it is closed."""
+        """Take records from the socket. Returns the code to close it with, or None when it is closed already."""
         try:
             while True:
                 message = await self._socket.receive()
@@ -161,7 +164,7 @@ class Conversation:
                     self._refused(message.data)
                     return None
                 elif message.type is not WSMsgType.PONG:
-                    self._code = message.data  # the client's, if it named one
+                    self._code = message.data  # the client's code, if it named one
                     return None
         except ConnectionError:
             return None
@@ -170,9 +173,9 @@ class Conversation:
             return CloseCode.INTERNAL_ERROR
 
     def _refused(self, error: BaseException) -> None:
-        """The connection was lost, or the framework closed it (a message over the limit, or what is no WebSocket message at all).
+        """Note why aiohttp gave up: a lost connection, a message over the limit, or bytes that are not a WebSocket message.
 
-        Then it is about to drop the connection: hold it, so that its close arrives.
+        After a bad message aiohttp sends its close and drops the connection. We keep a handle on it, so that the close arrives.
         """
         transport = self._request.transport
         if isinstance(error, WebSocketError) and transport is not None:
@@ -181,7 +184,10 @@ class Conversation:
             self._kept.setblocking(False)
 
     async def _ping(self) -> None:
-        """Keep the connection from being taken for dead, and find out when it is. A client we do not read cannot answer."""
+        """Ping, so that nothing on the way takes the connection for dead, and abort it when the client does not answer.
+
+        While the queue is full we read nothing, so we could not see an answer and do not expect one.
+        """
         while True:
             await asyncio.sleep(PING_INTERVAL_S)
             if not self._was_heard and not self._records.full():
@@ -196,7 +202,7 @@ class Conversation:
     # Answering
 
     async def _answer_all(self) -> None:
-        """One record after the other, as long as the client takes answers."""
+        """Answer one record after the other, as long as the client takes the answers."""
         try:
             while True:
                 answer = await self._answer(await self._records.get())
@@ -208,20 +214,20 @@ class Conversation:
             self._abort()
 
     async def _answer(self, record: bytes) -> bytes:
-        """The answer to one record: a result, or why there is none."""
+        """The answer to one record: a result, or the reason why there is none."""
         try:
             return await self._predict(record)
         except EngineError as error:
             metrics.REJECTED.labels(error.code).inc()
             return dumps({"code": error.code, "error": error.message})
-        except Exception:  # a fault of ours must not leave the client waiting for this answer
+        except Exception:  # after a fault of ours the client must not wait for this answer for ever
             log.exception("record failed")
             return dumps({"code": "internal", "error": "internal error"})
 
     async def _predict(self, record: bytes) -> bytes:
-        if not self._engine.is_draining:  # what was taken before is still answered
-            self._engine.check_capacity(is_stream=False, user=None)
-        prediction = await self._engine.predict(self._question.find_version(), record, self._question.header)
+        if not self._engine.is_draining:  # records that were taken before a drain are still answered
+            self._predictions.check_capacity(is_stream=False, user=None)
+        prediction = await self._predictions.predict(self._question.find_version(), record, self._question.arguments)
         if prediction.code is not None and prediction.body.startswith(b'{"error"'):
-            return b'{"code":"%b",' % prediction.code.encode() + prediction.body[1:]  # here no status tells what is wrong
+            return b'{"code":"%b",' % prediction.code.encode() + prediction.body[1:]  # a message has no status to tell the kind
         return prediction.body

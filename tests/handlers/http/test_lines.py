@@ -1,17 +1,14 @@
-"""Bodies are cut and decoded: however the bytes arrive, the lines, their numbers and their ends are the same."""
+"""Cutting of bodies: however the bytes arrive, the lines, their numbers and their ends are the same."""
 
-import contextlib
-import gzip
 import time
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
-import pytest
-from handlers.http.lines import BOM, DECODE_STEP_BYTES, ENCODINGS, BadEncoding, Inflate, LineCutter, Plain, decoder
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from engine.replicas.lines import Segment
+from handlers.http.lines import BOM, LineCutter
+from tests.handlers.http.pieces import cuts, pieces_of
 
 LIMIT = 12
 # A line as the cutter gives it: (number, bytes without the newline), or (number, None) when it was thrown away.
@@ -23,16 +20,6 @@ bodies = st.lists(
     ),
     max_size=40,
 ).map(b"".join)
-cuts = st.lists(st.integers(0, 300), max_size=30)
-
-
-def pieces_of(body: bytes, positions: Iterable[int]) -> Iterator[bytes]:
-    """The body, cut at these positions."""
-    start = 0
-    for position in sorted(min(position, len(body)) for position in positions):
-        yield body[start:position]
-        start = position
-    yield body[start:]
 
 
 def cut(pieces: Iterable[bytes], limit_bytes: int = LIMIT) -> list[Segment]:
@@ -131,7 +118,7 @@ def test_finish_twice_gives_the_last_line_once() -> None:
 
 
 def seconds_to_cut(num_bytes: int) -> float:
-    """Seconds to cut one line of this length that arrives byte by byte."""
+    """Seconds to cut one line of `num_bytes` that comes byte by byte."""
     cutter = LineCutter(1 << 30)
     started = time.perf_counter()
     for _ in range(num_bytes):
@@ -152,116 +139,3 @@ def test_a_piece_of_many_short_lines_is_searched_as_a_whole() -> None:
     segments = cut([piece], 1 << 20)
     assert time.perf_counter() - started < 0.5
     assert [segment.num_lines for segment in segments] == [200_000]
-
-
-# Decoding
-
-
-def decode(pieces: Iterable[bytes], encoding: str) -> bytes:
-    inflate = decoder(encoding)
-    decoded = b"".join(step for piece in pieces for step in inflate.feed(piece))
-    inflate.finish()
-    return decoded
-
-
-def raw_deflate(body: bytes) -> bytes:
-    compressor = zlib.compressobj(9, zlib.DEFLATED, -15)
-    return compressor.compress(body) + compressor.flush()
-
-
-COMPRESSORS = {
-    "gzip": ("gzip", gzip.compress),
-    "zlib": ("deflate", zlib.compress),
-    "raw": ("deflate", raw_deflate),
-}
-contents = st.one_of(
-    st.binary(max_size=300),
-    st.builds(lambda piece, count: piece * count, st.binary(min_size=1, max_size=9), st.integers(1, 30_000)),
-)
-
-
-@given(contents, cuts, st.sampled_from(sorted(COMPRESSORS)))
-def test_a_compressed_body_in_any_pieces_is_the_body(body: bytes, positions: list[int], name: str) -> None:
-    encoding, compress = COMPRESSORS[name]
-    assert decode(pieces_of(compress(body), positions), encoding) == body
-
-
-@pytest.mark.parametrize("name", sorted(COMPRESSORS))
-def test_a_body_around_the_size_of_a_step_is_whole(name: str) -> None:
-    encoding, compress = COMPRESSORS[name]
-    for size in (*range(DECODE_STEP_BYTES - 3, DECODE_STEP_BYTES + 4), *range(DECODE_STEP_BYTES + 250, DECODE_STEP_BYTES + 270)):
-        for content in (b"\n", b"abc"):
-            body = (content * size)[:size]
-            assert decode([compress(body)], encoding) == body
-
-
-@given(st.lists(contents, min_size=1, max_size=4), cuts)
-def test_gzip_members_follow_each_other_cut_anywhere(bodies: list[bytes], positions: list[int]) -> None:
-    assert decode(pieces_of(b"".join(map(gzip.compress, bodies)), positions), "gzip") == b"".join(bodies)
-
-
-@given(contents, st.data(), st.sampled_from(sorted(COMPRESSORS)))
-def test_a_compressed_body_cut_short_anywhere_is_never_an_end(body: bytes, data: st.DataObject, name: str) -> None:
-    encoding, compress = COMPRESSORS[name]
-    whole = compress(body)
-    end = data.draw(st.integers(1, len(whole) - 1))
-    with pytest.raises(BadEncoding):
-        decode([whole[:end]], encoding)
-
-
-def test_a_second_gzip_member_cut_short_is_no_end_either() -> None:
-    with pytest.raises(BadEncoding, match="cut short"):
-        decode([gzip.compress(b"one\n"), gzip.compress(b"two\n")[:-1]], "gzip")
-
-
-def test_nothing_at_all_is_an_empty_body_in_every_encoding() -> None:
-    for encoding in ENCODINGS:
-        assert decode([], encoding) == b""
-
-
-@pytest.mark.parametrize("position", [-1, -5])
-def test_a_wrong_check_sum_or_length_is_bad(position: int) -> None:
-    whole = bytearray(gzip.compress(b"hello\n" * 100))
-    whole[position] ^= 0xFF
-    with pytest.raises(BadEncoding, match="not gzip"):
-        decode([bytes(whole)], "gzip")
-
-
-@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
-def test_a_body_that_was_never_compressed_is_bad(encoding: str) -> None:
-    with pytest.raises(BadEncoding):
-        decode([b'{"a":1}\n{"a":2}\n'], encoding)
-
-
-def test_bytes_after_a_gzip_member_that_are_no_member_are_bad() -> None:
-    with pytest.raises(BadEncoding):
-        decode([gzip.compress(b"a") + b"garbage"], "gzip")
-
-
-def test_bytes_after_a_deflate_stream_are_bad() -> None:
-    with pytest.raises(BadEncoding, match="after the end"):
-        decode([zlib.compress(b"a"), b"x"], "deflate")
-
-
-@given(st.binary(max_size=200), st.sampled_from(["gzip", "deflate"]), cuts)
-def test_random_bytes_end_in_bad_encoding_or_in_a_body_and_nothing_else(body: bytes, encoding: str, positions: list[int]) -> None:
-    with contextlib.suppress(BadEncoding):
-        decode(pieces_of(body, positions), encoding)
-
-
-def test_a_small_body_becomes_large_memory_one_step_at_a_time() -> None:
-    bomb = gzip.compress(bytes(10 * 1024 * 1024))
-    steps = list(Inflate("gzip").feed(bomb))
-    assert max(map(len, steps)) <= DECODE_STEP_BYTES
-    assert sum(map(len, steps)) == 10 * 1024 * 1024
-
-
-def test_the_reason_is_in_words_not_in_zlibs_numbers() -> None:
-    with pytest.raises(BadEncoding, match=r"^the body is not gzip: incorrect header check$"):
-        decode([b"plain text"], "gzip")
-
-
-def test_no_encoding_and_identity_change_nothing() -> None:
-    for encoding in ("", "identity"):
-        assert type(decoder(encoding)) is Plain
-        assert decode([b"a", b"", b"b"], encoding) == b"ab"

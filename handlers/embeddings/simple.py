@@ -1,0 +1,123 @@
+"""Embeddings in the small shape: `/models` and `/embeddings`, refused as FastAPI refuses."""
+
+import time
+import uuid
+from collections.abc import Iterable
+
+from aiohttp import web
+from pydantic import BaseModel
+
+from engine import metrics
+from engine.embeddings import Embedded
+from engine.errors import EngineError, RefusedBody
+from engine.frames import Buffer
+from handlers.embeddings.admission import (
+    EMBEDDINGS,
+    JSON,
+    KEY,
+    LISTED,
+    NAME,
+    REFUSALS,
+    admit,
+    answer_headers,
+    embed,
+    refusal_headers,
+    visitor,
+)
+from handlers.http.bodies import send_whole
+from handlers.http.errors import STATUSES, dumps, json_response
+from handlers.http.routes import Route, Surface
+
+UNPROCESSABLE = 422
+# Status -> the sentence that FastAPI would write; for every other status the message of the error.
+DETAILS = {
+    404: "Not Found",
+    405: "Method Not Allowed",
+    413: "Request body too large",
+    429: "Too many requests",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+}
+
+
+async def list_models(request: web.Request) -> web.Response:
+    """The embedding models that this caller sees, in the order of models.txt, with the length of their vectors."""
+    visible = request.app[LISTED].visible(await visitor(request))
+    answer = {
+        "data": {"models": {listed.name: {"dim": listed.dim} for listed in visible}},
+        "generated": _now(),
+        "id": str(uuid.uuid4()),
+    }
+    return json_response(answer, sort_keys=False)
+
+
+async def embed_texts(request: web.Request) -> web.StreamResponse:
+    """The vectors of one text, or of a list of texts."""
+    visible = request.app[LISTED].visible(await admit(request))
+    choices = {name: listed for listed in visible for name in (listed.title, listed.name)}
+    with request.app[EMBEDDINGS].place():
+        try:
+            embedded = await embed(request, "simple", choices)
+        except RefusedBody as error:  # the answer repeats what was sent, so it may be long
+            metrics.REJECTED.labels(error.code).inc()
+            return await send_whole(request, [error.detail or _one_fault(error)], dict(JSON), status=UNPROCESSABLE)
+        return await send_whole(request, _parts(embedded), answer_headers(embedded))
+
+
+def _parts(embedded: Embedded) -> Iterable[Buffer]:
+    yield b'{"data":['
+    for i, (piece, num_tokens) in enumerate(zip(embedded.pieces, embedded.num_tokens, strict=True)):
+        yield b'%b{"index":%d,"embedding":' % (b"," if i else b"", i)
+        yield piece
+        yield b',"num_tokens":%d}' % num_tokens
+    yield b'],"generated":"%b","id":"%b","model":%b}' % (_now().encode(), str(uuid.uuid4()).encode(), dumps(embedded.name))
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%d @ %H:%M:%S")
+
+
+def _one_fault(error: RefusedBody) -> bytes:
+    """The fault that shows only while the texts are embedded: they have too many tokens."""
+    place = ["body", error.param] if error.param else ["body"]
+    return dumps({"detail": [{"type": error.code, "loc": place, "msg": error.message, "input": None}]})
+
+
+def refuse(request: web.Request, error: EngineError) -> web.Response:
+    """Refuse with one sentence. The faults of a body, which FastAPI writes as a list, come encoded from a replica."""
+    status = STATUSES[error.code]
+    detail = "Not authenticated" if error.code == "no_credentials" else DETAILS.get(status, error.message)
+    return json_response({"detail": detail}, status=status, headers=refusal_headers(error, status), sort_keys=False)
+
+
+class SimpleRequest(BaseModel):
+    """Body of POST /embeddings; other keys are ignored. For /openapi.json only: a replica reads the bodies."""
+
+    model: str
+    input: str | list[str]
+
+
+SURFACE = Surface(name=NAME, refuse=refuse, prefixes=("/models", "/embeddings"), schema="DetailError")
+
+ROUTES = (
+    Route(
+        method="GET",
+        path="/models",
+        handler=list_models,
+        surface=SURFACE,
+        summary="The embedding models",
+        key=KEY,
+        answers={200: "names and dimensions", 401: REFUSALS[401]},
+    ),
+    Route(
+        method="POST",
+        path="/embeddings",
+        handler=embed_texts,
+        surface=SURFACE,
+        summary="Embed one text or a list of texts",
+        key=KEY,
+        body=SimpleRequest,
+        answers={200: "a vector for each text", 422: "what is wrong with the body, such as an unknown model"} | REFUSALS,
+        admit=admit,
+    ),
+)

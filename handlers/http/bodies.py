@@ -1,0 +1,172 @@
+"""Whole bodies: read to the end, decoded, refused as soon as they are known to be too large; long answers, written in pieces."""
+
+import asyncio
+from collections.abc import Awaitable, Iterable
+from typing import TypeVar
+
+from aiohttp import hdrs, web
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from engine.errors import EngineError
+from engine.frames import Buffer
+from engine.repository.config import first_fault
+from handlers.http.encodings import ENCODINGS, PLAIN, BadEncoding, decoder
+from handlers.http.keys import REQUEST_TIMEOUT, STALL_TIMEOUT
+
+NDJSON = "application/x-ndjson"
+# The limit of a body that holds a few fields: a form, or JSON that a Body describes.
+SMALL_BODY_LIMIT_BYTES = 64 * 1024
+# aiohttp takes garbage in place of a chunk for a new, bad request and never tells the body that waits, so we look this often.
+FRAMING_CHECK_S = 1.0
+# We look this often whether the client of a long request is still there. aiohttp tells a handler of a disconnect only by cancelling
+# it, for all handlers of the server or for none, and streams must not be cancelled: they are about to say how they end.
+CLIENT_CHECK_S = 0.25
+# A longer answer is written in pieces of this size, so that a client that never reads does not keep the answer in memory for ever.
+PIECE_BYTES = 256 * 1024
+
+Result = TypeVar("Result")
+BodyT = TypeVar("BodyT", bound=BaseModel)
+
+
+class Body(BaseModel):
+    """A JSON request body: an unknown field is refused, and no value is converted."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+# Requests
+
+
+def undecodable(reason: object) -> EngineError:
+    """The refusal of a body that cannot be decoded, whatever stands in the way."""
+    return EngineError("invalid_body", f"could not decode body: {reason}")
+
+
+def too_large(limit_bytes: int) -> EngineError:
+    """The refusal of a body over its limit."""
+    return EngineError("body_too_large", f"body larger than {limit_bytes} bytes")
+
+
+def content_encoding(request: web.Request) -> str:
+    """The Content-Encoding in lower case; empty without one."""
+    return request.headers.get(hdrs.CONTENT_ENCODING, "").strip().lower()
+
+
+def check_head(request: web.Request, limit_bytes: int | None) -> None:
+    """Refuse a body that cannot be taken, as far as the head tells. EngineError `unsupported_media_type`, `body_too_large`.
+
+    limit_bytes  of the decoded body; None for a body of any length
+    """
+    encoding = content_encoding(request)
+    if encoding not in ENCODINGS:
+        raise EngineError("unsupported_media_type", "Content-Encoding must be gzip, deflate or identity")
+    if limit_bytes is not None and encoding in PLAIN and (request.content_length or 0) > limit_bytes:
+        raise too_large(limit_bytes)
+
+
+async def json_body(request: web.Request, model: type[BodyT]) -> BodyT:
+    """A small JSON body. EngineError as `small_body`; `invalid_body` if it is not JSON, `invalid_request` for a wrong field."""
+    body = await small_body(request)
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        if fault["type"] == "json_invalid":
+            raise undecodable(fault["ctx"]["error"]) from None
+        raise EngineError("invalid_request", first_fault(error)) from None
+
+
+async def small_body(request: web.Request) -> bytes:
+    """The decoded body, at most 64 KiB. Raises as `check_head` and `read_whole`."""
+    check_head(request, SMALL_BODY_LIMIT_BYTES)
+    return await read_whole(request, SMALL_BODY_LIMIT_BYTES, request.app[REQUEST_TIMEOUT])
+
+
+async def read_whole(request: web.Request, limit_bytes: int, timeout_s: float) -> bytes:
+    """The decoded body. EngineError `body_too_large`, `invalid_body`; TimeoutError when its end has not come within `timeout_s`."""
+    content = request.content
+    if content.is_eof() and hdrs.CONTENT_ENCODING not in request.headers:
+        body = content.read_nowait()  # a small body comes together with its head
+        if len(body) > limit_bytes:
+            raise too_large(limit_bytes)
+        return body
+    async with asyncio.timeout(timeout_s):
+        return await _read_pieces(request, limit_bytes)
+
+
+async def _read_pieces(request: web.Request, limit_bytes: int) -> bytes:
+    unpack = decoder(content_encoding(request))
+    body = bytearray()
+    try:
+        while data := await read_some(request):
+            for decoded in unpack.feed(data):
+                body += decoded
+                if len(body) > limit_bytes:
+                    raise too_large(limit_bytes)
+        unpack.finish()
+    except (BadEncoding, web.RequestPayloadError) as error:
+        raise undecodable(error) from None
+    return bytes(body)
+
+
+async def read_some(request: web.Request) -> bytes:
+    """The bytes that the socket has, at least one; empty at the end of the body. RequestPayloadError when its chunks are broken."""
+    while True:
+        try:
+            async with asyncio.timeout(FRAMING_CHECK_S):
+                return await request.content.readany()
+        except TimeoutError:
+            if request.protocol._messages and not request.content.is_eof():
+                raise web.RequestPayloadError("the chunks of the body are broken") from None
+
+
+# Answers
+
+
+async def unless_client_leaves(request: web.Request, work: Awaitable[Result]) -> Result:
+    """The result of the work. When the client closes its connection first, cancels the work and raises ConnectionResetError."""
+    task = asyncio.ensure_future(work)
+    try:
+        while not task.done():
+            await asyncio.wait((task,), timeout=CLIENT_CHECK_S)
+            if request.transport is None or request.transport.is_closing():
+                raise ConnectionResetError
+        return task.result()
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def send_whole(
+    request: web.Request, parts: Iterable[Buffer], headers: dict[str, str], *, status: int = 200
+) -> web.StreamResponse:
+    """Answer with these parts: a short answer in one piece, a long one in several, each of which must be taken in time."""
+    parts = list(parts)
+    if sum(map(len, parts)) <= PIECE_BYTES:
+        return web.Response(body=b"".join(parts), status=status, headers=headers)
+    response = web.StreamResponse(status=status, headers=headers)
+    response.content_length = sum(map(len, parts))
+    await response.prepare(request)
+    try:
+        for piece in _joined(parts):
+            async with asyncio.timeout(request.app[STALL_TIMEOUT]):
+                await response.write(piece)
+    except (TimeoutError, ConnectionError):  # the status is already sent, so all we can do is to abort the connection
+        if request.transport is not None:
+            request.transport.abort()
+    return response
+
+
+def _joined(parts: Iterable[Buffer]) -> Iterable[bytes]:
+    """The same bytes in pieces of about PIECE_BYTES."""
+    waiting: list[Buffer] = []
+    num_bytes = 0
+    slices = (part[start : start + PIECE_BYTES] for part in parts for start in range(0, len(part), PIECE_BYTES))
+    for part in slices:
+        waiting.append(part)
+        num_bytes += len(part)
+        if num_bytes >= PIECE_BYTES:
+            yield b"".join(waiting)
+            waiting, num_bytes = [], 0
+    yield b"".join(waiting)

@@ -1,0 +1,24 @@
+"""The typed keys under which the application carries what several surfaces need. A surface keeps the keys that only it needs."""
+
+from aiohttp import web
+
+from engine.accounts import Accounts
+from engine.engine import Engine
+from engine.repository.index import Repository
+from engine.repository.publishing import Publisher
+from engine.repository.serving import Serving
+
+ENGINE = web.AppKey("engine", Engine)
+ACCOUNTS = web.AppKey("accounts", Accounts)
+REPOSITORY = web.AppKey("repository", Repository)
+SERVING = web.AppKey("serving", Serving)
+PUBLISHER = web.AppKey("publisher", Publisher)
+# What /healthcheck tells beside the health of the engine: name -> a function that gives the value of this moment.
+HEALTH_DETAILS = web.AppKey("health_details", dict)
+
+# Settings of server/config.py, by the same names.
+ANONYMOUS = web.AppKey("anonymous", frozenset)
+COMPAT_STATUS = web.AppKey("compat_status", bool)
+REQUEST_TIMEOUT = web.AppKey("request_timeout_s", float)
+IDLE_TIMEOUT = web.AppKey("idle_timeout_s", float)  # 0 means never
+STALL_TIMEOUT = web.AppKey("stall_timeout_s", float)

@@ -1,0 +1,89 @@
+"""Bodies to lines: bytes in, segments of whole lines out.
+
+No I/O inside: the code that reads the socket feeds its bytes to a LineCutter. Lines are cut and counted here, never parsed.
+"""
+
+from collections.abc import Iterator
+
+from engine.replicas.lines import LINE_END, Segment
+
+BOM = b"\xef\xbb\xbf"
+
+
+class LineCutter:
+    """Cuts a body at newlines. An unfinished last line waits for the next bytes; a line over the limit is thrown away as it comes.
+
+    limit_bytes  a longer line becomes one segment with a refusal and is never held in memory
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit = limit_bytes
+        self._tail = bytearray()
+        self._line = 1  # the number of the unfinished line in the tail
+        self._is_skipping = False
+        self._is_start = True
+
+    def feed(self, data: bytes) -> Iterator[Segment]:
+        """Take the next bytes and give segments of the lines that are complete now. Every byte is searched once only."""
+        if self._is_start:
+            data = self._without_bom(data)
+        if self._is_skipping:
+            end = data.find(LINE_END)
+            if end < 0:
+                return
+            data = data[end + 1 :]
+            self._is_skipping = False
+            self._line += 1
+        last = data.rfind(LINE_END) + 1
+        if last:
+            yield from self._lines(bytes(self._tail) + data[:last] if self._tail else data, len(self._tail) + last)
+            self._tail = bytearray(memoryview(data)[last:])
+        else:
+            self._tail += data
+        if len(self._tail) > self._limit:
+            yield self._refusal()
+            self._tail.clear()
+            self._is_skipping = True
+            self._line -= 1  # the line is counted again when its end is found
+
+    def finish(self) -> Iterator[Segment]:
+        """The body has ended: a last line without a newline is a line."""
+        if self._tail:
+            yield from self._lines(bytes(self._tail) + LINE_END, len(self._tail) + 1)
+            self._tail.clear()
+
+    def _without_bom(self, data: bytes) -> bytes:
+        """The first bytes of the body without a byte order mark; nothing while too few bytes are here to tell."""
+        start = bytes(self._tail) + data
+        self._tail.clear()
+        if len(start) < len(BOM) and BOM.startswith(start):
+            self._tail += start
+            return b""
+        self._is_start = False
+        return start.removeprefix(BOM)
+
+    def _lines(self, data: bytes, end: int) -> Iterator[Segment]:
+        """Segments of data[:end], which ends in a newline. A line can be too long only where more than the limit is left."""
+        start = position = 0
+        while end - position > self._limit + 1:
+            newline = data.rfind(LINE_END, position, position + self._limit + 1)
+            if newline >= 0:
+                position = newline + 1
+                continue
+            if position > start:
+                yield self._segment(data, start, position)
+            yield self._refusal()
+            start = position = data.index(LINE_END, position) + 1
+        if end > start:
+            yield self._segment(data, start, end)
+
+    def _segment(self, data: bytes, start: int, end: int) -> Segment:
+        num_lines = data.count(LINE_END, start, end)
+        segment = Segment(data, start, end, num_lines, self._line)
+        self._line += num_lines
+        return segment
+
+    def _refusal(self) -> Segment:
+        segment = Segment(b"", 0, 0, 1, self._line, refusal="line_too_long")
+        self._line += 1
+        return segment

@@ -1,0 +1,36 @@
+"""The model that a path names: what a surface checks before it changes one."""
+
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from engine.errors import EngineError
+from engine.repository.index import model_not_found
+from handlers.http.auth import known_caller
+from handlers.http.keys import ENGINE, REPOSITORY
+from handlers.http.routes import RESERVED
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPath:
+    """Owner and name of a model, as a path gives them."""
+
+    owner: str
+    name: str
+
+
+async def admit_change(request: web.Request, *, may_be_new: bool) -> ModelPath:
+    """Check that the caller may change the model of the path, or create it where that is allowed.
+
+    raises  EngineError: `not_found` for a reserved owner; those of `known_caller` and of `Repository.changeable`;
+            `model_not_found`; `shutting_down`
+    """
+    path = ModelPath(request.match_info["owner"], request.match_info["model"])
+    if path.owner.lower() in RESERVED:
+        raise EngineError("not_found", "not found")
+    caller = await known_caller(request)
+    if request.app[REPOSITORY].changeable(caller, path.owner, path.name) is None and not may_be_new:
+        raise model_not_found()
+    if request.app[ENGINE].is_draining:
+        raise EngineError("shutting_down", "shutting down", retry_after_s=5)
+    return path

@@ -1,0 +1,250 @@
+"""Routes: what each surface answers, in one shape from which the router, the refusals and /openapi.json are made.
+
+Each surface ends with its ROUTES. server/app.py joins them into one RouteTable, with fixed paths before `/{owner}/models/{model}`.
+Knows nothing of what a route does.
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+
+from aiohttp import HttpVersion11, hdrs, web
+from pydantic import BaseModel
+
+from engine.errors import EngineError
+from handlers.http import errors
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+# A pydantic model of a JSON body, or a media type.
+BodyKind = type[BaseModel] | str
+
+# First path segments that belong to a surface and can never be an owner (compared in lower case).
+RESERVED = frozenset(
+    [
+        "api",
+        "v1",
+        "v2",
+        "models",
+        "embeddings",
+        "verify",
+        "workspaces",
+        "datasets",
+        "projects",
+        "user",
+        "users",
+        "team",
+        "teams",
+        "graph_instances",
+        "healthcheck",
+        "metrics",
+        "docs",
+        "openapi.json",
+        "static",
+        "favicon.ico",
+        "robots.txt",
+        "cache",
+        "cache-reports",
+        "valid",
+        "is-valid",
+        "hf_datasets",
+        "hf-datasets-count-by-cache-status",
+        "queue",
+        "queue-dump",
+        "queue-dump-waiting-started",
+        "webhook",
+        "refresh-split",
+        "splits",
+        "rows",
+        "first-rows",
+        "size",
+        "parquet",
+        "statistics",
+        "search",
+        "filter",
+        "events",
+        "assets",
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surface:
+    """One surface of the server: how its requests are counted and how it refuses them.
+
+    name      label `surface` of the metrics, and tag in /openapi.json; two shapes of one surface share a name
+    refuse    makes the answer to a request that is refused before its first byte
+    prefixes  paths that the surface owns: an unknown path at or below one of them is refused in the surface's shape
+    schema    name of the schema of a refusal in /openapi.json (BASE_SCHEMAS of handlers/openapi.py)
+    """
+
+    name: str
+    refuse: Callable[[web.Request, EngineError], web.Response] = errors.refuse
+    prefixes: tuple[str, ...] = ()
+    schema: str = "Error"
+
+
+@dataclass(frozen=True, slots=True)
+class When:
+    """A condition that a request meets or not.
+
+    text   the condition as documents write it, such as `bulk=true`
+    holds  whether a request meets it
+    """
+
+    text: str
+    holds: Callable[[web.Request], bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One method on one path.
+
+    path     aiohttp pattern without a trailing slash; a trailing slash is always accepted as well
+    key      who may call: "none", "any", "full", "admin", or a phrase for the documentation
+    body     pydantic model of a JSON body, or media type such as "application/x-ndjson", or several of these, or None
+    answers  status -> what it means, for the documentation
+    query    query parameter -> what it does
+    admit    raises EngineError when a request must be refused before its body is read; asked in place of `100 Continue`
+    when     the requests that this route answers, where several routes share a method and a path; None for all the others
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    surface: Surface
+    summary: str
+    key: str = "any"
+    body: BodyKind | tuple[BodyKind, ...] | None = None
+    answers: dict[int, str] = field(default_factory=dict)
+    query: dict[str, str] = field(default_factory=dict)
+    admit: Callable[[web.Request], Awaitable[object]] | None = None
+    when: When | None = None
+
+    @property
+    def bodies(self) -> tuple[BodyKind, ...]:
+        """Every kind of body that the route takes."""
+        if isinstance(self.body, tuple):
+            return self.body
+        return () if self.body is None else (self.body,)
+
+
+# An owner as a first path segment: anything but a segment that a surface owns, in any case of letters.
+OWNER = f"(?!(?i:{'|'.join(map(re.escape, sorted(RESERVED)))})/)[^/]+"
+# Matches every path that nothing before it matched. The router's own answers would be text, and would come after `100 Continue`.
+UNKNOWN = "/{unknown}"
+# The order in which Allow names the methods.
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+DEFAULT_SURFACE = Surface(name="none")
+
+
+class RouteTable:
+    """Every route of the server, in the order in which paths are matched.
+
+    Several routes may share a method and a path: all but the last have a `when`, and the first that holds answers. ValueError
+    for routes that do not keep to this.
+    """
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self.routes = tuple(routes)
+        self._owners = {prefix: route.surface for route in self.routes for prefix in route.surface.prefixes}
+        self._candidates: dict[web.AbstractRoute, tuple[Route, ...]] = {}
+
+    def register(self, app: web.Application) -> None:
+        """Add every route to an application, with and without its trailing slash. HEAD is answered wherever GET is."""
+        for path, methods in _by_path(self.routes).items():
+            pattern = path.replace("{owner}", "{owner:" + OWNER + "}") if path.startswith("/{owner}") else path
+            if hdrs.METH_GET in methods:
+                methods.setdefault(hdrs.METH_HEAD, methods[hdrs.METH_GET])
+            for resource in dict.fromkeys((pattern, pattern.rstrip("/") + "/")):
+                for method, candidates in methods.items():
+                    handler = self._dispatch if len(candidates) > 1 else candidates[0].handler
+                    added = app.router.add_route(method, resource, handler, expect_handler=self._answer_expectation)
+                    self._candidates[added] = tuple(candidates)
+        app.router.add_route("*", "/{unknown:.*}", self._unknown, expect_handler=self._refuse_unknown)
+        app[ROUTE_TABLE] = self
+
+    def route_of(self, request: web.Request) -> Route | None:
+        """The route that answers a request; None for an unknown path, or a method that its path does not take."""
+        for route in self._candidates.get(request.match_info.route, ()):
+            if route.when is None or route.when.holds(request):
+                return route
+        return None
+
+    def surface_name(self, request: web.Request) -> str:
+        """The surface that a request is counted for; `none` for an unknown path, so that a path can never become a label."""
+        route = self.route_of(request)
+        return (route.surface if route else DEFAULT_SURFACE).name
+
+    def refuse(self, request: web.Request, error: EngineError) -> web.Response:
+        """The answer to a request that is refused before its first byte, in the shape of the surface that owns its path."""
+        route = self.route_of(request)
+        surface = route.surface if route else self._owner(request.path)
+        return surface.refuse(request, error)
+
+    def _owner(self, path: str) -> Surface:
+        """The surface that owns an unknown path."""
+        for prefix, surface in self._owners.items():
+            if path == prefix or path.startswith(prefix + "/"):
+                return surface
+        return DEFAULT_SURFACE
+
+    async def _dispatch(self, request: web.Request) -> web.StreamResponse:
+        """The handler of a path on which the request decides between several routes."""
+        route = self.route_of(request)
+        if route is None:
+            return await self._unknown(request)
+        return await route.handler(request)
+
+    async def _answer_expectation(self, request: web.Request) -> web.StreamResponse | None:
+        """`Expect: 100-continue`: ask for the body only if the route admits the request, else send the refusal in its place."""
+        route = self.route_of(request)
+        try:
+            if request.headers.get(hdrs.EXPECT, "").lower() != "100-continue":
+                raise EngineError("expectation_failed", "Expect takes 100-continue only")
+            if route is not None and route.admit is not None:
+                await route.admit(request)
+        except EngineError as error:
+            response = self.refuse(request, error)
+            response.force_close()
+            return response
+        if request.transport is not None and request.version >= HttpVersion11:  # RFC 9110, 10.1.1: HTTP/1.0 does not know it
+            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        # aiohttp takes any written byte for the beginning of the answer, and would then send no error any more.
+        request.writer.output_size = 0
+        return None
+
+    async def _unknown(self, request: web.Request) -> web.Response:
+        """The answer where no route matches: 405 when the path takes another method, else 404."""
+        allowed: set[str] = set()
+        for resource in request.app.router.resources():
+            if resource.canonical != UNKNOWN:
+                allowed |= (await resource.resolve(request))[1]
+        if not allowed:
+            return self.refuse(request, EngineError("not_found", "not found"))
+        response = self.refuse(request, EngineError("method_not_allowed", "method not allowed"))
+        response.headers[hdrs.ALLOW] = ", ".join(sorted(allowed, key=METHODS.index))
+        return response
+
+    async def _refuse_unknown(self, request: web.Request) -> web.StreamResponse:
+        """The same answer in place of `100 Continue`."""
+        response = await self._unknown(request)
+        response.force_close()
+        return response
+
+
+ROUTE_TABLE = web.AppKey("route_table", RouteTable)
+
+
+def _by_path(routes: Iterable[Route]) -> dict[str, dict[str, list[Route]]]:
+    """The routes by path and method, in their order. ValueError when it is not clear which of several routes answers."""
+    paths: dict[str, dict[str, list[Route]]] = {}
+    for route in routes:
+        candidates = paths.setdefault(route.path, {}).setdefault(route.method, [])
+        if candidates and candidates[-1].when is None:
+            raise ValueError(f"{route.method} {route.path}: a route without `when` must be the last one")
+        candidates.append(route)
+    for path, methods in paths.items():
+        for method, candidates in methods.items():
+            if candidates[-1].when is not None:
+                raise ValueError(f"{method} {path}: the last route must answer whatever the others do not, so it has no `when`")
+    return paths

@@ -1,0 +1,335 @@
+"""Predictions over HTTP: one record, or a stream of them, on `/{owner}/models/{model}`.
+
+Decides who may predict, with which version, and whether there is room, before a byte of the body is read. Knows nothing of what a
+record holds.
+"""
+
+import functools
+import time
+from dataclasses import dataclass
+
+from aiohttp import hdrs, web
+
+from engine.accounts import OWNER_NAME, Caller
+from engine.errors import EngineError
+from engine.replicas.blocks import Arguments
+from engine.repository.index import MODEL_NAME, Version, model_not_found
+from engine.streaming.predictions import Prediction
+from handlers.http.auth import caller_of
+from handlers.http.bodies import NDJSON, check_head, read_whole, undecodable
+from handlers.http.errors import json_response
+from handlers.http.keys import COMPAT_STATUS, REPOSITORY, REQUEST_TIMEOUT
+from handlers.http.parameters import flag, number
+from handlers.http.routes import Route, Surface, When
+from handlers.streaming.bulk import BulkExchange, media_type
+from handlers.streaming.keys import PREDICTIONS, STREAMING_LIMITS
+from handlers.streaming.websocket import Conversation, Question, is_upgrade
+
+SURFACE = Surface(name="streaming")
+ALLOWED = "GET, HEAD, POST, PUT, DELETE, OPTIONS"
+RECORD_STATUSES = {"model_failed": 500, "timeout": 503}
+BODY_CODES = frozenset({"invalid_json", "not_an_object"})
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A request that may go on.
+
+    caller  owner of the credential, None without one
+    """
+
+    version: Version
+    caller: Caller | None
+
+    @property
+    def user(self) -> str | None:
+        return self.caller.name if self.caller else None
+
+
+ADMISSION = web.RequestKey("admission", Admission)
+
+
+def is_bulk(request: web.Request) -> bool:
+    """Whether the request is a stream."""
+    return flag(request, "bulk")
+
+
+BULK = When("bulk=true", is_bulk)
+
+
+async def admit(request: web.Request) -> Admission:
+    """Check credentials, access, model and capacity, in this order, so that names do not leak. EngineError for a refusal.
+
+    A client that waits for `100 Continue` makes us ask twice; the second answer is the first.
+    """
+    if ADMISSION in request:
+        return request[ADMISSION]
+    owner, name = request.match_info["owner"], request.match_info["model"]
+    caller = await caller_of(request, surface=SURFACE.name)
+    if not OWNER_NAME.fullmatch(owner) or not MODEL_NAME.fullmatch(name):
+        raise model_not_found()
+    version = _find_version(request, caller)
+    _vector_arguments(request, version)  # a wrong parameter is refused before the body comes
+    if request.method in (hdrs.METH_POST, hdrs.METH_PUT):
+        _check_body(request)
+        request.app[PREDICTIONS].check_capacity(is_stream=is_bulk(request), user=caller.name if caller else None)
+    request[ADMISSION] = Admission(version, caller)
+    return request[ADMISSION]
+
+
+def _find_version(request: web.Request, caller: Caller | None) -> Version:
+    """The version that answers now: the active one, or the one that `version=N` names, which must be kept."""
+    owner, name = request.match_info["owner"], request.match_info["model"]
+    return request.app[REPOSITORY].access(caller, owner, name, number(request, "version"))
+
+
+def _check_body(request: web.Request) -> None:
+    """Refuse a body that cannot be taken, as far as the head tells."""
+    if is_bulk(request) and request.content_type.startswith("multipart/"):
+        raise EngineError("unsupported_media_type", "send the file itself: curl --data-binary @file")
+    check_head(request, None if is_bulk(request) else request.app[STREAMING_LIMITS].body_limit_bytes)
+
+
+async def predict(request: web.Request) -> web.StreamResponse:
+    """POST: one record, or a stream with `?bulk=true`."""
+    admission = await admit(request)
+    if is_bulk(request):
+        return await _stream(request, admission)
+    return await _single(request, admission)
+
+
+async def predict_file(request: web.Request) -> web.StreamResponse:
+    """PUT with `?bulk=true`: a stream, as `curl -T FILE` sends it."""
+    return await _stream(request, await admit(request))
+
+
+# Streams
+
+
+async def _stream(request: web.Request, admission: Admission) -> web.StreamResponse:
+    app = request.app
+    arguments = _stream_arguments(request, admission.version)
+    opening = app[PREDICTIONS].stream(admission.version, arguments, user=admission.user, is_ordered=flag(request, "ordered"))
+    async with opening as stream:
+        response = _stream_response(request, stream.bulk_id)
+        exchange = BulkExchange(request, response, stream, app[STREAMING_LIMITS])
+        return await exchange.run(with_summary=flag(request, "summary"))
+
+
+def _stream_arguments(request: web.Request, version: Version) -> Arguments:
+    """What the replica is told of the query parameters."""
+    times = "iso" if request.query.get("times", "go").lower() == "iso" else "go"
+    return {"times": times, "non_vectorized": flag(request, "non_vectorized")} | _vector_arguments(request, version)
+
+
+def _stream_response(request: web.Request, bulk_id: str) -> web.StreamResponse:
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "X-Bulk-Id": bulk_id}
+    headers["Content-Type"] = media_type(request.headers.get(hdrs.ACCEPT, ""))
+    response = web.StreamResponse(headers=headers)
+    if request.version >= (1, 1):
+        response.enable_chunked_encoding()
+    else:
+        response.headers[hdrs.CONNECTION] = "close"
+        response.force_close()
+    return response
+
+
+# Single records
+
+
+async def _single(request: web.Request, admission: Admission) -> web.Response:
+    """Answer one record with its result. The status is exactly 200, since old clients take any other status for a failure."""
+    record = await _record(request)
+    arguments = _single_arguments(request, admission.version)
+    prediction = await request.app[PREDICTIONS].predict(admission.version, record, arguments)
+    return web.Response(
+        body=prediction.body,
+        status=_status(request, prediction),
+        headers={
+            hdrs.CONTENT_TYPE: "application/json",
+            "X-Queue-Time": f"{prediction.queue_s * 1000:.3f}",
+            "X-Inference-Time": f"{prediction.infer_s * 1000:.3f}",
+            "X-Total-Time": f"{prediction.total_s * 1000:.3f}",
+        },
+    )
+
+
+def _single_arguments(request: web.Request, version: Version) -> Arguments:
+    """What the replica is told of the query parameters."""
+    unwrap = {"non_vectorized": True} if flag(request, "non_vectorized") else {}
+    return unwrap | _vector_arguments(request, version)
+
+
+def _vector_arguments(request: web.Request, version: Version) -> Arguments:
+    """In which form the client wants the vectors of an embedding model; empty for other models. EngineError `invalid_parameter`."""
+    if not request.query_string or version.config.task != "embed":
+        return {}
+    encoding, dimensions = request.query.get("encoding_format", "float"), number(request, "dimensions")
+    if encoding not in ("float", "base64"):
+        raise EngineError("invalid_parameter", "encoding_format must be float or base64")
+    if dimensions is None:
+        return {"encoding_format": encoding}
+    dim = version.config.dim or 0
+    if not 1 <= dimensions <= dim:
+        raise EngineError("invalid_parameter", f"dimensions must be an integer between 1 and {dim}")
+    return {"encoding_format": encoding, "dimensions": dimensions}
+
+
+def _status(request: web.Request, prediction: Prediction) -> int:
+    if prediction.code is None:
+        return 200
+    if request.app[COMPAT_STATUS]:
+        return 500
+    if prediction.code in BODY_CODES:
+        return 400
+    return RECORD_STATUSES.get(prediction.code, 422)
+
+
+async def _record(request: web.Request) -> bytes:
+    """The whole decoded body. EngineError `body_too_large`, `invalid_body`, `timed_out`."""
+    body = await read_whole(request, request.app[STREAMING_LIMITS].body_limit_bytes, request.app[REQUEST_TIMEOUT])
+    if not body.strip():
+        raise undecodable("it is empty")
+    return body
+
+
+# WebSockets
+
+
+async def _converse(request: web.Request, admission: Admission) -> web.StreamResponse:
+    """A WebSocket: one record after the other. Each is answered by the version that is active when its turn comes."""
+    find_version = functools.partial(_find_version, request, admission.caller)
+    arguments = _single_arguments(request, admission.version)
+    return await Conversation(request, Question(admission.version.title, find_version, arguments)).run()
+
+
+# Status
+
+
+async def status(request: web.Request) -> web.StreamResponse:
+    """GET, HEAD: a real heartbeat, for which a replica answers the model's example. With `Upgrade: websocket`: a conversation."""
+    admission = await admit(request)
+    if is_upgrade(request):
+        return await _converse(request, admission)
+    is_answering = await request.app[PREDICTIONS].is_answering(admission.version)
+    answer = {"date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "status": "OK" if is_answering else "ERROR"}
+    return json_response(answer, status=200 if is_answering else 503)
+
+
+async def options(request: web.Request) -> web.Response:
+    """OPTIONS: the methods that the path takes. No credentials are needed."""
+    return web.Response(status=204, headers={"Allow": ALLOWED})
+
+
+# Routes
+
+QUERY = {
+    "bulk": "true: stream newline-delimited JSON in both directions",
+    "ordered": "true: results in the order of the input (streams)",
+    "summary": "true: one more line at the end, with counts (streams)",
+    "non_vectorized": "true: an array of one element at the top level of a result becomes that element",
+    "version": "use this kept version instead of the active one",
+    "times": "go (default) or iso: the format of start_time and end_time (streams)",
+    "encoding_format": "float (default) or base64: the form of an embedding model's vectors",
+    "dimensions": "keep only the first N values of such a vector and scale it back to length 1",
+}
+REFUSALS = {
+    401: "credentials are missing or wrong",
+    403: "a read-only key cannot use a model of another owner",
+    404: "there is no such model",
+    415: "the body is a form, or its Content-Encoding is unknown",
+    417: "Expect names something other than 100-continue",
+    429: "too many streams or requests; see Retry-After",
+    503: "the server is draining, no replica is alive, or the model does not load; see Retry-After",
+}
+ANSWERS = {
+    200: "a result, or result lines as they finish",
+    400: "the body could not be decoded, or a parameter is wrong",
+    413: "the record is larger than SLUICE_BODY_LIMIT_BYTES",
+    422: "the record was refused",
+    500: "the model failed on the record",
+} | REFUSALS
+STREAM_ANSWERS = {200: "result lines as they finish", 400: "a parameter is wrong"} | REFUSALS
+PATH = "/{owner}/models/{model}"
+KEY = "full, or the owner's"
+
+ROUTES = (
+    Route(
+        method="POST",
+        path=PATH,
+        handler=predict,
+        surface=SURFACE,
+        summary="Predict: one record, or a stream",
+        key=KEY,
+        body=NDJSON,
+        answers=ANSWERS,
+        query=QUERY,
+        admit=admit,
+    ),
+    Route(
+        method="POST",
+        path=PATH + "/{file}",
+        handler=predict,
+        surface=SURFACE,
+        summary="The same; the last segment of the path is ignored",
+        key=KEY,
+        body=NDJSON,
+        answers=ANSWERS,
+        query=QUERY,
+        admit=admit,
+    ),
+    Route(
+        method="PUT",
+        path=PATH,
+        handler=predict_file,
+        when=BULK,
+        surface=SURFACE,
+        summary="predict a stream",
+        key=KEY,
+        body=NDJSON,
+        answers=STREAM_ANSWERS,
+        query=QUERY,
+        admit=admit,
+    ),
+    Route(
+        method="PUT",
+        path=PATH + "/{file}",
+        handler=predict_file,
+        when=BULK,
+        surface=SURFACE,
+        summary="The same; curl -T appends the file's name",
+        key=KEY,
+        body=NDJSON,
+        answers=STREAM_ANSWERS,
+        query=QUERY,
+        admit=admit,
+    ),
+    Route(
+        method="GET",
+        path=PATH,
+        handler=status,
+        surface=SURFACE,
+        summary="Status, after a heartbeat of the model; with Upgrade: websocket a socket that takes one record per message",
+        key=KEY,
+        answers={101: "the WebSocket is open", 200: "OK", 400: "the WebSocket handshake is wrong", 503: "ERROR"} | REFUSALS,
+        query={name: QUERY[name] for name in ("non_vectorized", "version")},
+    ),
+    Route(
+        method="HEAD",
+        path=PATH,
+        handler=status,
+        surface=SURFACE,
+        summary="Status without a body",
+        key=KEY,
+        answers={200: "OK", 503: "ERROR"} | REFUSALS,
+    ),
+    Route(
+        method="OPTIONS",
+        path=PATH,
+        handler=options,
+        surface=SURFACE,
+        summary="Methods of this path",
+        key="none",
+        answers={204: "see Allow"},
+    ),
+)
