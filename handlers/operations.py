@@ -24,7 +24,7 @@ async def healthcheck(request: web.Request) -> web.Response:
             "models": len(request.app[REPOSITORY].models()),
             "replicas": engine.num_replicas(),
             "status": health,
-            }
+        }
         return json_response(answer, status=status, headers=headers)
     return web.Response(text=health, status=status, headers=headers)
 
