@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine import files
-from engine.errors import EngineError
+from engine.errors import FULL_KEY_NEEDED, INVALID_REQUEST, NAME_TAKEN, UNAUTHORIZED, EngineError
 from engine.store import KeyKind, Store, User
 
 ADMIN = "admin"
@@ -43,12 +43,12 @@ class Caller:
 
 def full_key_needed() -> EngineError:
     """The error for a caller whose read-only key does not suffice."""
-    return EngineError("full_key_needed", "a full key is needed for this")
+    return EngineError(FULL_KEY_NEEDED, "a full key is needed for this")
 
 
 def unauthorized() -> EngineError:
     """The error for a wrong user or key. It does not say which of the two is wrong."""
-    return EngineError("unauthorized", "Unauthorized")
+    return EngineError(UNAUTHORIZED, "Unauthorized")
 
 
 class Accounts:
@@ -106,20 +106,20 @@ class Accounts:
         """Add a user and return its full key. EngineError `invalid_request` or `name_taken`."""
         if not OWNER_NAME.fullmatch(name):
             raise EngineError(
-                "invalid_request", "field 'name': use 1 to 100 letters, digits and _ . @ + -, starting with a letter or digit"
+                INVALID_REQUEST, "field 'name': use 1 to 100 letters, digits and _ . @ + -, starting with a letter or digit"
             )
         key = _new_key()
         if name == ADMIN or self._is_taken(name) or not await self._store.add_user(name, _sha256(key)):
-            raise EngineError("name_taken", f"the name '{name}' is taken")
+            raise EngineError(NAME_TAKEN, f"the name '{name}' is taken")
         return key
 
     async def remove_user(self, name: str) -> None:
         """Remove a user and its keys. Its models stay, and the admin may change them. EngineError `invalid_request`."""
         if name == ADMIN:
-            raise EngineError("invalid_request", "the user 'admin' cannot be removed")
+            raise EngineError(INVALID_REQUEST, "the user 'admin' cannot be removed")
         try:
             if not await self._store.remove_user(name):
-                raise EngineError("invalid_request", f"there is no user '{name}'")
+                raise EngineError(INVALID_REQUEST, f"there is no user '{name}'")
         finally:
             self._forget_callers()
 
@@ -188,7 +188,7 @@ def _read_key(key_file: Path) -> str | None:
         return None
     if not KEY.fullmatch(key):
         reason = f"{key_file.name} does not hold a key of 32 hex digits: remove the file to get a new key"
-        raise EngineError("invalid_request", reason)
+        raise EngineError(INVALID_REQUEST, reason)
     return key
 
 

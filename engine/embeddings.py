@@ -13,12 +13,41 @@ from dataclasses import dataclass, field
 
 from engine import metrics
 from engine.engine import Engine
-from engine.errors import EngineError, RefusedBody
+from engine.errors import (
+    INVALID_BODY,
+    INVALID_PARAMETER,
+    INVALID_REQUEST,
+    MODEL_NOT_FOUND,
+    TOO_MANY_REQUESTS,
+    Code,
+    EngineError,
+    Kind,
+    RefusedBody,
+    by_word,
+)
 from engine.frames import Buffer, Header, cut
 from engine.replicas.blocks import Answer, Arguments, Block, Call, Lane, ServedModel, Task
 from engine.replicas.lines import GroupedLineQueue, LineQueue, Lines, Segment
 from engine.repository.listed import ListedModel
 from engine.repository.serving import Serving
+
+TOO_MANY_INPUTS = Code("too_many_inputs", Kind.MALFORMED, "an embeddings request has more than SLUICE_EMBED_MAX_INPUTS texts")
+CONTEXT_LENGTH_EXCEEDED = Code(
+    "context_length_exceeded",
+    Kind.MALFORMED,
+    "the texts have more than SLUICE_EMBED_MAX_TOKENS tokens, or a text that must not be cut is too long for the model",
+)
+INVALID_TOKEN = Code("invalid_token", Kind.MALFORMED, "a token id is not in the vocabulary of the model")
+# What a replica may say against a body, by its word.
+BODY_CODES = by_word(
+    INVALID_BODY,
+    INVALID_REQUEST,
+    INVALID_PARAMETER,
+    MODEL_NOT_FOUND,
+    TOO_MANY_INPUTS,
+    CONTEXT_LENGTH_EXCEEDED,
+    INVALID_TOKEN,
+)
 
 # A list that takes longer than this is divided among the replicas.
 AT_ONCE_S = 0.020
@@ -88,7 +117,7 @@ class Embeddings:
     def check_capacity(self) -> None:
         """Refuse a request when the limit is reached, before its body is read. EngineError `too_many_requests`."""
         if self._num_requests >= self.limits.embed_max_requests:
-            raise EngineError("too_many_requests", "Too many requests", retry_after_s=1)
+            raise EngineError(TOO_MANY_REQUESTS, "Too many requests", retry_after_s=1)
 
     @contextlib.contextmanager
     def place(self) -> Iterator[None]:
@@ -257,7 +286,7 @@ class TextList:
         self._tokens_left -= sum(part["num_tokens"])
         if self._tokens_left < 0:
             text = "The inputs have more tokens than one request takes."
-            return self.failed(block, RefusedBody("context_length_exceeded", text, param="input"))
+            return self.failed(block, RefusedBody(CONTEXT_LENGTH_EXCEEDED, text, param="input"))
         if not self._num_missing and not self.done.done():
             self.done.set_result(None)
         return None
@@ -280,4 +309,4 @@ def _raise_refusal(answer: Answer) -> None:
     """RefusedBody, if the replica refused the request."""
     part = answer.header
     if "refused" in part:
-        raise RefusedBody(part["refused"], part["message"], param=part["param"], detail=bytes(answer.payload))
+        raise RefusedBody(BODY_CODES[part["refused"]], part["message"], param=part["param"], detail=bytes(answer.payload))

@@ -8,7 +8,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 
 from engine import metrics
-from engine.errors import EngineError
+from engine.errors import no_instances, shutting_down
 from engine.replicas.blocks import Lane
 from engine.replicas.pool import Pool
 
@@ -76,9 +76,9 @@ class Engine:
     def check_open(self) -> None:
         """Refuse everything while the server drains or no replica is alive. EngineError `shutting_down`, `no_instances`."""
         if self.is_draining:
-            raise EngineError("shutting_down", "shutting down", retry_after_s=5)
+            raise shutting_down()
         if not self._score.is_serving:
-            raise EngineError("no_instances", "no instances of model found", retry_after_s=1)
+            raise no_instances()
 
     @property
     def health(self) -> str:

@@ -1,73 +1,102 @@
-"""Errors: every code the engine can raise or a result line can carry, once, with its sentence.
+"""Errors: the kinds of refusals, the codes that several parts share, and the exceptions that carry them.
 
-Three kinds, three ways. Of one record: an error line in its place (RECORD_CODES). Of a request before its first byte: an
-EngineError, whose code becomes a status at the edge (REQUEST_CODES). Of a stream after its first byte: a last line, then a cut
-(STREAM_CODES). Knows no HTTP: statuses live in handlers/errors.py.
+There are three kinds of errors, told in three ways. An error of one record becomes an error line in its place (RECORD_CODES).
+A request that is refused before its first byte is an EngineError, and the edge turns the kind of its code into a status. A stream
+that fails after its first byte ends with a last line and a cut (engine/streaming/failures.py). A code that only one part of the
+engine raises is defined in that part. Knows no protocol.
 """
 
-RECORD_CODES = {
-    "invalid_json": "the line is not JSON",
-    "not_an_object": "the line is JSON, but not an object",
-    "line_too_long": "the line is longer than SLUICE_LINE_LIMIT_BYTES (send a file with --data-binary, one object per line)",
-    "missing_field": "a field the model needs is absent or null",
-    "wrong_type": "a field has a type the model does not take",
-    "out_of_range": "a number does not fit the model's type",
-    "wrong_length": "a list has not the number of values the model takes",
-    "invalid_yhat_id": "yhat_id is not a string or a number, or is longer than 1,024 characters",
-    "model_failed": "the model itself failed on this record",
-    "timeout": "the model gave no answer for this record within SLUICE_BLOCK_TIMEOUT_S",
-}
+import enum
 
-REQUEST_CODES = {
-    "no_credentials": "no credentials were sent",
-    "unauthorized": "the user or the key is wrong",
-    "full_key_needed": "a read-only key cannot do this",
-    "forbidden": "this caller may not do this",
-    "not_found": "there is no such path",
-    "model_not_found": "there is no such model, or the caller may not see it",
-    "method_not_allowed": "the path does not take this method",
-    "unsupported_media_type": "the content type or encoding is not accepted",
-    "expectation_failed": "Expect names something other than 100-continue",
-    "invalid_body": "the body could not be decoded",
-    "body_too_large": "the body is larger than SLUICE_BODY_LIMIT_BYTES, or SLUICE_MODEL_LIMIT_BYTES when publishing",
-    "invalid_request": "a field of the request is missing or wrong",
-    "invalid_parameter": "a parameter of the query, or a field of a /v1/embeddings request, is missing or wrong",
-    "too_many_inputs": "an embeddings request has more than SLUICE_EMBED_MAX_INPUTS texts",
-    "context_length_exceeded": "the texts have more than SLUICE_EMBED_MAX_TOKENS tokens, or one that must not be cut is too long",
-    "invalid_token": "a token id is not in the vocabulary of the model",
-    "name_taken": "the name is reserved or in use",
-    "invalid_model": "the uploaded files make no model that can be served",
-    "load_failed": "a version that passed its check does not load in a replica; the active version is as it was",
-    "shipped_model": "a model that ships with the server cannot be deleted or shared otherwise",
-    "active_version": "the active version of a model cannot be deleted alone",
-    "too_many_streams": "SLUICE_MAX_STREAMS or SLUICE_MAX_STREAMS_PER_USER streams are running",
-    "too_many_requests": "SLUICE_MAX_QUEUED requests are waiting",
-    "shutting_down": "the server is draining",
-    "no_instances": "no replica is alive, or the model's files do not load",
-    "model_building": "the model is still loading after SLUICE_LOAD_TIMEOUT_S",
-    "timed_out": "no answer came within SLUICE_REQUEST_TIMEOUT_S",
-    "internal": "a fault of the server",
-}
 
-STREAM_CODES = {
-    "idle_timeout": "the upload stopped for SLUICE_IDLE_TIMEOUT_S",
-    "stalled": "the client took no byte for SLUICE_STALL_TIMEOUT_S",
-    "spill_full": "the client takes no byte and the spill is full",
-    "shutting_down": "the server stopped before the stream ended",
-    "bad_encoding": "the encoded body is broken or cut short",
-    "too_large": "the body decodes to more than SLUICE_DECODED_LIMIT_BYTES",
-    "no_replica": "no replica has been alive for 30 seconds",
-    "internal": "a fault of the server",
-}
+class Kind(enum.Enum):
+    """What sort of reason a code is. The edge maps kinds to the statuses of its protocol."""
+
+    UNIDENTIFIED = "we do not know who asks"
+    FORBIDDEN = "we know who asks, and they may not do this"
+    NOT_FOUND = "what was asked for does not exist, or they may not see it"
+    CONFLICT = "it does not go together with what there is"
+    MALFORMED = "what was sent is not written as it must be"
+    INVALID = "what was sent can be read, but a value in it cannot be used"
+    TOO_LARGE = "what was sent is larger than we take"
+    OVERLOADED = "we have too much to do, or they ask for too much at once"
+    UNAVAILABLE = "we cannot do it now"
+    TOO_SLOW = "they did not send or take in time"
+    FAILED = "we tried and failed"
+
+
+class Code(str):
+    """One reason for an error: the word that programs compare, with its kind and a sentence for people.
+
+    It is a str, so that it can be written into an answer or used as a label as it is.
+    """
+
+    __slots__ = ("kind", "text")
+
+    kind: Kind
+    text: str
+
+    def __new__(cls, word: str, kind: Kind, text: str) -> "Code":
+        code = super().__new__(cls, word)
+        code.kind = kind
+        code.text = text
+        return code
+
+
+def by_word(*codes: Code) -> dict[str, Code]:
+    """Codes by their words, for what comes from a replica as a plain word."""
+    return {str(code): code for code in codes}
+
+
+# Of one record. Replicas name them by their words.
+RECORD_CODES = by_word(
+    Code("invalid_json", Kind.MALFORMED, "the line is not JSON"),
+    Code("not_an_object", Kind.MALFORMED, "the line is JSON, but not an object"),
+    Code(
+        "line_too_long",
+        Kind.INVALID,
+        "the line is longer than SLUICE_LINE_LIMIT_BYTES (send a file with --data-binary, one object per line)",
+    ),
+    Code("missing_field", Kind.INVALID, "a field the model needs is absent or null"),
+    Code("wrong_type", Kind.INVALID, "a field has a type the model does not take"),
+    Code("out_of_range", Kind.INVALID, "a number does not fit the model's type"),
+    Code("wrong_length", Kind.INVALID, "a list has the wrong number of values"),
+    Code("invalid_yhat_id", Kind.INVALID, "yhat_id is not a string or a number, or is longer than 1,024 characters"),
+    Code("model_failed", Kind.FAILED, "the model itself failed on this record"),
+    Code("timeout", Kind.UNAVAILABLE, "the model gave no answer for this record within SLUICE_BLOCK_TIMEOUT_S"),
+)
+
+# Of a request, before its first byte.
+NO_CREDENTIALS = Code("no_credentials", Kind.UNIDENTIFIED, "no credentials were sent")
+UNAUTHORIZED = Code("unauthorized", Kind.UNIDENTIFIED, "the user or the key is wrong")
+FULL_KEY_NEEDED = Code("full_key_needed", Kind.FORBIDDEN, "a read-only key cannot do this")
+FORBIDDEN = Code("forbidden", Kind.FORBIDDEN, "this caller may not do this")
+NOT_FOUND = Code("not_found", Kind.NOT_FOUND, "there is no such path")
+INVALID_BODY = Code("invalid_body", Kind.MALFORMED, "the body could not be decoded")
+BODY_TOO_LARGE = Code(
+    "body_too_large", Kind.TOO_LARGE, "the body is larger than SLUICE_BODY_LIMIT_BYTES, or SLUICE_MODEL_LIMIT_BYTES when publishing"
+)
+INVALID_REQUEST = Code("invalid_request", Kind.INVALID, "a field of the request is missing or wrong")
+INVALID_PARAMETER = Code(
+    "invalid_parameter", Kind.MALFORMED, "a parameter of the query, or a field of a /v1/embeddings request, is missing or wrong"
+)
+NAME_TAKEN = Code("name_taken", Kind.CONFLICT, "the name is reserved or in use")
+MODEL_NOT_FOUND = Code("model_not_found", Kind.NOT_FOUND, "there is no such model, or the caller may not see it")
+TOO_MANY_REQUESTS = Code("too_many_requests", Kind.OVERLOADED, "SLUICE_MAX_QUEUED requests are waiting")
+SHUTTING_DOWN = Code("shutting_down", Kind.UNAVAILABLE, "the server is shutting down")
+NO_INSTANCES = Code("no_instances", Kind.UNAVAILABLE, "no replica is alive, or the model's files do not load")
+MODEL_BUILDING = Code("model_building", Kind.UNAVAILABLE, "the model is still loading after SLUICE_LOAD_TIMEOUT_S")
+TIMED_OUT = Code("timed_out", Kind.UNAVAILABLE, "no answer came within SLUICE_REQUEST_TIMEOUT_S")
+INTERNAL = Code("internal", Kind.FAILED, "a fault of the server")
 
 
 class EngineError(Exception):
-    """Something the caller should hear: a code of this file and one sentence for the person who can act on it.
+    """Something that a client should hear: a code, and one sentence for the person who can act on it.
 
     retry_after_s  seconds after which the same request may succeed, or None
     """
 
-    def __init__(self, code: str, message: str, *, retry_after_s: int | None = None) -> None:
+    def __init__(self, code: Code, message: str, *, retry_after_s: int | None = None) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
@@ -81,7 +110,7 @@ class RefusedBody(EngineError):
     detail  the JSON of the whole answer, where the shape of the request has more to say than a message; else empty
     """
 
-    def __init__(self, code: str, message: str, *, param: str | None = None, detail: bytes = b"") -> None:
+    def __init__(self, code: Code, message: str, *, param: str | None = None, detail: bytes = b"") -> None:
         super().__init__(code, message)
         self.param = param
         self.detail = detail
@@ -94,14 +123,20 @@ class TaskFailed(EngineError):
     """
 
     def __init__(self, *, is_timeout: bool) -> None:
-        super().__init__("internal", "the server failed on this request")
+        super().__init__(INTERNAL, "the server failed on this request")
         self.is_timeout = is_timeout
 
 
-class StreamFailure(Exception):
-    """Why a stream ended before its end: a code of STREAM_CODES and one sentence."""
+# Refusals that several parts give in the same words.
 
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
+
+def model_not_found() -> EngineError:
+    return EngineError(MODEL_NOT_FOUND, "model not found")
+
+
+def no_instances(*, retry_after_s: int | None = 1) -> EngineError:
+    return EngineError(NO_INSTANCES, "no instances of model found", retry_after_s=retry_after_s)
+
+
+def shutting_down() -> EngineError:
+    return EngineError(SHUTTING_DOWN, "shutting down", retry_after_s=5)

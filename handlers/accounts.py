@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 
 from aiohttp import hdrs, web
 
-from engine.errors import EngineError
+from engine.errors import NO_CREDENTIALS, EngineError
 from engine.store import KeyKind
 from handlers.http.auth import credential, known_caller, require_admin, require_full
 from handlers.http.bodies import Body, json_body, small_body
@@ -54,7 +54,7 @@ async def _offered(request: web.Request) -> tuple[str | None, str]:
     form = await _form(request)
     if "username" in form and "apikey" in form:
         return form["username"], form["apikey"]
-    raise EngineError("no_credentials", "No auth provided")
+    raise EngineError(NO_CREDENTIALS, "No auth provided")
 
 
 def _no_match(error: EngineError) -> EngineError:

@@ -17,7 +17,7 @@ from pydantic.json_schema import models_json_schema
 from swagger_ui_bundle import swagger_ui_path
 
 from engine.accounts import OWNER_NAME
-from engine.errors import EngineError
+from engine.errors import NOT_FOUND, EngineError
 from engine.repository.index import MODEL_NAME
 from handlers.http.bodies import NDJSON
 from handlers.http.errors import dumps
@@ -309,7 +309,7 @@ async def docs_file(request: web.Request) -> web.StreamResponse:
     if name == "start.js":
         return web.Response(text=START, content_type="text/javascript", charset="utf-8", headers=NO_SNIFF)
     if name not in PACKAGE_FILES:
-        raise EngineError("not_found", "not found")
+        raise EngineError(NOT_FOUND, "not found")
     return web.FileResponse(swagger_ui_path / name, headers={"Content-Type": PACKAGE_FILES[name]} | NO_SNIFF)
 
 

@@ -13,12 +13,12 @@ from aiohttp import BodyPartReader, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from engine.accounts import OWNER_NAME
-from engine.errors import EngineError
-from engine.repository.incoming import TOKENIZER_FILE, Incoming
+from engine.errors import INVALID_REQUEST, TIMED_OUT, EngineError
+from engine.repository.incoming import INVALID_MODEL, TOKENIZER_FILE, Incoming
 from engine.repository.index import CONFIG_FILE, GRAPH_FILE, MODEL_NAME
 from handlers.http.bodies import content_encoding, read_some, too_large, undecodable
 from handlers.http.encodings import PLAIN
-from handlers.http.errors import json_response
+from handlers.http.errors import UNSUPPORTED_MEDIA_TYPE, json_response
 from handlers.http.keys import IDLE_TIMEOUT, PUBLISHER
 from handlers.http.models import ModelPath, admit_change
 from handlers.http.routes import Route, Surface
@@ -50,7 +50,7 @@ async def admit(request: web.Request) -> ModelPath:
     if ADMITTED not in request:
         path = await admit_change(request, may_be_new=True)
         if not OWNER_NAME.fullmatch(path.owner) or not MODEL_NAME.fullmatch(path.name):
-            raise EngineError("invalid_request", "names take 1 to 100 letters, digits and _ . -, a letter or digit first")
+            raise EngineError(INVALID_REQUEST, "names take 1 to 100 letters, digits and _ . -, a letter or digit first")
         _check_body(request)
         request[ADMITTED] = path
     return request[ADMITTED]
@@ -60,9 +60,9 @@ def _check_body(request: web.Request) -> None:
     """Refuse a body that cannot be taken, as far as the head tells; without a Content-Length the files are counted as they come."""
     if hdrs.CONTENT_TYPE not in request.headers or request.content_type not in UPLOADS:
         text = "POST a record to predict; PUT application/octet-stream to publish"
-        raise EngineError("unsupported_media_type", text)
+        raise EngineError(UNSUPPORTED_MEDIA_TYPE, text)
     if content_encoding(request) not in PLAIN:
-        raise EngineError("unsupported_media_type", "a model is sent without Content-Encoding")
+        raise EngineError(UNSUPPORTED_MEDIA_TYPE, "a model is sent without Content-Encoding")
     limit_bytes = request.app[PUBLISHER].limits.model_limit_bytes
     spare_bytes = 0 if request.content_type == OCTETS else FORM_BYTES
     if (request.content_length or 0) > limit_bytes + spare_bytes:
@@ -122,11 +122,11 @@ def _file_name(part: BodyPartReader, incoming: Incoming) -> str:
     if part.name is None:
         raise undecodable("a part has no name")
     if part.name != "data":
-        raise EngineError("invalid_model", f"unknown part '{part.name}': send model, config, tokenizer, data")
+        raise EngineError(INVALID_MODEL, f"unknown part '{part.name}': send model, config, tokenizer, data")
     if not DATA_FILE.fullmatch(part.filename or ""):
-        raise EngineError("invalid_model", "the part 'data' needs a file name as in the graph: letters, digits and _ . -")
+        raise EngineError(INVALID_MODEL, "the part 'data' needs a file name as in the graph: letters, digits and _ . -")
     if len(incoming.data_files) >= MAX_DATA_FILES:
-        raise EngineError("invalid_model", f"more than {MAX_DATA_FILES} parts 'data'")
+        raise EngineError(INVALID_MODEL, f"more than {MAX_DATA_FILES} parts 'data'")
     return part.filename or ""
 
 
@@ -141,7 +141,7 @@ async def _in_time(request: web.Request, reading: Awaitable[Read]) -> Read:
         async with asyncio.timeout(request.app[IDLE_TIMEOUT] or None):
             return await reading
     except TimeoutError:
-        raise EngineError("timed_out", "the upload stopped") from None
+        raise EngineError(TIMED_OUT, "the upload stopped") from None
 
 
 # Routes

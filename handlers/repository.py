@@ -9,7 +9,8 @@ from typing import Annotated, Any
 from aiohttp import web
 from pydantic import Field, model_validator
 
-from engine.repository.index import Model, model_not_found
+from engine.errors import model_not_found
+from engine.repository.index import Model
 from handlers.http.auth import known_caller, require_admin
 from handlers.http.bodies import Body, json_body
 from handlers.http.errors import json_response

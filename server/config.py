@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-Part = TypeVar("Part", bound="DataclassInstance")
+Options = TypeVar("Options", bound="DataclassInstance")
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -206,7 +206,7 @@ class Settings:
         64 * KIB, _count, "an embeddings request whose body has at most this many bytes goes ahead of bulk work; with 0 none does"
     )
 
-    def part(self, kind: type[Part]) -> Part:
+    def part(self, kind: type[Options]) -> Options:
         """The settings that one class of options takes, which have the names of its fields."""
         return kind(**{one.name: getattr(self, one.name) for one in fields(kind)})
 

@@ -14,8 +14,12 @@ from pathlib import Path
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import Metric
 
-from engine import errors, metrics
-from handlers.http.errors import STATUSES
+from engine import embeddings, errors, metrics
+from engine.errors import Code
+from engine.repository import incoming, publishing, serving
+from engine.streaming import failures, predictions
+from handlers.http import errors as http_errors
+from handlers.http.errors import status_of
 from handlers.openapi import merged, public_path
 from server.app import ROUTES
 from server.config import Settings, default_text, environment_name
@@ -24,6 +28,10 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMAND = "python -m server.docs"
 TABLE = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+# The modules that define codes of requests.
+CODE_MODULES = (errors, embeddings, incoming, publishing, serving, predictions, http_errors)
 
 
 def main() -> int:
@@ -75,16 +83,22 @@ def _shown_name(family: Metric) -> str:
 
 
 def request_codes() -> str:
-    rows = ((f"`{code}`", str(STATUSES[code]), text) for code, text in errors.REQUEST_CODES.items())
-    return _table("code", "status", "meaning", rows=rows)
+    """One row for each code of a refused request, by status."""
+    rows = sorted((str(status_of(code)), str(code), code.text) for code in defined_codes())
+    return _table("code", "status", "meaning", rows=((f"`{code}`", status, text) for status, code, text in rows))
+
+
+def defined_codes() -> set[Code]:
+    """The codes of requests, from every module that defines some."""
+    return {value for module in CODE_MODULES for value in vars(module).values() if isinstance(value, Code)}
 
 
 def record_codes() -> str:
-    return _table("code", "meaning", rows=((f"`{code}`", text) for code, text in errors.RECORD_CODES.items()))
+    return _table("code", "meaning", rows=((f"`{code}`", code.text) for code in errors.RECORD_CODES.values()))
 
 
 def stream_codes() -> str:
-    return _table("code", "meaning", rows=((f"`{code}`", text) for code, text in errors.STREAM_CODES.items()))
+    return _table("code", "meaning", rows=((f"`{code}`", code.text) for code in failures.STREAM_CODES))
 
 
 TABLES: dict[str, Callable[[], str]] = {

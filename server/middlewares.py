@@ -6,7 +6,7 @@ import time
 from aiohttp import web
 
 from engine import metrics
-from engine.errors import EngineError
+from engine.errors import INTERNAL, TIMED_OUT, EngineError
 from handlers.http.bodies import undecodable
 from handlers.http.routes import ROUTE_TABLE, Handler
 
@@ -45,9 +45,9 @@ def _refusal(request: web.Request, error: Exception) -> EngineError:
         metrics.REJECTED.labels(error.code).inc()
         return error
     if isinstance(error, TimeoutError):
-        return EngineError("timed_out", "timed out", retry_after_s=1)
+        return EngineError(TIMED_OUT, "timed out", retry_after_s=1)
     if isinstance(error, web.RequestPayloadError):
         return undecodable(error)
     # A fault of ours, the last resort: we log all of it, and the client learns nothing but the code.
     log.error("request failed method=%s path=%s", request.method, request.path, exc_info=error)
-    return EngineError("internal", "internal error")
+    return EngineError(INTERNAL, "internal error")

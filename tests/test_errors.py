@@ -1,19 +1,21 @@
-"""Every error code exists once, in engine/errors.py, with its sentence; what is raised is there, and what is there is raised."""
+"""Every error code is defined once, with its kind and its sentence; what is raised is defined, and what is defined is raised."""
 
 import ast
 from collections.abc import Iterator
 
 import pytest
 
-from engine.errors import RECORD_CODES, REQUEST_CODES, STREAM_CODES
-from handlers.http.errors import COMPAT_CODES, STATUSES
-from handlers.streaming.predict import BODY_CODES, RECORD_STATUSES
+from engine.errors import RECORD_CODES, Code, Kind
+from engine.streaming.failures import STREAM_CODES
+from handlers.http.errors import HTTP_STATUSES, STATUSES
+from server.docs import defined_codes
 from tests.serving import ROOT
 
-# Who carries a code as its first argument -> the table it must be in.
-TABLES = {"EngineError": REQUEST_CODES, "StreamFailure": STREAM_CODES, "Fault": RECORD_CODES, "Refused": RECORD_CODES}
-# Where codes are told about, not raised.
-TELLERS = {"engine/errors.py", "handlers/http/errors.py"}
+REQUEST_CODES = {str(code): code for code in defined_codes()}
+# A replica names its codes by their words: who carries one as its first argument -> the codes it may be.
+NAMED_BY_REPLICAS = {"Fault": RECORD_CODES, "Refused": RECORD_CODES, "BodyFault": REQUEST_CODES}
+# Every code, with the variable that holds it: its own name, except for codes of records, which are held by their words.
+CODES = [*REQUEST_CODES.values(), *STREAM_CODES, *RECORD_CODES.values()]
 
 TREES = {
     str(path.relative_to(ROOT)): ast.parse(path.read_text(encoding="utf-8"))
@@ -22,43 +24,64 @@ TREES = {
 }
 
 
-def raised() -> Iterator[tuple[str, str, str]]:
-    """(file:line, class, code) of every error made with a code written out."""
-    for name, tree in TREES.items():
+def calls(name: str) -> Iterator[tuple[str, ast.Call]]:
+    """(file:line, call) of every call of a function or class with this name."""
+    for path, tree in TREES.items():
         for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in TABLES and node.args:
-                code = node.args[0]
-                if isinstance(code, ast.Constant):
-                    yield f"{name}:{node.lineno}", node.func.id, code.value
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name:
+                yield f"{path}:{node.lineno}", node
 
 
-def test_every_code_that_is_raised_has_its_sentence() -> None:
-    found = list(raised())
-    assert len(found) > 30, "the walk finds the errors"
-    assert [one for one in found if one[2] not in TABLES[one[1]]] == []
+def words(name: str) -> Iterator[tuple[str, str]]:
+    """(file:line, word) of every such call whose first argument is a word written out."""
+    for place, call in calls(name):
+        if call.args and isinstance(call.args[0], ast.Constant):
+            yield place, call.args[0].value
 
 
-def test_every_request_code_has_one_status() -> None:
-    assert STATUSES.keys() == REQUEST_CODES.keys()
-    assert all(400 <= status < 600 for status in STATUSES.values())
+def test_every_code_that_is_defined_is_documented() -> None:
+    defined = [word for _, word in words("Code")]
+    assert len(defined) > 40, "the walk finds the definitions"
+    assert set(defined) == {*REQUEST_CODES, *RECORD_CODES, *map(str, STREAM_CODES)}
 
 
-def test_special_statuses_are_of_codes_that_exist() -> None:
-    assert REQUEST_CODES.keys() >= COMPAT_CODES
-    assert RECORD_CODES.keys() >= BODY_CODES | RECORD_STATUSES.keys()
+def test_every_code_is_defined_once() -> None:
+    defined = [word for _, word in words("Code")]
+    assert len(defined) == len(set(defined))
 
 
-@pytest.mark.parametrize("code", sorted(REQUEST_CODES | RECORD_CODES | STREAM_CODES))
-def test_every_code_is_used(code: str) -> None:
-    users = [
-        name
-        for name, tree in TREES.items()
-        if name not in TELLERS and any(isinstance(node, ast.Constant) and node.value == code for node in ast.walk(tree))
+@pytest.mark.parametrize("name", sorted(NAMED_BY_REPLICAS))
+def test_every_word_of_a_replica_is_a_code(name: str) -> None:
+    found = list(words(name))
+    assert found, "the walk finds the errors"
+    assert [one for one in found if one[1] not in NAMED_BY_REPLICAS[name]] == []
+
+
+@pytest.mark.parametrize("name", ["EngineError", "RefusedBody", "StreamFailure"])
+def test_the_server_process_raises_codes_and_no_words(name: str) -> None:
+    assert list(words(name)) == []
+
+
+def test_every_kind_has_a_status_and_only_reasons_of_http_have_one_of_their_own() -> None:
+    assert STATUSES.keys() == set(Kind)
+    assert len(set(STATUSES.values())) == len(STATUSES)
+    assert not set(HTTP_STATUSES.values()) & set(STATUSES.values())
+
+
+@pytest.mark.parametrize("code", sorted(set(CODES)))
+def test_every_code_is_used(code: Code) -> None:
+    """By its variable, or by its word in a replica; its definition is no use, nor is an import."""
+    uses = [
+        path
+        for path, tree in TREES.items()
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.Name) and node.id == code.upper() and isinstance(node.ctx, ast.Load))
+        or (isinstance(node, ast.Constant) and node.value == code and path != "engine/errors.py")
     ]
-    assert users, f"nothing raises {code}: take it out of engine/errors.py"
+    assert uses, f"nothing raises {code}: remove it"
 
 
-@pytest.mark.parametrize("text", [*REQUEST_CODES.values(), *RECORD_CODES.values(), *STREAM_CODES.values()])
+@pytest.mark.parametrize("text", sorted({code.text for code in CODES}))
 def test_a_sentence_is_one_line_without_an_end(text: str) -> None:
     assert text == text.strip()
     assert "\n" not in text

@@ -14,7 +14,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable
 
 from engine import frames, metrics
-from engine.errors import EngineError, TaskFailed
+from engine.errors import EngineError, TaskFailed, no_instances, shutting_down
 from engine.frames import Header
 from engine.replicas.blocks import Answer, Arguments, Batch, Block, Call, Lane, Task, divide
 from engine.replicas.replica import Replica, ReplicaGone
@@ -80,7 +80,7 @@ class Pool:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._give_up(EngineError("shutting_down", "shutting down", retry_after_s=5))
+        self._give_up(shutting_down())
 
     @property
     def replicas(self) -> list[Replica]:
@@ -153,7 +153,7 @@ class Pool:
         if self.replicas or not self._keepers:
             self._last_alive = now
         elif now - self._last_alive > NO_REPLICA_S:
-            self._give_up(EngineError("no_instances", "no instances of model found", retry_after_s=1))
+            self._give_up(no_instances())
 
     def _check(self, replica: Replica, now: float) -> None:
         if (batch := replica.working_on) is not None:
@@ -269,7 +269,7 @@ class Pool:
             if batch.model:
                 replica.loaded.discard(batch.model.key)
             for block in batch.blocks:
-                block.waiter.failed(block, EngineError("no_instances", "no instances of model found", retry_after_s=1))
+                block.waiter.failed(block, no_instances())
             return
         log.error("task failed task=%s reason=%s", batch.task.name, error["reason"])
         for block in batch.blocks:

@@ -20,13 +20,13 @@ DEFAULT_BATCH_SIZE = 1024
 DEFAULT_BATCH_TOKENS = 4096
 
 
-class Part(BaseModel):
-    """Part of the file. Values are not converted: "true" is not a boolean, 1.0 is not an integer."""
+class ConfigPart(BaseModel):
+    """ConfigPart of the file. Values are not converted: "true" is not a boolean, 1.0 is not an integer."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class Entry(Part):
+class Entry(ConfigPart):
     """The keys of every kind of input.
 
     input    name of the input in the graph
@@ -79,7 +79,7 @@ class TextInput(Entry):
 Input = Annotated[ColumnInput | MatrixInput | VectorInput | TextInput, Field(discriminator="kind")]
 
 
-class Output(Part):
+class Output(ConfigPart):
     """One output of the graph.
 
     output     name of the output in the graph
@@ -108,7 +108,7 @@ class Output(Part):
         return self
 
 
-class ModelConfig(Part):
+class ModelConfig(ConfigPart):
     """The whole file.
 
     example           a record that the model answers; a replica warms the model up with it and checks that it works

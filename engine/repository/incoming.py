@@ -9,10 +9,12 @@ import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from engine.errors import EngineError
+from engine.errors import BODY_TOO_LARGE, Code, EngineError, Kind
 from engine.pieces import PieceBuilder
 from engine.repository.config import ModelConfig, parse_config
 from engine.repository.index import CONFIG_FILE, GRAPH_FILE
+
+INVALID_MODEL = Code("invalid_model", Kind.INVALID, "the files that were sent do not make a model that can be served")
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_LIMIT_BYTES = 1024 * 1024
@@ -42,7 +44,7 @@ class Incoming:
         raises   EngineError `body_too_large`; `invalid_model` when a file of this name was sent before
         """
         if file_name in self._names or (is_data and file_name in (GRAPH_FILE, CONFIG_FILE, TOKENIZER_FILE)):
-            raise EngineError("invalid_model", f"the file {file_name} was sent twice")
+            raise EngineError(INVALID_MODEL, f"the file {file_name} was sent twice")
         self._names.add(file_name)
         if is_data:
             self.data_files.append(file_name)
@@ -59,19 +61,19 @@ class Incoming:
     def config(self) -> ModelConfig | None:
         """The config that was sent, or None when none was. Blocks on its file. EngineError `body_too_large`, `invalid_model`."""
         if GRAPH_FILE not in self._names:
-            raise EngineError("invalid_model", "the part 'model' is missing")
+            raise EngineError(INVALID_MODEL, "the part 'model' is missing")
         if CONFIG_FILE not in self._names:
             return None
         path = self.folder / CONFIG_FILE
         if path.stat().st_size > CONFIG_LIMIT_BYTES:
-            raise EngineError("body_too_large", f"config larger than {CONFIG_LIMIT_BYTES} bytes")
+            raise EngineError(BODY_TOO_LARGE, f"config larger than {CONFIG_LIMIT_BYTES} bytes")
         try:
             config = parse_config(_with_owner_and_name(path.read_bytes(), self.owner, self.name))
         except ValueError as error:
-            raise EngineError("invalid_model", str(error)) from None
+            raise EngineError(INVALID_MODEL, str(error)) from None
         if (config.owner, config.name) != (self.owner, self.name):
             reason = f"config.json names {config.owner}/{config.name}, but the path names {self.owner}/{self.name}"
-            raise EngineError("invalid_model", reason)
+            raise EngineError(INVALID_MODEL, reason)
         return config
 
     async def _counted(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -79,7 +81,7 @@ class Incoming:
         async for chunk in chunks:
             self._num_bytes += len(chunk)
             if self._num_bytes > self._limit_bytes:
-                raise EngineError("body_too_large", f"body larger than {self._limit_bytes} bytes")
+                raise EngineError(BODY_TOO_LARGE, f"body larger than {self._limit_bytes} bytes")
             yield chunk
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine.accounts import OWNER_NAME, Caller, full_key_needed
-from engine.errors import EngineError
+from engine.errors import FORBIDDEN, EngineError, model_not_found, no_instances
 from engine.repository.config import ModelConfig, parse_config
 from engine.store import ModelOverrides
 
@@ -90,11 +90,6 @@ class Model:
         """From now on requests do not find this version."""
         self.versions.pop(number, None)
         self.faults.pop(number, None)
-
-
-def model_not_found() -> EngineError:
-    """The error for a model or a version that does not exist, or that the caller may not know of."""
-    return EngineError("model_not_found", "model not found")
 
 
 @dataclass(slots=True)
@@ -191,7 +186,7 @@ class Repository:
         if owns(caller, owner):
             return model
         if model is not None and visible_to(caller, model):
-            raise EngineError("forbidden", "only the owner of a model may change it")
+            raise EngineError(FORBIDDEN, "only the owner of a model may change it")
         raise model_not_found()
 
     def access(self, caller: Caller | None, owner: str, name: str, version: int | None = None) -> Version:
@@ -202,7 +197,7 @@ class Repository:
         model = self.model_for(caller, owner, name)
         number = model.active_version if version is None else version
         if number in model.faults:
-            raise EngineError("no_instances", "no instances of model found")
+            raise no_instances(retry_after_s=None)
         if number not in model.versions:
             raise model_not_found()
         return model.versions[number]

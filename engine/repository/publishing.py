@@ -16,17 +16,20 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
-from engine.errors import EngineError, TaskFailed
+from engine.errors import TOO_MANY_REQUESTS, Code, EngineError, Kind, TaskFailed, model_not_found
 from engine.replicas.blocks import Arguments, Task
 from engine.replicas.pool import Pool
 from engine.repository import folders
 from engine.repository.config import ModelConfig, parse_config
-from engine.repository.incoming import Incoming
-from engine.repository.index import Model, Repository, Version, model_not_found
-from engine.repository.serving import Serving
+from engine.repository.incoming import INVALID_MODEL, Incoming
+from engine.repository.index import Model, Repository, Version
+from engine.repository.serving import LOAD_FAILED, Serving
 from engine.store import ModelOverrides, Store
 
 log = logging.getLogger("sluice.publishing")
+
+SHIPPED_MODEL = Code("shipped_model", Kind.CONFLICT, "a model that ships with the server cannot be deleted or shared otherwise")
+ACTIVE_VERSION = Code("active_version", Kind.CONFLICT, "the active version of a model cannot be deleted alone")
 
 # Uploads at once, also those that wait; this bounds how much of the disk half-sent files can take.
 MAX_UPLOADS = 8
@@ -78,7 +81,7 @@ class Publisher:
     async def incoming(self, owner: str, name: str) -> AsyncIterator[Incoming]:
         """A place for an upload; what is still in it at the end is removed. EngineError `too_many_requests`."""
         if self._num_uploads >= MAX_UPLOADS:
-            raise EngineError("too_many_requests", "too many uploads", retry_after_s=5)
+            raise EngineError(TOO_MANY_REQUESTS, "too many uploads", retry_after_s=5)
         self._num_uploads += 1
         folder = folders.incoming_folder(self._root / owner / name)
         try:
@@ -126,9 +129,9 @@ class Publisher:
             reason = (
                 f"the check took longer than {limit_s:g} seconds" if failure.is_timeout else "the process that checked it failed"
             )
-            raise EngineError("invalid_model", reason) from None
+            raise EngineError(INVALID_MODEL, reason) from None
         if "refused" in answer:
-            raise EngineError("invalid_model", answer["refused"])
+            raise EngineError(INVALID_MODEL, answer["refused"])
         written = self._defaults(incoming) | (sent.as_written() if sent else {}) | answer["config"]
         return await asyncio.to_thread(_parsed, written), answer["warnings"]
 
@@ -142,7 +145,7 @@ class Publisher:
     async def _activate(self, model: Model, number: int, old: Version | None) -> None:
         """Open a version in every replica, then make it active in one step. EngineError `load_failed`: nothing has changed."""
         if number not in model.versions:
-            raise EngineError("load_failed", f"version {number} does not load; the active version is as it was")
+            raise EngineError(LOAD_FAILED, f"version {number} does not load; the active version is as it was")
         try:
             async with self._serving.coming(model.versions[number]):
                 await self._store.set_active_version(model.owner, model.name, number)
@@ -198,7 +201,7 @@ class Publisher:
             if number not in model.numbers:
                 raise model_not_found()
             if number == model.active_version:
-                raise EngineError("active_version", f"version {number} is active: activate another one first, or delete the model")
+                raise EngineError(ACTIVE_VERSION, f"version {number} is active: activate another one first, or delete the model")
             if not await asyncio.to_thread((self._folder(model) / str(number)).is_dir):
                 raise _shipped()
             await self._store.note_version(owner, name, model.latest_version, None)
@@ -282,7 +285,7 @@ def check_not_shipped(model: Model) -> None:
 
 
 def _shipped() -> EngineError:
-    return EngineError("shipped_model", "this model ships with the server")
+    return EngineError(SHIPPED_MODEL, "this model ships with the server")
 
 
 def _parsed(written: dict[str, Any]) -> ModelConfig:
@@ -290,4 +293,4 @@ def _parsed(written: dict[str, Any]) -> ModelConfig:
     try:
         return parse_config(json.dumps(written).encode())
     except ValueError as error:
-        raise EngineError("invalid_model", f"{error}; send a config") from None
+        raise EngineError(INVALID_MODEL, f"{error}; send a config") from None

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import ujson
 
 from engine import metrics
-from engine.errors import EngineError
+from engine.errors import MODEL_BUILDING, Code, EngineError, Kind, no_instances
 from engine.frames import Header
 from engine.replicas.blocks import ServedModel
 from engine.replicas.lines import TokenLimits
@@ -25,6 +25,12 @@ from engine.repository.index import Repository, Version
 from engine.repository.listed import ListedModels
 
 log = logging.getLogger("sluice.serving")
+
+LOAD_FAILED = Code(
+    "load_failed",
+    Kind.FAILED,
+    "a version that passed its check does not load in a replica; the active version is as it was",
+)
 
 # A version that kills this many replicas while they open it is not opened any more.
 OPENING_DEATHS = 2
@@ -174,11 +180,11 @@ class Serving:
             async with asyncio.timeout(self._load_timeout_s):
                 await asyncio.shield(served.loading)
         except TimeoutError:
-            raise EngineError("model_building", "model still building", retry_after_s=5) from None
+            raise EngineError(MODEL_BUILDING, "model still building", retry_after_s=5) from None
         if served.state is not LoadState.ONLINE:
             # A model that does not load now will not load in a second either.
             retry_after_s = 1 if served.state is LoadState.BUILDING else None
-            raise EngineError("no_instances", "no instances of model found", retry_after_s=retry_after_s)
+            raise no_instances(retry_after_s=retry_after_s)
 
     async def _load_somewhere(self, served: Served) -> None:
         if not self._pool.replicas:  # the first ones are starting, or the last one has just died
@@ -216,7 +222,7 @@ class Serving:
             opened.add(replica)
             num_lost += not replica.is_ready
             if num_lost >= OPENING_DEATHS or served.model.key not in replica.loaded:
-                raise EngineError("load_failed", f"version {served.model.version} does not load; the active version is as it was")
+                raise EngineError(LOAD_FAILED, f"version {served.model.version} does not load; the active version is as it was")
             if not replica.is_ready:
                 await self._wait_for_replica(replica_came)
 

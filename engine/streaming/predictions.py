@@ -13,13 +13,18 @@ from dataclasses import dataclass
 
 from engine import metrics
 from engine.engine import Engine
-from engine.errors import EngineError, StreamFailure
+from engine.errors import SHUTTING_DOWN, TIMED_OUT, TOO_MANY_REQUESTS, Code, EngineError, Kind
 from engine.replicas.blocks import Answer, Arguments, Block, Call, Lane, ServedModel, Task
 from engine.replicas.lines import Lines
 from engine.repository.index import Version
 from engine.repository.serving import Serving
 from engine.spill import Spill
+from engine.streaming.failures import StreamFailure
 from engine.streaming.stream import Stream, StreamState, StreamWork
+
+TOO_MANY_STREAMS = Code(
+    "too_many_streams", Kind.OVERLOADED, "SLUICE_MAX_STREAMS or SLUICE_MAX_STREAMS_PER_USER streams are running"
+)
 
 # A model counts as online if it answers its example this soon.
 HEARTBEAT_TIMEOUT_S = 5.0
@@ -115,7 +120,7 @@ class Predictions:
             for call, until in self._calls.items():
                 if until > now:
                     break
-                call.give_up(EngineError("timed_out", "timed out", retry_after_s=1))
+                call.give_up(EngineError(TIMED_OUT, "timed out", retry_after_s=1))
 
     def check_capacity(self, *, is_stream: bool, user: str | None) -> None:
         """Refuse what could not be served soon, before its body is read. EngineError."""
@@ -123,7 +128,7 @@ class Predictions:
         if is_stream:
             self._check_places(user)
         elif self._pool.scheduler.num_interactive >= self.limits.max_queued:
-            raise EngineError("too_many_requests", "too many requests", retry_after_s=1)
+            raise EngineError(TOO_MANY_REQUESTS, "too many requests", retry_after_s=1)
 
     async def is_answering(self, version: Version) -> bool:
         """A real heartbeat of a model: its example goes through the queue and a replica, within HEARTBEAT_TIMEOUT_S."""
@@ -164,7 +169,7 @@ class Predictions:
         limits = self.limits
         is_users_full = user is not None and self._places[user] >= limits.max_streams_per_user
         if is_users_full or self._places.total() >= limits.max_streams:
-            raise EngineError("too_many_streams", "too many streams", retry_after_s=1)
+            raise EngineError(TOO_MANY_STREAMS, "too many streams", retry_after_s=1)
 
     @contextlib.asynccontextmanager
     async def _running(self, work: StreamWork) -> AsyncIterator[Stream]:
@@ -197,7 +202,7 @@ class Predictions:
     def end_streams(self) -> None:
         """End the streams that still run, now."""
         for stream in list(self._streams):
-            stream.fail(StreamFailure("shutting_down", "the server is shutting down"))
+            stream.fail(StreamFailure(SHUTTING_DOWN))
 
     async def ended(self) -> None:
         """Wait until no stream is running."""

@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from engine.errors import RECORD_CODES, STREAM_CODES, EngineError, StreamFailure
+from engine.errors import INTERNAL, RECORD_CODES, EngineError
 from engine.frames import Buffer, cut
 from engine.replicas.blocks import Answer, Arguments, Block, Lane, ServedModel, Task
 from engine.replicas.lines import GroupedLineQueue, LineQueue, Lines, Segment
 from engine.spill import Outbox
+from engine.streaming.failures import NO_REPLICA, StreamFailure
 
 WINDOW_BLOCKS = 16
 # Lines of a model that tokenises that may wait besides those 16 blocks: the more wait, the closer are the lengths of a block's
@@ -206,7 +207,7 @@ class Stream:
     def _arguments_for(self, lines: Lines) -> Arguments:
         arguments = self._arguments
         if lines.refusal:
-            arguments = {**arguments, "refuse": lines.refusal, "reason": RECORD_CODES[lines.refusal]}
+            arguments = {**arguments, "refuse": lines.refusal, "reason": RECORD_CODES[lines.refusal].text}
         if self._reordering is not None and lines.numbers is not None:
             arguments = {**arguments, "want_sizes": True}
         return arguments
@@ -229,10 +230,10 @@ class Stream:
     def failed(self, block: Block, error: EngineError) -> None:
         """One block was given up, and with it the stream: a record without an answer must never look like a clean end."""
         self._unanswered_blocks -= 1
-        self.fail(StreamFailure("internal", "the server failed on this stream"))
+        self.fail(StreamFailure(INTERNAL, "the server failed on this stream"))
 
     def abandon(self, error: EngineError) -> None:
-        self.fail(StreamFailure("no_replica", STREAM_CODES["no_replica"]))
+        self.fail(StreamFailure(NO_REPLICA))
 
     def taken(self) -> None:
         """The client took bytes: there may be room again."""

@@ -8,7 +8,7 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from engine.embeddings import Embedded
-from engine.errors import EngineError, RefusedBody
+from engine.errors import MODEL_NOT_FOUND, EngineError, RefusedBody
 from engine.frames import Buffer
 from engine.repository.listed import ListedModel
 from handlers.embeddings.admission import (
@@ -24,7 +24,7 @@ from handlers.embeddings.admission import (
     visitor,
 )
 from handlers.http.bodies import send_whole
-from handlers.http.errors import STATUSES, dumps, json_response
+from handlers.http.errors import dumps, json_response, status_of
 from handlers.http.routes import Route, Surface
 
 # Our error codes -> those of OpenAI. All others are shown as null.
@@ -59,7 +59,7 @@ async def show_model(request: web.Request) -> web.Response:
     name = request.match_info["id"].rstrip("/")
     listed = request.app[LISTED].accepted(await visitor(request)).get(name)
     if listed is None:
-        raise EngineError("model_not_found", f"The model `{name[:200]}` does not exist or you do not have access to it.")
+        raise EngineError(MODEL_NOT_FOUND, f"The model `{name[:200]}` does not exist or you do not have access to it.")
     return json_response(_model_object(listed, name), headers=_request_id(), sort_keys=False)
 
 
@@ -88,7 +88,7 @@ def _parts(embedded: Embedded) -> Iterable[Buffer]:
 
 def refuse(request: web.Request, error: EngineError) -> web.Response:
     """Refuse in the way that OpenAI's clients turn into their exceptions."""
-    status = STATUSES[error.code]
+    status = status_of(error.code)
     kind = "rate_limit_error" if status == 429 else "server_error" if status >= 500 else "invalid_request_error"
     param = error.param if isinstance(error, RefusedBody) else "model" if error.code == "model_not_found" else None
     answer = {"message": error.message, "type": kind, "param": param, "code": CODES.get(error.code)}

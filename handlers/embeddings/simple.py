@@ -25,7 +25,7 @@ from handlers.embeddings.admission import (
     visitor,
 )
 from handlers.http.bodies import send_whole
-from handlers.http.errors import STATUSES, dumps, json_response
+from handlers.http.errors import dumps, json_response, status_of
 from handlers.http.routes import Route, Surface
 
 UNPROCESSABLE = 422
@@ -85,7 +85,7 @@ def _one_fault(error: RefusedBody) -> bytes:
 
 def refuse(request: web.Request, error: EngineError) -> web.Response:
     """Refuse with one sentence. The faults of a body, which FastAPI writes as a list, come encoded from a replica."""
-    status = STATUSES[error.code]
+    status = status_of(error.code)
     detail = "Not authenticated" if error.code == "no_credentials" else DETAILS.get(status, error.message)
     return json_response({"detail": detail}, status=status, headers=refusal_headers(error, status), sort_keys=False)
 

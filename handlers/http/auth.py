@@ -8,7 +8,7 @@ import base64
 from aiohttp import hdrs, web
 
 from engine.accounts import Caller
-from engine.errors import EngineError
+from engine.errors import FORBIDDEN, FULL_KEY_NEEDED, NO_CREDENTIALS, UNAUTHORIZED, EngineError
 from handlers.http.keys import ACCOUNTS, ANONYMOUS
 
 
@@ -36,13 +36,13 @@ def credential(request: web.Request) -> tuple[str | None, str]:
     """
     header = request.headers.get(hdrs.AUTHORIZATION)
     if header is None:
-        raise EngineError("no_credentials", "No basic authentication provided")
+        raise EngineError(NO_CREDENTIALS, "No basic authentication provided")
     scheme, _, value = header.strip().partition(" ")
     if scheme.lower() == "bearer":
         return None, value.strip()
     if scheme.lower() == "basic":
         return _basic(value.strip())
-    raise EngineError("unauthorized", "Unauthorized")
+    raise EngineError(UNAUTHORIZED, "Unauthorized")
 
 
 def _basic(value: str) -> tuple[str, str]:
@@ -50,20 +50,20 @@ def _basic(value: str) -> tuple[str, str]:
     try:
         user, colon, key = base64.b64decode(value, validate=True).decode("utf-8").partition(":")
     except ValueError:
-        raise EngineError("unauthorized", "Unauthorized") from None
+        raise EngineError(UNAUTHORIZED, "Unauthorized") from None
     if not colon:
-        raise EngineError("unauthorized", "Unauthorized")
+        raise EngineError(UNAUTHORIZED, "Unauthorized")
     return user, key
 
 
 def require_full(caller: Caller) -> None:
     """EngineError `full_key_needed` for a read-only key."""
     if caller.kind != "full":
-        raise EngineError("full_key_needed", "a full key is needed for this")
+        raise EngineError(FULL_KEY_NEEDED, "a full key is needed for this")
 
 
 def require_admin(caller: Caller) -> None:
     """EngineError `full_key_needed` for a read-only key, `forbidden` for everybody but the admin."""
     require_full(caller)
     if not caller.is_admin:
-        raise EngineError("forbidden", "only the admin may do this")
+        raise EngineError(FORBIDDEN, "only the admin may do this")

@@ -7,10 +7,11 @@ from typing import TypeVar
 from aiohttp import hdrs, web
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from engine.errors import EngineError
+from engine.errors import BODY_TOO_LARGE, INVALID_BODY, INVALID_REQUEST, EngineError
 from engine.frames import Buffer
 from engine.repository.config import first_fault
 from handlers.http.encodings import ENCODINGS, PLAIN, BadEncoding, decoder
+from handlers.http.errors import UNSUPPORTED_MEDIA_TYPE
 from handlers.http.keys import REQUEST_TIMEOUT, STALL_TIMEOUT
 
 NDJSON = "application/x-ndjson"
@@ -39,12 +40,12 @@ class Body(BaseModel):
 
 def undecodable(reason: object) -> EngineError:
     """The refusal of a body that cannot be decoded, whatever stands in the way."""
-    return EngineError("invalid_body", f"could not decode body: {reason}")
+    return EngineError(INVALID_BODY, f"could not decode body: {reason}")
 
 
 def too_large(limit_bytes: int) -> EngineError:
     """The refusal of a body over its limit."""
-    return EngineError("body_too_large", f"body larger than {limit_bytes} bytes")
+    return EngineError(BODY_TOO_LARGE, f"body larger than {limit_bytes} bytes")
 
 
 def content_encoding(request: web.Request) -> str:
@@ -59,7 +60,7 @@ def check_head(request: web.Request, limit_bytes: int | None) -> None:
     """
     encoding = content_encoding(request)
     if encoding not in ENCODINGS:
-        raise EngineError("unsupported_media_type", "Content-Encoding must be gzip, deflate or identity")
+        raise EngineError(UNSUPPORTED_MEDIA_TYPE, "Content-Encoding must be gzip, deflate or identity")
     if limit_bytes is not None and encoding in PLAIN and (request.content_length or 0) > limit_bytes:
         raise too_large(limit_bytes)
 
@@ -73,7 +74,7 @@ async def json_body(request: web.Request, model: type[BodyT]) -> BodyT:
         fault = error.errors(include_url=False)[0]
         if fault["type"] == "json_invalid":
             raise undecodable(fault["ctx"]["error"]) from None
-        raise EngineError("invalid_request", first_fault(error)) from None
+        raise EngineError(INVALID_REQUEST, first_fault(error)) from None
 
 
 async def small_body(request: web.Request) -> bytes:

@@ -1,54 +1,50 @@
-"""From an engine error to an HTTP answer: the one table of statuses, and the shape of a refusal on most surfaces."""
+"""From an engine error to an HTTP answer: which status a kind of error has, and the shape of a refusal on most surfaces."""
 
 import ujson
 from aiohttp import web
 
-from engine.errors import EngineError
+from engine.errors import MODEL_BUILDING, MODEL_NOT_FOUND, NO_INSTANCES, TIMED_OUT, Code, EngineError, Kind
+from engine.repository.incoming import INVALID_MODEL
+from engine.repository.serving import LOAD_FAILED
 from handlers.http.keys import COMPAT_STATUS
 
+# Reasons that only HTTP has.
+METHOD_NOT_ALLOWED = Code("method_not_allowed", Kind.INVALID, "the path does not take this method")
+UNSUPPORTED_MEDIA_TYPE = Code("unsupported_media_type", Kind.INVALID, "the content type or encoding is not accepted")
+EXPECTATION_FAILED = Code("expectation_failed", Kind.INVALID, "Expect names something other than 100-continue")
+
 STATUSES = {
-    "no_credentials": 401,
-    "unauthorized": 401,
-    "full_key_needed": 403,
-    "forbidden": 403,
-    "not_found": 404,
-    "model_not_found": 404,
-    "method_not_allowed": 405,
-    "unsupported_media_type": 415,
-    "expectation_failed": 417,
-    "invalid_body": 400,
-    "body_too_large": 413,
-    "invalid_request": 422,
-    "invalid_parameter": 400,
-    "too_many_inputs": 400,
-    "context_length_exceeded": 400,
-    "invalid_token": 400,
-    "name_taken": 409,
-    "invalid_model": 422,
-    "load_failed": 500,
-    "shipped_model": 409,
-    "active_version": 409,
-    "too_many_streams": 429,
-    "too_many_requests": 429,
-    "shutting_down": 503,
-    "no_instances": 503,
-    "model_building": 503,
-    "timed_out": 503,
-    "internal": 500,
+    Kind.UNIDENTIFIED: 401,
+    Kind.FORBIDDEN: 403,
+    Kind.NOT_FOUND: 404,
+    Kind.CONFLICT: 409,
+    Kind.MALFORMED: 400,
+    Kind.INVALID: 422,
+    Kind.TOO_LARGE: 413,
+    Kind.OVERLOADED: 429,
+    Kind.UNAVAILABLE: 503,
+    Kind.TOO_SLOW: 408,
+    Kind.FAILED: 500,
 }
+HTTP_STATUSES: dict[Code, int] = {METHOD_NOT_ALLOWED: 405, UNSUPPORTED_MEDIA_TYPE: 415, EXPECTATION_FAILED: 417}
 
 # Codes of routing errors and of refused records that ScienceOps answered with 500; so do we under SLUICE_COMPAT_STATUS.
-COMPAT_CODES = frozenset({"model_not_found", "no_instances", "model_building", "timed_out"})
+COMPAT_CODES = frozenset({MODEL_NOT_FOUND, NO_INSTANCES, MODEL_BUILDING, TIMED_OUT})
 
 # Codes that the answer shows beside the message, because programs read what publishing refuses.
-TOLD_CODES = frozenset({"invalid_model", "load_failed"})
+TOLD_CODES = frozenset({INVALID_MODEL, LOAD_FAILED})
 
 REALM = 'Basic realm="sluice"'
 
 
+def status_of(code: Code) -> int:
+    """The status of a refusal: that of the code's kind, except for the reasons that only HTTP has."""
+    return HTTP_STATUSES.get(code) or STATUSES[code.kind]
+
+
 def refuse(request: web.Request, error: EngineError) -> web.Response:
     """Answer a request that is refused before its first byte: `{"error": message}`, for TOLD_CODES also `code`."""
-    status = 500 if request.app[COMPAT_STATUS] and error.code in COMPAT_CODES else STATUSES[error.code]
+    status = 500 if request.app[COMPAT_STATUS] and error.code in COMPAT_CODES else status_of(error.code)
     body = {"error": error.message}
     if error.code in TOLD_CODES:
         body["code"] = error.code

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from engine.errors import EngineError
-from engine.repository.index import model_not_found
+from engine.errors import NOT_FOUND, EngineError, model_not_found, shutting_down
 from handlers.http.auth import known_caller
 from handlers.http.keys import ENGINE, REPOSITORY
 from handlers.http.routes import RESERVED
@@ -27,10 +26,10 @@ async def admit_change(request: web.Request, *, may_be_new: bool) -> ModelPath:
     """
     path = ModelPath(request.match_info["owner"], request.match_info["model"])
     if path.owner.lower() in RESERVED:
-        raise EngineError("not_found", "not found")
+        raise EngineError(NOT_FOUND, "not found")
     caller = await known_caller(request)
     if request.app[REPOSITORY].changeable(caller, path.owner, path.name) is None and not may_be_new:
         raise model_not_found()
     if request.app[ENGINE].is_draining:
-        raise EngineError("shutting_down", "shutting down", retry_after_s=5)
+        raise shutting_down()
     return path

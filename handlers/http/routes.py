@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from aiohttp import HttpVersion11, hdrs, web
 from pydantic import BaseModel
 
-from engine.errors import EngineError
+from engine.errors import NOT_FOUND, EngineError
 from handlers.http import errors
+from handlers.http.errors import EXPECTATION_FAILED, METHOD_NOT_ALLOWED
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 # A pydantic model of a JSON body, or a media type.
@@ -200,7 +201,7 @@ class RouteTable:
         route = self.route_of(request)
         try:
             if request.headers.get(hdrs.EXPECT, "").lower() != "100-continue":
-                raise EngineError("expectation_failed", "Expect takes 100-continue only")
+                raise EngineError(EXPECTATION_FAILED, "Expect takes 100-continue only")
             if route is not None and route.admit is not None:
                 await route.admit(request)
         except EngineError as error:
@@ -220,8 +221,8 @@ class RouteTable:
             if resource.canonical != UNKNOWN:
                 allowed |= (await resource.resolve(request))[1]
         if not allowed:
-            return self.refuse(request, EngineError("not_found", "not found"))
-        response = self.refuse(request, EngineError("method_not_allowed", "method not allowed"))
+            return self.refuse(request, EngineError(NOT_FOUND, "not found"))
+        response = self.refuse(request, EngineError(METHOD_NOT_ALLOWED, "method not allowed"))
         response.headers[hdrs.ALLOW] = ", ".join(sorted(allowed, key=METHODS.index))
         return response
 

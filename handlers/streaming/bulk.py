@@ -14,8 +14,9 @@ import time
 from aiohttp import web
 
 from engine import metrics
-from engine.errors import STREAM_CODES
-from engine.streaming.stream import Stream, StreamFailure
+from engine.errors import INTERNAL
+from engine.streaming.failures import BAD_ENCODING, IDLE_TIMEOUT, SPILL_FULL, STALLED, TOO_LARGE, StreamFailure
+from engine.streaming.stream import Stream
 from handlers.http.bodies import NDJSON, content_encoding, read_some
 from handlers.http.encodings import BadEncoding, decoder
 from handlers.http.errors import dumps
@@ -76,18 +77,18 @@ class BulkExchange:
         try:
             await self._read_body()
         except BadEncoding as error:
-            stream.body_ended(StreamFailure("bad_encoding", str(error)))
+            stream.body_ended(StreamFailure(BAD_ENCODING, str(error)))
         except web.RequestPayloadError:
-            stream.body_ended(StreamFailure("bad_encoding", "the chunks of the body are broken"))
+            stream.body_ended(StreamFailure(BAD_ENCODING, "the chunks of the body are broken"))
         except TimeoutError:
-            stream.body_ended(StreamFailure("idle_timeout", STREAM_CODES["idle_timeout"]))
+            stream.body_ended(StreamFailure(IDLE_TIMEOUT))
         except StreamFailure as failure:
             stream.body_ended(failure)
         except ConnectionError:
             self._leave()
         except Exception:  # a fault of ours must cut this stream, or its client would wait for ever
             log.exception("reading failed bulk_id=%s", stream.bulk_id)
-            stream.fail(StreamFailure("internal", STREAM_CODES["internal"]))
+            stream.fail(StreamFailure(INTERNAL))
 
     async def _read_body(self) -> None:
         stream = self._stream
@@ -112,7 +113,7 @@ class BulkExchange:
         stream = self._stream
         stream.counts.bytes_in += len(decoded)
         if stream.counts.bytes_in > self._limits.decoded_limit_bytes and "Content-Encoding" in self._request.headers:
-            raise StreamFailure("too_large", f"the body decodes to more than {self._limits.decoded_limit_bytes} bytes")
+            raise StreamFailure(TOO_LARGE, f"the body decodes to more than {self._limits.decoded_limit_bytes} bytes")
         for segment in self._cutter.feed(decoded):
             stream.feed(segment)
         stream.offer()
@@ -135,7 +136,7 @@ class BulkExchange:
             self._leave()
         except Exception:  # a full disk or a fault of ours; the missing results must never look like a clean end
             log.exception("writing failed bulk_id=%s", stream.bulk_id)
-            stream.fail(StreamFailure("internal", STREAM_CODES["internal"]))
+            stream.fail(StreamFailure(INTERNAL))
 
     def _taken_bytes(self) -> int:
         """Bytes of the answer that the client's side has acknowledged: they are neither in our buffer nor in the kernel's.
@@ -168,8 +169,7 @@ class BulkExchange:
         return is_output_waiting and (self._stream.is_body_ended or self._stream.outbox.is_full)
 
     def _stall(self) -> StreamFailure:
-        code = "stalled" if self._stream.is_body_ended else "spill_full"
-        return StreamFailure(code, STREAM_CODES[code])
+        return StreamFailure(STALLED if self._stream.is_body_ended else SPILL_FULL)
 
     def _leave(self) -> None:
         self._has_client_left = True

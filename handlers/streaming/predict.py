@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from aiohttp import hdrs, web
 
 from engine.accounts import OWNER_NAME, Caller
-from engine.errors import EngineError
+from engine.errors import INVALID_PARAMETER, RECORD_CODES, EngineError, model_not_found
 from engine.replicas.blocks import Arguments
-from engine.repository.index import MODEL_NAME, Version, model_not_found
+from engine.repository.index import MODEL_NAME, Version
 from engine.streaming.predictions import Prediction
 from handlers.http.auth import caller_of
 from handlers.http.bodies import NDJSON, check_head, read_whole, undecodable
-from handlers.http.errors import json_response
+from handlers.http.errors import UNSUPPORTED_MEDIA_TYPE, json_response, status_of
 from handlers.http.keys import COMPAT_STATUS, REPOSITORY, REQUEST_TIMEOUT
 from handlers.http.parameters import flag, number
 from handlers.http.routes import Route, Surface, When
@@ -27,8 +27,6 @@ from handlers.streaming.websocket import Conversation, Question, is_upgrade
 
 SURFACE = Surface(name="streaming")
 ALLOWED = "GET, HEAD, POST, PUT, DELETE, OPTIONS"
-RECORD_STATUSES = {"model_failed": 500, "timeout": 503}
-BODY_CODES = frozenset({"invalid_json", "not_an_object"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +84,7 @@ def _find_version(request: web.Request, caller: Caller | None) -> Version:
 def _check_body(request: web.Request) -> None:
     """Refuse a body that cannot be taken, as far as the head tells."""
     if is_bulk(request) and request.content_type.startswith("multipart/"):
-        raise EngineError("unsupported_media_type", "send the file itself: curl --data-binary @file")
+        raise EngineError(UNSUPPORTED_MEDIA_TYPE, "send the file itself: curl --data-binary @file")
     check_head(request, None if is_bulk(request) else request.app[STREAMING_LIMITS].body_limit_bytes)
 
 
@@ -166,12 +164,12 @@ def _vector_arguments(request: web.Request, version: Version) -> Arguments:
         return {}
     encoding, dimensions = request.query.get("encoding_format", "float"), number(request, "dimensions")
     if encoding not in ("float", "base64"):
-        raise EngineError("invalid_parameter", "encoding_format must be float or base64")
+        raise EngineError(INVALID_PARAMETER, "encoding_format must be float or base64")
     if dimensions is None:
         return {"encoding_format": encoding}
     dim = version.config.dim or 0
     if not 1 <= dimensions <= dim:
-        raise EngineError("invalid_parameter", f"dimensions must be an integer between 1 and {dim}")
+        raise EngineError(INVALID_PARAMETER, f"dimensions must be an integer between 1 and {dim}")
     return {"encoding_format": encoding, "dimensions": dimensions}
 
 
@@ -180,9 +178,7 @@ def _status(request: web.Request, prediction: Prediction) -> int:
         return 200
     if request.app[COMPAT_STATUS]:
         return 500
-    if prediction.code in BODY_CODES:
-        return 400
-    return RECORD_STATUSES.get(prediction.code, 422)
+    return status_of(RECORD_CODES[prediction.code])
 
 
 async def _record(request: web.Request) -> bytes:

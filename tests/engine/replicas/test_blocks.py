@@ -4,13 +4,13 @@ import asyncio
 
 import pytest
 
-from engine.errors import EngineError
+from engine.errors import INTERNAL, EngineError
 from engine.replicas.blocks import Answer, Batch, Block, Call, Lane, ServedModel, Task, divide
 from engine.replicas.lines import Lines
 
 MODEL = ServedModel("kermit/iris@1", "kermit/iris", "iris", 1, {}, max_batch_size=100)
 SCORE = Task("score", family="scoring", pool="score", time_limit_s=60, max_deaths=2, is_divisible=True)
-FAULT = EngineError("internal", "the server failed on this request")
+FAULT = EngineError(INTERNAL, "the server failed on this request")
 
 
 class Listener:

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.errors import RECORD_CODES, EngineError, StreamFailure
+from engine.errors import INTERNAL, NO_INSTANCES, RECORD_CODES, EngineError
 from engine.replicas.blocks import Answer, Block, ServedModel, Task, divide
 from engine.replicas.lines import Segment, TokenLimits
 from engine.spill import MEMORY_LIMIT_BYTES, Spill
+from engine.streaming.failures import BAD_ENCODING, STALLED, StreamFailure
 from engine.streaming.stream import SPILL_AFTER_S, WINDOW_BLOCKS, Stream, StreamState, StreamWork
 
 IRIS = ServedModel("kermit/iris@1", "kermit/iris", "iris", 1, {}, max_batch_size=1000)
@@ -171,7 +172,7 @@ async def test_a_refused_line_carries_its_code_and_sentence_to_the_replica(folde
     bench.refuse()
     block = bench.stream.take(10)
     assert block.arguments["refuse"] == "line_too_long"
-    assert block.arguments["reason"] == RECORD_CODES["line_too_long"]
+    assert block.arguments["reason"] == RECORD_CODES["line_too_long"].text
     assert (block.lines.first_line, block.lines.num_lines, block.lines.num_bytes) == (1, 1, 0)
 
 
@@ -302,7 +303,7 @@ async def test_a_stream_whose_spill_is_full_says_so_and_stops(folder: Path) -> N
 
 
 async def test_a_body_that_broke_off_is_answered_as_far_as_it_came(folder: Path) -> None:
-    bench, failure = Bench(folder), StreamFailure("bad_encoding", "cut short")
+    bench, failure = Bench(folder), StreamFailure(BAD_ENCODING, "cut short")
     bench.feed(b"a", b"b")
     bench.stream.body_ended(failure)
     answer(bench.stream.take(10))
@@ -313,9 +314,9 @@ async def test_a_body_that_broke_off_is_answered_as_far_as_it_came(folder: Path)
 
 async def test_the_first_reason_of_a_failure_stays(folder: Path) -> None:
     bench = Bench(folder)
-    bench.stream.body_ended(StreamFailure("bad_encoding", "first"))
-    bench.stream.fail(StreamFailure("stalled", "second"))
-    bench.stream.fail(StreamFailure("internal", "third"))
+    bench.stream.body_ended(StreamFailure(BAD_ENCODING, "first"))
+    bench.stream.fail(StreamFailure(STALLED, "second"))
+    bench.stream.fail(StreamFailure(INTERNAL, "third"))
     assert bench.stream.failure is not None
     assert bench.stream.failure.code == "bad_encoding"
     assert bench.stream.broken.is_set()
@@ -325,7 +326,7 @@ async def test_a_failed_block_fails_the_stream_in_words_of_ours(folder: Path) ->
     bench = Bench(folder)
     bench.feed(b"a", b"b")
     block = bench.stream.take(1)
-    block.waiter.failed(block, EngineError("internal", "secret path"))
+    block.waiter.failed(block, EngineError(INTERNAL, "secret path"))
     assert bench.stream.broken.is_set()
     assert bench.stream.has_left
     assert bench.stream.failure is not None
@@ -335,7 +336,7 @@ async def test_a_failed_block_fails_the_stream_in_words_of_ours(folder: Path) ->
 
 async def test_a_stream_that_no_replica_will_serve_fails_also_when_nothing_waits(folder: Path) -> None:
     bench = Bench(folder)
-    bench.stream.abandon(EngineError("no_instances", "no instances of model found"))
+    bench.stream.abandon(EngineError(NO_INSTANCES, "no instances of model found"))
     assert bench.stream.broken.is_set()
     assert bench.stream.failure is not None
     assert bench.stream.failure.code == "no_replica"
@@ -349,7 +350,7 @@ async def test_a_client_that_left_wants_no_more_blocks_and_no_failure(folder: Pa
     assert block.waiter.has_left
     assert bench.stream.num_waiting == 0
     answer(block)
-    bench.stream.fail(StreamFailure("stalled", "too late"))
+    bench.stream.fail(StreamFailure(STALLED, "too late"))
     assert bench.stream.failure is None
     assert await bench.received() == b""
 

@@ -1,0 +1,24 @@
+"""Why a stream ends before its end: the codes of its last line, and the exception that carries one."""
+
+from engine.errors import INTERNAL, SHUTTING_DOWN, Code, Kind
+
+IDLE_TIMEOUT = Code("idle_timeout", Kind.TOO_SLOW, "the upload stopped for SLUICE_IDLE_TIMEOUT_S")
+STALLED = Code("stalled", Kind.TOO_SLOW, "the client took no byte for SLUICE_STALL_TIMEOUT_S")
+SPILL_FULL = Code("spill_full", Kind.TOO_SLOW, "the client takes no byte and the spill is full")
+BAD_ENCODING = Code("bad_encoding", Kind.MALFORMED, "the encoded body is broken or cut short")
+TOO_LARGE = Code("too_large", Kind.TOO_LARGE, "the body decodes to more than SLUICE_DECODED_LIMIT_BYTES")
+NO_REPLICA = Code("no_replica", Kind.UNAVAILABLE, "no replica has been alive for 30 seconds")
+
+STREAM_CODES = (IDLE_TIMEOUT, STALLED, SPILL_FULL, SHUTTING_DOWN, BAD_ENCODING, TOO_LARGE, NO_REPLICA, INTERNAL)
+
+
+class StreamFailure(Exception):
+    """A stream ended before its end, for one of STREAM_CODES.
+
+    message  one sentence for the client; the sentence of the code unless there is more to say
+    """
+
+    def __init__(self, code: Code, message: str | None = None) -> None:
+        super().__init__(message or code.text)
+        self.code = code
+        self.message = message or code.text
