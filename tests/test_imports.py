@@ -20,6 +20,8 @@ FORBIDDEN = {
     "engine": NUMERIC | {"server", "handlers", "tests", "models", "aiohttp"},
     "engine/tasks": SQLITE | {"server", "handlers", "tests", "models", "aiohttp", "asyncio"},
 }
+# The engine's side of the surfaces, which what all surfaces share must not know.
+ENGINE_SURFACES = ("embeddings", "stream", "streaming", "query", "preview", "projects")
 # All of `engine` that a replica may know.
 SHARED_WITH_TASKS = {"engine.errors", "engine.frames"}
 
@@ -63,6 +65,24 @@ def test_the_server_process_starts_replicas_and_never_imports_them(path: Path) -
 def test_a_replica_knows_errors_and_frames_of_the_engine_alone(path: Path) -> None:
     ours = {name for name in imported(path) if name.startswith("engine.") and not name.startswith("engine.tasks")}
     assert ours <= SHARED_WITH_TASKS
+
+
+def handlers_unit(module: str) -> str:
+    """The surface that a module of `handlers` belongs to, `http` for what all share; empty for any other module."""
+    folder, _, rest = module.partition(".")
+    return rest.partition(".")[0] if folder == "handlers" else ""
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if layer(path) == "handlers"], ids=lambda path: path.name)
+def test_no_surface_of_handlers_imports_another(path: Path) -> None:
+    own = handlers_unit(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    assert {handlers_unit(name) for name in imported(path)} <= {"", "http", own}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "handlers" / "http").glob("*.py")), ids=lambda path: path.name)
+def test_what_all_surfaces_share_imports_no_surface(path: Path) -> None:
+    surfaces = {f"engine.{name}" for name in ENGINE_SURFACES}
+    assert not {name for name in imported(path) if ".".join(name.split(".")[:2]) in surfaces}
 
 
 def test_one_file_speaks_sqlite() -> None:
