@@ -1,4 +1,7 @@
-"""Imports go one way (architecture.md): server -> handlers -> engine; engine/tasks knows errors and frames of the engine alone."""
+"""Imports go one way: server -> handlers -> surfaces of the engine -> engine.py -> repository -> replicas -> what lies at the bottom.
+
+No surface imports another, and engine/tasks knows nothing of the engine but errors and frames.
+"""
 
 import ast
 import subprocess
@@ -20,6 +23,16 @@ FORBIDDEN = {
     "engine": NUMERIC | {"server", "handlers", "tests", "models", "aiohttp"},
     "engine/tasks": SQLITE | {"server", "handlers", "tests", "models", "aiohttp", "asyncio"},
 }
+# The files and folders of `engine`, from top to bottom: each may import what is below it, and those at the bottom each other. The
+# first are the surfaces. What is not here yet comes with its surface.
+ENGINE_SURFACES = {"embeddings", "streaming"}
+ENGINE_LEVELS = [
+    ENGINE_SURFACES,
+    {"engine"},
+    {"repository"},
+    {"replicas"},
+    {"accounts", "errors", "files", "frames", "metrics", "pieces", "spill", "store"},
+]
 # All of `engine` that a replica may know.
 SHARED_WITH_TASKS = {"engine.errors", "engine.frames"}
 # What the files of engine/tasks may import of engine.tasks: those that all families share, a family beside itself, and publishing.
@@ -35,6 +48,7 @@ def layer(path: Path) -> str:
 
 FILES = sorted(path for folder in ("server", "handlers", "engine") for path in (ROOT / folder).rglob("*.py"))
 TASK_FILES = [path for path in FILES if layer(path) == "engine/tasks"]
+ENGINE_FILES = [path for path in FILES if layer(path) == "engine" and path.name != "__init__.py"]
 NAMES = [str(path.relative_to(ROOT)) for path in FILES]
 
 
@@ -78,6 +92,38 @@ def test_a_family_of_tasks_imports_scoring_and_what_all_share_and_no_other_famil
         assert found <= SHARED_BY_FAMILIES
     else:
         assert found <= {inside[0]} | (PUBLISHING_IMPORTS if inside[0] == "publishing" else FAMILY_IMPORTS)
+
+
+def engine_unit(module: str) -> str:
+    """The file or folder of `engine` that a module belongs to; empty for any other module."""
+    folder, _, rest = module.partition(".")
+    return rest.partition(".")[0] if folder == "engine" else ""
+
+
+@pytest.mark.parametrize("path", ENGINE_FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_parts_of_the_engine_import_downwards_only_and_no_surface_another(path: Path) -> None:
+    own = engine_unit(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    [level] = [i for i, units in enumerate(ENGINE_LEVELS) if own in units]
+    below = set().union(*ENGINE_LEVELS[level + 1 :]) | ({own} if level < len(ENGINE_LEVELS) - 1 else ENGINE_LEVELS[-1])
+    assert {engine_unit(name) for name in imported(path)} - {""} <= below
+
+
+def handlers_unit(module: str) -> str:
+    """The surface that a module of `handlers` belongs to, `http` for what all share; empty for any other module."""
+    folder, _, rest = module.partition(".")
+    return rest.partition(".")[0] if folder == "handlers" else ""
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if layer(path) == "handlers"], ids=lambda path: path.name)
+def test_no_surface_of_handlers_imports_another(path: Path) -> None:
+    own = handlers_unit(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    assert {handlers_unit(name) for name in imported(path)} <= {"", "http", own}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "handlers" / "http").glob("*.py")), ids=lambda path: path.name)
+def test_what_all_surfaces_share_imports_no_surface(path: Path) -> None:
+    surfaces = {f"engine.{name}" for name in ENGINE_SURFACES}
+    assert not {name for name in imported(path) if ".".join(name.split(".")[:2]) in surfaces}
 
 
 def test_one_folder_speaks_sqlite() -> None:
