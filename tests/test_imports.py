@@ -1,4 +1,4 @@
-"""Imports go one way: server -> handlers -> surfaces of the engine -> engine.py -> repository -> replicas -> what lies at the bottom.
+"""Imports go one way: server -> handlers -> surfaces of the engine -> engine.py -> repository -> replicas -> the bottom.
 
 No surface imports another, and engine/tasks knows nothing of the engine but errors and frames.
 """

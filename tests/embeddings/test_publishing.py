@@ -31,8 +31,8 @@ from tests.embeddings.asking import (
     vectors,
 )
 from tests.embeddings.small_models import CONFIG, GRAPH, TOKENIZER, SmallModels
+from tests.publishing.asking import put
 from tests.serving import ROOT, Server, serving
-from tests.streaming.uploads import put
 
 Auth = tuple[str, str]
 

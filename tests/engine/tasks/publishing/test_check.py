@@ -11,8 +11,8 @@ from onnx import TensorProto, helper
 
 from engine.tasks.publishing import check
 from engine.tasks.publishing.check import _difference
-from tests.streaming import uploads
-from tests.streaming.uploads import FLOAT, config, model, times, value
+from tests.publishing import uploads
+from tests.publishing.uploads import FLOAT, config, model, times, value
 
 INT64, STRING = TensorProto.INT64, TensorProto.STRING
 DEFAULTS = {"max_batch_size": 1024}

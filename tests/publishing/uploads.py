@@ -1,4 +1,4 @@
-"""Tiny graphs to publish, and a client that publishes. The answer of `times` shows which version gave it.
+"""Tiny graphs to publish, and their configs. The answer of `times` shows which version gave it.
 
 times     x -> y = x * factor, for floats [N]
 row       X [N,k] -> y [N,1], the sum of the row
@@ -8,49 +8,16 @@ slow      n -> n, after n turns of a loop, about a microsecond each
 hungry    n -> n, after filling an array of n floats
 """
 
-import json
-import os
 from pathlib import Path
 from typing import Any
 
-import requests
 from onnx import TensorProto, helper
 
-from tests.serving import Server
 from tests.streaming import graphs
 
-OCTETS = {"Content-Type": "application/octet-stream"}
 DATA = Path(__file__).parent.parent / "data"
-
-
-def put(server: Server, model: str, graph: bytes, *, auth: tuple[str, str] | None = None, **parts: Any) -> requests.Response:
-    """Publish a graph. With parts (`config` an object, `data` a name and bytes, `tokenizer` bytes) it is sent as a form."""
-    url, auth = server.model(model), auth or server.auth
-    if not parts:
-        return requests.put(url, data=graph, headers=OCTETS, auth=auth, timeout=60)
-    files: list[Any] = [("model", ("some.onnx", graph))]
-    for name, part in parts.items():
-        text = json.dumps(part) if name == "config" else part
-        files.append((name, text if isinstance(text, tuple) else (name, text)))
-    return requests.put(url, files=files, auth=auth, timeout=60)
-
-
-def predict(server: Server, model: str, query: str = "", auth: tuple[str, str] | None = None, **record: Any) -> Any:
-    """The answer to one record."""
-    return requests.post(f"{server.model(model)}{query}", json=record, auth=auth or server.auth, timeout=30).json()
-
-
-def shown(server: Server, model: str) -> dict[str, Any]:
-    """The record of a model, or the refusal in its place."""
-    answer: dict[str, Any] = requests.get(f"{server.url}/api/models/{model}", auth=server.auth, timeout=30).json()
-    return answer
-
-
-def files(server: Server, model: str = "") -> list[str]:
-    """Every file and folder under data/models/MODEL, including hidden ones."""
-    root = server.data_dir / "models" / model
-    found = [Path(folder, name) for folder, folders, names in os.walk(root) for name in (*folders, *names)]  # some vanish
-    return sorted(str(path.relative_to(root)) for path in found)
+# About how many turns `slow` makes in a second.
+TURNS_A_SECOND = 500_000
 
 
 def config(**keys: Any) -> dict[str, Any]:
