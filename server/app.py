@@ -27,9 +27,9 @@ from handlers.http import keys
 from handlers.http.routes import Route, RouteTable
 from handlers.streaming import predict
 from handlers.streaming.keys import PREDICTIONS, STREAMING_LIMITS, StreamingLimits
-from server.common import SHIPPED_MODELS, name_check
-from server.config import Settings
+from server.config import SHIPPED_MODELS, Settings
 from server.middlewares import answer_everything
+from server.names import name_check
 
 # Fixed paths come before `/{owner}/models/{model}`, and routes with a condition before the others of the same path.
 ROUTES: tuple[Route, ...] = (
@@ -44,7 +44,7 @@ ROUTES: tuple[Route, ...] = (
 
 
 class CannotStart(Exception):
-    """What stands against a start, and what would help, for the person at the terminal."""
+    """The server cannot start: the message tells the person at the terminal why, and what would help."""
 
 
 @contextlib.asynccontextmanager

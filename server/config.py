@@ -21,6 +21,8 @@ KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
 SURFACES = frozenset({"embeddings", "preview", "streaming", "metrics"})
+# The models of the checkout. The server reads them and never writes there.
+SHIPPED_MODELS = Path(__file__).resolve().parent.parent / "models"
 CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 

@@ -26,5 +26,7 @@ def configure(level: str) -> None:
     logging.getLogger("aiohttp.server").addFilter(ClientFaults())
     # aiohttp.websocket logs the names of unknown subprotocols, and some clients put a key there.
     logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)
+    # At DEBUG aiosqlite logs every statement with its parameters: key hashes, and more than anybody can read.
+    logging.getLogger("aiosqlite").setLevel(logging.WARNING)
     # asyncio logs "Using selector" and the like at lower levels, which helps nobody who reads our log.
     logging.getLogger("asyncio").setLevel(logging.WARNING)

@@ -30,7 +30,7 @@ from engine.store import Store, StoreError
 from handlers.http.errors import dumps
 from handlers.http.routes import RESERVED
 from server.commands import remote
-from server.common import SHIPPED_MODELS
+from server.config import SHIPPED_MODELS
 
 RELOAD_TIMEOUT_S = 60
 

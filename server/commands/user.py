@@ -15,7 +15,8 @@ from engine.accounts import Accounts
 from engine.errors import EngineError
 from engine.repository.index import Repository
 from engine.store import Store, StoreError
-from server.common import SHIPPED_MODELS, name_check
+from server.config import SHIPPED_MODELS
+from server.names import name_check
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,13 +1,9 @@
-"""What the server and the commands beside it must agree on: where the shipped models lie, and which names a user cannot have."""
+"""Names that no new user may have, because something else has them."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 from engine.repository.index import Repository
 from handlers.http.routes import RESERVED
-
-# The models of the checkout. The server reads them and never writes there.
-SHIPPED_MODELS = Path(__file__).resolve().parent.parent / "models"
 
 
 def name_check(repository: Repository) -> Callable[[str], bool]:
