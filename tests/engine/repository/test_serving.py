@@ -228,12 +228,14 @@ async def test_a_coming_version_survives_one_death_while_it_is_opened(tmp_path: 
     async with running(size=1) as pool, opened(tmp_path, pool) as world:
         await until(lambda: bool(pool.replicas))
         version, [killed] = world.active("eva/survivor"), pool.replicas
-        opening = asyncio.create_task(bring_in(world, version))
+        seen: list[Replica] = []
+        opening = asyncio.create_task(bring_in(world, version, inside=lambda: seen.extend(world.replicas_with(version))))
         await until(lambda: bool(killed.num_opening))
         kill(killed)
         await opening
-        assert killed not in pool.replicas
-        await until(lambda: world.is_open_everywhere(version))
+        assert seen == pool.replicas
+        assert seen != [killed]
+        assert world.serving.status(version) == "online"
 
 
 async def test_a_coming_version_that_kills_replicas_is_refused_and_nothing_of_it_stays(world: Opened) -> None:
@@ -262,9 +264,23 @@ async def test_a_coming_version_is_unloaded_when_the_context_fails(world: Opened
     write(world.root, "eva/failed", times(2))
     await world.scan()
     version = world.active("eva/failed")
+    world.repository.replace("eva", "failed", None)
     with pytest.raises(ZeroDivisionError):
         await bring_in(world, version, inside=lambda: 1 // 0)
-    assert not world.replicas_with(version)
+    world.serving.open_new()
+    await asyncio.gather(*(replica.ask_for_sign_of_life() for replica in world.pool.replicas))
+    assert not world.replicas_with(version), "it is not coming any more"
+
+
+async def test_a_version_that_was_retired_and_comes_again_stays_open_when_its_old_users_leave(world: Opened) -> None:
+    write(world.root, "eva/again", times(2))
+    await world.scan()
+    version = world.active("eva/again")
+    await world.serving.ensure_loaded(version)
+    with world.serving.using(world.serving.served(version)):
+        world.serving.retire(version)
+        await bring_in(world, version)
+    assert world.is_open_everywhere(version)
 
 
 # Versions that go
