@@ -7,6 +7,7 @@ files make a model, and how they become a version.
 import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from aiohttp import BodyPartReader, hdrs, web
@@ -36,21 +37,20 @@ FORM_BYTES = 1024 * 1024
 # The exceptions that aiohttp raises for a body that is not a form.
 FORM_FAULTS = (ValueError, AssertionError, KeyError, RuntimeError, HttpProcessingError, web.HTTPException)
 
-Read = TypeVar("Read")
-
-
 ADMITTED = web.RequestKey("admitted", ModelPath)
+
+Read = TypeVar("Read")
 
 
 async def admit(request: web.Request) -> ModelPath:
     """Check credentials, rights and names, and whether the body can be a version. EngineError for a refusal.
 
-    A client that waits for `100 Continue` makes us ask twice; the second answer is the first.
+    The result is kept: where the client waits for `100 Continue`, this is called before the body comes and again by the handler.
     """
     if ADMITTED not in request:
         path = await admit_change(request, may_be_new=True)
         if not OWNER_NAME.fullmatch(path.owner) or not MODEL_NAME.fullmatch(path.name):
-            raise EngineError(INVALID_REQUEST, "names take 1 to 100 letters, digits and _ . -, a letter or digit first")
+            raise EngineError(INVALID_REQUEST, "names have 1 to 100 letters, digits and _ . -, and begin with a letter or digit")
         _check_body(request)
         request[ADMITTED] = path
     return request[ADMITTED]
@@ -62,7 +62,7 @@ def _check_body(request: web.Request) -> None:
         text = "POST a record to predict; PUT application/octet-stream to publish"
         raise EngineError(UNSUPPORTED_MEDIA_TYPE, text)
     if content_encoding(request) not in PLAIN:
-        raise EngineError(UNSUPPORTED_MEDIA_TYPE, "a model is sent without Content-Encoding")
+        raise EngineError(UNSUPPORTED_MEDIA_TYPE, "send a model without Content-Encoding")
     limit_bytes = request.app[PUBLISHER].limits.model_limit_bytes
     spare_bytes = 0 if request.content_type == OCTETS else FORM_BYTES
     if (request.content_length or 0) > limit_bytes + spare_bytes:
@@ -122,11 +122,11 @@ def _file_name(part: BodyPartReader, incoming: Incoming) -> str:
     if part.name is None:
         raise undecodable("a part has no name")
     if part.name != "data":
-        raise EngineError(INVALID_MODEL, f"unknown part '{part.name}': send model, config, tokenizer, data")
+        raise EngineError(INVALID_MODEL, f"unknown part '{part.name}': the parts are model, config, tokenizer and data")
     if not DATA_FILE.fullmatch(part.filename or ""):
-        raise EngineError(INVALID_MODEL, "the part 'data' needs a file name as in the graph: letters, digits and _ . -")
+        raise EngineError(INVALID_MODEL, "the part 'data' needs the file name that the graph uses, of letters, digits and _ . -")
     if len(incoming.data_files) >= MAX_DATA_FILES:
-        raise EngineError(INVALID_MODEL, f"more than {MAX_DATA_FILES} parts 'data'")
+        raise EngineError(INVALID_MODEL, f"the form has more than {MAX_DATA_FILES} parts 'data'")
     return part.filename or ""
 
 
@@ -161,31 +161,17 @@ ANSWERS = {
     500: "the version does not load; it is kept, and the active version stays active",
     503: "the server is draining (see Retry-After), or the upload stopped",
 }
-PATH = "/{owner}/models/{model}"
-KEY = "the owner's full, or the admin's"
-
-# The streaming surface has routes of the same method and paths for requests with bulk=true.
-ROUTES = (
-    Route(
-        method="PUT",
-        path=PATH,
-        handler=publish,
-        surface=SURFACE,
-        summary="publish a version of a model",
-        key=KEY,
-        body=UPLOADS,
-        answers=ANSWERS,
-        admit=admit,
-    ),
-    Route(
-        method="PUT",
-        path=PATH + "/{file}",
-        handler=publish,
-        surface=SURFACE,
-        summary="The same; curl -T appends the file's name",
-        key=KEY,
-        body=UPLOADS,
-        answers=ANSWERS,
-        admit=admit,
-    ),
+# The streaming surface has a route of the same method and path for requests with bulk=true.
+PUT = Route(
+    method="PUT",
+    path="/{owner}/models/{model}",
+    handler=publish,
+    surface=SURFACE,
+    summary="publish a version of a model",
+    key="the owner's full, or the admin's",
+    body=UPLOADS,
+    answers=ANSWERS,
+    admit=admit,
 )
+
+ROUTES = (PUT, replace(PUT, path=PUT.path + "/{file}", summary="The same; curl -T appends the file's name"))

@@ -45,7 +45,7 @@ async def visitor(request: web.Request) -> Caller | None:
 async def admit(request: web.Request) -> Caller | None:
     """Check credentials, then room, then what the head tells of the body. EngineError for a refusal.
 
-    A client that waits for `100 Continue` makes us ask twice; the second answer is the first.
+    The result is kept: where the client waits for `100 Continue`, this is called before the body comes and again by the handler.
     """
     if CALLER not in request:
         caller = await visitor(request)

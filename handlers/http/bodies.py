@@ -17,7 +17,8 @@ from handlers.http.keys import REQUEST_TIMEOUT, STALL_TIMEOUT
 NDJSON = "application/x-ndjson"
 # The limit of a body that holds a few fields: a form, or JSON that a Body describes.
 SMALL_BODY_LIMIT_BYTES = 64 * 1024
-# aiohttp takes garbage in place of a chunk for a new, bad request and never tells the body that waits, so we look this often.
+# When a chunk is broken, aiohttp takes the garbage for a new, bad request, and the reader of the body waits on. So we look for such
+# a request this often.
 FRAMING_CHECK_S = 1.0
 # We look this often whether the client of a long request is still there. aiohttp tells a handler of a disconnect only by cancelling
 # it, for all handlers of the server or for none, and streams must not be cancelled: they are about to say how they end.

@@ -24,7 +24,10 @@ class LineCutter:
         self._is_start = True
 
     def feed(self, data: bytes) -> Iterator[Segment]:
-        """Take the next bytes and give segments of the lines that are complete now. Every byte is searched once only."""
+        """Take the next bytes and give segments of the lines that are complete now.
+
+        Only the new bytes are searched for a newline, never the unfinished line, so small pieces cost no more than large ones.
+        """
         if self._is_start:
             data = self._without_bom(data)
         if self._is_skipping:

@@ -105,7 +105,7 @@ class Route:
     body     pydantic model of a JSON body, or media type such as "application/x-ndjson", or several of these, or None
     answers  status -> what it means, for the documentation
     query    query parameter -> what it does
-    admit    raises EngineError when a request must be refused before its body is read; asked in place of `100 Continue`
+    admit    raises EngineError for a request that must be refused; called before we answer `100 Continue`
     when     the requests that this route answers, where several routes share a method and a path; None for all the others
     """
 
@@ -135,14 +135,15 @@ OWNER = f"(?!(?i:{'|'.join(map(re.escape, sorted(RESERVED)))})/)[^/]+"
 UNKNOWN = "/{unknown}"
 # The order in which Allow names the methods.
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-DEFAULT_SURFACE = Surface(name="none")
+# Stands in where no surface owns the path.
+NO_SURFACE = Surface(name="none")
 
 
 class RouteTable:
     """Every route of the server, in the order in which paths are matched.
 
-    Several routes may share a method and a path: all but the last have a `when`, and the first that holds answers. ValueError
-    for routes that do not keep to this.
+    Several routes may share a method and a path. All but the last of them have a `when`; the first one whose `when` holds answers.
+    `register` raises ValueError where the routes do not follow this rule.
     """
 
     def __init__(self, routes: Iterable[Route]) -> None:
@@ -174,7 +175,7 @@ class RouteTable:
     def surface_name(self, request: web.Request) -> str:
         """The surface that a request is counted for; `none` for an unknown path, so that a path can never become a label."""
         route = self.route_of(request)
-        return (route.surface if route else DEFAULT_SURFACE).name
+        return (route.surface if route else NO_SURFACE).name
 
     def refuse(self, request: web.Request, error: EngineError) -> web.Response:
         """The answer to a request that is refused before its first byte, in the shape of the surface that owns its path."""
@@ -187,7 +188,7 @@ class RouteTable:
         for prefix, surface in self._owners.items():
             if path == prefix or path.startswith(prefix + "/"):
                 return surface
-        return DEFAULT_SURFACE
+        return NO_SURFACE
 
     async def _dispatch(self, request: web.Request) -> web.StreamResponse:
         """The handler of a path on which the request decides between several routes."""
@@ -197,7 +198,7 @@ class RouteTable:
         return await route.handler(request)
 
     async def _answer_expectation(self, request: web.Request) -> web.StreamResponse | None:
-        """`Expect: 100-continue`: ask for the body only if the route admits the request, else send the refusal in its place."""
+        """`Expect: 100-continue`: ask for the body only if the route admits the request, else send the refusal at once."""
         route = self.route_of(request)
         try:
             if request.headers.get(hdrs.EXPECT, "").lower() != "100-continue":
@@ -227,7 +228,7 @@ class RouteTable:
         return response
 
     async def _refuse_unknown(self, request: web.Request) -> web.StreamResponse:
-        """The same answer in place of `100 Continue`."""
+        """The same answer to a request that waits for `100 Continue`."""
         response = await self._unknown(request)
         response.force_close()
         return response

@@ -6,7 +6,7 @@ record holds.
 
 import functools
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aiohttp import hdrs, web
 
@@ -58,7 +58,7 @@ BULK = When("bulk=true", is_bulk)
 async def admit(request: web.Request) -> Admission:
     """Check credentials, access, model and capacity, in this order, so that names do not leak. EngineError for a refusal.
 
-    A client that waits for `100 Continue` makes us ask twice; the second answer is the first.
+    The result is kept: where the client waits for `100 Continue`, this is called before the body comes and again by the handler.
     """
     if ADMISSION in request:
         return request[ADMISSION]
@@ -249,57 +249,38 @@ STREAM_ANSWERS = {200: "result lines as they finish", 400: "a parameter is wrong
 PATH = "/{owner}/models/{model}"
 KEY = "full, or the owner's"
 
+POST = Route(
+    method="POST",
+    path=PATH,
+    handler=predict,
+    surface=SURFACE,
+    summary="Predict: one record, or a stream",
+    key=KEY,
+    body=NDJSON,
+    answers=ANSWERS,
+    query=QUERY,
+    admit=admit,
+)
+# The publish surface has a route of the same method and path for all other requests.
+PUT = Route(
+    method="PUT",
+    path=PATH,
+    handler=predict_file,
+    when=BULK,
+    surface=SURFACE,
+    summary="predict a stream",
+    key=KEY,
+    body=NDJSON,
+    answers=STREAM_ANSWERS,
+    query=QUERY,
+    admit=admit,
+)
+
 ROUTES = (
-    Route(
-        method="POST",
-        path=PATH,
-        handler=predict,
-        surface=SURFACE,
-        summary="Predict: one record, or a stream",
-        key=KEY,
-        body=NDJSON,
-        answers=ANSWERS,
-        query=QUERY,
-        admit=admit,
-    ),
-    Route(
-        method="POST",
-        path=PATH + "/{file}",
-        handler=predict,
-        surface=SURFACE,
-        summary="The same; the last segment of the path is ignored",
-        key=KEY,
-        body=NDJSON,
-        answers=ANSWERS,
-        query=QUERY,
-        admit=admit,
-    ),
-    Route(
-        method="PUT",
-        path=PATH,
-        handler=predict_file,
-        when=BULK,
-        surface=SURFACE,
-        summary="predict a stream",
-        key=KEY,
-        body=NDJSON,
-        answers=STREAM_ANSWERS,
-        query=QUERY,
-        admit=admit,
-    ),
-    Route(
-        method="PUT",
-        path=PATH + "/{file}",
-        handler=predict_file,
-        when=BULK,
-        surface=SURFACE,
-        summary="The same; curl -T appends the file's name",
-        key=KEY,
-        body=NDJSON,
-        answers=STREAM_ANSWERS,
-        query=QUERY,
-        admit=admit,
-    ),
+    POST,
+    replace(POST, path=PATH + "/{file}", summary="The same; the last segment of the path is ignored"),
+    PUT,
+    replace(PUT, path=PATH + "/{file}", summary="The same; curl -T appends the file's name"),
     Route(
         method="GET",
         path=PATH,

@@ -17,7 +17,7 @@ BAD = {
     "external data": (uploads.external("../x"), {}, "a tensor lies outside of the model's folder"),
     "external data not sent": (uploads.external("weights.bin"), {}, "a tensor lies in the file 'weights.bin': send it"),
     "data of another name": (uploads.external("../x"), {"data": ("x", b"1234")}, "a tensor lies outside of the model's folder"),
-    "data with a path": (uploads.external("x"), {"data": ("a/../x", b"1234")}, "the part 'data' needs a file name"),
+    "data with a path": (uploads.external("x"), {"data": ("a/../x", b"1234")}, "the part 'data' needs the file name"),
     "data that nobody reads": (times(2), {"data": ("x", b"1234")}, "the graph has no tensor in the file 'x'"),
     "tensors cut short": (uploads.external("x"), {"data": ("x", b"12")}, "the graph does not load"),
     "an output without a batch": (uploads.constant(), {}, "output 'y' has 1 results for 2 records: its batch axis does not follow"),

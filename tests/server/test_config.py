@@ -165,9 +165,9 @@ def test_settings_do_not_change() -> None:
 
 def test_each_part_gets_its_settings_by_the_same_names() -> None:
     settings = read_settings({"SLUICE_WINDOW_BYTES": "111", "SLUICE_LINE_LIMIT_BYTES": "222", "SLUICE_MAX_STREAMS": "3"})
-    limits, options = settings.limits(), settings.bulk_options()
-    assert (limits.window_bytes, limits.max_streams, options.line_limit_bytes) == (111, 3, 222)
-    for part in (limits, options):
+    limits, streaming = settings.limits(), settings.streaming_limits()
+    assert (limits.window_bytes, limits.max_streams, streaming.line_limit_bytes) == (111, 3, 222)
+    for part in (limits, streaming):
         for one in fields(part):
             assert getattr(part, one.name) == getattr(settings, one.name)
 
