@@ -16,7 +16,7 @@ from prometheus_client.core import Metric
 
 from engine import embeddings, errors, metrics
 from engine.errors import Code
-from engine.repository.index import incoming, publishing, serving
+from engine.repository import incoming, publishing, serving
 from engine.streaming import failures, predictions
 from handlers.http import errors as http_errors
 from handlers.http.errors import status_of
