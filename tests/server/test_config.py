@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from engine.streaming.predictions import PredictionLimits
+from handlers.streaming.keys import StreamingLimits
 from server import config
 from server.config import SURFACES, BadSetting, Settings, default_text, environment_name, read_settings, usable_cores
 
@@ -165,7 +167,7 @@ def test_settings_do_not_change() -> None:
 
 def test_each_part_gets_its_settings_by_the_same_names() -> None:
     settings = read_settings({"SLUICE_WINDOW_BYTES": "111", "SLUICE_LINE_LIMIT_BYTES": "222", "SLUICE_MAX_STREAMS": "3"})
-    limits, streaming = settings.limits(), settings.streaming_limits()
+    limits, streaming = settings.part(PredictionLimits), settings.part(StreamingLimits)
     assert (limits.window_bytes, limits.max_streams, streaming.line_limit_bytes) == (111, 3, 222)
     for part in (limits, streaming):
         for one in fields(part):
