@@ -11,9 +11,12 @@ from engine import metrics
 from engine.errors import no_instances, shutting_down
 from engine.replicas.blocks import Lane
 from engine.replicas.pool import Pool
+from engine.replicas.replica import ReplicaOptions
 
+# A replica that scores is ready when it can score: a request after that does not wait for imports.
+SCORE_OPTIONS = ReplicaOptions(families=("scoring", "embedding"))
 # Jobs yield the cores to scoring.
-JOBS_NICENESS = 10
+JOBS_OPTIONS = ReplicaOptions(niceness=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +37,8 @@ class Engine:
 
     def __init__(self, limits: EngineLimits) -> None:
         self.draining = asyncio.Event()
-        self._score = Pool("score", limits.score_replicas, silence_limit_s=limits.block_timeout_s)
-        self._jobs = Pool(
-            "jobs", max(1, limits.jobs_replicas), silence_limit_s=limits.check_timeout_s, niceness=JOBS_NICENESS, is_lazy=True
-        )
+        self._score = Pool("score", limits.score_replicas, SCORE_OPTIONS, silence_limit_s=limits.block_timeout_s)
+        self._jobs = Pool("jobs", max(1, limits.jobs_replicas), JOBS_OPTIONS, silence_limit_s=limits.check_timeout_s, is_lazy=True)
         self._pools = {pool.name: pool for pool in (self._score, self._jobs)}
         self._tasks: set[asyncio.Task[None]] = set()
         self._was_ready = False

@@ -17,7 +17,7 @@ from engine import frames, metrics
 from engine.errors import EngineError, TaskFailed, no_instances, shutting_down
 from engine.frames import Header
 from engine.replicas.blocks import Answer, Arguments, Batch, Block, Call, Lane, Task, divide
-from engine.replicas.replica import Replica, ReplicaGone
+from engine.replicas.replica import DEFAULT_OPTIONS, Replica, ReplicaGone, ReplicaOptions
 from engine.replicas.scheduler import BlockSource, Scheduler
 
 log = logging.getLogger("sluice.pool")
@@ -45,13 +45,15 @@ class Pool:
     on_ready         is told of each replica before it gets work
     """
 
-    def __init__(self, name: str, size: int, *, silence_limit_s: float, niceness: int = 0, is_lazy: bool = False) -> None:
+    def __init__(
+        self, name: str, size: int, options: ReplicaOptions = DEFAULT_OPTIONS, *, silence_limit_s: float, is_lazy: bool = False
+    ) -> None:
         self.name = name
         self.size = size
         self.scheduler = Scheduler(size)
         self.on_ready: Callable[[Replica], None] | None = None
         self._silence_limit_s = silence_limit_s
-        self._niceness = niceness
+        self._options = options
         self._is_lazy = is_lazy
         self._replicas: dict[int, Replica] = {}
         self._keepers: list[asyncio.Task[None]] = []
@@ -106,7 +108,7 @@ class Pool:
     async def _keep_alive(self, slot: int) -> None:
         backoff_s = FIRST_BACKOFF_S
         while True:
-            replica = Replica(self, name=f"{self.name}-{next(self._numbers)}", niceness=self._niceness)
+            replica = Replica(self, f"{self.name}-{next(self._numbers)}", self._options)
             self._replicas[slot] = replica
             try:
                 await self._live(replica)

@@ -11,6 +11,7 @@ import socket
 import sys
 import time
 from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -38,6 +39,21 @@ class ReplicaGone(Exception):
         self.was_at_work = was_at_work
 
 
+@dataclass(frozen=True, slots=True)
+class ReplicaOptions:
+    """What the replicas of one pool have in common.
+
+    niceness  how far the process yields the cores to others (man 2 nice)
+    families  of tasks, imported before the first sign of life; any other family is imported with its first frame
+    """
+
+    niceness: int = 0
+    families: tuple[str, ...] = ()
+
+
+DEFAULT_OPTIONS = ReplicaOptions()
+
+
 class Owner(Protocol):
     """The pool of a replica, which hears what the replica does."""
 
@@ -57,7 +73,7 @@ class Replica(asyncio.BufferedProtocol):
     is_retiring   it was told to stop: it gets no more work, and its death is expected
     """
 
-    def __init__(self, owner: Owner, *, name: str, niceness: int = 0) -> None:
+    def __init__(self, owner: Owner, name: str, options: ReplicaOptions = DEFAULT_OPTIONS) -> None:
         self.name = name
         self.loaded: set[str] = set()
         self.num_batches = 0
@@ -68,7 +84,7 @@ class Replica(asyncio.BufferedProtocol):
         self.is_retiring = False
         self.answers_given = 0
         self._owner = owner
-        self._niceness = niceness
+        self._options = options
         self._expected: deque[Batch | asyncio.Future[Reply]] = deque()
         self._reader = FrameReader()
         self._transport: asyncio.Transport | None = None
@@ -83,7 +99,7 @@ class Replica(asyncio.BufferedProtocol):
         with theirs:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-m", "engine.tasks", str(theirs.fileno()), str(self._niceness)),
+                *("-m", "engine.tasks", str(theirs.fileno()), str(self._options.niceness), *self._options.families),
                 pass_fds=[theirs.fileno()],
                 stdin=asyncio.subprocess.DEVNULL,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))},

@@ -84,6 +84,7 @@ class Serving:
         self._spawn = spawn
         self._served: dict[str, Served] = {}
         self._coming: list[Version] = []
+        self._turn = asyncio.Lock()
         self._replica_came = asyncio.Event()  # set when the next replica becomes ready, and replaced by a new event
         pool.on_ready = self.open_active
 
@@ -124,7 +125,8 @@ class Serving:
             served = self.served(version)
             # A version that killed two replicas would kill this one, too.
             if served.num_lost < OPENING_DEATHS and served.model.key not in replica.loaded:
-                self._spawn(self._open(replica, served), f"open {_key(version)}")
+                opening = self._open_in_turn(replica, served) if served.model.tokens else self._open(replica, served)
+                self._spawn(opening, f"open {_key(version)}")
 
     def _eager(self) -> list[Version]:
         """The active versions that are opened before they are asked for; the large one is last, so that small ones do not wait."""
@@ -132,6 +134,12 @@ class Serving:
         active = [model.active for model in self.repository.models() if model.active is not None]
         small = [version for version in active if version.config.task != "embed"]
         return small if first is None else [*small, first]
+
+    async def _open_in_turn(self, replica: Replica, served: Served) -> None:
+        """Open a large model in one replica after the other: a start of all replicas at once would leave none that answers."""
+        async with self._turn:
+            if served.model.key not in replica.loaded:
+                await self._open(replica, served)
 
     async def _open(self, replica: Replica, served: Served) -> None:
         """Open one model in one replica, and note what that shows: whether it loads, and what a record costs."""

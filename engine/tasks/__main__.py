@@ -1,4 +1,4 @@
-"""The program a replica runs: `python -m engine.tasks SOCKET_FD NICENESS`.
+"""The program a replica runs: `python -m engine.tasks SOCKET_FD NICENESS [FAMILY ...]`.
 
 Reads frames from the socket, runs the task that each one names and answers in the same order. It ends when the server closes the
 socket; if the server dies while a task runs, the kernel kills the replica with it. Knows no task by name: families.py finds them.
@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 
 from engine import frames
@@ -38,6 +39,11 @@ class Worker:
 
     def __init__(self) -> None:
         self._families = Families()
+
+    def prepare(self, families: Iterable[str]) -> None:
+        """Import some families now, so that the first frame of each does not have to wait for that."""
+        for family in families:
+            self._families.ensure(family)
 
     def run(self, header: Header, payload: memoryview) -> Reply:
         """The answer to one frame: a frame without a task asks for a sign of life; a failure is an answer with `error`.
@@ -80,6 +86,7 @@ def main() -> None:
     connection = socket.socket(fileno=int(sys.argv[1]))
     prepare_process(int(sys.argv[2]))
     worker = Worker()
+    worker.prepare(sys.argv[3:])
     # A block makes thousands of objects and no cycles: when the collector ran among them it took 2 to 16 per cent of the time.
     gc.set_threshold(YOUNG_OBJECTS)
     try:

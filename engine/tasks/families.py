@@ -33,12 +33,16 @@ class Families:
 
     def task(self, family: str, name: str) -> TaskFunction:
         """The function of a task. UnknownTask; or whatever the family's first import raises, which the next frame tries again."""
-        if family not in self._tasks:
-            self._tasks[family] = self._imported(family)
         try:
-            return self._tasks[family][name]
+            return self.ensure(family)[name]
         except KeyError:
             raise UnknownTask(f"the family '{family}' has no task '{name}'") from None
+
+    def ensure(self, family: str) -> dict[str, TaskFunction]:
+        """The tasks of a family by name; its first call imports the family, and raises what that raises."""
+        if family not in self._tasks:
+            self._tasks[family] = self._imported(family)
+        return self._tasks[family]
 
     def the(self, kind: type[Shared]) -> Shared:
         """The only object of this class in the replica; the first call makes it."""

@@ -17,7 +17,7 @@ from engine.repository.incoming import Incoming
 from engine.repository.index import Model, Version
 from engine.repository.publishing import MAX_UPLOADS, Published, Publisher, PublishingLimits
 from tests.embeddings.small_models import SmallModels
-from tests.engine.repository.index.opened import SLOW_TURNS, Opened, opened, running, until, write
+from tests.engine.repository.opened import SLOW_TURNS, Opened, opened, running, until, write
 from tests.publishing.uploads import config, counting, slow, times
 
 # Two pools for all tests, so each test has models of its own names. All belong to eva.

@@ -14,7 +14,7 @@ from engine.replicas.pool import Pool
 from engine.replicas.replica import Replica
 from engine.repository.index import Version
 from tests.embeddings.small_models import SmallModels
-from tests.engine.repository.index.opened import SLOW_TURNS, Opened, deadly, num_loads, opened, running, until, write
+from tests.engine.repository.opened import SLOW_TURNS, Opened, deadly, num_loads, opened, running, until, write
 from tests.publishing.uploads import counting, slow, times
 
 # One pool for all tests, unless a test says how many replicas it needs. So each test has models of its own names.

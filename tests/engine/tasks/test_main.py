@@ -24,10 +24,10 @@ SCORING = {"numpy", "onnxruntime", "tokenizers", "orjson"}
 class Child:
     """A replica at the other end of a socketpair."""
 
-    def __init__(self) -> None:
+    def __init__(self, *families: str) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
-            line = [sys.executable, "-m", "engine.tasks", str(theirs.fileno()), "0"]
+            line = [sys.executable, "-m", "engine.tasks", str(theirs.fileno()), "0", *families]
             self._process = subprocess.Popen(line, cwd=ROOT, pass_fds=[theirs.fileno()])
         ours.settimeout(60)
         self._socket = ours
@@ -92,6 +92,15 @@ def score(model: str, record: bytes) -> tuple[Header, bytes]:
 def test_a_sign_of_life_needs_no_library(child: Child) -> None:
     assert child.ask({}) == ({}, b"")
     assert child.loaded() == set()
+
+
+def test_families_that_are_named_at_the_start_are_imported_before_the_first_sign_of_life() -> None:
+    child = Child("scoring")
+    try:
+        assert child.ask({}) == ({}, b"")
+        assert child.loaded() == SCORING
+    finally:
+        child.end()
 
 
 def test_scoring_imports_what_it_needs_with_its_first_frame(child: Child, doubler: Header) -> None:
