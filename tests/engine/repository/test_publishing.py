@@ -15,6 +15,7 @@ from engine.errors import EngineError
 from engine.replicas.pool import Pool
 from engine.repository.incoming import Incoming
 from engine.repository.index import Model, Version
+from engine.repository.listed import LIST_FILE, read_names
 from engine.repository.publishing import MAX_UPLOADS, Published, Publisher, PublishingLimits
 from tests.embeddings.small_models import SmallModels
 from tests.engine.repository.opened import SLOW_TURNS, Opened, opened, running, until, write
@@ -209,6 +210,7 @@ async def test_a_published_embedding_model_is_listed_until_it_is_deleted(
     assert [model.name for model in house.world.listed.visible(None)] == ["texts"]
     await house.publisher.delete("eva", "texts")
     assert house.world.listed.visible(None) == []
+    assert read_names(house.world.root / LIST_FILE) == []
     assert house.world.files() == []
 
 
@@ -311,6 +313,28 @@ async def test_numbers_are_never_used_again(house: House) -> None:
     await house.publisher.delete("eva", "numbers")
     await house.restart()
     assert (await house.publish("numbers", times(4))).version == 4
+
+
+async def test_numbers_that_somebody_gave_by_hand_are_never_used_again_either(house: House) -> None:
+    for number in (6, 7):
+        write(house.world.root, "eva/seven", times(number), number=number)
+    await house.publisher.reload()
+    await house.publisher.activate("eva", "seven", 6)
+    await house.publisher.delete_version("eva", "seven", 7)
+    assert (await house.publish("seven", times(8))).version == 8
+    write(house.world.root, "eva/seven", times(9), number=9)
+    await house.publisher.reload()
+    await house.publisher.delete("eva", "seven")
+    assert (await house.publish("seven", times(10))).version == 10
+
+
+async def test_the_config_that_all_versions_share_is_deleted_with_their_model(house: House) -> None:
+    folder = write(house.world.root, "eva/common", times(2))
+    (folder / "config.json").rename(folder.with_name("config.json"))
+    await house.publisher.reload()
+    assert await house.answer("common") == (1, 2)
+    await house.publisher.delete("eva", "common")
+    assert house.world.files() == []
 
 
 async def test_a_model_that_was_deleted_and_published_again_begins_afresh(house: House) -> None:
