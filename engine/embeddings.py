@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from engine import metrics
 from engine.engine import Engine
 from engine.errors import (
+    INTERNAL,
     INVALID_BODY,
     INVALID_PARAMETER,
     INVALID_REQUEST,
@@ -22,7 +23,6 @@ from engine.errors import (
     Code,
     EngineError,
     Kind,
-    RefusedBody,
     by_word,
 )
 from engine.frames import Buffer, Header, cut
@@ -97,6 +97,19 @@ class Embedded:
         self.infer_s += part["seconds"].get("infer", 0.0)
 
 
+class RefusedBody(EngineError):
+    """A replica read the body of a request and refused it.
+
+    param   the field that is wrong, or None for the body
+    detail  the JSON of the whole answer, where the shape of the request has more to say than a message; else empty
+    """
+
+    def __init__(self, code: Code, message: str, *, param: str | None = None, detail: bytes = b"") -> None:
+        super().__init__(code, message)
+        self.param = param
+        self.detail = detail
+
+
 class Embeddings:
     """The requests of the embeddings surface, over the pool that scores."""
 
@@ -129,25 +142,25 @@ class Embeddings:
         finally:
             self._num_requests -= 1
 
-    async def embed(self, shape: str, body: bytes, allowed: Mapping[str, ListedModel]) -> Embedded:
+    async def embed(self, shape: str, body: bytes, choices: Mapping[str, ListedModel]) -> Embedded:
         """The vectors of one request's texts.
 
         shape    `simple` or `openai`: how the body is to be read
-        allowed  the models that the body may name, by every name that it may use
+        choices  the models that the body may name, by every name that it may use
         raises   RefusedBody for what is wrong with the body; EngineError: no_instances, model_building, internal
         """
         started = time.monotonic()
-        answer = await self._read(shape, body, allowed)
+        answer = await self._read(shape, body, choices)
         del body  # the lines of a long list are a copy, and the body may be large
-        embedded = await self._finished(answer, allowed, started)
+        embedded = await self._finished(answer, choices, started)
         embedded.total_s = time.monotonic() - started
         return embedded
 
-    async def _read(self, shape: str, body: bytes, allowed: Mapping[str, ListedModel]) -> Answer:
+    async def _read(self, shape: str, body: bytes, choices: Mapping[str, ListedModel]) -> Answer:
         """The answer of the replica that read the body. RefusedBody, EngineError."""
         call = Call()
         lane = Lane.INTERACTIVE if len(body) <= self.limits.interactive_bytes else Lane.BULK
-        arguments = self._arguments(shape, allowed)
+        arguments = self._arguments(shape, choices)
         block = Block(self._task, lane, call, arguments, Lines.of_body(body), group=_group(arguments))
         if lane is Lane.INTERACTIVE:
             self._pool.submit(block)
@@ -158,11 +171,11 @@ class Embeddings:
         _raise_refusal(answer)
         return answer
 
-    async def _finished(self, answer: Answer, allowed: Mapping[str, ListedModel], started: float) -> Embedded:
+    async def _finished(self, answer: Answer, choices: Mapping[str, ListedModel], started: float) -> Embedded:
         """The vectors that the reader of the body has made already, or those that all replicas make of the lines it gave back."""
         part = answer.header
         embedded = Embedded(part["name"])
-        version = allowed[part["name"]].version
+        version = choices[part["name"]].version
         served = self._serving.served(version)
         if "lines" not in part:
             embedded.pieces, embedded.num_tokens = [*cut(answer.payload, part["sizes"])], part["num_tokens"]
@@ -191,11 +204,11 @@ class Embeddings:
             self._pool.scheduler.costs.learn(model.key, sum(part["stages"].values()), part["units"])
             metrics.observe_texts(model.title, part)
 
-    def _arguments(self, shape: str, allowed: Mapping[str, ListedModel]) -> Arguments:
+    def _arguments(self, shape: str, choices: Mapping[str, ListedModel]) -> Arguments:
         limits = self.limits
         return {
             "shape": shape,
-            "models": {name: self._choice(listed) for name, listed in allowed.items()},
+            "models": {name: self._choice(listed) for name, listed in choices.items()},
             "limits": {
                 "inputs": limits.embed_max_inputs,
                 "text_bytes": limits.embed_text_limit_bytes,
@@ -309,4 +322,6 @@ def _raise_refusal(answer: Answer) -> None:
     """RefusedBody, if the replica refused the request."""
     part = answer.header
     if "refused" in part:
-        raise RefusedBody(BODY_CODES[part["refused"]], part["message"], param=part["param"], detail=bytes(answer.payload))
+        raise RefusedBody(
+            BODY_CODES.get(part["refused"], INTERNAL), part["message"], param=part["param"], detail=bytes(answer.payload)
+        )

@@ -1,6 +1,6 @@
 """The engine: the pools of replicas, their life and their health. Start, drain, stop.
 
-What is done with the pools is the business of the surfaces, of which the engine knows none. Knows no HTTP; its errors carry codes.
+The surfaces decide what the pools do; this file knows no surface and no HTTP. Its errors carry codes.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from engine.replicas.blocks import Lane
 from engine.replicas.pool import Pool
 from engine.replicas.replica import ReplicaOptions
 
-# A replica that scores is ready when it can score: a request after that does not wait for imports.
+# A replica that scores imports these before it reports ready, so that no request waits for an import.
 SCORE_OPTIONS = ReplicaOptions(families=("scoring", "embedding"))
 # Jobs yield the cores to scoring.
 JOBS_OPTIONS = ReplicaOptions(niceness=10)

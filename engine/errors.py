@@ -42,6 +42,9 @@ class Code(str):
         code.text = text
         return code
 
+    def __getnewargs__(self) -> tuple[str, Kind, str]:  # type: ignore[override]
+        return str(self), self.kind, self.text
+
 
 def by_word(*codes: Code) -> dict[str, Code]:
     """Codes by their words, for what comes from a replica as a plain word."""
@@ -71,15 +74,12 @@ NO_CREDENTIALS = Code("no_credentials", Kind.UNIDENTIFIED, "no credentials were 
 UNAUTHORIZED = Code("unauthorized", Kind.UNIDENTIFIED, "the user or the key is wrong")
 FULL_KEY_NEEDED = Code("full_key_needed", Kind.FORBIDDEN, "a read-only key cannot do this")
 FORBIDDEN = Code("forbidden", Kind.FORBIDDEN, "this caller may not do this")
-NOT_FOUND = Code("not_found", Kind.NOT_FOUND, "there is no such path")
 INVALID_BODY = Code("invalid_body", Kind.MALFORMED, "the body could not be decoded")
 BODY_TOO_LARGE = Code(
     "body_too_large", Kind.TOO_LARGE, "the body is larger than SLUICE_BODY_LIMIT_BYTES, or SLUICE_MODEL_LIMIT_BYTES when publishing"
 )
 INVALID_REQUEST = Code("invalid_request", Kind.INVALID, "a field of the request is missing or wrong")
-INVALID_PARAMETER = Code(
-    "invalid_parameter", Kind.MALFORMED, "a parameter of the query, or a field of a /v1/embeddings request, is missing or wrong"
-)
+INVALID_PARAMETER = Code("invalid_parameter", Kind.MALFORMED, "a parameter is missing or wrong")
 NAME_TAKEN = Code("name_taken", Kind.CONFLICT, "the name is reserved or in use")
 MODEL_NOT_FOUND = Code("model_not_found", Kind.NOT_FOUND, "there is no such model, or the caller may not see it")
 TOO_MANY_REQUESTS = Code("too_many_requests", Kind.OVERLOADED, "SLUICE_MAX_QUEUED requests are waiting")
@@ -101,19 +101,6 @@ class EngineError(Exception):
         self.code = code
         self.message = message
         self.retry_after_s = retry_after_s
-
-
-class RefusedBody(EngineError):
-    """A replica read the body of a request and refused it.
-
-    param   the field that is wrong, or None for the body
-    detail  the JSON of the whole answer, where the shape of the request has more to say than a message; else empty
-    """
-
-    def __init__(self, code: Code, message: str, *, param: str | None = None, detail: bytes = b"") -> None:
-        super().__init__(code, message)
-        self.param = param
-        self.detail = detail
 
 
 class TaskFailed(EngineError):

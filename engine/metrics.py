@@ -1,7 +1,8 @@
 """Metrics: every number that /metrics shows, defined once, with its sentence.
 
 The server process keeps them; replicas report theirs in frames. The label `model` is the `owner/name` of a model that exists, so
-the number of series is bounded. Knows nothing of blocks, streams or replicas beyond the words of its labels.
+the number of series is bounded. The registry belongs to the process, as prometheus_client has it. Knows nothing of blocks, streams
+or replicas beyond the words of its labels.
 """
 
 import contextlib
@@ -71,7 +72,7 @@ class Level:
     labels: tuple[str, ...] = ()
     is_counter: bool = False
 
-    def family(self, values: Mapping[tuple[str, ...], float]) -> Metric:
+    def shown(self, values: Mapping[tuple[str, ...], float]) -> Metric:
         """The level as /metrics shows it."""
         kind = CounterMetricFamily if self.is_counter else GaugeMetricFamily
         family = kind(self.name, self.text, labels=self.labels)
@@ -105,7 +106,7 @@ class LevelsCollector:
 
     def collect(self) -> Iterator[Metric]:
         for read in self._reads:
-            yield from (level.family(values) for level, values in read().items())
+            yield from (level.shown(values) for level, values in read().items())
 
 
 @contextlib.contextmanager

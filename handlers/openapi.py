@@ -17,10 +17,10 @@ from pydantic.json_schema import models_json_schema
 from swagger_ui_bundle import swagger_ui_path
 
 from engine.accounts import OWNER_NAME
-from engine.errors import NOT_FOUND, EngineError
+from engine.errors import EngineError
 from engine.repository.index import MODEL_NAME
 from handlers.http.bodies import NDJSON
-from handlers.http.errors import dumps
+from handlers.http.errors import NOT_FOUND, dumps
 from handlers.http.routes import ROUTE_TABLE, BodyKind, Handler, Route, Surface
 
 SURFACE = Surface(name="openapi")
@@ -191,7 +191,7 @@ def _operation(route: Route) -> Json:
 
 
 def _security(route: Route) -> list[Json]:
-    """Of the key `itself` the request is about credentials, which may also come in another way."""
+    """A route with the key `itself` checks credentials, which may also come in the query or in a form."""
     either: list[Json] = [{"basic": []}, {"bearer": []}]
     return {"none": [], "itself": [{}, *either]}.get(route.key, either)
 
@@ -233,7 +233,7 @@ def _body(body: BodyKind) -> Json:
 
 
 def _answer(route: Route, status: int) -> Json:
-    """One answer of an operation. A refusal has the shape of the surface; a route that needs no key refuses nobody."""
+    """One answer of an operation. A refusal has the shape of the surface; that of a route that needs no key is not described."""
     answer: Json = {"description": route.answers[status]}
     if route.method in ("HEAD", "OPTIONS"):
         return answer

@@ -1,7 +1,7 @@
 """Publishing over HTTP: the upload of a new version of a model.
 
-Decides who may publish before a byte of the body is read, and hands the files on as they come. engine/publishing.py knows what
-files make a model, and how they become a version.
+Decides who may publish before a byte of the body is read, and hands the files on as they come. Which files make a model, and how
+they become a version, is known in engine/repository/publishing.py.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """The model repository over HTTP: which models the caller may use, how they are, and every change of a model that exists.
 
-Knows the shapes of these answers. engine/repository.py knows which models there are and who may use them, the engine knows their
-state, and engine/publishing.py makes the changes.
+Knows the shapes of these answers. engine/repository/index.py knows which models there are and who may use them, serving.py beside
+it knows their state, and publishing.py makes the changes.
 """
 
 from typing import Annotated, Any

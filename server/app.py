@@ -56,18 +56,32 @@ async def open_app(settings: Settings) -> AsyncIterator[web.Application]:
         stack.push_async_callback(store.close)
         app = web.Application(middlewares=[answer_everything])
         _configure(app, settings)
-        serving = await _open_engine(app, store, settings, stack)
-        await _open_accounts(app, store, serving.repository, settings)
+        repository = await _read_models(store, settings)
+        app[keys.REPOSITORY] = repository
+        app[keys.ACCOUNTS] = await _open_accounts(store, repository, settings)
+        serving = await _open_engine(app, repository, settings, stack)
         _open_surfaces(app, store, serving, settings, stack)
         RouteTable(ROUTES).register(app)
         yield app
 
 
-async def _open_engine(app: web.Application, store: Store, settings: Settings, stack: contextlib.AsyncExitStack) -> Serving:
-    """Read the models, start the replicas, and let the replicas open the models."""
+async def _read_models(store: Store, settings: Settings) -> Repository:
     repository = Repository([SHIPPED_MODELS, settings.data_dir / "models"])
     await asyncio.to_thread(folders.clean, repository.writable_root)
     repository.scan(await store.list_model_overrides())
+    return repository
+
+
+async def _open_accounts(store: Store, repository: Repository, settings: Settings) -> Accounts:
+    accounts = Accounts(store, key_file=settings.data_dir / "admin.key", is_taken=name_check(repository))
+    await accounts.ensure_admin()
+    return accounts
+
+
+async def _open_engine(
+    app: web.Application, repository: Repository, settings: Settings, stack: contextlib.AsyncExitStack
+) -> Serving:
+    """Start the replicas, and let them open the models."""
     listed = ListedModels(repository, instead_of_files=settings.embedding_models, aliases=settings.model_aliases)
     await asyncio.to_thread(listed.read)
     engine = Engine(settings.part(EngineLimits))
@@ -76,25 +90,19 @@ async def _open_engine(app: web.Application, store: Store, settings: Settings, s
     await engine.start()
     stack.push_async_callback(engine.stop)
     stack.enter_context(metrics.showing(engine.levels))
-    app[keys.ENGINE], app[keys.SERVING] = engine, serving
-    app[keys.REPOSITORY], app[LISTED] = repository, listed
+    app[keys.ENGINE], app[keys.SERVING], app[LISTED] = engine, serving, listed
     return serving
-
-
-async def _open_accounts(app: web.Application, store: Store, repository: Repository, settings: Settings) -> None:
-    accounts = Accounts(store, key_file=settings.data_dir / "admin.key", is_taken=name_check(repository))
-    await accounts.ensure_admin()
-    app[keys.ACCOUNTS] = accounts
 
 
 def _open_surfaces(
     app: web.Application, store: Store, serving: Serving, settings: Settings, stack: contextlib.AsyncExitStack
 ) -> None:
-    """What the surfaces ask for; none of these knows another."""
+    """Open predictions, embeddings and the publisher; none of them knows another."""
     engine = app[keys.ENGINE]
     spill = Spill(settings.data_dir / "spill", limit_bytes=settings.spill_limit_bytes, total_limit_bytes=settings.spill_total_bytes)
     spill.clean()
     predictions = Predictions(engine, serving, spill, settings.part(PredictionLimits))
+    engine.spawn(predictions.give_up_late_calls(), "late calls")
     stack.enter_context(metrics.showing(predictions.levels))
     app[PREDICTIONS] = predictions
     app[keys.HEALTH_DETAILS] = {"streams": lambda: predictions.num_streams}

@@ -208,9 +208,9 @@ class Settings:
         64 * KIB, _count, "an embeddings request whose body has at most this many bytes goes ahead of bulk work; with 0 none does"
     )
 
-    def part(self, kind: type[Options]) -> Options:
-        """The settings that one class of options takes, which have the names of its fields."""
-        return kind(**{one.name: getattr(self, one.name) for one in fields(kind)})
+    def part(self, options_class: type[Options]) -> Options:
+        """The settings for a class such as EngineLimits: those that have the names of its fields."""
+        return options_class(**{one.name: getattr(self, one.name) for one in fields(options_class)})
 
 
 def environment_name(name: str) -> str:

@@ -74,7 +74,7 @@ def _series() -> list[tuple[str, tuple[str, ...], str]]:
     defined = vars(metrics).values()
     counted = [(one, one._labelnames) for one in defined if isinstance(one, Counter | Gauge | Histogram)]
     families = [(family, labels) for one, labels in counted for family in one.describe()]
-    families += [(level.family({}), level.labels) for level in defined if isinstance(level, metrics.Level)]
+    families += [(level.shown({}), level.labels) for level in defined if isinstance(level, metrics.Level)]
     return sorted((_shown_name(family), tuple(labels), family.documentation) for family, labels in families)
 
 

@@ -18,7 +18,7 @@ from engine.replicas.lines import Lines, TokenLimits
 Arguments = dict[str, Any]
 
 
-# Of a task that is asked with arguments alone.
+# The lines of a block whose task needs none.
 NO_LINES = Lines()
 
 
@@ -32,7 +32,7 @@ class Task:
     """One kind of work: which function of a replica does it, and what the pool does when no answer comes.
 
     name          the function, among those that the family registers
-    family        the package of engine/tasks that has the function; a replica imports it when its first frame comes
+    family        the package of engine/tasks that has the function
     pool          name of the pool whose replicas run the task
     time_limit_s  a replica that works longer on one frame is killed
     max_deaths    a block that has lost this many replicas is not sent once more as it is
@@ -121,7 +121,7 @@ class Answer(NamedTuple):
 
 
 class Waiter(Protocol):
-    """The one who waits for a block and is told exactly once: an answer or a failure."""
+    """The one who waits for a block. The pool calls `answered` or `failed` once, unless the waiter has left."""
 
     @property
     def has_left(self) -> bool:

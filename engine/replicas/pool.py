@@ -1,8 +1,8 @@
 """A pool: the replicas of one kind of work, kept alive and kept busy.
 
-Feeds free replicas from the scheduler, hands their answers to whom they belong, and carries out what a block's task says about
-deaths and failures: the block is sent once more, then divided down to the one record that gets an error, or given up. Knows no task
-by name.
+Feeds free replicas from the scheduler and gives each answer to the waiter of its block. When a replica dies or fails, the block's
+task decides what happens: the block is sent again, divided down to the one record that gets an error, or given up. Knows no task by
+name.
 """
 
 import asyncio
@@ -33,9 +33,6 @@ NO_REPLICA_S = 30.0
 REPLACEMENT_S = 2.0
 # One batch in work and one behind it, so that a replica never waits for us.
 BATCHES_PER_REPLICA = 2
-# A refused line may still kill replicas that only read its id. After this many deaths it is sent without its bytes; after one more
-# it is given up.
-REFUSAL_DEATHS = 2
 
 
 class Pool:
@@ -179,7 +176,7 @@ class Pool:
         """Nobody will serve what waits: tell every source, also one that has nothing waiting now, and then every single waiter."""
         for source in self.scheduler.sources:  # first, so that a stream hears this reason and not that one of its blocks failed
             source.abandon(error)
-        for block in self.scheduler.drain():
+        for block in self.scheduler.take_all():
             block.waiter.failed(block, error)
 
     # Work comes in
@@ -256,7 +253,7 @@ class Pool:
         parts = header["parts"]
         pieces = frames.cut(payload, (part["size"] for part in parts))
         for block, part, piece in zip(batch.blocks, parts, pieces, strict=True):
-            block.waiter.answered(block, Answer(part, piece))
+            _tell(block, Answer(part, piece))
 
     def _learn(self, batch: Batch, header: Header) -> None:
         if (model := batch.model) is None:
@@ -289,10 +286,19 @@ class Pool:
             self._try_again(batch.blocks)
 
     def _try_again(self, blocks: Iterable[Block]) -> None:
-        again = [part for block in blocks if not block.waiter.has_left for part in _next_try(block)]
+        again = [next_block for block in blocks if not block.waiter.has_left for next_block in _next_try(block)]
         metrics.BLOCKS_REQUEUED.inc(len(again))
         self.scheduler.requeue(again)
         self.wake()
+
+
+def _tell(block: Block, answer: Answer) -> None:
+    """Give a waiter its answer. A fault of one waiter must not keep the answers of the others in the frame from theirs."""
+    try:
+        block.waiter.answered(block, answer)
+    except Exception:  # a bug: this waiter is told that it has failed, and the rest of the frame is handed out
+        log.exception("answer not taken task=%s", block.task.name)
+        block.waiter.failed(block, TaskFailed(is_timeout=False))
 
 
 def _next_try(block: Block) -> list[Block]:
@@ -306,7 +312,7 @@ def _next_try(block: Block) -> list[Block]:
         block.arguments = block.arguments | task.refusal(block)
         block.is_refused, block.deaths = True, 0
         return [block]
-    if block.is_refused and block.deaths <= REFUSAL_DEATHS and block.lines.num_bytes:
+    if block.is_refused and block.lines.num_bytes:  # even reading its id kills replicas
         block.lines = block.lines.without_bytes()
         return [block]
     block.waiter.failed(block, TaskFailed(is_timeout=block.is_timeout))

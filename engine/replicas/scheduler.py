@@ -108,7 +108,7 @@ class Scheduler:
         for block in reversed(list(blocks)):
             self._again[block.lane].appendleft(block)
 
-    def drain(self) -> list[Block]:
+    def take_all(self) -> list[Block]:
         """Take out every block that waits, single or requeued."""
         blocks = [block for queue in (*self._groups.values(), *self._again.values()) for block in queue]
         self._groups.clear()

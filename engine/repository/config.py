@@ -21,7 +21,7 @@ DEFAULT_BATCH_TOKENS = 4096
 
 
 class ConfigPart(BaseModel):
-    """ConfigPart of the file. Values are not converted: "true" is not a boolean, 1.0 is not an integer."""
+    """One part of config.json. Values are not converted: "true" is not a boolean, 1.0 is not an integer."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -144,13 +144,22 @@ class ModelConfig(ConfigPart):
 
     @model_validator(mode="after")
     def _embedding_is_complete(self) -> "ModelConfig":
-        if self.task == "embed" and (self.dim is None or self.max_tokens is None):
+        if self.is_embedding and (self.dim is None or self.max_tokens is None):
             raise ValueError("task 'embed' needs dim and max_tokens")
-        if self.task == "embed" and [entry.kind for entry in self.inputs] != ["text"]:
+        if self.is_embedding and [entry.kind for entry in self.inputs] != ["text"]:
             raise ValueError("task 'embed' needs one input of kind 'text'")
-        if self.task == "embed" and [output.key for output in self.outputs] != ["embedding"]:
+        if self.is_embedding and [output.key for output in self.outputs] != ["embedding"]:
             raise ValueError("task 'embed' needs one output, 'as' embedding")
         return self
+
+    @property
+    def is_embedding(self) -> bool:
+        return self.task == "embed"
+
+    @property
+    def family(self) -> str:
+        """The family of tasks that opens the model in a replica."""
+        return "embedding" if self.is_embedding else "scoring"
 
     @property
     def text(self) -> TextInput | None:

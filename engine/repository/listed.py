@@ -15,7 +15,7 @@ from engine import files
 from engine.accounts import Caller
 from engine.repository.index import Model, Repository, Version, owns
 
-log = logging.getLogger("sluice.listing")
+log = logging.getLogger("sluice.listed")
 
 LIST_FILE = "models.txt"
 # Clients put this before the names of models that they know from a hub.
@@ -156,7 +156,7 @@ class ListedModels:
 
 def _usable_version(model: Model) -> Version | None:
     """The active version, if the model is an embedding model whose files can be used."""
-    return model.active if model.active is not None and model.active.config.task == "embed" else None
+    return model.active if model.active is not None and model.active.config.is_embedding else None
 
 
 def read_names(path: Path) -> list[str]:

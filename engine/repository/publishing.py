@@ -33,7 +33,7 @@ ACTIVE_VERSION = Code("active_version", Kind.CONFLICT, "the active version of a 
 
 # Uploads at once, also those that wait; this bounds how much of the disk half-sent files can take.
 MAX_UPLOADS = 8
-# The first death under a check may be an accident; the second one is taken for the work of the upload.
+# The first death under a check may be an accident; after the second we blame the upload.
 CHECK_DEATHS = 2
 
 
@@ -107,7 +107,7 @@ class Publisher:
             await asyncio.to_thread(folders.put_in_place, incoming.folder, config, incoming.folder.with_name(str(number)))
             model = await self._read(owner, name)
             await self._activate(model, number, active)
-            if config.task == "embed":
+            if config.is_embedding:
                 await asyncio.to_thread(self._listed.add, model)
             await self._prune(model)
         log.info("model published model=%s/%s version=%d seconds=%.3f", owner, name, number, time.monotonic() - started)

@@ -37,8 +37,7 @@ OPENING_DEATHS = 2
 # A replica that was killed from outside says little about the model that it was opening. It still counts a little, because the
 # killer may have been the kernel, for lack of memory.
 KILLED_FROM_OUTSIDE = 0.25
-# A model's task in its config -> the family of tasks that opens the model in a replica. Any family may unload it.
-LOADING_FAMILIES = {"predict": "scoring", "embed": "embedding"}
+# Any family of tasks that shares the loaded models can unload one.
 UNLOADING_FAMILY = "scoring"
 
 Spawn = Callable[[Coroutine[None, None, None], str], asyncio.Task[None]]
@@ -51,7 +50,7 @@ class LoadState(enum.StrEnum):
 
 
 @dataclass(slots=True)
-class Served:
+class VersionInUse:
     """One version of a model as the engine knows it.
 
     example    JSON of the record that the model can answer
@@ -82,13 +81,13 @@ class Serving:
         self._pool = pool
         self._load_timeout_s = load_timeout_s
         self._spawn = spawn
-        self._served: dict[str, Served] = {}
+        self._served: dict[str, VersionInUse] = {}
         self._coming: list[Version] = []
         self._turn = asyncio.Lock()
         self._replica_came = asyncio.Event()  # set when the next replica becomes ready, and replaced by a new event
         pool.on_ready = self.open_active
 
-    def served(self, version: Version) -> Served:
+    def served(self, version: Version) -> VersionInUse:
         """The engine's side of a version, made when it is first asked for."""
         key = _key(version)
         if key not in self._served:
@@ -102,7 +101,7 @@ class Serving:
                 max_batch_size=config.max_batch_size,
                 tokens=TokenLimits(config.text.max_tokens, config.max_batch_tokens) if config.text else None,
             )
-            self._served[key] = Served(model, ujson.dumps(config.example).encode())
+            self._served[key] = VersionInUse(model, ujson.dumps(config.example).encode())
         return self._served[key]
 
     def status(self, version: Version | None) -> str:
@@ -125,23 +124,25 @@ class Serving:
             served = self.served(version)
             # A version that killed two replicas would kill this one, too.
             if served.num_lost < OPENING_DEATHS and served.model.key not in replica.loaded:
-                opening = self._open_in_turn(replica, served) if served.model.tokens else self._open(replica, served)
+                opening = self._open_in_turn(replica, served) if version.config.is_embedding else self._open(replica, served)
                 self._spawn(opening, f"open {_key(version)}")
 
     def _eager(self) -> list[Version]:
         """The active versions that are opened before they are asked for; the large one is last, so that small ones do not wait."""
         first = self.listed.first
         active = [model.active for model in self.repository.models() if model.active is not None]
-        small = [version for version in active if version.config.task != "embed"]
+        small = [version for version in active if not version.config.is_embedding]
         return small if first is None else [*small, first]
 
-    async def _open_in_turn(self, replica: Replica, served: Served) -> None:
-        """Open a large model in one replica after the other: a start of all replicas at once would leave none that answers."""
+    async def _open_in_turn(self, replica: Replica, served: VersionInUse) -> None:
+        """Open a large model in one replica after the other: if all replicas opened it at once, none could answer meanwhile."""
         async with self._turn:
-            if served.model.key not in replica.loaded:
+            # While this one waited, the version may have been retired, or killed replicas, or a block may have opened it here.
+            is_served = self._served.get(served.model.key) is served and served.retired is None
+            if is_served and served.num_lost < OPENING_DEATHS and served.model.key not in replica.loaded:
                 await self._open(replica, served)
 
-    async def _open(self, replica: Replica, served: Served) -> None:
+    async def _open(self, replica: Replica, served: VersionInUse) -> None:
         """Open one model in one replica, and note what that shows: whether it loads, and what a record costs."""
         model = served.model
         replica.loaded.add(model.key)
@@ -166,7 +167,7 @@ class Serving:
         metrics.MODEL_LOADS.labels(model.title, "loaded").inc()
 
     @staticmethod
-    async def _note_death(replica: Replica, served: Served) -> None:
+    async def _note_death(replica: Replica, served: VersionInUse) -> None:
         """A replica died while it opened this model, which goes offline when that happens again and again."""
         is_killed = await replica.gone() == -signal.SIGKILL and not replica.is_stuck
         served.num_lost += KILLED_FROM_OUTSIDE if is_killed else 1
@@ -181,7 +182,7 @@ class Serving:
             await self._wait_for_load(served)
         return served.model
 
-    async def _wait_for_load(self, served: Served) -> None:
+    async def _wait_for_load(self, served: VersionInUse) -> None:
         if served.loading is None or served.loading.done():
             served.loading = self._spawn(self._load_somewhere(served), f"load {served.model.key}")
         try:
@@ -194,7 +195,7 @@ class Serving:
             retry_after_s = 1 if served.state is LoadState.BUILDING else None
             raise no_instances(retry_after_s=retry_after_s)
 
-    async def _load_somewhere(self, served: Served) -> None:
+    async def _load_somewhere(self, served: VersionInUse) -> None:
         if not self._pool.replicas:  # the first ones are starting, or the last one has just died
             await self._wait_for_replica(self._replica_came)
         replicas = self._pool.replicas
@@ -219,7 +220,7 @@ class Serving:
         finally:
             self._coming.remove(version)
 
-    async def _open_everywhere(self, served: Served) -> None:
+    async def _open_everywhere(self, served: VersionInUse) -> None:
         """Open it in one replica after the other, so that the rest go on answering. If one dies, its successor tries once more."""
         served.retired, served.num_lost = None, 0
         opened: set[Replica] = set()
@@ -254,7 +255,7 @@ class Serving:
         return key in self._served and self._served[key].num_users > 0
 
     @contextlib.contextmanager
-    def using(self, served: Served) -> Iterator[None]:
+    def using(self, served: VersionInUse) -> Iterator[None]:
         """Keep a version loaded while the context is open."""
         served.num_users += 1
         try:
@@ -263,8 +264,8 @@ class Serving:
             served.num_users -= 1
             self._unload_if_unused(served)
 
-    def _unload_if_unused(self, served: Served) -> None:
-        """Unload a retired version. Work for it that still waits, because its waiter has left, would only open it again."""
+    def _unload_if_unused(self, served: VersionInUse) -> None:
+        """Unload a retired version. Blocks that still wait for it have no waiter left: the scheduler drops them."""
         if served.retired is None or served.num_users:
             return
         key = served.model.key
@@ -279,8 +280,13 @@ class Serving:
 
 def _load_header(key: str, version: Version) -> Header:
     """The frame that makes a replica open a version."""
-    family = LOADING_FAMILIES[version.config.task]
-    return {"family": family, "task": "load", "model": key, "folder": str(version.folder), "config": version.config.as_dict()}
+    return {
+        "family": version.config.family,
+        "task": "load",
+        "model": key,
+        "folder": str(version.folder),
+        "config": version.config.as_dict(),
+    }
 
 
 def _key(version: Version) -> str:

@@ -51,7 +51,7 @@ class Prediction:
 
     code     None, or why the record has no result (errors.RECORD_CODES)
     body     the JSON of the answer, as a replica encoded it
-    queue_s  seconds until a replica answered, without those of the run; infer_s and total_s are seconds, too
+    total_s  seconds from the call to the answer; infer_s of these the model ran, and queue_s is the rest
     """
 
     code: str | None
@@ -84,7 +84,6 @@ class Predictions:
         self._all_ended = asyncio.Event()
         self._all_ended.set()
         self._calls: dict[Call, float] = {}  # waiting call -> when to give it up, soonest first
-        engine.spawn(self._give_up_late_calls(), "late calls")
 
     # One record
 
@@ -112,7 +111,7 @@ class Predictions:
         finally:
             del self._calls[call]
 
-    async def _give_up_late_calls(self) -> None:
+    async def give_up_late_calls(self) -> None:
         """Watch all calls with one clock: a timer for each would cost a tenth of a single prediction. All may wait equally long."""
         while True:
             await asyncio.sleep(LATE_CALLS_INTERVAL_S)  # it looks for what does not happen, so it can only wait
@@ -223,7 +222,7 @@ class Predictions:
 
 
 def _refusal(block: Block) -> Arguments:
-    """A record that is the only one left of a block that killed replicas: a replica reads its yhat_id and answers with an error."""
+    """The arguments that make a replica answer with an error, for a record that by itself kills replicas; only its id is read."""
     if block.is_timeout:
         return {"refuse": "timeout", "reason": "the model did not answer in time"}
     return {"refuse": "model_failed", "reason": "the model's process died on this record"}

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from engine.errors import INTERNAL, RECORD_CODES, EngineError
+from engine.errors import INTERNAL, RECORD_CODES, SHUTTING_DOWN, EngineError
 from engine.frames import Buffer, cut
 from engine.replicas.blocks import Answer, Arguments, Block, Lane, ServedModel, Task
 from engine.replicas.lines import GroupedLineQueue, LineQueue, Lines, Segment
@@ -19,8 +19,7 @@ from engine.spill import Outbox
 from engine.streaming.failures import NO_REPLICA, StreamFailure
 
 WINDOW_BLOCKS = 16
-# Lines of a model that tokenises that may wait besides those 16 blocks: the more wait, the closer are the lengths of a block's
-# texts.
+# At least this many lines of a model that tokenises may wait: the more wait, the more alike are the lengths in a block.
 GROUPING_LINES = 4096
 # The same where results are held back until their turn, because each result that is held back takes some kilobytes.
 ORDERED_GROUPING_LINES = 512
@@ -233,7 +232,7 @@ class Stream:
         self.fail(StreamFailure(INTERNAL, "the server failed on this stream"))
 
     def abandon(self, error: EngineError) -> None:
-        self.fail(StreamFailure(NO_REPLICA))
+        self.fail(StreamFailure(SHUTTING_DOWN if error.code == SHUTTING_DOWN else NO_REPLICA))
 
     def taken(self) -> None:
         """The client took bytes: there may be room again."""

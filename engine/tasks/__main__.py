@@ -1,7 +1,8 @@
 """The program a replica runs: `python -m engine.tasks SOCKET_FD NICENESS [FAMILY ...]`.
 
 Reads frames from the socket, runs the task that each one names and answers in the same order. It ends when the server closes the
-socket; if the server dies while a task runs, the kernel kills the replica with it. Knows no task by name: families.py finds them.
+socket; if the server dies while a task runs, the kernel kills the replica with it. Knows no task by name: families.py finds
+them. SCORE_OPTIONS in engine/engine.py says which families a replica that scores imports at its start.
 """
 
 import contextlib

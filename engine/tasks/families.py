@@ -1,7 +1,8 @@
-"""The families of tasks: packages beside this file, each imported when the first frame of one of its tasks arrives.
+"""The families of tasks: packages beside this file. A replica imports those of its pool before it reports ready, and any other
+with its first frame.
 
 A family is a package with a function `tasks(families)`, which returns its task functions by name. Families holds, for one replica,
-what it imported and the objects that several families share. Knows no task, no model and no library.
+what it imported and the objects that several families share. Knows no task and no library.
 """
 
 import gc
@@ -32,9 +33,10 @@ class Families:
         self._shared: dict[type, Any] = {}
 
     def task(self, family: str, name: str) -> TaskFunction:
-        """The function of a task. UnknownTask; or whatever the family's first import raises, which the next frame tries again."""
+        """The function of a task. UnknownTask; or what the import of the family raises, which the next frame tries again."""
+        tasks = self.ensure(family)
         try:
-            return self.ensure(family)[name]
+            return tasks[name]
         except KeyError:
             raise UnknownTask(f"the family '{family}' has no task '{name}'") from None
 

@@ -7,8 +7,21 @@ from typing import Any
 from aiohttp import web
 from pydantic import BaseModel
 
-from engine.embeddings import Embedded
-from engine.errors import MODEL_NOT_FOUND, EngineError, RefusedBody
+from engine.embeddings import CONTEXT_LENGTH_EXCEEDED, INVALID_TOKEN, TOO_MANY_INPUTS, Embedded, RefusedBody
+from engine.errors import (
+    BODY_TOO_LARGE,
+    INTERNAL,
+    MODEL_BUILDING,
+    MODEL_NOT_FOUND,
+    NO_CREDENTIALS,
+    NO_INSTANCES,
+    SHUTTING_DOWN,
+    TIMED_OUT,
+    TOO_MANY_REQUESTS,
+    UNAUTHORIZED,
+    Code,
+    EngineError,
+)
 from engine.frames import Buffer
 from engine.repository.listed import ListedModel
 from handlers.embeddings.admission import (
@@ -24,26 +37,26 @@ from handlers.embeddings.admission import (
     visitor,
 )
 from handlers.http.bodies import send_whole
-from handlers.http.errors import dumps, json_response, status_of
+from handlers.http.errors import METHOD_NOT_ALLOWED, NOT_FOUND, dumps, json_response, status_of
 from handlers.http.routes import Route, Surface
 
 # Our error codes -> those of OpenAI. All others are shown as null.
-CODES = {
-    "no_credentials": "invalid_api_key",
-    "unauthorized": "invalid_api_key",
-    "not_found": "unknown_url",
-    "method_not_allowed": "method_not_supported",
-    "model_not_found": "model_not_found",
-    "too_many_inputs": "too_many_inputs",
-    "context_length_exceeded": "context_length_exceeded",
-    "invalid_token": "invalid_token",
-    "body_too_large": "request_too_large",
-    "too_many_requests": "rate_limit_exceeded",
-    "shutting_down": "unavailable",
-    "no_instances": "unavailable",
-    "model_building": "unavailable",
-    "timed_out": "unavailable",
-    "internal": "internal_error",
+CODES: dict[Code, str] = {
+    NO_CREDENTIALS: "invalid_api_key",
+    UNAUTHORIZED: "invalid_api_key",
+    NOT_FOUND: "unknown_url",
+    METHOD_NOT_ALLOWED: "method_not_supported",
+    MODEL_NOT_FOUND: "model_not_found",
+    TOO_MANY_INPUTS: "too_many_inputs",
+    CONTEXT_LENGTH_EXCEEDED: "context_length_exceeded",
+    INVALID_TOKEN: "invalid_token",
+    BODY_TOO_LARGE: "request_too_large",
+    TOO_MANY_REQUESTS: "rate_limit_exceeded",
+    SHUTTING_DOWN: "unavailable",
+    NO_INSTANCES: "unavailable",
+    MODEL_BUILDING: "unavailable",
+    TIMED_OUT: "unavailable",
+    INTERNAL: "internal_error",
 }
 
 

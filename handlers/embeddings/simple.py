@@ -8,8 +8,8 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from engine import metrics
-from engine.embeddings import Embedded
-from engine.errors import EngineError, RefusedBody
+from engine.embeddings import Embedded, RefusedBody
+from engine.errors import EngineError
 from engine.frames import Buffer
 from handlers.embeddings.admission import (
     EMBEDDINGS,

@@ -1,6 +1,6 @@
 """Authentication: from an Authorization header to a caller, and the two demands that a route can make of a caller.
 
-Knows headers and the accounts. Knows nothing of models: engine/repository.py decides which models a caller may use.
+Knows headers and the accounts. Knows nothing of models: engine/repository/index.py decides which models a caller may use.
 """
 
 import base64

@@ -40,7 +40,7 @@ class Body(BaseModel):
 
 
 def undecodable(reason: object) -> EngineError:
-    """The refusal of a body that cannot be decoded, whatever stands in the way."""
+    """The refusal of a body that cannot be decoded; `reason` says why."""
     return EngineError(INVALID_BODY, f"could not decode body: {reason}")
 
 

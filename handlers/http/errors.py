@@ -1,4 +1,7 @@
-"""From an engine error to an HTTP answer: which status a kind of error has, and the shape of a refusal on most surfaces."""
+"""From an engine error to an HTTP answer: which status a kind of error has, and the shape of a refusal on most surfaces.
+
+Every status of a refusal is chosen here, except the 422 of `/embeddings` for every fault of a body (handlers/embeddings/simple.py).
+"""
 
 import ujson
 from aiohttp import web
@@ -9,6 +12,7 @@ from engine.repository.serving import LOAD_FAILED
 from handlers.http.keys import COMPAT_STATUS
 
 # Reasons that only HTTP has.
+NOT_FOUND = Code("not_found", Kind.NOT_FOUND, "there is no such path")
 METHOD_NOT_ALLOWED = Code("method_not_allowed", Kind.INVALID, "the path does not take this method")
 UNSUPPORTED_MEDIA_TYPE = Code("unsupported_media_type", Kind.INVALID, "the content type or encoding is not accepted")
 EXPECTATION_FAILED = Code("expectation_failed", Kind.INVALID, "Expect names something other than 100-continue")
@@ -32,7 +36,7 @@ HTTP_STATUSES: dict[Code, int] = {METHOD_NOT_ALLOWED: 405, UNSUPPORTED_MEDIA_TYP
 COMPAT_CODES = frozenset({MODEL_NOT_FOUND, NO_INSTANCES, MODEL_BUILDING, TIMED_OUT})
 
 # Codes that the answer shows beside the message, because programs read what publishing refuses.
-TOLD_CODES = frozenset({INVALID_MODEL, LOAD_FAILED})
+CODES_SHOWN_IN_ANSWERS = frozenset({INVALID_MODEL, LOAD_FAILED})
 
 REALM = 'Basic realm="sluice"'
 
@@ -43,10 +47,10 @@ def status_of(code: Code) -> int:
 
 
 def refuse(request: web.Request, error: EngineError) -> web.Response:
-    """Answer a request that is refused before its first byte: `{"error": message}`, for TOLD_CODES also `code`."""
+    """Answer a request that is refused before its first byte: `{"error": message}`, for CODES_SHOWN_IN_ANSWERS also `code`."""
     status = 500 if request.app[COMPAT_STATUS] and error.code in COMPAT_CODES else status_of(error.code)
     body = {"error": error.message}
-    if error.code in TOLD_CODES:
+    if error.code in CODES_SHOWN_IN_ANSWERS:
         body["code"] = error.code
     return json_response(body, status=status, headers=refusal_headers(status, error.retry_after_s))
 

@@ -5,7 +5,8 @@ No I/O inside: the code that reads the socket feeds its bytes to a LineCutter. L
 
 from collections.abc import Iterator
 
-from engine.replicas.lines import LINE_END, Segment
+from engine.frames import LINE_END
+from engine.replicas.lines import Segment
 
 BOM = b"\xef\xbb\xbf"
 

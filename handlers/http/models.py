@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from engine.errors import NOT_FOUND, EngineError, model_not_found, shutting_down
+from engine.errors import EngineError, model_not_found, shutting_down
 from handlers.http.auth import known_caller
+from handlers.http.errors import NOT_FOUND
 from handlers.http.keys import ENGINE, REPOSITORY
 from handlers.http.routes import RESERVED
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from aiohttp import HttpVersion11, hdrs, web
 from pydantic import BaseModel
 
-from engine.errors import NOT_FOUND, EngineError
+from engine.errors import EngineError
 from handlers.http import errors
-from handlers.http.errors import EXPECTATION_FAILED, METHOD_NOT_ALLOWED
+from handlers.http.errors import EXPECTATION_FAILED, METHOD_NOT_ALLOWED, NOT_FOUND
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 # A pydantic model of a JSON body, or a media type.

@@ -1,7 +1,7 @@
 """One bulk request on its socket: its body is read, scored and answered at the same time.
 
-Moves bytes between the socket and engine/stream.py, and decides how the exchange ends: cleanly, cut by us, or left by the client.
-Knows nothing of what a record holds.
+Moves bytes between the socket and engine/streaming/stream.py, and decides how the exchange ends: cleanly, cut by us, or left by the
+client. Knows nothing of what a record holds.
 """
 
 import asyncio

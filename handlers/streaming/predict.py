@@ -160,7 +160,7 @@ def _single_arguments(request: web.Request, version: Version) -> Arguments:
 
 def _vector_arguments(request: web.Request, version: Version) -> Arguments:
     """In which form the client wants the vectors of an embedding model; empty for other models. EngineError `invalid_parameter`."""
-    if not request.query_string or version.config.task != "embed":
+    if not request.query_string or not version.config.is_embedding:
         return {}
     encoding, dimensions = request.query.get("encoding_format", "float"), number(request, "dimensions")
     if encoding not in ("float", "base64"):

@@ -149,10 +149,10 @@ async def _publish(data_dir: Path, root: Path, order: Order, incoming: Path, con
         repository.scan(await store.list_model_overrides())
     finally:
         await store.close()
-    listing = ListedModels(repository)
-    listing.read()
+    listed = ListedModels(repository)
+    listed.read()
     if model := repository.find(order.owner, order.name):
-        listing.add(model)
+        listed.add(model)
     return number
 
 

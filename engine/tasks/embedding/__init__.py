@@ -1,4 +1,4 @@
-"""The family `embedding`: opens models of the kind `embed`, and turns texts into vectors."""
+"""The family `embedding`: opens models with the task `embed`, and turns texts into vectors."""
 
 from engine.frames import Header
 from engine.tasks.embedding import embed

@@ -62,7 +62,7 @@ class AcceptedBody:
 class BodyFault(Exception):
     """A body is refused.
 
-    code    a code of errors.REQUEST_CODES
+    code    a word of BODY_CODES in engine/embeddings.py
     param   the field that is wrong, or None for the body as a whole
     detail  the JSON of the whole answer, for a shape that tells more than a message; else empty
     """

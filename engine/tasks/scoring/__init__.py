@@ -1,4 +1,4 @@
-"""The family `scoring`: opens models of the kind `predict`, and turns records into results with any model that is open."""
+"""The family `scoring`: opens models with the task `predict`, and turns records into results with any model that is open."""
 
 from engine.frames import Header
 from engine.tasks.families import Families, Reply, TaskFunction

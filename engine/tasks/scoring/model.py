@@ -1,4 +1,4 @@
-"""A model of the kind `predict` in a replica: one onnxruntime session, and the inputs and outputs of its config.json.
+"""A model with the task `predict` that a replica has open: one onnxruntime session, inputs and outputs of its config.json.
 
 Turns records into tensors, runs the graph, and turns tensors into encoded results. Knows nothing of blocks, lines or ids.
 """

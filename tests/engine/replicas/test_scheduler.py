@@ -302,7 +302,7 @@ def test_giving_up_takes_out_everything_that_waits(clock: Clock) -> None:
     submit(scheduler, *blocks)
     again = Block(SCORE, Lane.BULK, Somebody(), model=IRIS)
     scheduler.requeue([again])
-    assert set(scheduler.drain()) == {*blocks, again}
+    assert set(scheduler.take_all()) == {*blocks, again}
     assert scheduler.num_interactive == 0
     assert scheduler.next_batch() is None
 
