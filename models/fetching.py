@@ -7,7 +7,6 @@ removes what an earlier one left unfinished. Knows neither the command line nor 
 import base64
 import fcntl
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from typing import Any
 
 import packages
 from catalogue import Embedding, Source
+from engine import files
 from engine.repository.folders import INCOMING
 from engine.repository.index import CONFIG_FILE, GRAPH_FILE
 from packages import Unfetched, Unreachable
@@ -211,17 +211,12 @@ def put_in_place(target: Path, config: Config, folder: Path) -> None:
     else:
         written = target / CONFIG_FILE
         written.write_text(json.dumps(config, ensure_ascii=False) + "\n", encoding="utf-8")
-        _sync(written)
+        files.fsync(written)
         written.rename(kept)
     for name in FILES:
-        _sync(target / name)
+        files.fsync(target / name)
     shutil.rmtree(folder / VERSION, ignore_errors=True)  # somebody removed a file from that version
     target.rename(folder / VERSION)
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def check_same(config: Config, kept: Config) -> None:
