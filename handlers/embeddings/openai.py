@@ -12,14 +12,13 @@ from engine.errors import MODEL_NOT_FOUND, EngineError, RefusedBody
 from engine.frames import Buffer
 from engine.repository.listed import ListedModel
 from handlers.embeddings.admission import (
-    EMBEDDINGS,
     KEY,
     LISTED,
     NAME,
     REFUSALS,
     admit,
     answer_headers,
-    embed,
+    embedded,
     refusal_headers,
     visitor,
 )
@@ -39,6 +38,7 @@ CODES = {
     "invalid_token": "invalid_token",
     "body_too_large": "request_too_large",
     "too_many_requests": "rate_limit_exceeded",
+    "too_many_connections": "unavailable",
     "shutting_down": "unavailable",
     "no_instances": "unavailable",
     "model_building": "unavailable",
@@ -69,21 +69,21 @@ def _model_object(listed: ListedModel, name: str) -> dict[str, Any]:
 
 async def embed_inputs(request: web.Request) -> web.StreamResponse:
     """The vectors of texts or of lists of token ids."""
-    choices = request.app[LISTED].accepted(await admit(request))
-    with request.app[EMBEDDINGS].place():
-        embedded = await embed(request, "openai", choices)
-        return await send_whole(request, _parts(embedded), answer_headers(embedded) | _request_id())
+    caller = await admit(request)
+    choices = request.app[LISTED].accepted(caller)
+    async with embedded(request, caller, "openai", choices) as vectors:
+        return await send_whole(request, _parts(vectors), answer_headers(vectors) | _request_id())
 
 
-def _parts(embedded: Embedded) -> Iterable[Buffer]:
+def _parts(vectors: Embedded) -> Iterable[Buffer]:
     yield b'{"object":"list","data":['
-    for i, piece in enumerate(embedded.pieces):
+    for i, piece in enumerate(vectors.pieces):
         yield b'%b{"object":"embedding","index":%d,"embedding":' % (b"," if i else b"", i)
         yield piece
         yield b"}"
-    num_tokens = sum(embedded.num_tokens)
+    num_tokens = sum(vectors.num_tokens)
     usage = b'"usage":{"prompt_tokens":%d,"total_tokens":%d}' % (num_tokens, num_tokens)
-    yield b'],"model":%b,%b}' % (dumps(embedded.name), usage)
+    yield b'],"model":%b,%b}' % (dumps(vectors.name), usage)
 
 
 def refuse(request: web.Request, error: EngineError) -> web.Response:
