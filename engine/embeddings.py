@@ -8,6 +8,7 @@ JSON and no tokenizer.
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -66,6 +67,7 @@ class EmbeddingLimits:
     embed_text_limit_bytes: int
     embed_timeout_s: float
     embed_max_requests: int
+    embed_max_requests_per_user: int
     interactive_bytes: int
     block_timeout_s: float
 
@@ -116,7 +118,7 @@ class Embeddings:
     def __init__(self, engine: Engine, serving: Serving, limits: EmbeddingLimits) -> None:
         self.limits = limits
         self._serving = serving
-        self._num_requests = 0
+        self._requests: Counter[str | None] = Counter()
         self._task = Task(
             "embed",
             family="embedding",
@@ -127,20 +129,27 @@ class Embeddings:
         )
         self._pool = engine.pool(self._task.pool)
 
-    def check_capacity(self) -> None:
-        """Refuse a request when the limit is reached, before its body is read. EngineError `too_many_requests`."""
-        if self._num_requests >= self.limits.embed_max_requests:
+    def check_capacity(self, user: str | None) -> None:
+        """Refuse a request when a limit is reached, before its body is read. EngineError `too_many_requests`.
+
+        user  who asks; None for an anonymous caller, who shares the places of one user with all others
+        """
+        limits = self.limits
+        is_users_full = self._requests[user] >= limits.embed_max_requests_per_user
+        if is_users_full or self._requests.total() >= limits.embed_max_requests:
             raise EngineError(TOO_MANY_REQUESTS, "Too many requests", retry_after_s=1)
 
     @contextlib.contextmanager
-    def place(self) -> Iterator[None]:
-        """The place of a request from its admission until its answer is sent. EngineError `too_many_requests`."""
-        self.check_capacity()
-        self._num_requests += 1
+    def place(self, user: str | None) -> Iterator[None]:
+        """The place of a request once its body is here, until its answer is sent. EngineError `too_many_requests`."""
+        self.check_capacity(user)
+        self._requests[user] += 1
         try:
             yield
         finally:
-            self._num_requests -= 1
+            self._requests[user] -= 1
+            if not self._requests[user]:
+                del self._requests[user]
 
     async def embed(self, shape: str, body: bytes, choices: Mapping[str, ListedModel]) -> Embedded:
         """The vectors of one request's texts.

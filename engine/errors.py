@@ -82,11 +82,15 @@ INVALID_REQUEST = Code("invalid_request", Kind.INVALID, "a field of the request 
 INVALID_PARAMETER = Code("invalid_parameter", Kind.MALFORMED, "a parameter is missing or wrong")
 NAME_TAKEN = Code("name_taken", Kind.CONFLICT, "the name is reserved or in use")
 MODEL_NOT_FOUND = Code("model_not_found", Kind.NOT_FOUND, "there is no such model, or the caller may not see it")
-TOO_MANY_REQUESTS = Code("too_many_requests", Kind.OVERLOADED, "SLUICE_MAX_QUEUED requests are waiting")
+TOO_MANY_REQUESTS = Code(
+    "too_many_requests",
+    Kind.OVERLOADED,
+    "SLUICE_MAX_QUEUED predictions are waiting, or the caller has as many requests, uploads or bytes here as one caller may have",
+)
 SHUTTING_DOWN = Code("shutting_down", Kind.UNAVAILABLE, "the server is shutting down")
 NO_INSTANCES = Code("no_instances", Kind.UNAVAILABLE, "no replica is alive, or the model's files do not load")
 MODEL_BUILDING = Code("model_building", Kind.UNAVAILABLE, "the model is still loading after SLUICE_LOAD_TIMEOUT_S")
-TIMED_OUT = Code("timed_out", Kind.UNAVAILABLE, "no answer came within SLUICE_REQUEST_TIMEOUT_S")
+TIMED_OUT = Code("timed_out", Kind.UNAVAILABLE, "no answer, or no end of the body, came within the time limit of the request")
 INTERNAL = Code("internal", Kind.FAILED, "a fault of the server")
 
 

@@ -52,8 +52,17 @@ REPLICA_RESTARTS = _counter("sluice_replica_restarts", "Replicas that died and w
 BLOCKS_REQUEUED = _counter("sluice_blocks_requeued", "Blocks (or halves) given to another replica after a death or a failure.")
 MODEL_LOADS = _counter("sluice_model_loads", "Models opened by replicas.", "model", "outcome")
 
+CONNECTIONS_ENDED = _counter(
+    "sluice_connections_ended",
+    "Connections that the server dropped: slow_head (no request came in time), stalled (the client read nothing), idle (to make "
+    "room), refused (no room).",
+    "reason",
+)
+
 for _outcome in ("ended", "failed", "left"):
     STREAMS_ENDED.labels(_outcome)
+for _reason in ("slow_head", "stalled", "idle", "refused"):
+    CONNECTIONS_ENDED.labels(_reason)
 
 
 # What is true at this moment is read when /metrics is asked, rather than counted as it happens.
@@ -81,6 +90,7 @@ class Level:
         return family
 
 
+CONNECTIONS = Level("sluice_connections", "Connections open now.")
 STREAMS = Level("sluice_streams", "Streams now, by state: running, spilling, full, finishing.", ("state",))
 QUEUE_BLOCKS = Level(
     "sluice_queue_blocks", "What waits for a replica now: single blocks, or streams with lines to cut blocks from.", ("lane",)

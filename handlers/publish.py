@@ -20,7 +20,7 @@ from engine.repository.index import CONFIG_FILE, GRAPH_FILE, MODEL_NAME
 from handlers.http.bodies import content_encoding, read_some, too_large, undecodable
 from handlers.http.encodings import PLAIN
 from handlers.http.errors import UNSUPPORTED_MEDIA_TYPE, json_response
-from handlers.http.keys import IDLE_TIMEOUT, PUBLISHER
+from handlers.http.keys import IDLE_TIMEOUT, PUBLISHER, UPLOAD_TIMEOUT
 from handlers.http.models import ModelPath, admit_change
 from handlers.http.routes import Route, Surface
 
@@ -88,13 +88,17 @@ async def publish(request: web.Request) -> web.Response:
 
 async def _receive(request: web.Request, incoming: Incoming) -> None:
     """Take all files of the body. EngineError `invalid_body`, `invalid_model`, `body_too_large`, `timed_out`."""
+    limit_s = request.app[UPLOAD_TIMEOUT]
     try:
-        if request.content_type == OCTETS:
-            await incoming.receive(GRAPH_FILE, _body_chunks(request))
-        else:
-            await _receive_parts(request, incoming)
+        async with asyncio.timeout(limit_s):
+            if request.content_type == OCTETS:
+                await incoming.receive(GRAPH_FILE, _body_chunks(request))
+            else:
+                await _receive_parts(request, incoming)
     except web.RequestPayloadError:
         raise undecodable("it is cut short") from None
+    except TimeoutError:
+        raise EngineError(TIMED_OUT, f"the upload took longer than {limit_s:g} seconds") from None
 
 
 async def _body_chunks(request: web.Request) -> AsyncIterator[bytes]:
@@ -159,7 +163,7 @@ ANSWERS = {
     422: "the files do not make a model that can be served",
     429: "too many uploads; see Retry-After",
     500: "the version does not load; it is kept, and the active version stays active",
-    503: "the server is draining (see Retry-After), or the upload stopped",
+    503: "the server is draining (see Retry-After), or the upload stopped or took too long",
 }
 # The streaming surface has a route of the same method and path for requests with bulk=true.
 PUT = Route(

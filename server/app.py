@@ -5,6 +5,7 @@ import contextlib
 import fcntl
 import os
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from aiohttp import web
@@ -24,9 +25,12 @@ from engine.streaming.predictions import PredictionLimits, Predictions
 from handlers import accounts, embeddings, openapi, operations, publish, repository
 from handlers.embeddings.admission import EMBED_BODY_LIMIT, EMBEDDINGS, LISTED
 from handlers.http import keys
+from handlers.http.connections import ConnectionLimits, Connections
+from handlers.http.memory import BODY_MEMORY, BodyMemory
 from handlers.http.routes import Route, RouteTable
 from handlers.streaming import predict
 from handlers.streaming.keys import PREDICTIONS, STREAMING_LIMITS, StreamingLimits
+from server import descriptors
 from server.config import SHIPPED_MODELS, Settings
 from server.middlewares import answer_everything
 from server.names import name_check
@@ -132,7 +136,8 @@ def _configure(app: web.Application, settings: Settings) -> None:
     app[keys.COMPAT_STATUS] = settings.compat_status
     app[keys.REQUEST_TIMEOUT] = settings.request_timeout_s
     app[keys.IDLE_TIMEOUT] = settings.idle_timeout_s
-    app[keys.STALL_TIMEOUT] = settings.stall_timeout_s
+    app[keys.UPLOAD_TIMEOUT] = settings.upload_timeout_s
+    app[BODY_MEMORY] = BodyMemory(settings.bodies_limit_bytes)
     app[STREAMING_LIMITS] = settings.part(StreamingLimits)
     app[EMBED_BODY_LIMIT] = settings.embed_body_limit_bytes
 
@@ -140,23 +145,40 @@ def _configure(app: web.Application, settings: Settings) -> None:
 @contextlib.asynccontextmanager
 async def listening(app: web.Application, settings: Settings) -> AsyncIterator[str]:
     """The application on its socket; gives the address, as `http://host:port`. CannotStart when the port is taken."""
-    # No access log: query strings must not be logged, and /metrics counts requests. Bodies are decoded by us.
-    runner = web.AppRunner(app, access_log=None, auto_decompress=False, read_bufsize=READ_BUFFER_BYTES, shutdown_timeout=SHUTDOWN_S)
+    limits = settings.part(ConnectionLimits)
+    limits = replace(limits, max_connections=descriptors.num_connections(settings, descriptors.raise_limit()))
+    connections = Connections(limits)
+    runner = web.AppRunner(app, shutdown_timeout=SHUTDOWN_S)
     await runner.setup()
+    watcher = asyncio.create_task(connections.watch(), name="watch connections")
     try:
-        site = web.TCPSite(runner, settings.host, settings.port, backlog=1024)
-        try:
-            await site.start()
-        except OSError as error:
-            where = f"{settings.host} port {settings.port}"
-            raise CannotStart(f"cannot listen on {where}: {os.strerror(error.errno or 0)}; choose another with --port") from None
-        host, port = runner.addresses[0][:2]
-        yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        with metrics.showing(connections.levels):
+            listener = await _listen(connections, runner, settings)
+            try:
+                host, port = listener.sockets[0].getsockname()[:2]
+                yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
+            finally:
+                listener.close()
     finally:
+        watcher.cancel()
+        await asyncio.gather(watcher, return_exceptions=True)
         await runner.cleanup()
+
+
+async def _listen(connections: Connections, runner: web.AppRunner, settings: Settings) -> asyncio.Server:
+    assert runner.server is not None
+    # No access log: query strings must not be logged, and /metrics counts requests. Bodies are decoded by us.
+    factory = connections.factory(runner.server, access_log=None, auto_decompress=False, read_bufsize=READ_BUFFER_BYTES)
+    try:
+        return await asyncio.get_running_loop().create_server(factory, settings.host, settings.port, backlog=BACKLOG)
+    except OSError as error:
+        where = f"{settings.host} port {settings.port}"
+        raise CannotStart(f"cannot listen on {where}: {os.strerror(error.errno or 0)}; choose another with --port") from None
 
 
 # What a connection may hold unread before its socket is paused: one read of the event loop.
 READ_BUFFER_BYTES = 256 * 1024
+# Connections that may wait to be accepted while the event loop is busy.
+BACKLOG = 1024
 # Streams have been drained before; what is left are single answers on their way.
 SHUTDOWN_S = 10.0

@@ -159,6 +159,22 @@ class Settings:
     line_limit_bytes: int = _setting(
         MIB, _positive, "longest line of a stream, in bytes; a longer line gets an error line as its answer"
     )
+    max_websockets_per_user: int = _setting(
+        100,
+        _positive,
+        "WebSockets that one user, or all anonymous callers together, may have open; the server answers a further one with 429",
+    )
+    max_connections: int = _setting(
+        4096,
+        _positive,
+        "connections that may be open at once, or fewer if the system allows fewer open files; for a further one the server "
+        "closes idle connections, else it answers 503",
+    )
+    head_timeout_s: float = _setting(
+        30.0,
+        _positive_seconds,
+        "seconds in which the head of a request must have come, from its first byte, or from the start of a new connection",
+    )
     body_limit_bytes: int = _setting(8 * MIB, _positive, "largest body of a single prediction, in bytes after decoding")
     decoded_limit_bytes: int = _setting(64 * GIB, _positive, "largest stream with a content encoding, in bytes after decoding")
     spill_limit_bytes: int = _setting(
@@ -167,19 +183,30 @@ class Settings:
     spill_total_bytes: int = _setting(
         16 * GIB, _positive, "bytes of results that the server keeps on disk for all streams together"
     )
+    bodies_limit_bytes: int = _setting(
+        GIB,
+        _positive,
+        "memory for all bodies of single predictions and embeddings requests; each user, and all anonymous callers together, "
+        "may take half of it; beyond that the server answers with 429",
+    )
     idle_timeout_s: float = _setting(
         300.0, _seconds, "seconds that an upload may pause before the server ends it; 0 means no limit"
     )
     stall_timeout_s: float = _setting(
         60.0,
         _positive_seconds,
-        "seconds that the server waits for a client to read when the stream cannot go on otherwise; then it cuts the stream",
+        "seconds that the server waits for a client that reads nothing of its answer; then it drops the connection, or cuts the "
+        "stream if that cannot go on otherwise",
     )
     block_timeout_s: float = _setting(
         60.0, _positive_seconds, "seconds that a replica may work on one block of records; then the server kills the replica"
     )
     check_timeout_s: float = _setting(120.0, _positive_seconds, "seconds that the check of a published model may take")
     model_limit_bytes: int = _setting(2 * GIB, _positive, "largest size of all files of a published model together, in bytes")
+    upload_timeout_s: float = _setting(3600.0, _positive_seconds, "seconds that the upload of a published model may take in all")
+    max_uploads_per_user: int = _setting(
+        4, _positive, "models of one owner that may be published at once, of 8 in all; the server answers a further one with 429"
+    )
     keep_versions: int = _setting(
         10, _positive, "number of versions of a model that are kept, the newest ones; the active version is always kept"
     )
@@ -203,6 +230,12 @@ class Settings:
     embed_timeout_s: float = _setting(120.0, _positive_seconds, "seconds after which the server gives up an embeddings request")
     embed_max_requests: int = _setting(
         256, _positive, "embeddings requests that may be open at once; the server answers a further one with 429"
+    )
+    embed_max_requests_per_user: int = _setting(
+        128,
+        _positive,
+        "embeddings requests that one user, or all anonymous callers together, may have open; the server answers a further one "
+        "with 429",
     )
     interactive_bytes: int = _setting(
         64 * KIB, _count, "an embeddings request whose body has at most this many bytes goes ahead of bulk work; with 0 none does"

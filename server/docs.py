@@ -18,6 +18,7 @@ from engine import embeddings, errors, metrics
 from engine.errors import Code
 from engine.repository import incoming, publishing, serving
 from engine.streaming import failures, predictions
+from handlers.http import connections
 from handlers.http import errors as http_errors
 from handlers.http.errors import status_of
 from handlers.openapi import merged, public_path
@@ -31,7 +32,7 @@ TABLE = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 # The modules that define codes of requests.
-CODE_MODULES = (errors, embeddings, incoming, publishing, serving, predictions, http_errors)
+CODE_MODULES = (errors, embeddings, incoming, publishing, serving, predictions, connections, http_errors)
 
 
 def main() -> int:

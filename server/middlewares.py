@@ -8,6 +8,8 @@ from aiohttp import web
 from engine import metrics
 from engine.errors import INTERNAL, TIMED_OUT, EngineError
 from handlers.http.bodies import undecodable
+from handlers.http.connections import check_not_spare, is_spare
+from handlers.http.memory import BODY_MEMORY
 from handlers.http.routes import ROUTE_TABLE, Handler
 
 log = logging.getLogger("sluice.http")
@@ -20,8 +22,9 @@ async def answer_everything(request: web.Request, handler: Handler) -> web.Strea
     """The outermost step of every request."""
     started = time.monotonic()
     response = await _answer(request, handler)
-    if not response.prepared and request.can_read_body and not request.content.at_eof():
-        response.force_close()  # the rest of the body is not read, so the connection cannot serve another request
+    request.app[BODY_MEMORY].release(request)
+    if not response.prepared and (is_spare(request) or (request.can_read_body and not request.content.at_eof())):
+        response.force_close()  # others wait for the place, or the rest of the body is not read and would be the next request
     if response.status != SWITCHED:  # a WebSocket was counted when it opened: how long it lives is not an answer time
         surface = request.app[ROUTE_TABLE].surface_name(request)
         metrics.request_answered(surface, response.status, time.monotonic() - started)
@@ -30,6 +33,7 @@ async def answer_everything(request: web.Request, handler: Handler) -> web.Strea
 
 async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
+        check_not_spare(request)
         return await handler(request)
     except web.HTTPException:
         raise

@@ -10,6 +10,7 @@ import contextlib
 import json
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,7 @@ class PublishingLimits:
     """What publishing allows. Settings of server/config.py, by the same names."""
 
     model_limit_bytes: int
+    max_uploads_per_user: int
     keep_versions: int
     check_timeout_s: float
 
@@ -73,22 +75,22 @@ class Publisher:
         )
         self._root = self._repository.writable_root
         self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
-        self._num_uploads = 0
+        self._uploads: Counter[str] = Counter()  # by owner
 
     # A new version
 
     @contextlib.asynccontextmanager
     async def incoming(self, owner: str, name: str) -> AsyncIterator[Incoming]:
         """A place for an upload; what is still in it at the end is removed. EngineError `too_many_requests`."""
-        if self._num_uploads >= MAX_UPLOADS:
+        if self._uploads[owner] >= self.limits.max_uploads_per_user or self._uploads.total() >= MAX_UPLOADS:
             raise EngineError(TOO_MANY_REQUESTS, "too many uploads", retry_after_s=5)
-        self._num_uploads += 1
+        self._uploads[owner] += 1
         folder = folders.incoming_folder(self._root / owner / name)
         try:
             await asyncio.to_thread(folders.make, folder)
             yield Incoming(owner, name, folder, self.limits.model_limit_bytes)
         finally:
-            self._num_uploads -= 1
+            self._uploads[owner] -= 1
             await asyncio.to_thread(folders.remove, folder)
 
     async def publish(self, incoming: Incoming) -> Published:

@@ -8,7 +8,7 @@ import contextlib
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
 from engine import metrics
@@ -26,6 +26,8 @@ TOO_MANY_STREAMS = Code(
     "too_many_streams", Kind.OVERLOADED, "SLUICE_MAX_STREAMS or SLUICE_MAX_STREAMS_PER_USER streams are running"
 )
 
+TOO_MANY_WEBSOCKETS = Code("too_many_websockets", Kind.OVERLOADED, "the caller has SLUICE_MAX_WEBSOCKETS_PER_USER WebSockets open")
+
 # A model counts as online if it answers its example this soon.
 HEARTBEAT_TIMEOUT_S = 5.0
 LATE_CALLS_INTERVAL_S = 0.25
@@ -39,6 +41,7 @@ class PredictionLimits:
 
     max_streams: int
     max_streams_per_user: int
+    max_websockets_per_user: int
     max_queued: int
     window_bytes: int
     block_timeout_s: float
@@ -81,6 +84,7 @@ class Predictions:
         self._pool = engine.pool(self._task.pool)
         self._streams: set[Stream] = set()
         self._places: Counter[str | None] = Counter()
+        self._conversations: Counter[str | None] = Counter()
         self._all_ended = asyncio.Event()
         self._all_ended.set()
         self._calls: dict[Call, float] = {}  # waiting call -> when to give it up, soonest first
@@ -140,6 +144,20 @@ class Predictions:
         except (EngineError, TimeoutError):
             return False
         return answer.header["code"] is None
+
+    @contextlib.contextmanager
+    def conversation(self, user: str | None) -> Iterator[None]:
+        """The place of a caller who sends records one by one for a long time. EngineError `too_many_websockets`.
+
+        user  whose place it is; None for an anonymous caller, who shares the places of one user with all others
+        """
+        if self._conversations[user] >= self.limits.max_websockets_per_user:
+            raise EngineError(TOO_MANY_WEBSOCKETS, "too many WebSockets", retry_after_s=1)
+        self._conversations[user] += 1
+        try:
+            yield
+        finally:
+            self._conversations[user] -= 1
 
     # Streams
 

@@ -4,7 +4,9 @@ Decides before a byte of the body is read. Knows neither shape; a replica reads 
 """
 
 import asyncio
+import contextlib
 import re
+from collections.abc import AsyncIterator
 from typing import Any
 
 from aiohttp import hdrs, web
@@ -50,25 +52,38 @@ async def admit(request: web.Request) -> Caller | None:
     if CALLER not in request:
         caller = await visitor(request)
         request.app[ENGINE].check_open()
-        request.app[EMBEDDINGS].check_capacity()
+        request.app[EMBEDDINGS].check_capacity(name_of(caller))
         check_head(request, request.app[EMBED_BODY_LIMIT])
         request[CALLER] = caller
     return request[CALLER]
 
 
-async def embed(request: web.Request, shape: str, choices: dict[str, ListedModel]) -> Embedded:
-    """The vectors of the body's texts, as long as the client is there.
+def name_of(caller: Caller | None) -> str | None:
+    return caller.name if caller else None
+
+
+@contextlib.asynccontextmanager
+async def embedded(
+    request: web.Request, caller: Caller | None, shape: str, choices: dict[str, ListedModel]
+) -> AsyncIterator[Embedded]:
+    """The vectors of the body's texts, as long as the client is there. Until the context ends, the request has its place.
+
+    The place is taken when the body is here, so that a client that sends half a body takes none.
 
     choices  the models that the body may name, by every name that it may use
     raises   EngineError; TimeoutError when reading and embedding take longer than SLUICE_EMBED_TIMEOUT_S together
     """
     embeddings = request.app[EMBEDDINGS]
+    user = name_of(caller)
     limit_s = embeddings.limits.embed_timeout_s
-    async with asyncio.timeout(limit_s):
-        body = await read_whole(request, request.app[EMBED_BODY_LIMIT], limit_s)
-        work = embeddings.embed(shape, body, choices)
-        del body  # the work keeps what it needs of these bytes, which may be 32 MiB
-        return await unless_client_leaves(request, work)
+    async with contextlib.AsyncExitStack() as stack:
+        async with asyncio.timeout(limit_s):
+            body = await read_whole(request, request.app[EMBED_BODY_LIMIT], limit_s, user=user)
+            stack.enter_context(embeddings.place(user))
+            work = embeddings.embed(shape, body, choices)
+            del body  # the work keeps what it needs of these bytes, which may be 32 MiB
+            vectors = await unless_client_leaves(request, work)
+        yield vectors
 
 
 def answer_headers(embedded: Embedded) -> dict[str, str]:

@@ -25,18 +25,18 @@ from engine.errors import (
 from engine.frames import Buffer
 from engine.repository.listed import ListedModel
 from handlers.embeddings.admission import (
-    EMBEDDINGS,
     KEY,
     LISTED,
     NAME,
     REFUSALS,
     admit,
     answer_headers,
-    embed,
+    embedded,
     refusal_headers,
     visitor,
 )
 from handlers.http.bodies import send_whole
+from handlers.http.connections import TOO_MANY_CONNECTIONS
 from handlers.http.errors import METHOD_NOT_ALLOWED, NOT_FOUND, dumps, json_response, status_of
 from handlers.http.routes import Route, Surface
 
@@ -52,6 +52,7 @@ CODES: dict[Code, str] = {
     INVALID_TOKEN: "invalid_token",
     BODY_TOO_LARGE: "request_too_large",
     TOO_MANY_REQUESTS: "rate_limit_exceeded",
+    TOO_MANY_CONNECTIONS: "unavailable",
     SHUTTING_DOWN: "unavailable",
     NO_INSTANCES: "unavailable",
     MODEL_BUILDING: "unavailable",
@@ -82,21 +83,21 @@ def _model_object(listed: ListedModel, name: str) -> dict[str, Any]:
 
 async def embed_inputs(request: web.Request) -> web.StreamResponse:
     """The vectors of texts or of lists of token ids."""
-    choices = request.app[LISTED].accepted(await admit(request))
-    with request.app[EMBEDDINGS].place():
-        embedded = await embed(request, "openai", choices)
-        return await send_whole(request, _parts(embedded), answer_headers(embedded) | _request_id())
+    caller = await admit(request)
+    choices = request.app[LISTED].accepted(caller)
+    async with embedded(request, caller, "openai", choices) as vectors:
+        return await send_whole(request, _parts(vectors), answer_headers(vectors) | _request_id())
 
 
-def _parts(embedded: Embedded) -> Iterable[Buffer]:
+def _parts(vectors: Embedded) -> Iterable[Buffer]:
     yield b'{"object":"list","data":['
-    for i, piece in enumerate(embedded.pieces):
+    for i, piece in enumerate(vectors.pieces):
         yield b'%b{"object":"embedding","index":%d,"embedding":' % (b"," if i else b"", i)
         yield piece
         yield b"}"
-    num_tokens = sum(embedded.num_tokens)
+    num_tokens = sum(vectors.num_tokens)
     usage = b'"usage":{"prompt_tokens":%d,"total_tokens":%d}' % (num_tokens, num_tokens)
-    yield b'],"model":%b,%b}' % (dumps(embedded.name), usage)
+    yield b'],"model":%b,%b}' % (dumps(vectors.name), usage)
 
 
 def refuse(request: web.Request, error: EngineError) -> web.Response:

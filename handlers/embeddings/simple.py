@@ -12,7 +12,6 @@ from engine.embeddings import Embedded, RefusedBody
 from engine.errors import EngineError
 from engine.frames import Buffer
 from handlers.embeddings.admission import (
-    EMBEDDINGS,
     JSON,
     KEY,
     LISTED,
@@ -20,7 +19,7 @@ from handlers.embeddings.admission import (
     REFUSALS,
     admit,
     answer_headers,
-    embed,
+    embedded,
     refusal_headers,
     visitor,
 )
@@ -53,24 +52,24 @@ async def list_models(request: web.Request) -> web.Response:
 
 async def embed_texts(request: web.Request) -> web.StreamResponse:
     """The vectors of one text, or of a list of texts."""
-    visible = request.app[LISTED].visible(await admit(request))
+    caller = await admit(request)
+    visible = request.app[LISTED].visible(caller)
     choices = {name: listed for listed in visible for name in (listed.title, listed.name)}
-    with request.app[EMBEDDINGS].place():
-        try:
-            embedded = await embed(request, "simple", choices)
-        except RefusedBody as error:  # the answer repeats what was sent, so it may be long
-            metrics.REJECTED.labels(error.code).inc()
-            return await send_whole(request, [error.detail or _one_fault(error)], dict(JSON), status=UNPROCESSABLE)
-        return await send_whole(request, _parts(embedded), answer_headers(embedded))
+    try:
+        async with embedded(request, caller, "simple", choices) as vectors:
+            return await send_whole(request, _parts(vectors), answer_headers(vectors))
+    except RefusedBody as error:  # a list of wrong texts has many faults, so the answer may be long
+        metrics.REJECTED.labels(error.code).inc()
+        return await send_whole(request, [error.detail or _one_fault(error)], dict(JSON), status=UNPROCESSABLE)
 
 
-def _parts(embedded: Embedded) -> Iterable[Buffer]:
+def _parts(vectors: Embedded) -> Iterable[Buffer]:
     yield b'{"data":['
-    for i, (piece, num_tokens) in enumerate(zip(embedded.pieces, embedded.num_tokens, strict=True)):
+    for i, (piece, num_tokens) in enumerate(zip(vectors.pieces, vectors.num_tokens, strict=True)):
         yield b'%b{"index":%d,"embedding":' % (b"," if i else b"", i)
         yield piece
         yield b',"num_tokens":%d}' % num_tokens
-    yield b'],"generated":"%b","id":"%b","model":%b}' % (_now().encode(), str(uuid.uuid4()).encode(), dumps(embedded.name))
+    yield b'],"generated":"%b","id":"%b","model":%b}' % (_now().encode(), str(uuid.uuid4()).encode(), dumps(vectors.name))
 
 
 def _now() -> str:

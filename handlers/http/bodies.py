@@ -12,7 +12,8 @@ from engine.frames import Buffer
 from engine.repository.config import first_fault
 from handlers.http.encodings import ENCODINGS, PLAIN, BadEncoding, decoder
 from handlers.http.errors import UNSUPPORTED_MEDIA_TYPE
-from handlers.http.keys import REQUEST_TIMEOUT, STALL_TIMEOUT
+from handlers.http.keys import REQUEST_TIMEOUT
+from handlers.http.memory import BODY_MEMORY
 
 NDJSON = "application/x-ndjson"
 # The limit of a body that holds a few fields: a form, or JSON that a Body describes.
@@ -23,7 +24,7 @@ FRAMING_CHECK_S = 1.0
 # We look this often whether the client of a long request is still there. aiohttp tells a handler of a disconnect only by cancelling
 # it, for all handlers of the server or for none, and streams must not be cancelled: they are about to say how they end.
 CLIENT_CHECK_S = 0.25
-# A longer answer is written in pieces of this size, so that a client that never reads does not keep the answer in memory for ever.
+# A longer answer is written in pieces of this size: what was written is copied, and a client may be slow to read.
 PIECE_BYTES = 256 * 1024
 
 Result = TypeVar("Result")
@@ -81,11 +82,16 @@ async def json_body(request: web.Request, model: type[BodyT]) -> BodyT:
 async def small_body(request: web.Request) -> bytes:
     """The decoded body, at most 64 KiB. Raises as `check_head` and `read_whole`."""
     check_head(request, SMALL_BODY_LIMIT_BYTES)
-    return await read_whole(request, SMALL_BODY_LIMIT_BYTES, request.app[REQUEST_TIMEOUT])
+    return await read_whole(request, SMALL_BODY_LIMIT_BYTES, request.app[REQUEST_TIMEOUT], user=None)
 
 
-async def read_whole(request: web.Request, limit_bytes: int, timeout_s: float) -> bytes:
-    """The decoded body. EngineError `body_too_large`, `invalid_body`; TimeoutError when its end has not come within `timeout_s`."""
+async def read_whole(request: web.Request, limit_bytes: int, timeout_s: float, *, user: str | None) -> bytes:
+    """The decoded body.
+
+    user    whose share of the memory a large body takes until the request is over; None for an anonymous caller
+    raises  EngineError `body_too_large`, `invalid_body`, `too_many_requests`; TimeoutError when the end of the body has not come
+            within `timeout_s`
+    """
     content = request.content
     if content.is_eof() and hdrs.CONTENT_ENCODING not in request.headers:
         body = content.read_nowait()  # a small body comes together with its head
@@ -93,10 +99,10 @@ async def read_whole(request: web.Request, limit_bytes: int, timeout_s: float) -
             raise too_large(limit_bytes)
         return body
     async with asyncio.timeout(timeout_s):
-        return await _read_pieces(request, limit_bytes)
+        return await _read_pieces(request, limit_bytes, user)
 
 
-async def _read_pieces(request: web.Request, limit_bytes: int) -> bytes:
+async def _read_pieces(request: web.Request, limit_bytes: int, user: str | None) -> bytes:
     unpack = decoder(content_encoding(request))
     body = bytearray()
     try:
@@ -105,6 +111,7 @@ async def _read_pieces(request: web.Request, limit_bytes: int) -> bytes:
                 body += decoded
                 if len(body) > limit_bytes:
                     raise too_large(limit_bytes)
+                request.app[BODY_MEMORY].grow(request, user, len(body))
         unpack.finish()
     except (BadEncoding, web.RequestPayloadError) as error:
         raise undecodable(error) from None
@@ -143,7 +150,7 @@ async def unless_client_leaves(request: web.Request, work: Awaitable[Result]) ->
 async def send_whole(
     request: web.Request, parts: Iterable[Buffer], headers: dict[str, str], *, status: int = 200
 ) -> web.StreamResponse:
-    """Answer with these parts: a short answer in one piece, a long one in several, each of which must be taken in time."""
+    """Answer with these parts: a short answer in one piece, a long one in several, so that the client's pace is ours."""
     parts = list(parts)
     if sum(map(len, parts)) <= PIECE_BYTES:
         return web.Response(body=b"".join(parts), status=status, headers=headers)
@@ -152,11 +159,9 @@ async def send_whole(
     await response.prepare(request)
     try:
         for piece in _joined(parts):
-            async with asyncio.timeout(request.app[STALL_TIMEOUT]):
-                await response.write(piece)
-    except (TimeoutError, ConnectionError):  # the status is already sent, so all we can do is to abort the connection
-        if request.transport is not None:
-            request.transport.abort()
+            await response.write(piece)
+    except ConnectionError:  # the client left, or read nothing for so long that the connection was dropped
+        pass
     return response
 
 

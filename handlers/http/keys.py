@@ -21,4 +21,4 @@ ANONYMOUS = web.AppKey("anonymous", frozenset)
 COMPAT_STATUS = web.AppKey("compat_status", bool)
 REQUEST_TIMEOUT = web.AppKey("request_timeout_s", float)
 IDLE_TIMEOUT = web.AppKey("idle_timeout_s", float)  # 0 means never
-STALL_TIMEOUT = web.AppKey("stall_timeout_s", float)
+UPLOAD_TIMEOUT = web.AppKey("upload_timeout_s", float)

@@ -5,10 +5,7 @@ client. Knows nothing of what a record holds.
 """
 
 import asyncio
-import fcntl
 import logging
-import sys
-import termios
 import time
 
 from aiohttp import web
@@ -18,6 +15,7 @@ from engine.errors import INTERNAL
 from engine.streaming.failures import BAD_ENCODING, IDLE_TIMEOUT, SPILL_FULL, STALLED, TOO_LARGE, StreamFailure
 from engine.streaming.stream import Stream
 from handlers.http.bodies import NDJSON, content_encoding, read_some
+from handlers.http.connections import guarding, unsent_bytes
 from handlers.http.encodings import BadEncoding, decoder
 from handlers.http.errors import dumps
 from handlers.http.lines import LineCutter
@@ -52,6 +50,12 @@ class BulkExchange:
 
     async def run(self, *, with_summary: bool) -> web.StreamResponse:
         """Run until the stream has ended, failed or was left. Returns the response, which the handler gives back to aiohttp."""
+        with guarding(self._request):  # a client that sends everything before it reads would look like one that never reads
+            await self._exchange(with_summary)
+            await self._end()
+        return self._response
+
+    async def _exchange(self, with_summary: bool) -> None:
         await self._response.prepare(self._request)
         reader = asyncio.create_task(self._read(), name=f"read {self._stream.bulk_id}")
         writer = asyncio.create_task(self._write(with_summary), name=f"write {self._stream.bulk_id}")
@@ -67,7 +71,6 @@ class BulkExchange:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        return await self._end()
 
     # Reading
 
@@ -177,7 +180,7 @@ class BulkExchange:
 
     # Ends
 
-    async def _end(self) -> web.StreamResponse:
+    async def _end(self) -> None:
         if self._has_client_left:
             self._note("left")
         elif self._stream.failure is not None:
@@ -185,7 +188,6 @@ class BulkExchange:
             await self._cut(self._stream.failure)
         else:
             await self._finish()
-        return self._response
 
     async def _finish(self) -> None:
         """The clean end: the whole body was read and every record answered."""
@@ -219,7 +221,8 @@ class BulkExchange:
                     await asyncio.sleep(0.05)  # the client has sent everything and closes as soon as it has seen our end
         except (ConnectionError, TimeoutError, web.RequestPayloadError):
             pass  # the client does not read, or is gone: we can tell it nothing more
-        transport.abort()
+        finally:
+            transport.abort()
 
     def _last_line(self, failure: StreamFailure) -> bytes:
         stream = self._stream
@@ -258,15 +261,6 @@ class BulkExchange:
             *(outcome, stream.bulk_id, stream.model.key, counts.results, counts.errors, counts.bytes_in, counts.bytes_out),
             *(time.monotonic() - self._started, stream.failure.code if stream.failure else "-"),
         )
-
-
-def unsent_bytes(transport: asyncio.Transport) -> int:
-    """Bytes that the kernel holds because the client's side has not acknowledged them; 0 where the system does not tell."""
-    connection = transport.get_extra_info("socket")
-    try:
-        return int.from_bytes(fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"), sys.byteorder)
-    except (OSError, AttributeError):
-        return 0
 
 
 def media_type(accept: str) -> str:

@@ -137,7 +137,7 @@ def _stream_response(request: web.Request, bulk_id: str) -> web.StreamResponse:
 
 async def _single(request: web.Request, admission: Admission) -> web.Response:
     """Answer one record with its result. The status is exactly 200, since old clients take any other status for a failure."""
-    record = await _record(request)
+    record = await _record(request, admission.user)
     arguments = _single_arguments(request, admission.version)
     prediction = await request.app[PREDICTIONS].predict(admission.version, record, arguments)
     return web.Response(
@@ -181,9 +181,9 @@ def _status(request: web.Request, prediction: Prediction) -> int:
     return status_of(RECORD_CODES[prediction.code])
 
 
-async def _record(request: web.Request) -> bytes:
-    """The whole decoded body. EngineError `body_too_large`, `invalid_body`, `timed_out`."""
-    body = await read_whole(request, request.app[STREAMING_LIMITS].body_limit_bytes, request.app[REQUEST_TIMEOUT])
+async def _record(request: web.Request, user: str | None) -> bytes:
+    """The whole decoded body. EngineError `body_too_large`, `invalid_body`, `too_many_requests`."""
+    body = await read_whole(request, request.app[STREAMING_LIMITS].body_limit_bytes, request.app[REQUEST_TIMEOUT], user=user)
     if not body.strip():
         raise undecodable("it is empty")
     return body
@@ -196,7 +196,8 @@ async def _converse(request: web.Request, admission: Admission) -> web.StreamRes
     """A WebSocket: one record after the other. Each is answered by the version that is active when its turn comes."""
     find_version = functools.partial(_find_version, request, admission.caller)
     arguments = _single_arguments(request, admission.version)
-    return await Conversation(request, Question(admission.version.title, find_version, arguments)).run()
+    with request.app[PREDICTIONS].conversation(admission.user):
+        return await Conversation(request, Question(admission.version.title, find_version, arguments)).run()
 
 
 # Status

@@ -1,7 +1,9 @@
 """Predictions over a WebSocket: each text message is a record, each answer a text message, in order.
 
-One record of a socket is in flight and MAX_QUEUED more wait here. Beyond that we take nothing from the socket, and aiohttp stops
-reading it as soon as it holds 512 KiB. Credentials and the model were checked at the upgrade. Knows nothing of what a record holds.
+One record of a socket is in flight and MAX_QUEUED more wait here, or fewer that have QUEUED_BYTES together. Beyond that we
+take nothing from the socket, and aiohttp stops
+reading it as soon as it holds 512 KiB. Credentials and the model were checked at the upgrade. Knows nothing of what a record
+holds.
 """
 
 import asyncio
@@ -26,6 +28,8 @@ from handlers.streaming.keys import PREDICTIONS, STREAMING_LIMITS
 log = logging.getLogger("sluice.websocket")
 
 MAX_QUEUED = 16
+# Enough for 16 records of 16 KiB. With one longer record behind them, a socket never holds more than this and the longest line.
+QUEUED_BYTES = 256 * 1024
 PING_INTERVAL_S = 30.0
 # A client gets this long to answer our close, or to finish sending a message that was refused.
 CLOSE_TIMEOUT_S = 5.0
@@ -86,6 +90,9 @@ class Conversation:
             decode_text=False,
         )
         self._records: asyncio.Queue[bytes] = asyncio.Queue(MAX_QUEUED)
+        self._num_bytes = 0  # of the records that are not answered
+        self._has_room = asyncio.Event()
+        self._has_room.set()
         self._was_heard = True  # the client has sent something since our last ping
         self._num_answered = 0
         self._code: int | None = None  # with which the socket was closed; None when the client just left
@@ -155,7 +162,7 @@ class Conversation:
                 message = await self._socket.receive()
                 self._was_heard = True
                 if message.type is WSMsgType.TEXT:
-                    await self._records.put(message.data)
+                    await self._take(message.data)
                 elif message.type is WSMsgType.BINARY:
                     return CloseCode.UNSUPPORTED_DATA
                 elif message.type is WSMsgType.PING:
@@ -171,6 +178,25 @@ class Conversation:
         except Exception:  # a fault of ours must end this socket, not leave it open and unread
             log.exception("websocket failed")
             return CloseCode.INTERNAL_ERROR
+
+    async def _take(self, record: bytes) -> None:
+        """Queue a record, and wait until there is room for another one."""
+        await self._records.put(record)
+        self._num_bytes += len(record)
+        if self._num_bytes >= QUEUED_BYTES:
+            self._has_room.clear()
+            await self._has_room.wait()
+
+    def _answered(self, record: bytes) -> None:
+        self._num_answered += 1
+        self._records.task_done()
+        self._num_bytes -= len(record)
+        if self._num_bytes < QUEUED_BYTES:
+            self._has_room.set()
+
+    @property
+    def _is_full(self) -> bool:
+        return self._records.full() or not self._has_room.is_set()
 
     def _refused(self, error: BaseException) -> None:
         """Note why aiohttp gave up: a lost connection, a message over the limit, or bytes that are not a WebSocket message.
@@ -190,7 +216,7 @@ class Conversation:
         """
         while True:
             await asyncio.sleep(PING_INTERVAL_S)
-            if not self._was_heard and not self._records.full():
+            if not self._was_heard and not self._is_full:
                 return self._abort()
             self._was_heard = False
             await self._socket.ping()
@@ -205,11 +231,11 @@ class Conversation:
         """Answer one record after the other, as long as the client takes the answers."""
         try:
             while True:
-                answer = await self._answer(await self._records.get())
+                record = await self._records.get()
+                answer = await self._answer(record)
                 async with asyncio.timeout(self._stall_timeout_s):
                     await self._socket.send_frame(answer, WSMsgType.TEXT)
-                self._num_answered += 1
-                self._records.task_done()
+                self._answered(record)
         except (ConnectionError, TimeoutError):
             self._abort()
 

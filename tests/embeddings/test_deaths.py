@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ from tests.embeddings.asking import (
     assert_refused,
     assert_same,
     models,
+    post,
     series,
     texts_of,
     vectors,
@@ -268,11 +270,29 @@ def test_an_answer_that_nobody_reads_does_not_stay(own: Server) -> None:
     assert own.rss_bytes("VmHWM") - before < 120 * MIB
 
 
-def test_a_refusal_that_nobody_reads_does_not_stay(abused: Server) -> None:
-    """A refusal repeats the value that the client sent, so it can be as large as any answer."""
-    body = json.dumps({"other": "x" * 8 * MIB}).encode()
-    with never_read(abused, SIMPLE, body) as client:
-        until(lambda: is_cut(client), 3)
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"other": "x" * 8 * MIB},
+        {"model": "x" * 8 * MIB, "input": "a"},
+        {"model": WIDE, "input": [{"text": "x" * 100_000}] * 80},
+        {"model": WIDE, "input": {"x" * 8 * MIB: 1}},
+        {"model": WIDE, "input": ["x" * 2 * MIB] * 4},
+        {"model": WIDE, "input": 1, "deep": json.loads("[" * 400 + "]" * 400)},
+    ],
+    ids=["missing", "model", "items", "name", "long", "deep"],
+)
+def test_a_refusal_repeats_only_the_beginning_of_what_was_sent(abused: Server, body: dict[str, Any]) -> None:
+    answer = post(abused, SIMPLE, json.dumps(body).encode())
+    assert answer.status_code == 422
+    assert len(answer.content) < 200_000
+    assert all({"type", "loc", "msg", "input"} <= fault.keys() for fault in answer.json()["detail"])
+
+
+def test_a_short_body_is_repeated_whole(abused: Server) -> None:
+    body = {"input": [1, "two", {"three": None}], "x": "y" * 1000}
+    faults = post(abused, SIMPLE, json.dumps(body).encode()).json()["detail"]
+    assert [fault["input"] for fault in faults if fault["type"] == "missing"] == [body]
 
 
 def test_a_slow_reader_gets_all_of_its_answer(abused: Server, tmp_path: Path) -> None:

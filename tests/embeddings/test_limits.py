@@ -2,9 +2,11 @@
 
 import gzip
 import json
+import os
+import signal
 import zlib
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -357,12 +359,13 @@ def test_a_body_that_breaks_off_costs_nobody_else(tight: Server, path: str) -> N
 @each_surface
 def test_one_request_too_many_is_429_before_its_body_is_read(tight: Server, path: str) -> None:
     """The limit is SLUICE_EMBED_MAX_REQUESTS. Requests in both shapes count together."""
-    with ExitStack() as stack:
+    with ExitStack() as stack, stopped_replica(tight) as let_go:
         held = [stack.enter_context(Raw(tight)) for _ in range(3)]
         for client, other in zip(held, (SIMPLE, OPENAI, SIMPLE), strict=True):
             client.ask("POST", other, auth=None, Expect="100-continue", Content_Length=str(len(BODY)))
             assert client.head().status == 100
-        until(lambda: ask(tight, "a").status_code == 429)
+            client.send(BODY)
+        until(lambda: refused_at_once(tight))
         for expect in ({}, {"Expect": "100-continue"}):
             with Raw(tight) as late:
                 late.ask("POST", path, auth=None, **expect, Content_Length="50000")
@@ -370,18 +373,81 @@ def test_one_request_too_many_is_429_before_its_body_is_read(tight: Server, path
                 assert (head.status, head.headers["connection"]) == (429, "close")
                 assert_refusal(path, 429, json.loads(late.rest()), head.headers)
         assert requests.get(f"{tight.url}/models", timeout=30).status_code == 200
+        let_go()
         for client in held:
-            client.send(BODY)
             assert client.head().status == 200
     assert ask(tight, "a", path=path).status_code == 200
 
 
-def test_a_wrong_key_is_told_before_a_full_house(tight: Server) -> None:
+@contextmanager
+def stopped_replica(server: Server) -> Iterator[Callable[[], None]]:
+    """Stop the only replica until the end of the block, so that requests keep their places."""
+    [pid] = server.replica_pids()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield lambda: os.kill(pid, signal.SIGCONT)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def refused_at_once(server: Server) -> bool:
+    """Whether a request is refused because of its head alone, so that it never waits for the replica."""
+    with Raw(server) as client:
+        client.ask("POST", SIMPLE, auth=None, Content_Length="100")
+        return not client.is_quiet(0.05) and client.head().status == 429
+
+
+@each_surface
+def test_half_sent_bodies_take_no_places(tight: Server, path: str) -> None:
+    """There are ten times as many of them as places for requests."""
     with ExitStack() as stack:
+        for _ in range(30):
+            client = stack.enter_context(Raw(tight))
+            client.ask("POST", path, auth=None, Content_Length=str(len(BODY)))
+            client.send(BODY[:10])
+        for _ in range(10):
+            assert ask(tight, "a", path=path).status_code == 200
+
+
+def test_nobody_takes_all_places_or_all_memory(tmp_path: Path, small: SmallModels) -> None:
+    """All anonymous callers together have the share of one user."""
+    small.put(tmp_path / "data", f"tester/{BERT}")
+    settings = {
+        "SLUICE_EMBEDDING_MODELS": BERT,
+        "SLUICE_SCORE_REPLICAS": "1",
+        "SLUICE_EMBED_MAX_REQUESTS_PER_USER": "3",
+        "SLUICE_BODIES_LIMIT_BYTES": str(8 * MIB),
+    }
+    large = json.dumps({"model": BERT, "input": ["a" * (MIB - 100)] * 3}).encode()
+    with serving(tmp_path / "data", **settings) as server, ExitStack() as stack:
+        with stopped_replica(server):
+            for _ in range(3):
+                client = stack.enter_context(Raw(server))
+                client.ask("POST", SIMPLE, auth=None, Content_Length=str(len(BODY)))
+                client.send(BODY)
+            until(lambda: refused_at_once(server))
+            with Raw(server) as known:
+                known.ask("POST", SIMPLE, Content_Length=str(len(BODY)))
+                known.send(BODY)
+                assert known.is_quiet(0.2), "another user still has places"
+        until(lambda: ask(server, "a").status_code == 200)
+        half = stack.enter_context(Raw(server))
+        half.ask("POST", SIMPLE, auth=None, Content_Length=str(len(large)))
+        half.send(large[: 2 * MIB])
+        until(lambda: post(server, SIMPLE, large).status_code == 429)
+        assert ask(server, "a").status_code == 200, "a small body needs no room"
+        assert post(server, SIMPLE, large, auth=server.auth).status_code == 200
+        half.close()
+        until(lambda: post(server, SIMPLE, large).status_code == 200)
+
+
+def test_a_wrong_key_is_told_before_a_full_house(tight: Server) -> None:
+    with ExitStack() as stack, stopped_replica(tight):
         for _ in range(3):
             client = stack.enter_context(Raw(tight))
-            client.ask("POST", SIMPLE, auth=None, Content_Length="100")
-        until(lambda: ask(tight, "a").status_code == 429)
+            client.ask("POST", SIMPLE, auth=None, Content_Length=str(len(BODY)))
+            client.send(BODY)
+        until(lambda: refused_at_once(tight))
         assert ask(tight, "a", auth=("admin", "0" * 32)).status_code == 401
     until(lambda: ask(tight, "a").status_code == 200)
 

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -185,6 +186,21 @@ def test_a_client_that_sent_all_and_never_reads_is_stalled(strict: Server) -> No
         client.rest()
         assert client.was_cut
     assert "reason=stalled" in strict.log
+
+
+def test_clients_that_are_cut_and_never_read_keep_no_descriptors(strict: Server) -> None:
+    """They keep their connections open. The writer of each stream is cancelled while it waits for the client."""
+    files, failed, before = open_files(strict), strict.metric(FAILED), strict.rss_bytes()
+    with ExitStack() as stack:
+        for _ in range(12):
+            client = stack.enter_context(Raw(strict, receive_buffer_bytes=4096))
+            client.begin(HELLO)
+            for _ in range(30):
+                client.chunk(PART)
+            client.end()
+        until(lambda: strict.metric(FAILED) == failed + 12, 30)
+        until(lambda: open_files(strict) <= files, 20)
+    assert strict.rss_bytes() - before < 32 * MIB
 
 
 def test_a_slow_reader_is_no_stalled_one(strict: Server) -> None:

@@ -10,7 +10,7 @@ import socket
 import struct
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -318,8 +318,9 @@ def test_what_breaks_the_protocol_closes_with_1002(server: Server) -> None:
             assert close_code(raw.receive_frame()) == 1002
 
 
-def test_a_socket_with_16_records_waiting_is_not_read(own: Server) -> None:
-    """One record is with the replica, 16 wait, aiohttp holds half a MiB, and the kernel's buffers hold the rest."""
+def test_a_socket_with_a_long_record_waiting_is_not_read(own: Server) -> None:
+    """One record is with the replica, aiohttp has one and half a MiB, and the kernel's buffers hold the rest."""
+    before = own.rss_bytes()
     padding = b" " * (MIB - 64)
     with RawSocket(own) as raw, stopped_replica(own) as let_go:
         raw.open(HELLO)
@@ -327,7 +328,8 @@ def test_a_socket_with_16_records_waiting_is_not_read(own: Server) -> None:
         num_sent = 0
         while num_sent < 100 and _can_send(raw, framed(TEXT, b'{"name":"a","yhat_id":%d}' % num_sent + padding)):
             num_sent += 1
-        assert 17 <= num_sent < 40
+        assert 2 <= num_sent < 17
+        assert own.rss_bytes() - before < 8 * MIB
         let_go()
         raw.socket.settimeout(TIMEOUT_S)
         for i in range(num_sent):
@@ -460,6 +462,41 @@ async def test_a_client_that_takes_no_answers_is_dropped_after_the_stall_timeout
                 raw.send(record * 200)
             until(lambda: server.metric("sluice_websockets") == 0, 20, "the socket was dropped")
         assert "Traceback" not in server.log
+
+
+def test_a_user_has_a_number_of_sockets_and_others_have_theirs(tmp_path: Path) -> None:
+    settings = {"SLUICE_MAX_WEBSOCKETS_PER_USER": "2", "SLUICE_ANONYMOUS": "streaming", "SLUICE_SCORE_REPLICAS": "1"}
+    path = "/brandon/models/HelloWorld"
+    with serving(tmp_path / "data", **settings) as server:
+        with RawSocket(server) as one, RawSocket(server) as other:
+            one.open(HELLO)
+            other.open(HELLO)
+            status, headers, body = upgrade(server, path)
+            assert (status, headers["retry-after"], body) == (429, "1", {"error": "too many WebSockets"})
+            assert opens(server, path, None)
+        until(lambda: opens(server, path, server.auth))
+
+
+def opens(server: Server, path: str, auth: tuple[str, str] | None) -> bool:
+    with Raw(server) as client:
+        client.ask("GET", path, auth=auth, **HANDSHAKE)
+        return client.head().status == 101
+
+
+def test_sockets_that_send_long_records_and_never_read_take_little_memory(tmp_path: Path) -> None:
+    """Each may hold two records of a MiB, and what aiohttp reads ahead."""
+    record = framed(TEXT, json.dumps({"name": "x" * (MIB - 100)}).encode())
+    with serving(tmp_path / "data", SLUICE_SCORE_REPLICAS="1", SLUICE_STALL_TIMEOUT_S="10") as server, ExitStack() as stack:
+        files, before = open_files(server), server.rss_bytes()
+        for _ in range(20):
+            raw = stack.enter_context(RawSocket(server, receive_buffer_bytes=4096))
+            raw.open(HELLO)
+            raw.socket.settimeout(0.3)
+            with pytest.raises(TimeoutError):
+                raw.send(record * 40)
+        assert server.rss_bytes() - before < 20 * 6 * MIB
+        until(lambda: server.metric("sluice_websockets") == 0, 60, "the sockets were dropped")
+        until(lambda: open_files(server) <= files)
 
 
 async def test_metrics_count_the_upgrade_the_open_sockets_and_the_records(own: Server) -> None:

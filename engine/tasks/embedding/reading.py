@@ -4,7 +4,7 @@ The shape `simple` is that of FastAPI and pydantic, which tells all faults at on
 the first one. Knows nothing of tokenizers and vectors.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,6 +16,13 @@ from engine.tasks import codec
 from engine.tasks.codec import NotJson
 
 TokenIds = list[int]
+
+# How much of a refused body its refusal repeats. FastAPI repeats every wrong value whole, and its place in the answer tells which
+# it is; nobody needs 32 MiB of it again.
+ECHO_CHARACTERS = 64 * 1024
+ECHO_DEPTH = 100
+NAME_CHARACTERS = 200
+CUT = "..."
 
 
 class Choice(NamedTuple):
@@ -88,8 +95,9 @@ class SimpleFields(BaseModel):
     @classmethod
     def _is_served(cls, name: str, info: ValidationInfo) -> str:
         if info.context is not None and name not in info.context:
+            shown = codec.without_surrogates(name if len(name) <= NAME_CHARACTERS else name[:NAME_CHARACTERS] + CUT)
             # The shape shows this kind of error. It is raised, not asserted, so that `python -O` does not remove it.
-            raise AssertionError(f"Model `{codec.without_surrogates(name)}` has not been specified and is not available.")
+            raise AssertionError(f"Model `{shown}` has not been specified and is not available.")
         return name
 
 
@@ -104,7 +112,7 @@ def read_simple(raw: bytes, models: Mapping[str, Choice], limits: BodyLimits) ->
         texts = [body.input] if isinstance(body.input, str) else body.input
         _check_limits(value["input"], texts, limits)
     except ValidationError as error:
-        raise _unprocessable(map(_item, error.errors())) from None
+        raise _unprocessable(_items(error)) from None
     return AcceptedBody(body.model, texts)
 
 
@@ -128,12 +136,47 @@ def _check_limits(given: str | list[str], texts: list[str], limits: BodyLimits) 
         raise ValidationError.from_exception_data("SimpleFields", faults)
 
 
-def _item(fault: Any) -> dict[str, Any]:
+def _items(error: ValidationError) -> list[dict[str, Any]]:
+    """The faults as FastAPI shows them. Together they repeat no more than ECHO_CHARACTERS of the body as their `input`."""
+    room = [ECHO_CHARACTERS]
+    return [_item(fault, room) for fault in error.errors()]
+
+
+def _item(fault: Any, room: list[int]) -> dict[str, Any]:
     """One fault as FastAPI shows it: `body` before its location, and no exception object in its context."""
-    item = {**fault, "loc": ["body", *fault["loc"]]}
+    item = {**fault, "loc": ["body", *fault["loc"]], "input": _shortened(fault["input"], room)}
     if "error" in item.get("ctx", {}):
         item["ctx"] = {**item["ctx"], "error": {}}
     return item
+
+
+def _shortened(value: Any, room: list[int], depth: int = 0) -> Any:
+    """A part of a body that may be repeated: the same, or its beginning, with CUT where characters or values are left out.
+
+    room  its one number is how many more characters may be repeated; a value counts one besides its characters
+    """
+    room[0] -= 1
+    if isinstance(value, str):
+        shown = value if len(value) <= room[0] else value[: max(room[0], 0)] + CUT
+        room[0] -= len(shown)
+        return shown
+    if not isinstance(value, list | dict):
+        return value
+    if depth == ECHO_DEPTH:
+        return CUT
+    if isinstance(value, list):
+        return list(_shortened_items(value, room, depth + 1))
+    names = _shortened_items(value, room, depth + 1)
+    return {name: _shortened(value.get(name, CUT), room, depth + 1) for name in names}
+
+
+def _shortened_items(values: Iterable[Any], room: list[int], depth: int) -> Iterator[Any]:
+    """The values, as long as there is room; then CUT."""
+    for value in values:
+        if room[0] <= 0:
+            yield CUT
+            return
+        yield _shortened(value, room, depth)
 
 
 def _json_fault(fault: NotJson) -> dict[str, Any]:

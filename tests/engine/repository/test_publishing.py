@@ -45,7 +45,9 @@ class House:
     """A repository with its Publisher, and short ways to ask both."""
 
     def __init__(self, world: Opened, jobs: Pool) -> None:
-        limits = PublishingLimits(model_limit_bytes=LIMIT_BYTES, keep_versions=KEEP_VERSIONS, check_timeout_s=30)
+        limits = PublishingLimits(
+            model_limit_bytes=LIMIT_BYTES, keep_versions=KEEP_VERSIONS, check_timeout_s=30, max_uploads_per_user=3
+        )
         self.world = world
         self.publisher = Publisher(world.store, world.serving, jobs, limits)
 
@@ -165,11 +167,21 @@ async def test_two_publishes_of_one_model_at_once_become_two_versions(house: Hou
 async def test_more_uploads_at_once_than_allowed_are_refused(house: House) -> None:
     async with contextlib.AsyncExitStack() as stack:
         for i in range(MAX_UPLOADS):
-            await stack.enter_async_context(house.publisher.incoming("eva", f"many{i}"))
+            await stack.enter_async_context(house.publisher.incoming(f"eva{i}", "many"))
         with refused("too_many_requests"):
             await house.publish("many", times(2))
     assert house.world.files() == [], "the folders of uploads that were left are removed"
     assert (await house.publish("many", times(2))).is_new
+
+
+async def test_one_owner_cannot_take_all_places_of_uploads(house: House) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        for i in range(3):
+            await stack.enter_async_context(house.publisher.incoming("tom", f"many{i}"))
+        with refused("too_many_requests"):
+            async with house.publisher.incoming("tom", "more"):
+                pass
+        assert (await house.publish("others", times(2))).is_new
 
 
 async def test_a_publish_that_is_cancelled_during_its_check_leaves_nothing(house: House) -> None:
