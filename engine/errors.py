@@ -60,6 +60,11 @@ RECORD_CODES = by_word(
         Kind.INVALID,
         "the line is longer than SLUICE_LINE_LIMIT_BYTES (send a file with --data-binary, one object per line)",
     ),
+    Code(
+        "too_many_records",
+        Kind.INVALID,
+        "more than 16,384 records share the line (send a file with --data-binary, one object per line)",
+    ),
     Code("missing_field", Kind.INVALID, "a field the model needs is absent or null"),
     Code("wrong_type", Kind.INVALID, "a field has a type the model does not take"),
     Code("out_of_range", Kind.INVALID, "a number does not fit the model's type"),

@@ -5,6 +5,7 @@ is an error, so that a misspelt key is not silently ignored.
 """
 
 import json
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -15,6 +16,11 @@ Count = Annotated[int, Field(ge=1)]
 # The name of a file in the version's folder; a path is refused.
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
 
+# How deep the values of the file may be nested. The libraries that read and write them later use recursion and
+# give up at some hundred levels. No record that a model reads needs more than a few.
+MAX_DEPTH = 64
+# Lists of models show descriptions, so that 300 models make a list of 1.2 MB at most.
+MAX_DESCRIPTION_CHARACTERS = 4096
 DEFAULT_BATCH_SIZE = 1024
 # Padded cells (longest text x texts) of one run: with more, CPU throughput falls, and the memory arena grows and never shrinks.
 DEFAULT_BATCH_TOKENS = 4096
@@ -111,6 +117,7 @@ class Output(ConfigPart):
 class ModelConfig(ConfigPart):
     """The whole file.
 
+    description       at most MAX_DESCRIPTION_CHARACTERS when it is published; of a longer one in a folder only this much is shown
     example           a record that the model answers; a replica warms the model up with it and checks that it works
     dim               embedding models: how many values a vector has
     max_tokens        embedding models: how many tokens of a text the model reads
@@ -162,6 +169,10 @@ class ModelConfig(ConfigPart):
         return "embedding" if self.is_embedding else "scoring"
 
     @property
+    def shown_description(self) -> str:
+        return self.description[:MAX_DESCRIPTION_CHARACTERS]
+
+    @property
     def text(self) -> TextInput | None:
         """The text input, whose length decides what a record costs; None for a model that does not tokenise."""
         return next((entry for entry in self.inputs if isinstance(entry, TextInput)), None)
@@ -178,15 +189,41 @@ class ModelConfig(ConfigPart):
 def parse_config(text: bytes) -> ModelConfig:
     """Parse and check a config.json. ValueError with one sentence for the person who wrote the file."""
     try:
-        raw = json.loads(text)
+        raw = _loads(text)
         # Refuse what we could not write as JSON again: NaN, Infinity, 1e999, half of a surrogate pair.
         json.dumps(raw, allow_nan=False, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as error:
+    except TooDeep:
+        raise ValueError(f"config.json is nested deeper than {MAX_DEPTH} levels") from None
+    except ValueError as error:
         raise ValueError(f"config.json is not JSON: {error}") from None
     try:
         return ModelConfig.model_validate(raw)
     except ValidationError as error:
         raise ValueError(f"config.json: {first_fault(error)}") from None
+
+
+class TooDeep(ValueError):
+    """The values of a config.json are nested too deeply."""
+
+
+def _loads(text: bytes) -> Any:
+    """Read JSON. TooDeep for more than MAX_DEPTH levels of lists and objects; ValueError for what is not JSON."""
+    try:
+        raw = json.loads(text)
+    except RecursionError:
+        raise TooDeep from None
+    level = [raw]
+    for _ in range(MAX_DEPTH):
+        level = [value for outer in level for value in _values(outer)]
+        if not level:
+            return raw
+    raise TooDeep
+
+
+def _values(outer: Any) -> Iterable[Any]:
+    """The lists and objects directly inside a value."""
+    inside = outer.values() if isinstance(outer, dict) else outer if isinstance(outer, list) else ()
+    return (value for value in inside if isinstance(value, dict | list))
 
 
 def first_fault(error: ValidationError) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from engine.errors import BODY_TOO_LARGE, Code, EngineError, Kind
 from engine.pieces import PieceBuilder
-from engine.repository.config import ModelConfig, parse_config
+from engine.repository.config import MAX_DESCRIPTION_CHARACTERS, ModelConfig, parse_config
 from engine.repository.index import CONFIG_FILE, GRAPH_FILE
 
 INVALID_MODEL = Code("invalid_model", Kind.INVALID, "the files that were sent do not make a model that can be served")
@@ -74,6 +74,9 @@ class Incoming:
         if (config.owner, config.name) != (self.owner, self.name):
             reason = f"config.json names {config.owner}/{config.name}, but the path names {self.owner}/{self.name}"
             raise EngineError(INVALID_MODEL, reason)
+        if config.description != config.shown_description:
+            reason = f"config.json: field 'description': it has more than {MAX_DESCRIPTION_CHARACTERS:,} characters"
+            raise EngineError(INVALID_MODEL, reason)
         return config
 
     async def _counted(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -89,6 +92,6 @@ def _with_owner_and_name(text: bytes, owner: str, name: str) -> bytes:
     """Add the owner and the name from the path to a config that leaves them out. What is not a JSON object stays as it is."""
     try:
         raw = json.loads(text)
-    except (ValueError, RecursionError):
+        return json.dumps({"owner": owner, "name": name} | raw).encode() if isinstance(raw, dict) else text
+    except (ValueError, RecursionError):  # `parse_config` says what is wrong with it
         return text
-    return json.dumps({"owner": owner, "name": name} | raw).encode() if isinstance(raw, dict) else text

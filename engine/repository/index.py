@@ -84,7 +84,7 @@ class Model:
 
     @property
     def description(self) -> str:
-        return self.active.config.description if self.active else ""
+        return self.active.config.shown_description if self.active else ""
 
     def forget(self, number: int) -> None:
         """From now on requests do not find this version."""

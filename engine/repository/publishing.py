@@ -141,7 +141,7 @@ class Publisher:
         """Config values that neither the sender nor the check has set; description and sharing stay as in the active version."""
         defaults: dict[str, Any] = {"owner": incoming.owner, "name": incoming.name, "task": "predict"}
         if active := self._active(incoming.owner, incoming.name):
-            defaults |= {"description": active.config.description, "shared": active.config.shared}
+            defaults |= {"description": active.config.shown_description, "shared": active.config.shared}
         return defaults
 
     async def _activate(self, model: Model, number: int, old: Version | None) -> None:

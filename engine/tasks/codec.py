@@ -26,6 +26,9 @@ Record = dict[str, Any]
 SEPARATOR_VALUE = secrets.randbits(62)
 SEPARATOR = b",%d," % SEPARATOR_VALUE
 ONE_OBJECT_HINT = "(use --data-binary, one object per line)"
+# The results of this many records take about 5 MB, which is what a stream may hold in memory anyway; 1 MiB of `{}` would be half a
+# million records and 160 MB of results.
+MAX_LINE_RECORDS = 16 * 1024
 MAX_ID_CHARACTERS = 1024
 MAX_REASON_CHARACTERS = 200
 _VALUE_GAP = re.compile(r"[ \t\r]*")
@@ -125,10 +128,13 @@ def _reason(text: str) -> str:
 
 def _scan_values(text: str) -> list[Any]:
     """The consecutive JSON values of one line: `curl -d` removes the newlines of a file and so puts all its objects on one."""
-    values, position = [], 0
+    values: list[Any] = []
+    position = 0
     try:
         while position < len(text):
             value, end = _decoder.raw_decode(text, position)
+            if len(values) == MAX_LINE_RECORDS:
+                return [Fault("too_many_records", f"has more than {MAX_LINE_RECORDS:,} records {ONE_OBJECT_HINT}")]
             values.append(value)
             position = _VALUE_GAP.match(text, end).end()  # type: ignore[union-attr]
     except (ValueError, RecursionError):

@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from engine.errors import BODY_TOO_LARGE, INVALID_BODY, INVALID_REQUEST, EngineError
 from engine.frames import Buffer
 from engine.repository.config import first_fault
-from handlers.http.encodings import ENCODINGS, PLAIN, BadEncoding, decoder
+from handlers.http.encodings import ENCODINGS, PLAIN, BadEncoding, Inflate, Plain, decoder
 from handlers.http.errors import UNSUPPORTED_MEDIA_TYPE
-from handlers.http.keys import REQUEST_TIMEOUT
+from handlers.http.keys import DECODING, REQUEST_TIMEOUT
 from handlers.http.memory import BODY_MEMORY
 
 NDJSON = "application/x-ndjson"
@@ -26,6 +26,8 @@ FRAMING_CHECK_S = 1.0
 CLIENT_CHECK_S = 0.25
 # A longer answer is written in pieces of this size: what was written is copied, and a client may be slow to read.
 PIECE_BYTES = 256 * 1024
+# A step of decoding that gave more than this took long enough for the event loop to go on after it.
+SHORT_STEP_BYTES = 4 * 1024
 
 Result = TypeVar("Result")
 BodyT = TypeVar("BodyT", bound=BaseModel)
@@ -107,8 +109,9 @@ async def _read_pieces(request: web.Request, limit_bytes: int, user: str | None)
     body = bytearray()
     try:
         while data := await read_some(request):
-            for decoded in unpack.feed(data):
-                body += decoded
+            unpack.feed(data)
+            while unpack.has_more:
+                body += await decode_step(request, unpack)
                 if len(body) > limit_bytes:
                     raise too_large(limit_bytes)
                 request.app[BODY_MEMORY].grow(request, user, len(body))
@@ -116,6 +119,21 @@ async def _read_pieces(request: web.Request, limit_bytes: int, user: str | None)
     except (BadEncoding, web.RequestPayloadError) as error:
         raise undecodable(error) from None
     return bytes(body)
+
+
+async def decode_step(request: web.Request, unpack: Plain | Inflate) -> bytes:
+    """The next decoded bytes. Raises BadEncoding.
+
+    The event loop goes on after each step of a compressed body. All bodies of the server take turns, so that one round of the loop
+    waits for one step, however many clients send such bodies.
+    """
+    if isinstance(unpack, Plain):
+        return unpack.step()
+    async with request.app[DECODING]:
+        decoded = unpack.step()
+        if unpack.has_more or len(decoded) > SHORT_STEP_BYTES:
+            await asyncio.sleep(0)
+    return decoded
 
 
 async def read_some(request: web.Request) -> bytes:

@@ -1,5 +1,7 @@
 """The typed keys under which the application carries what several surfaces need. A surface keeps the keys that only it needs."""
 
+import asyncio
+
 from aiohttp import web
 
 from engine.accounts import Accounts
@@ -15,6 +17,8 @@ SERVING = web.AppKey("serving", Serving)
 PUBLISHER = web.AppKey("publisher", Publisher)
 # What /healthcheck tells beside the health of the engine: name -> a function that gives the value of this moment.
 HEALTH_DETAILS = web.AppKey("health_details", dict)
+# The turn to decode a step of a compressed body, which one body has at a time.
+DECODING = web.AppKey("decoding", asyncio.Lock)
 
 # Settings of server/config.py, by the same names.
 ANONYMOUS = web.AppKey("anonymous", frozenset)

@@ -9,12 +9,14 @@ from engine.frames import LINE_END
 from engine.replicas.lines import Segment
 
 BOM = b"\xef\xbb\xbf"
+CARRIAGE_RETURN = b"\r"
 
 
 class LineCutter:
     """Cuts a body at newlines. An unfinished last line waits for the next bytes; a line over the limit is thrown away as it comes.
 
-    limit_bytes  a longer line becomes one segment with a refusal and is never held in memory
+    limit_bytes  a longer line becomes one segment with a refusal and is never held in memory; what ends a line, LF or CRLF, does
+                 not count
     """
 
     def __init__(self, limit_bytes: int) -> None:
@@ -44,7 +46,7 @@ class LineCutter:
             self._tail = bytearray(memoryview(data)[last:])
         else:
             self._tail += data
-        if len(self._tail) > self._limit:
+        if self._is_too_long(self._tail):
             yield self._refusal()
             self._tail.clear()
             self._is_skipping = True
@@ -71,6 +73,8 @@ class LineCutter:
         start = position = 0
         while end - position > self._limit + 1:
             newline = data.rfind(LINE_END, position, position + self._limit + 1)
+            if newline < 0 and data.startswith(CARRIAGE_RETURN + LINE_END, position + self._limit):
+                newline = position + self._limit + 1
             if newline >= 0:
                 position = newline + 1
                 continue
@@ -80,6 +84,10 @@ class LineCutter:
             start = position = data.index(LINE_END, position) + 1
         if end > start:
             yield self._segment(data, start, end)
+
+    def _is_too_long(self, line: bytearray) -> bool:
+        """Whether an unfinished line is too long, however it ends. One more byte than the limit may be the CR of a CRLF."""
+        return len(line) > self._limit + line.endswith(CARRIAGE_RETURN)
 
     def _segment(self, data: bytes, start: int, end: int) -> Segment:
         num_lines = data.count(LINE_END, start, end)

@@ -1,5 +1,7 @@
 """An upload that makes no model is refused with its reason, and nothing of it is left behind."""
 
+import json
+
 import pytest
 import requests
 
@@ -9,6 +11,7 @@ from tests.publishing.asking import LIMIT_BYTES, OCTETS, files, predict, put, re
 from tests.publishing.uploads import config, counting, times
 from tests.serving import Server
 
+DEEP = json.loads("[" * 700 + "]" * 700)
 HEAD = {"kind": "matrix", "input": "X"}
 BAD = {
     "garbage": (b"\x00\x01garbage" * 100, {}, "the file is not an ONNX graph"),
@@ -23,6 +26,8 @@ BAD = {
     "an output without a batch": (uploads.constant(), {}, "output 'y' has 1 results for 2 records: its batch axis does not follow"),
     "a config that is none": (times(2), {"config": [1]}, "config.json: a JSON object is needed"),
     "an unknown key": (times(2), {"config": config(colour="red")}, "config.json: field 'colour'"),
+    "a deep example": (times(2), {"config": config(example={"x": DEEP})}, "config.json is nested deeper than 64 levels"),
+    "a long description": (times(2), {"config": config(description="x" * 4097)}, "config.json: field 'description': it has more"),
     "another name": (times(2), {"config": config(owner="eva", name="z")}, "config.json names eva/z, but the path"),
     "too few features": (
         uploads.row(4),

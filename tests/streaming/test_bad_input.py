@@ -253,6 +253,22 @@ def test_curl_d_of_a_file_answers_every_object(server: Server, tmp_path: Any) ->
     assert [line["result"]["greeting"] for line in done.lines] == [f"Hello {i}" for i in range(500)]
 
 
+def test_a_line_with_too_many_objects_is_one_error_and_one_with_as_many_as_it_may_is_answered(server: Server) -> None:
+    """`curl -d @file` puts all objects on one line. 1 MiB of them would be 160 MB of results."""
+    record = b'{"name":"a"}'
+    done = bulk(server, HELLO, record * 16_384 + b"\n" + b"{}" * 524_288 + b"\n" + record, "&ordered=true")
+    lines = done.lines
+    assert (done.code, len(lines)) == (0, 16_386)
+    assert [line["code"] for line in lines if "code" in line] == ["too_many_records"]
+    assert lines[16_384]["error"] == "line 2 has more than 16,384 records (use --data-binary, one object per line)"
+
+
+def test_a_line_of_the_limit_may_end_in_lf_or_crlf(server: Server) -> None:
+    record = b'{"name":"%b"}' % (b"x" * (MIB - len('{"name":""}')))
+    lines = bulk(server, HELLO, record + b"\r\n" + record + b"\n" + record + b" \r\n", "&ordered=true").lines
+    assert [line.get("code") for line in lines] == [None, None, "line_too_long"]
+
+
 def test_a_line_with_garbage_behind_several_objects_says_what_to_do(server: Server) -> None:
     lines = bulk(server, HELLO, b'{"name":"a"}{"name":"b"}{"name\n').lines
     assert [line["code"] for line in lines] == ["invalid_json"]

@@ -18,6 +18,8 @@ from engine.tasks.scoring.outputs import Form, TextColumn
 from engine.tasks.stages import Stages
 
 NO_IDS = Ids([], b"")
+# Faults of a whole line: their reasons continue the words `line 7 ...`.
+OF_A_LINE = frozenset({"invalid_json", "not_an_object", "too_many_records"})
 # When the body of a single prediction has one of these faults, there is no record in it.
 UNREADABLE = frozenset({"invalid_json", "not_an_object"})
 
@@ -215,7 +217,7 @@ class _StreamLines:
 
     def _error(self, fault: Fault, line: int, yhat_id: bytes) -> bytes:
         number = self._number_of(line)
-        reason = f"line {number} {fault.reason}" if fault.code in ("invalid_json", "not_an_object") else fault.reason
+        reason = f"line {number} {fault.reason}" if fault.code in OF_A_LINE else fault.reason
         text = b',"error":%b,"line":%d' % (codec.dumps(reason), number)
         code = b',"code":"%b"' % fault.code.encode()
         return self._bulk_id + code + self._end_time + text + self._middle + yhat_id + self._tail

@@ -32,6 +32,14 @@ def config(owner: str = "eva", name: str = "churn", **keys: Any) -> dict[str, An
     return base | keys
 
 
+def nested(depth: int) -> list[Any]:
+    """A list in a list in a list..."""
+    value: list[Any] = []
+    for _ in range(depth - 1):
+        value = [value]
+    return value
+
+
 def add(root: Path, owner: str = "eva", name: str = "churn", versions: tuple[int, ...] = (1,), **keys: Any) -> Path:
     """Make a model folder. The repository never opens the graph, so its bytes do not matter here."""
     folder = root / owner / name
@@ -169,7 +177,9 @@ def test_a_scan_finds_new_models_and_drops_those_that_are_gone(data: Path) -> No
 
 FAULTS = {
     "{": "config.json is not JSON",
-    "[" * 100_000: "config.json is not JSON",
+    "[" * 100_000: "config.json is nested deeper than 64 levels",
+    json.dumps(config(example={"x": nested(63)})): "config.json is nested deeper than 64 levels",
+    json.dumps(config(example={"x": 0})).replace("0}", "[" * 975 + "]" * 975 + "}"): "config.json is nested deeper than 64 levels",
     '{"example": {"x": NaN}}': "config.json is not JSON",
     '{"example": {"x": 1e999}}': "config.json is not JSON",
     '{"description": "\\ud800"}': "config.json is not JSON",
@@ -205,6 +215,19 @@ def test_a_bad_config_is_listed_with_its_reason_and_no_path(
     assert "eva/churn" in caplog.text
     assert (bad.active, bad.numbers, bad.shared, bad.description) == (None, [1], False, "")
     assert fine.active is not None
+
+
+def test_a_config_may_be_nested_up_to_the_limit(data: Path) -> None:
+    """The file and its example are two levels."""
+    add(data, example={"x": nested(62)})
+    [model] = scanned(data).models()
+    assert model.faults == {}
+
+
+def test_of_a_long_description_in_a_folder_only_the_beginning_is_shown(data: Path) -> None:
+    add(data, description="x" * 100_000)
+    [model] = scanned(data).models()
+    assert (model.faults, model.description) == ({}, "x" * 4096)
 
 
 def test_a_model_without_config_is_listed_with_that_reason(data: Path) -> None:

@@ -175,6 +175,15 @@ def test_a_reason_is_short_and_one_line() -> None:
 # Single records
 
 
+def test_a_line_may_hold_many_objects_and_one_more_is_one_fault_of_the_line() -> None:
+    line = b"{}" * codec.MAX_LINE_RECORDS
+    assert len(codec.parse_block(line + b"\n", 1).records) == codec.MAX_LINE_RECORDS
+    parsed = codec.parse_block(b'{"a":1}\n' + line + b"{}\n" + b'{"a":2}\n', 3)
+    assert parsed.records[::2] == [{"a": 1}, {"a": 2}]
+    assert parsed.lines == [0, 1, 2]
+    assert {i: fault.code for i, fault in parsed.faults.items()} == {1: "too_many_records"}
+
+
 def test_a_single_record_may_stand_on_several_lines() -> None:
     assert codec.parse_object(b'{\n "a": NaN,\r\n "b": 2\n}\n') == {"a": pytest.approx(math.nan, nan_ok=True), "b": 2}
 

@@ -16,7 +16,7 @@ Line = tuple[int, bytes | None]
 
 bodies = st.lists(
     st.sampled_from(
-        [b"\n", b"\r\n", b"a", b"bc", b'{"x":1}', b" ", b"\t", b"y" * LIMIT, b"z" * (LIMIT + 1), b"\xef", BOM, b"\xff"]
+        [b"\n", b"\r\n", b"a", b"bc", b'{"x":1}', b" ", b"\t", b"y" * LIMIT, b"z" * (LIMIT + 1), b"\r", b"\xef", BOM, b"\xff"]
     ),
     max_size=40,
 ).map(b"".join)
@@ -45,13 +45,14 @@ def plain_split(body: bytes, limit_bytes: int = LIMIT) -> list[Line]:
     lines = body.removeprefix(BOM).split(b"\n")
     if not lines[-1]:
         lines.pop()
-    return [(i, line if len(line) <= limit_bytes else None) for i, line in enumerate(lines, 1)]
+    return [(i, line if len(line.removesuffix(b"\r")) <= limit_bytes else None) for i, line in enumerate(lines, 1)]
 
 
 @given(bodies, cuts)
 @example(BOM + b"a\n", [1, 2])
 @example(b"\xef\xbb", [1])
 @example(b"z" * 13 + b"\n" + b"a", [3, 13, 14])
+@example(b"y" * 12 + b"\r\n" + b"y" * 12 + b"\rx\n" + b"y" * 12 + b"\r", [12, 13, 14, 27, 28])
 def test_any_body_in_any_pieces_gives_the_lines_of_a_plain_split(body: bytes, positions: list[int]) -> None:
     assert lines_of(cut(pieces_of(body, positions))) == plain_split(body)
 
@@ -82,6 +83,11 @@ def test_what_only_began_like_a_byte_order_mark_is_kept() -> None:
 
 def test_a_line_of_the_limit_passes_and_one_byte_more_does_not() -> None:
     assert lines_of(cut([b"a" * LIMIT + b"\n" + b"b" * (LIMIT + 1) + b"\nc\n"])) == [(1, b"a" * LIMIT), (2, None), (3, b"c")]
+
+
+def test_the_end_of_a_line_does_not_count_whether_it_is_lf_or_crlf() -> None:
+    line = b"a" * LIMIT + b"\r"
+    assert lines_of(cut([line + b"\n" + b"b" + line + b"\nc\n" + line])) == [(1, line), (2, None), (3, b"c"), (4, line)]
 
 
 def test_a_last_line_over_the_limit_without_its_newline_is_refused_once() -> None:
