@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from engine.errors import BODY_TOO_LARGE, INVALID_BODY, INVALID_REQUEST, EngineError
 from engine.frames import Buffer
+from engine.pieces import PieceBuilder
 from engine.repository.config import first_fault
 from handlers.http.encodings import ENCODINGS, PLAIN, BadEncoding, Inflate, Plain, decoder
 from handlers.http.errors import UNSUPPORTED_MEDIA_TYPE
@@ -185,13 +186,9 @@ async def send_whole(
 
 def _joined(parts: Iterable[Buffer]) -> Iterable[bytes]:
     """The same bytes in pieces of about PIECE_BYTES."""
-    waiting: list[Buffer] = []
-    num_bytes = 0
-    slices = (part[start : start + PIECE_BYTES] for part in parts for start in range(0, len(part), PIECE_BYTES))
-    for part in slices:
-        waiting.append(part)
-        num_bytes += len(part)
-        if num_bytes >= PIECE_BYTES:
-            yield b"".join(waiting)
-            waiting, num_bytes = [], 0
-    yield b"".join(waiting)
+    pieces = PieceBuilder(PIECE_BYTES)
+    for part in parts:
+        for start in range(0, len(part), PIECE_BYTES):
+            if piece := pieces.add(part[start : start + PIECE_BYTES]):
+                yield piece
+    yield pieces.rest()
