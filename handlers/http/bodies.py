@@ -169,7 +169,7 @@ async def unless_client_leaves(request: web.Request, work: Awaitable[Result]) ->
 async def send_whole(
     request: web.Request, parts: Iterable[Buffer], headers: dict[str, str], *, status: int = 200
 ) -> web.StreamResponse:
-    """Answer with these parts: a short answer in one piece, a long one in several, so that the client's pace is ours."""
+    """Answer with these parts: a short answer in one piece, a long one in several, as the client takes them."""
     parts = list(parts)
     if sum(map(len, parts)) <= PIECE_BYTES:
         return web.Response(body=b"".join(parts), status=status, headers=headers)

@@ -7,6 +7,7 @@ nobody reads, and more connections than the server can have. Knows sockets and b
 import asyncio
 import contextlib
 import fcntl
+import logging
 import socket
 import sys
 import termios
@@ -19,6 +20,8 @@ from aiohttp import ClientConnectionResetError, web
 
 from engine import metrics
 from engine.errors import Code, EngineError, Kind
+
+log = logging.getLogger("sluice.connections")
 
 TOO_MANY_CONNECTIONS = Code("too_many_connections", Kind.UNAVAILABLE, "SLUICE_MAX_CONNECTIONS connections are open")
 
@@ -70,7 +73,10 @@ class Connections:
         while True:
             await asyncio.sleep(interval_s)
             for i, connection in enumerate(list(self._open), 1):
-                connection.look(self.limits)
+                try:
+                    connection.look(self.limits)
+                except Exception:  # a fault of ours with one connection must not end the watch over all others
+                    log.exception("looking at a connection failed")
                 if i % LOOKS_AT_ONCE == 0:
                     await asyncio.sleep(0)
 
@@ -222,7 +228,7 @@ def unsent_bytes(transport: asyncio.Transport) -> int:
     connection = transport.get_extra_info("socket")
     try:
         return int.from_bytes(fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"), sys.byteorder)
-    except (OSError, AttributeError):
+    except (OSError, AttributeError, ValueError):  # ValueError for a socket that was closed meanwhile
         return 0
 
 
