@@ -5,8 +5,9 @@ from aiohttp import web
 
 from engine import metrics
 from handlers.http.auth import caller_of, require_admin
+from handlers.http.bodies import in_steps, send_whole
 from handlers.http.errors import json_response
-from handlers.http.keys import ANONYMOUS, ENGINE, HEALTH_DETAILS, REPOSITORY
+from handlers.http.keys import ANONYMOUS, ENGINE, HEALTH_DETAILS, REPOSITORY, SERVING
 from handlers.http.routes import Route, Surface
 
 SURFACE = Surface(name="operations")
@@ -29,13 +30,14 @@ async def healthcheck(request: web.Request) -> web.Response:
     return web.Response(text=health, status=status, headers=headers)
 
 
-async def show_metrics(request: web.Request) -> web.Response:
+async def show_metrics(request: web.Request) -> web.StreamResponse:
     """Prometheus text. The labels name models, so only the admin may read it, unless SLUICE_ANONYMOUS opens it to everybody."""
     caller = await caller_of(request, surface="metrics")
     if caller is not None and "metrics" not in request.app[ANONYMOUS]:
         require_admin(caller)
-    text = prometheus_client.generate_latest(metrics.REGISTRY)
-    return web.Response(body=text, headers={"Content-Type": prometheus_client.CONTENT_TYPE_LATEST})
+    metrics.keep_models(request.app[SERVING].titles())
+    texts = await in_steps(request, metrics.texts())
+    return await send_whole(request, texts, {"Content-Type": prometheus_client.CONTENT_TYPE_LATEST})
 
 
 ROUTES = (

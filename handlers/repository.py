@@ -4,6 +4,7 @@ Knows the shapes of these answers. engine/repository/index.py knows which models
 it knows their state, and publishing.py makes the changes.
 """
 
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any
 
 from aiohttp import web
@@ -12,8 +13,8 @@ from pydantic import Field, model_validator
 from engine.errors import model_not_found
 from engine.repository.index import Model
 from handlers.http.auth import known_caller, require_admin
-from handlers.http.bodies import Body, json_body
-from handlers.http.errors import json_response
+from handlers.http.bodies import Body, in_steps, json_body, send_whole
+from handlers.http.errors import dumps, json_response
 from handlers.http.keys import PUBLISHER, REPOSITORY, SERVING
 from handlers.http.models import admit_change
 from handlers.http.parameters import number
@@ -24,10 +25,20 @@ SURFACE = Surface(name="repository")
 # Reading
 
 
-async def list_models(request: web.Request) -> web.Response:
+async def list_models(request: web.Request) -> web.StreamResponse:
     """The caller's own models and the shared ones, by owner and name."""
     visible = request.app[REPOSITORY].visible(await known_caller(request))
-    return json_response({"models": [_summary(request, model) for model in visible]})
+    return await send_whole(request, await in_steps(request, _list(request, visible)), {"Content-Type": "application/json"})
+
+
+def _list(request: web.Request, models: Iterable[Model]) -> Iterator[bytes]:
+    """The list in JSON, one part for each model. A model that is deleted before its turn has no version left, and is left out."""
+    before = b'{"models":['
+    for model in models:
+        if model.numbers:
+            yield before + dumps(_summary(request, model))
+            before = b","
+    yield b"]}" if before == b"," else before + b"]}"
 
 
 async def show_model(request: web.Request) -> web.Response:

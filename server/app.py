@@ -132,7 +132,8 @@ def _own_data_dir(data_dir: Path) -> Iterator[None]:
 
 def _configure(app: web.Application, settings: Settings) -> None:
     """What handlers need to know of the settings, and what all requests share."""
-    app[keys.DECODING] = asyncio.Lock()
+    app[keys.TURN] = asyncio.Lock()
+    app[openapi.DOCUMENT] = openapi.encoded(ROUTES)
     app[keys.ANONYMOUS] = settings.anonymous
     app[keys.COMPAT_STATUS] = settings.compat_status
     app[keys.REQUEST_TIMEOUT] = settings.request_timeout_s

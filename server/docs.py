@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import Metric
@@ -73,7 +74,10 @@ def _series() -> list[tuple[str, tuple[str, ...], str]]:
     prometheus_client tells the labels of a metric only in `_labelnames`.
     """
     defined = vars(metrics).values()
-    counted = [(one, one._labelnames) for one in defined if isinstance(one, Counter | Gauge | Histogram)]
+    counted: list[tuple[Any, tuple[str, ...]]] = [
+        (one, one._labelnames) for one in defined if isinstance(one, Counter | Gauge | Histogram)
+    ]
+    counted += [(one, one.labels) for one in metrics.MODEL_METRICS]
     families = [(family, labels) for one, labels in counted for family in one.describe()]
     families += [(level.shown({}), level.labels) for level in defined if isinstance(level, metrics.Level)]
     return sorted((_shown_name(family), tuple(labels), family.documentation) for family, labels in families)

@@ -119,6 +119,11 @@ class Answer(NamedTuple):
     header: Header
     payload: memoryview
 
+    @property
+    def is_too_much(self) -> bool:
+        """The replica did no work, because the answer would be too large: it wants the lines in smaller blocks."""
+        return "is_too_much" in self.header
+
 
 class Waiter(Protocol):
     """The one who waits for a block. The pool calls `answered` or `failed` once, unless the waiter has left."""
@@ -222,6 +227,9 @@ class Halves:
         return self._is_settled or self._whole.waiter.has_left
 
     def answered(self, block: Block, answer: Answer) -> None:
+        if answer.is_too_much and not self._is_settled:
+            self._is_settled = True
+            self._whole.waiter.answered(self._whole, answer)
         self._answers[block.half] = answer
         if len(self._answers) == 2 and not self._is_settled:
             self._is_settled = True

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
+from engine import metrics
 from engine.errors import TOO_MANY_REQUESTS, Code, EngineError, Kind, TaskFailed, model_not_found
 from engine.replicas.blocks import Arguments, Task
 from engine.replicas.pool import Pool
@@ -194,6 +195,7 @@ class Publisher:
                 await self._remove_version(model, number)
             await asyncio.to_thread(folders.remove_config, self._folder(model))
             await self._store.forget_model(owner, name)
+            metrics.keep_models(self._serving.titles())
             log.info("model deleted model=%s", model.title)
 
     async def delete_version(self, owner: str, name: str, number: int) -> None:
@@ -240,6 +242,7 @@ class Publisher:
                         self._serving.retire(version)
         await asyncio.to_thread(self._listed.read)
         self._serving.open_new()
+        metrics.keep_models(self._serving.titles())
         return len(self._repository.models())
 
     def _lock(self, owner: str, name: str) -> asyncio.Lock:

@@ -104,6 +104,10 @@ class Serving:
             self._served[key] = VersionInUse(model, ujson.dumps(config.example).encode())
         return self._served[key]
 
+    def titles(self) -> set[str]:
+        """The models that there are, with those that are on their way in or out, as `owner/name`."""
+        return {model.title for model in self.repository.models()} | {served.model.title for served in self._served.values()}
+
     def status(self, version: Version | None) -> str:
         """`online`, `building` or `offline`; None is a version whose files cannot be used."""
         return LoadState.OFFLINE if version is None else self.served(version).state
@@ -159,12 +163,12 @@ class Serving:
         if error := header.get("error"):
             replica.loaded.discard(model.key)
             served.state = LoadState.OFFLINE
-            metrics.MODEL_LOADS.labels(model.title, "failed").inc()
+            metrics.MODEL_LOADS.series(model.title, "failed").inc()
             log.error("model does not load model=%s reason=%s", model.key, error["reason"])
             return
         served.state, served.num_lost = LoadState.ONLINE, 0
         self._pool.scheduler.costs.begin(model.key, header["seconds_per_record"] / model.units(1, len(served.example)))
-        metrics.MODEL_LOADS.labels(model.title, "loaded").inc()
+        metrics.MODEL_LOADS.series(model.title, "loaded").inc()
 
     @staticmethod
     async def _note_death(replica: Replica, served: VersionInUse) -> None:

@@ -8,6 +8,7 @@ outbox.
 import asyncio
 import enum
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -113,9 +114,10 @@ class Stream:
         self._wake = wake
         self._reordering = Reordering() if work.is_ordered else None
         self._queue = _line_queue(work.model)
+        self._returned: deque[Lines] = deque()  # lines of blocks that were too large, each to be a block as it is
         self._max_lines = _max_lines(work)
         self._unanswered_blocks = 0
-        self._unanswered_bytes = 0  # taken by a replica, or answered and held back until their turn
+        self._unanswered_bytes = 0  # taken by a replica, returned, or answered and held back until their turn
         self._is_body_ended = False
         self._room = asyncio.Event()
 
@@ -175,7 +177,7 @@ class Stream:
     def _look_again(self) -> None:
         if self.has_room:
             self._room.set()
-        if self._queue.num_lines:
+        if self._num_lines:
             self._wake()
 
     # Blocks out
@@ -185,12 +187,20 @@ class Stream:
         """What waits to be cut into blocks; 0 while there is no place for results, so that memory stays bounded."""
         if self.has_left or self.outbox.is_over_memory_limit or self.outbox.is_full or self._unanswered_blocks >= WINDOW_BLOCKS:
             return 0
-        return self.model.units(self._queue.num_lines, self._queue.num_bytes)
+        return self.model.units(self._num_lines, self._queue.num_bytes)
+
+    @property
+    def _num_lines(self) -> int:
+        """Lines that no replica has taken, or that one has returned."""
+        return self._queue.num_lines + sum(lines.num_lines for lines in self._returned)
 
     def take(self, size: int) -> Block:
-        lines = self._queue.take(size)
+        if self._returned:
+            lines = self._returned.popleft()
+        else:
+            lines = self._queue.take(size)
+            self._unanswered_bytes += lines.num_bytes
         self._unanswered_blocks += 1
-        self._unanswered_bytes += lines.num_bytes
         since, self.waiting_since = self.waiting_since, time.monotonic()
         return Block(
             self._work.task,
@@ -215,6 +225,11 @@ class Stream:
 
     def answered(self, block: Block, answer: Answer) -> None:
         if self.has_left:
+            return
+        if answer.is_too_much:
+            self._unanswered_blocks -= 1
+            self._returned.extend(block.lines.halved())
+            self._wake()
             return
         self.counts.results += answer.header["results"]
         self.counts.errors += answer.header["errors"]
@@ -263,7 +278,7 @@ class Stream:
 
     def _settle(self) -> None:
         """Close the outbox after the last result: what is in it is all there will be."""
-        if self._is_body_ended and not self._queue.num_lines and not self._unanswered_blocks:
+        if self._is_body_ended and not self._num_lines and not self._unanswered_blocks:
             self.outbox.close()
 
     def fail(self, failure: StreamFailure) -> None:

@@ -67,22 +67,27 @@ class Parsed:
     faults: dict[int, Fault] = field(default_factory=dict)
 
 
+class TooManyRecords(Exception):
+    """Several lines share more records than one block should answer."""
+
+
 def parse_block(raw: bytes, num_lines: int) -> Parsed:
-    """The records of a block; each of its lines ends in a newline."""
+    """The records of a block; each of its lines ends in a newline. TooManyRecords when objects share its lines and are too many."""
     try:
         values = orjson.loads(b"[" + raw[:-1].replace(LINE_END, SEPARATOR) + b"]")
     except orjson.JSONDecodeError:
-        return _parse_lines(raw)
+        return _parse_lines(raw, num_lines)
     if len(values) == 2 * num_lines - 1 and values[1::2].count(SEPARATOR_VALUE) == num_lines - 1:
         records = values[::2]
         if set(map(type, records)) == {dict}:
             return Parsed(records)
-    return _parse_lines(raw)
+    return _parse_lines(raw, num_lines)
 
 
-def _parse_lines(raw: bytes) -> Parsed:
+def _parse_lines(raw: bytes, num_lines: int) -> Parsed:
     """The careful way: read one line at a time, and skip blank ones."""
     parsed = Parsed([], [])
+    max_records = max(num_lines, MAX_LINE_RECORDS)
     for i, line in enumerate(raw.split(LINE_END)[:-1]):
         line = line.strip(b" \t\r")
         if not line:
@@ -94,6 +99,8 @@ def _parse_lines(raw: bytes) -> Parsed:
                 parsed.faults[len(parsed.records)] = Fault("not_an_object", "is not a JSON object")
             parsed.records.append(value)
             parsed.lines.append(i)  # type: ignore[union-attr]
+        if len(parsed.records) > max_records:
+            raise TooManyRecords
     return parsed
 
 

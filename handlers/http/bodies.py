@@ -1,6 +1,7 @@
 """Whole bodies: read to the end, decoded, refused as soon as they are known to be too large; long answers, written in pieces."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Iterable
 from typing import TypeVar
 
@@ -13,7 +14,7 @@ from engine.pieces import PieceBuilder
 from engine.repository.config import first_fault
 from handlers.http.encodings import ENCODINGS, PLAIN, BadEncoding, Inflate, Plain, decoder
 from handlers.http.errors import UNSUPPORTED_MEDIA_TYPE
-from handlers.http.keys import DECODING, REQUEST_TIMEOUT
+from handlers.http.keys import REQUEST_TIMEOUT, TURN
 from handlers.http.memory import BODY_MEMORY
 
 NDJSON = "application/x-ndjson"
@@ -29,6 +30,8 @@ CLIENT_CHECK_S = 0.25
 PIECE_BYTES = 256 * 1024
 # A step of decoding that gave more than this took long enough for the event loop to go on after it.
 SHORT_STEP_BYTES = 4 * 1024
+# Making a long answer lets the event loop go on after this long.
+STEP_S = 0.0005
 
 Result = TypeVar("Result")
 BodyT = TypeVar("BodyT", bound=BaseModel)
@@ -125,12 +128,11 @@ async def _read_pieces(request: web.Request, limit_bytes: int, user: str | None)
 async def decode_step(request: web.Request, unpack: Plain | Inflate) -> bytes:
     """The next decoded bytes. Raises BadEncoding.
 
-    The event loop goes on after each step of a compressed body. All bodies of the server take turns, so that one round of the loop
-    waits for one step, however many clients send such bodies.
+    The event loop goes on after each step of a compressed body.
     """
     if isinstance(unpack, Plain):
         return unpack.step()
-    async with request.app[DECODING]:
+    async with request.app[TURN]:
         decoded = unpack.step()
         if unpack.has_more or len(decoded) > SHORT_STEP_BYTES:
             await asyncio.sleep(0)
@@ -164,6 +166,24 @@ async def unless_client_leaves(request: web.Request, work: Awaitable[Result]) ->
         if not task.done():
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+
+async def in_steps(request: web.Request, parts: Iterable[Buffer]) -> list[Buffer]:
+    """Make the parts of an answer that may be long. The event loop goes on after each STEP_S of work."""
+    made: list[Buffer] = []
+    making = iter(parts)
+    is_made = False
+    while not is_made:
+        async with request.app[TURN]:
+            ends_at = time.perf_counter() + STEP_S
+            for part in making:
+                made.append(part)
+                if time.perf_counter() > ends_at:
+                    await asyncio.sleep(0)
+                    break
+            else:
+                is_made = True
+    return made
 
 
 async def send_whole(

@@ -17,8 +17,9 @@ SERVING = web.AppKey("serving", Serving)
 PUBLISHER = web.AppKey("publisher", Publisher)
 # What /healthcheck tells beside the health of the engine: name -> a function that gives the value of this moment.
 HEALTH_DETAILS = web.AppKey("health_details", dict)
-# The turn to decode a step of a compressed body, which one body has at a time.
-DECODING = web.AppKey("decoding", asyncio.Lock)
+# The turn to do a step of work that is too long to do at once, such as decoding a body. One request has it at a time, so one round
+# of the event loop waits for one step, however many requests need such work.
+TURN = web.AppKey("turn", asyncio.Lock)
 
 # Settings of server/config.py, by the same names.
 ANONYMOUS = web.AppKey("anonymous", frozenset)

@@ -2,6 +2,8 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+import requests
+
 from tests.clients import Raw, until
 from tests.publishing.asking import delete, files, patch, predict, put, refused
 from tests.publishing.uploads import times
@@ -25,6 +27,17 @@ def test_a_model_is_deleted_when_its_running_streams_have_ended(house: Server) -
         assert client.rest() == b""
         assert deleting.result().status_code == 200
     assert files(house, "admin/deleted") == []
+
+
+def test_the_series_of_a_deleted_model_leave_the_metrics(house: Server) -> None:
+    put(house, "admin/counted", times(2))
+    assert predict(house, "admin/counted", x=1)["result"] == {"y": 2}
+    record = 'sluice_records_total{model="admin/counted",outcome="result"}'
+    until(lambda: house.metric(record) == 1)
+    delete(house, "admin/counted")
+    text = requests.get(f"{house.url}/metrics", auth=house.auth, timeout=30).text
+    assert "admin/counted" not in text
+    assert "sluice_records_total" in text
 
 
 def test_the_active_version_is_not_deleted_alone(house: Server) -> None:

@@ -263,6 +263,16 @@ def test_a_line_with_too_many_objects_is_one_error_and_one_with_as_many_as_it_ma
     assert lines[16_384]["error"] == "line 2 has more than 16,384 records (use --data-binary, one object per line)"
 
 
+@pytest.mark.parametrize("query", ["", "&ordered=true"])
+def test_many_lines_with_many_objects_are_answered_in_small_blocks(server: Server, query: str) -> None:
+    """One block of these lines would have 200,000 results, which take 60 MB."""
+    before = server.rss_bytes("VmHWM")
+    done = bulk(server, HELLO, (b'{"name":"a"}' * 4000 + b"\n") * 50, query)
+    assert done.code == 0
+    assert done.body.count(b'"greeting":"Hello a"') == 200_000
+    assert server.rss_bytes("VmHWM") - before < 32 * MIB
+
+
 def test_a_line_of_the_limit_may_end_in_lf_or_crlf(server: Server) -> None:
     record = b'{"name":"%b"}' % (b"x" * (MIB - len('{"name":""}')))
     lines = bulk(server, HELLO, record + b"\r\n" + record + b"\n" + record + b" \r\n", "&ordered=true").lines

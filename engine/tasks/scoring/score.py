@@ -12,7 +12,7 @@ from typing import Any
 
 from engine.frames import LINE_END, Buffer, Header, cut
 from engine.tasks import codec
-from engine.tasks.codec import Fault, Ids, Parsed
+from engine.tasks.codec import Fault, Ids, Parsed, TooManyRecords
 from engine.tasks.scoring.model import Scorer
 from engine.tasks.scoring.outputs import Form, TextColumn
 from engine.tasks.stages import Stages
@@ -115,9 +115,14 @@ def _one_line(error: Exception) -> str:
 
 
 def _score_stream(model: Scorer, header: Header, raw: bytes) -> tuple[Header, list[Buffer]]:
-    """Answer one block of a stream with its lines, in the order of the block."""
+    """Answer one block of a stream with its lines, in the order of the block; or ask for smaller blocks of the same lines."""
     clock, stages = _Clock(header.get("times", "go")), Stages()
-    parsed = _refuse(header, raw) if "refuse" in header else codec.parse_block(raw, header["num_lines"])
+    try:
+        parsed = _refuse(header, raw) if "refuse" in header else codec.parse_block(raw, header["num_lines"])
+    except TooManyRecords:
+        stages.ended("parse")
+        none: Header = {"results": 0, "errors": 0}
+        return {**none, **stages.report(), "parts": [{"size": 0, "is_too_much": True, **none}]}, []
     ids, id_faults = codec.encode_ids(parsed.records, _Lines(raw, parsed)) if parsed.records else (NO_IDS, {})
     faults = {**id_faults, **parsed.faults}
     scored = _score_records(model, parsed.records, faults, Form.of(header), stages)

@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from engine import metrics
 from engine.replicas.blocks import Block, Call, Lane, ServedModel, Task
 from engine.replicas.lines import Lines
@@ -142,7 +144,10 @@ async def scored(pool: Pool, model: ServedModel, record: dict[str, Any]) -> Any:
 
 def num_loads(title: str, outcome: str = "loaded") -> float:
     """How often replicas have opened some version of a model since the tests began."""
-    return metrics.REGISTRY.get_sample_value("sluice_model_loads_total", {"model": title, "outcome": outcome}) or 0
+    families = text_string_to_metric_families(b"".join(metrics.MODEL_LOADS.texts()).decode())
+    samples = [sample for family in families for sample in family.samples]
+    wanted = {"model": title, "outcome": outcome}
+    return next((one.value for one in samples if one.name == "sluice_model_loads_total" and one.labels == wanted), 0)
 
 
 async def until(condition: Callable[[], bool]) -> None:

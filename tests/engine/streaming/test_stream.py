@@ -374,3 +374,25 @@ async def test_a_stream_waits_since_its_first_line_or_its_last_block(folder: Pat
     assert bench.stream.waiting_since == since
     assert bench.stream.take(1).waiting_since == since
     assert bench.stream.waiting_since >= since
+
+
+@pytest.mark.parametrize("model", [IRIS, TEXTS])
+@pytest.mark.parametrize("is_ordered", [False, True])
+async def test_a_block_that_is_too_much_comes_back_as_smaller_ones(folder: Path, model: ServedModel, is_ordered: bool) -> None:
+    """Here a replica takes no more than two lines at once; one of the blocks is half of a divided one."""
+    bench = Bench(folder, model=model, is_ordered=is_ordered)
+    bench.feed(*(b"x" * i for i in range(1, 21)))
+    bench.stream.body_ended()
+    waiting = list(divide(bench.stream.take(BIG)))
+    while waiting or bench.stream.num_waiting:
+        block = waiting.pop() if waiting else bench.stream.take(BIG)
+        if block.lines.num_lines > 2:
+            too_much = {"results": 0, "errors": 0, "is_too_much": True}
+            block.waiter.answered(block, Answer(too_much, memoryview(b"")))
+        else:
+            answer(block)
+    async with asyncio.timeout(5):
+        lines = (await bench.received()).split(b"\n")[:-1]
+    expected = [b"%d" % i for i in range(1, 21)]
+    assert (lines if is_ordered else sorted(lines, key=int)) == expected
+    assert bench.stream.counts.results == 20

@@ -184,6 +184,14 @@ def test_a_line_may_hold_many_objects_and_one_more_is_one_fault_of_the_line() ->
     assert {i: fault.code for i, fault in parsed.faults.items()} == {1: "too_many_records"}
 
 
+def test_lines_that_share_too_many_records_are_too_much_for_one_block() -> None:
+    line = b"{}" * 100 + b"\n"
+    assert len(codec.parse_block(line * 163, 163).records) == 16_300
+    with pytest.raises(codec.TooManyRecords):
+        codec.parse_block(line * 164, 164)
+    assert len(codec.parse_block(b"{}\n" * 20_000 + b" \n", 20_001).records) == 20_000
+
+
 def test_a_single_record_may_stand_on_several_lines() -> None:
     assert codec.parse_object(b'{\n "a": NaN,\r\n "b": 2\n}\n') == {"a": pytest.approx(math.nan, nan_ok=True), "b": 2}
 

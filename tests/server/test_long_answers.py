@@ -1,0 +1,76 @@
+"""With 300 models, a scrape, a list and a document are long answers. Making them lets the event loop go on."""
+
+import asyncio
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from engine import metrics
+from server.app import listening, open_app
+from server.config import Settings
+from tests.publishing import uploads
+
+NUM_MODELS = 300
+PATHS = ("/metrics", "/api/models", "/openapi.json")
+REPORT = {"stages": {"parse": 0.001, "tokenise": 0.002, "infer": 0.02, "encode": 0.003}, "padding": 0.5, "results": 3, "errors": 1}
+# The most CPU time that the loop may use before another task has its turn. A loop that is held uses 500 ms. We look at its CPU time
+# and not at the clock, because the machine may be shared with other programs.
+LONGEST_HOLD_S = 0.02
+
+
+def write_models(root: Path) -> None:
+    for i in range(NUM_MODELS):
+        folder = root / "eva" / f"model{i}"
+        (folder / "1").mkdir(parents=True)
+        (folder / "1" / "model.onnx").write_bytes(uploads.times(i))
+        config = uploads.config(owner="eva", name=f"model{i}", description="words " * 10_000)
+        (folder / "config.json").write_text(json.dumps(config))
+
+
+class Watch:
+    """A task that sleeps 1 ms again and again, and notes how late it wakes and how much CPU time the loop used meanwhile."""
+
+    def __init__(self) -> None:
+        self.latest_s = 0.0
+        self.longest_hold_s = 0.0
+
+    async def run(self) -> None:
+        while True:
+            due, used_s = time.perf_counter() + 0.001, time.thread_time()
+            await asyncio.sleep(0.001)
+            self.latest_s = max(self.latest_s, time.perf_counter() - due)
+            self.longest_hold_s = max(self.longest_hold_s, time.thread_time() - used_s)
+
+
+async def ask(url: str, key: str, watch: Watch) -> bytes:
+    """What curl gets, watched. Curl is a process of its own, so that reading the answer is no work of this loop; it waits a little,
+    because starting a process is."""
+    command = f"sleep 0.2; curl -sSf --user admin:{key} {url}"
+    curl = await asyncio.create_subprocess_exec("sh", "-c", command, stdout=asyncio.subprocess.PIPE)
+    watching = asyncio.create_task(watch.run())
+    answer, _ = await curl.communicate()
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
+    assert curl.returncode == 0
+    return answer
+
+
+@pytest.mark.heavy
+async def test_no_long_answer_holds_the_loop(tmp_path: Path) -> None:
+    write_models(tmp_path / "models")
+    settings = Settings(data_dir=tmp_path, port=0, score_replicas=1)
+    async with open_app(settings) as app, listening(app, settings) as address:
+        key = (tmp_path / "admin.key").read_text().strip()
+        async with asyncio.timeout(60):
+            while (await ask(f"{address}/api/models", key, Watch())).count(b'"building"') > 1:
+                pass
+        for i in range(NUM_MODELS):
+            metrics.observe_frame(f"eva/model{i}", 4, REPORT)
+        for path in PATHS:
+            watch = Watch()
+            assert len(await ask(address + path, key, watch)) > 10_000
+            print(f"{path}: at most {watch.latest_s * 1000:.1f} ms late, held for {watch.longest_hold_s * 1000:.1f} ms")
+            assert watch.longest_hold_s < LONGEST_HOLD_S
+    metrics.keep_models(())
