@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-all lint format bench models clean
+.PHONY: help install run test test-all lint format bench models lock clean
 
 # The first of these programs that is Python 3.11 or newer. make looks for it once, when a target needs it.
 # Choose another with `make run PYTHON=/path/to/python`.
@@ -12,12 +12,13 @@ FIND_PYTHON = for name in python3.11 python3 python3.12 python3.13 python3.14; d
 
 VENV := .venv
 BUILD_VENV := .venv-build
+LOCK_VENV := .venv-lock
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
-REQUIREMENTS := setup.cfg pyproject.toml
+# What is installed, by version and hash; `make lock` writes these files from setup.cfg. setup.cfg and pyproject.toml are about ourselves.
+LOCKED := $(PIP_INSTALL) --no-deps --no-build-isolation --require-hashes -r requirements
+REQUIREMENTS := setup.cfg pyproject.toml $(wildcard requirements/*.txt)
 # Fetches the first listed embedding model, 84 MB, once. Without a network it only warns. SLUICE_FETCH_MODELS=false skips it.
 FETCH_FIRST = $(VENV)/bin/python models/build.py --first
-# This pip shows the progress of a download and resumes one that broke. The pip that comes with Python 3.11 does neither.
-PIP := 'pip>=25.2'
 
 help: ## print these words
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1 \2/p' Makefile | while read -r word text; do printf '  make %-9s %s\n' "$$word" "$$text"; done
@@ -51,31 +52,46 @@ bench: $(VENV)/installed-test ## measure speed and memory; prints JSON, and fail
 models: $(if $(MODELS),$(BUILD_VENV),$(VENV))/installed ## fetch the embedding models of models.txt; MODELS="iris credit" builds these models instead
 	$(if $(MODELS),$(BUILD_VENV)/bin/python models/build.py $(MODELS),$(VENV)/bin/python models/build.py --listed)
 
+lock: $(LOCK_VENV)/installed ## write the lock files in requirements/ again, with the newest versions that setup.cfg allows
+	@$(LOCK_VENV)/bin/python requirements/lock.py
+
 clean: ## remove the environments and caches that make made; data/ stays
-	rm -rf $(VENV) $(BUILD_VENV) build sluice.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BUILD_VENV) $(LOCK_VENV) build sluice.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find server handlers engine tests models -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Environments: made when they are missing, updated when a requirement changes.
 
 $(VENV)/installed: $(REQUIREMENTS)
-	$(call environment,$(VENV),.)
+	$(call environment,$(VENV),run)
+	$(call ourselves,$(VENV))
 
 $(VENV)/installed-test: $(REQUIREMENTS)
-	$(call environment,$(VENV),'.[test]')
+	$(call environment,$(VENV),test)
 	@# the original client, without the old versions that it requires
-	@$(VENV)/bin/python $(PIP_INSTALL) --no-deps yhat==1.10.0 terragon==0.3.1
+	@$(VENV)/bin/python $(LOCKED)/client.txt
+	$(call ourselves,$(VENV))
 	@touch $(VENV)/installed
 
 $(BUILD_VENV)/installed: $(REQUIREMENTS)
-	$(call environment,$(BUILD_VENV),'.[build]')
+	$(call environment,$(BUILD_VENV),build)
+	$(call ourselves,$(BUILD_VENV))
 
-# $(1) folder, $(2) what to install. The stamp is written last, so that an interrupted install begins again.
+$(LOCK_VENV)/installed: $(REQUIREMENTS)
+	$(call environment,$(LOCK_VENV),lock)
+	@touch $@
+
+# $(1) folder, $(2) name of the lock file
 define environment
 	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer found; name one: make $(MAKECMDGOALS) PYTHON=/path/to/python" >&2; exit 1; }
 	@$(1)/bin/python -m pip --version >/dev/null 2>&1 || { echo "making $(1) with $(PYTHON)"; $(PYTHON) -m venv --clear $(1); }
-	@echo "installing $(2) into $(1); the first time takes a minute or two"
-	@$(1)/bin/python $(PIP_INSTALL) $(PIP)
+	@echo "installing requirements/$(2).txt into $(1); the first time takes a minute or two"
+	@$(1)/bin/python $(LOCKED)/install.txt
+	@$(1)/bin/python $(LOCKED)/$(2).txt
+endef
+
+# $(1) folder. The stamp is written last, so that an interrupted install begins again.
+define ourselves
 	@# setuptools warns about every editable install, and a newer pip shows the warning
-	@PYTHONWARNINGS=ignore $(1)/bin/python $(PIP_INSTALL) -e $(2)
+	@PYTHONWARNINGS=ignore $(1)/bin/python $(PIP_INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
 endef

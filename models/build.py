@@ -46,6 +46,7 @@ FAULTS = (Unfetched, Unbuilt, OSError)
 
 def main(arguments: Sequence[str] | None = None, *, place: Place = HERE, embeddings: Sequence[Embedding] = EMBEDDINGS) -> int:
     """Do what the command line asks; returns the exit code."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # onnxruntime, which a build imports later, reads it then
     known = {embedding.name: embedding for embedding in embeddings}
     options = _options(arguments, known)
     try:

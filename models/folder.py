@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 
 from engine.tasks.publishing.check import MAX_DIFFERENCE
+from engine.tasks.runtime import onnxruntime
 from engine.tasks.scoring.model import open_session
 
 Record = dict[str, Any]

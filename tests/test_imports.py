@@ -36,7 +36,7 @@ ENGINE_LEVELS = [
 # All of `engine` that a replica may know.
 SHARED_WITH_TASKS = {"engine.errors", "engine.frames"}
 # What the files of engine/tasks may import of engine.tasks: those that all families share, a family beside itself, and publishing.
-SHARED_BY_FAMILIES = {"codec", "families", "stages"}
+SHARED_BY_FAMILIES = {"codec", "families", "runtime", "stages"}
 FAMILY_IMPORTS = SHARED_BY_FAMILIES | {"scoring"}
 PUBLISHING_IMPORTS = FAMILY_IMPORTS | {"embedding"}
 
@@ -133,6 +133,10 @@ def test_one_folder_speaks_sqlite() -> None:
 def test_one_file_of_the_replicas_imports_the_fast_json_libraries() -> None:
     speakers = [name for path, name in zip(FILES, NAMES, strict=True) if {"orjson", "ujson"} & set(imported(path))]
     assert [name for name in speakers if name.startswith("engine/tasks/")] == ["engine/tasks/codec.py"]
+
+
+def test_one_file_imports_onnxruntime_and_switches_its_telemetry_off_first() -> None:
+    assert [name for path, name in zip(FILES, NAMES, strict=True) if "onnxruntime" in imported(path)] == ["engine/tasks/runtime.py"]
 
 
 def test_no_numeric_library_comes_into_the_server_process_by_another_way() -> None:

@@ -23,7 +23,7 @@ ADDRESS = "http://127.0.0.1:9000"
 SETUP = f"export URL={ADDRESS}\nexport KEY=$(cat data/admin.key)\n"
 BLOCK = re.compile(r"^```(sh|sh errors|bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 WEIGHTS = ROOT / "models/sluice/all-MiniLM-L6-v2/1/model.onnx"
-LANGUAGES = {"sh", "sh errors", "bash", "python", "json", "nginx"}
+LANGUAGES = {"sh", "sh errors", "bash", "python", "json", "nginx", "haproxy"}
 
 
 class Block(NamedTuple):

@@ -270,7 +270,8 @@ class Pool:
             for block in batch.blocks:
                 block.waiter.failed(block, no_instances())
             return
-        log.error("task failed task=%s reason=%s", batch.task.name, error["reason"])
+        # The class of the exception: its message may quote a record.
+        log.error("task failed task=%s error=%s", batch.task.name, error["reason"].partition(":")[0])
         for block in batch.blocks:
             block.deaths += 1
         self._try_again(batch.blocks)

@@ -164,7 +164,7 @@ class Serving:
             replica.loaded.discard(model.key)
             served.state = LoadState.OFFLINE
             metrics.MODEL_LOADS.series(model.title, "failed").inc()
-            log.error("model does not load model=%s reason=%s", model.key, error["reason"])
+            log.error("model does not load model=%s reason=%r", model.key, error["reason"])
             return
         served.state, served.num_lost = LoadState.ONLINE, 0
         self._pool.scheduler.costs.begin(model.key, header["seconds_per_record"] / model.units(1, len(served.example)))

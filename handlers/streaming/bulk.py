@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from engine import metrics
 from engine.errors import INTERNAL
@@ -33,6 +33,9 @@ GUARD_INTERVAL_S = 1.0
 # that tokenises each line becomes an object of its own (0.7 us), so 4 KiB of blank lines already take 3 ms.
 CUT_BYTES = 1024 * 1024
 TEXT_CUT_BYTES = 4 * 1024
+# A request header. With the value `true` the answer begins when the whole body has been read, because nginx stops sending the body
+# as soon as the answer begins.
+ANSWER_LATE = "Answer-After-Upload"
 # More than can wait in our buffer when the writer is done, which is 64 KiB and one write of the same size.
 FINISH_BUFFER_BYTES = 256 * 1024
 
@@ -52,6 +55,7 @@ class BulkExchange:
         self._started = time.monotonic()
         self._has_client_left = False
         self._is_flushed = False
+        self._answers_late = request.headers.get(ANSWER_LATE, "").strip().lower() == "true"
 
     async def run(self, *, with_summary: bool) -> web.StreamResponse:
         """Run until the stream has ended, failed or was left. Returns the response, which the handler gives back to aiohttp."""
@@ -61,9 +65,12 @@ class BulkExchange:
         return self._response
 
     async def _exchange(self, with_summary: bool) -> None:
-        await self._response.prepare(self._request)
+        # After `100 Continue` the head waits for the first bytes of the body. If HAProxy 2.6 reads both at once, it takes the end of
+        # the one for the end of the other, and gives its client an empty answer that looks complete.
+        if not self._answers_late and hdrs.EXPECT not in self._request.headers:
+            await self._begin()
         reader = asyncio.create_task(self._read(), name=f"read {self._stream.bulk_id}")
-        writer = asyncio.create_task(self._write(with_summary), name=f"write {self._stream.bulk_id}")
+        writer = asyncio.create_task(self._write(with_summary, reader), name=f"write {self._stream.bulk_id}")
         guard = asyncio.create_task(self._guard(), name=f"guard {self._stream.bulk_id}")
         broken = asyncio.create_task(self._stream.broken.wait(), name=f"broken {self._stream.bulk_id}")
         tasks = (reader, writer, guard, broken)
@@ -76,6 +83,11 @@ class BulkExchange:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _begin(self) -> None:
+        """Send the head of the answer, once."""
+        if not self._response.prepared:
+            await self._response.prepare(self._request)
 
     # Reading
 
@@ -104,6 +116,8 @@ class BulkExchange:
         while True:
             async with asyncio.timeout(idle_timeout_s):
                 data = await read_some(self._request)
+            if not self._answers_late:
+                await self._begin()
             if not data:
                 break
             self._decoder.feed(data)
@@ -131,15 +145,22 @@ class BulkExchange:
 
     # Writing
 
-    async def _write(self, with_summary: bool) -> None:
-        """Send the outbox until the stream closes it and the client has taken nearly everything, so that _finish need not wait."""
+    async def _write(self, with_summary: bool, reader: asyncio.Task[None]) -> None:
+        """Send the outbox until the stream closes it and the client has taken nearly everything, so that _finish need not wait.
+
+        A late answer waits for the reader to end; until then the results wait in the outbox, most of them in the spill.
+        """
         stream = self._stream
         try:
+            if self._answers_late:
+                await asyncio.wait((reader,))
             while (piece := await stream.outbox.get()) is not None:
+                await self._begin()  # a late answer, or one without a body
                 self._written_bytes += len(piece)
                 await self._response.write(piece)
                 stream.counts.bytes_out += len(piece)
                 stream.taken()
+            await self._begin()
             if with_summary and stream.failure is None and not self._has_client_left:
                 await self._response.write(self._summary())
             await self._request.writer.drain()
@@ -168,6 +189,8 @@ class BulkExchange:
             await asyncio.sleep(interval_s)
             if self._request.transport is None or self._request.transport.is_closing():
                 return self._leave()
+            if self._stream.outbox.is_full and not self._response.prepared:  # the client can take nothing yet
+                self._stream.fail(StreamFailure(SPILL_FULL))
             now = time.monotonic()
             if self._taken_bytes() != taken or not self._must_be_taken():
                 taken, since = self._taken_bytes(), now
@@ -219,6 +242,7 @@ class BulkExchange:
         try:
             async with asyncio.timeout(CUT_FLUSH_S):
                 transport.set_write_buffer_limits(high=0)
+                await self._begin()
                 await self._response.write(self._last_line(failure))
                 await self._request.writer.drain()
             transport.write_eof()

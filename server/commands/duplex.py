@@ -15,6 +15,8 @@ from collections.abc import Callable
 from typing import Any
 
 READ_BYTES = 256 * 1024
+# How an answer begins that asks for the body.
+CONTINUE = b"HTTP/1.1 100"
 # We send up to this many pieces before we look again at what was received.
 PIECES_AT_ONCE = 4
 
@@ -95,7 +97,10 @@ class Duplex(io.RawIOBase):
         self._send()
         while True:
             try:
-                return self._connection.recv_into(buffer)
+                num_bytes = self._connection.recv_into(buffer)
+                if self._holds_until and bytes(buffer[: len(CONTINUE)]) == CONTINUE:
+                    self._holds_until = 0.0  # the server wants the body, and answers when it comes
+                return num_bytes
             except (BlockingIOError, ssl.SSLWantReadError):
                 self.wait(self._connection.fileno(), select.POLLIN)
             except ssl.SSLWantWriteError:

@@ -7,6 +7,8 @@ kinds    returns its inputs unchanged: a boolean, an int8, a double and a vector
 private  the same as pick, but not shared
 broken   the graph file does not hold a graph
 unread   config.json has an unknown key
+forger   makes a number of a text, or raises; the name of its node holds FORGED after a newline
+misnamed the graph does not load; the name of its node is like that of `forger`
 """
 
 import json
@@ -17,6 +19,8 @@ from onnx import TensorProto, helper
 
 LEAST = -(2**63)
 FOREVER = 10**15
+# A line like those of the server's log.
+FORGED = "2026-01-01 00:00:00,000 CRITICAL sluice the admin's key was stolen"
 
 
 def write_all(data_dir: Path) -> Path:
@@ -27,6 +31,8 @@ def write_all(data_dir: Path) -> Path:
     _write(data_dir, "private", _pick(), [_column("place")], [_output("found")], {"place": 1}, shared=False)
     _write(data_dir, "kinds", *_kinds())
     _write(data_dir, "broken", b"this is no graph", [_column("x")], [_output("y")], {"x": 1})
+    _write(data_dir, "forger", _forger("Cast", to=TensorProto.FLOAT), [_column("text")], [_output("number")], {"text": "1"})
+    _write(data_dir, "misnamed", _forger("Misnamed"), [_column("text")], [_output("number")], {"text": "1"})
     _write(data_dir, "unread", _pick(), [_column("place") | {"colour": "red"}], [_output("found")], {"place": 1})
     return data_dir
 
@@ -93,6 +99,11 @@ def _pick() -> bytes:
     node = helper.make_node("Gather", ["table", "place"], ["found"])
     ends = [_value("place", TensorProto.INT64, "N")], [_value("found", TensorProto.FLOAT, "N")]
     return _model([node], *ends, [helper.make_tensor("table", TensorProto.FLOAT, [3], [0.5, 0.1, float("nan")])])
+
+
+def _forger(operator: str, **attributes: Any) -> bytes:
+    node = helper.make_node(operator, ["text"], ["number"], name=f"forger\n{FORGED}\n", **attributes)
+    return _model([node], [_value("text", TensorProto.STRING, "N")], [_value("number", TensorProto.FLOAT, "N")])
 
 
 def _kinds() -> tuple[bytes, list[Any], list[Any], Any]:

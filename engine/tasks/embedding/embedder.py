@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from engine.tasks import codec
 from engine.tasks.codec import Fault, Record
+from engine.tasks.runtime import onnxruntime
 from engine.tasks.scoring.inputs import Irregular, Refused
 from engine.tasks.scoring.model import LoadedModel, timed_runs
 from engine.tasks.scoring.outputs import Form, TextColumn, WrongCount, normalised

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onnxruntime import InferenceSession, NodeArg
 
 from engine.frames import Header
 from engine.tasks.codec import MAX_REASON_CHARACTERS, Record
 from engine.tasks.embedding.embedder import Embedder
 from engine.tasks.publishing.onnx_file import OnnxFile, Unfit
+from engine.tasks.runtime import onnxruntime
 from engine.tasks.scoring.inputs import NUMPY_TYPES, Refused, Scalars
 from engine.tasks.scoring.model import LoadedModel, open_session
 
@@ -90,7 +90,7 @@ def _checked(folder: Path, header: Header) -> tuple[Config, list[str]]:
     return changes, warnings
 
 
-def _open(path: Path, graph: OnnxFile, warnings: list[str]) -> InferenceSession:
+def _open(path: Path, graph: OnnxFile, warnings: list[str]) -> onnxruntime.InferenceSession:
     """A session of the graph. If only its locale is missing here, the file is rewritten with another one. Unfit."""
     try:
         return open_session(path)
@@ -116,7 +116,7 @@ def _unfit(what: str, error: Exception) -> Unfit:
 # A config for a graph that was sent without one
 
 
-def _derived(session: InferenceSession, categories: dict[tuple[str, int], Any]) -> Config:
+def _derived(session: onnxruntime.InferenceSession, categories: dict[tuple[str, int], Any]) -> Config:
     """Derive a config. Each column is a field; an input of several columns takes x0, x1, ... or a list in the field of its name."""
     nodes = session.get_inputs()
     entries = [_derived_input(node) for node in nodes]
@@ -133,7 +133,7 @@ def _derived(session: InferenceSession, categories: dict[tuple[str, int], Any]) 
     return {"inputs": entries, "outputs": outputs, "example": example}
 
 
-def _derived_input(node: NodeArg) -> Config:
+def _derived_input(node: onnxruntime.NodeArg) -> Config:
     _check_type(node)
     width = _width(node)
     if width == 1:
@@ -148,16 +148,16 @@ def _fields(entry: Config) -> list[str]:
     return features
 
 
-def _plain_value(node: NodeArg) -> Any:
+def _plain_value(node: onnxruntime.NodeArg) -> Any:
     return {"f": 0.0, "i": 0, "u": 0, "b": False, "O": "a"}[np.dtype(NUMPY_TYPES[node.type]).kind]
 
 
-def _check_type(node: NodeArg) -> None:
+def _check_type(node: onnxruntime.NodeArg) -> None:
     if node.type not in NUMPY_TYPES:
         raise Unfit(f"input '{node.name}' is a {node.type}, which no record can give")
 
 
-def _width(node: NodeArg) -> int | None:
+def _width(node: onnxruntime.NodeArg) -> int | None:
     """The number of columns of an input [N] or [N,k]; None if the graph leaves k open. Unfit for any other shape."""
     if len(node.shape) == 1:
         return 1
@@ -169,7 +169,7 @@ def _width(node: NodeArg) -> int | None:
 # A config and its graph
 
 
-def _hold_against_graph(config: Config, session: InferenceSession, folder: Path) -> None:
+def _hold_against_graph(config: Config, session: onnxruntime.InferenceSession, folder: Path) -> None:
     """Unfit if the inputs and outputs of the config are not those of the graph."""
     nodes = {node.name: node for node in session.get_inputs()}
     given: list[str] = []
@@ -194,14 +194,14 @@ def _hold_against_graph(config: Config, session: InferenceSession, folder: Path)
     _check_outputs(config, [node.name for node in session.get_outputs()])
 
 
-def _check_first_axis(node: NodeArg, max_batch_size: int) -> None:
+def _check_first_axis(node: onnxruntime.NodeArg, max_batch_size: int) -> None:
     first = node.shape[0] if node.shape else None
     if isinstance(first, int) and not first == max_batch_size == 1:
         hint = ', or send a config with "max_batch_size": 1' if first == 1 else ""
         raise Unfit(f"input '{node.name}' takes batches of {first} only: export the graph with an open first axis{hint}")
 
 
-def _check_columns(entry: Config, node: NodeArg) -> None:
+def _check_columns(entry: Config, node: onnxruntime.NodeArg) -> None:
     width = _width(node)
     if entry["kind"] == "column" and width not in (1, None):
         raise Unfit(f"input '{node.name}' has {width} columns, config gives it one field")
@@ -215,7 +215,7 @@ def _check_columns(entry: Config, node: NodeArg) -> None:
         raise Unfit(f"input '{node.name}' has {width} columns, config names {len(entry['features'])} features")
 
 
-def _check_missing(entry: Config, node: NodeArg) -> None:
+def _check_missing(entry: Config, node: onnxruntime.NodeArg) -> None:
     """Unfit if the input does not take its default: scoring uses defaults without checking them."""
     default = entry.get("missing")
     scalars = Scalars(NUMPY_TYPES[node.type], coerce=False)
@@ -231,7 +231,7 @@ def _check_missing(entry: Config, node: NodeArg) -> None:
         raise Unfit(f"input '{node.name}': {refused.fault.reason}") from None
 
 
-def _check_text(entry: Config, node: NodeArg, folder: Path) -> None:
+def _check_text(entry: Config, node: onnxruntime.NodeArg, folder: Path) -> None:
     if node.type != "tensor(int64)" or len(node.shape) != 2:
         raise Unfit(f"input '{node.name}' takes no tokens: they are int64 [N, tokens]")
     if not (folder / entry["tokenizer"]).is_file():
@@ -256,7 +256,7 @@ def _listed(names: Any) -> str:
 # Running it
 
 
-def _built(key: str, folder: Path, config: Config, session: InferenceSession) -> LoadedModel:
+def _built(key: str, folder: Path, config: Config, session: onnxruntime.InferenceSession) -> LoadedModel:
     try:
         return LoadedModel(key, folder, config, session)
     except Exception as error:  # a tokenizer file may fail in any way
@@ -284,7 +284,7 @@ def _try_out(model: LoadedModel, config: Config, warnings: list[str]) -> bool:
     return model.max_batch_size == config["max_batch_size"]
 
 
-def _proven_fingerprint(folder: Path, config: Config, session: InferenceSession) -> str:
+def _proven_fingerprint(folder: Path, config: Config, session: onnxruntime.InferenceSession) -> str:
     """The fingerprint of an embedding model. Unfit if the config gives one and the example has another vector."""
     try:
         embedder = Embedder(f"{config['owner']}/{config['name']}@0", folder, config, session)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import onnxruntime
 
 from engine.tasks.codec import Fault, Record
+from engine.tasks.runtime import FATAL, onnxruntime
 from engine.tasks.scoring import inputs, outputs
 from engine.tasks.scoring.inputs import Irregular, Refused
 from engine.tasks.scoring.outputs import Form, TextColumn
@@ -48,7 +48,7 @@ def open_session(path: Path) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = FATAL
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # The arena never gives back the memory of the largest batch it saw. Without it iris is as fast, and the memory is freed.
     options.enable_cpu_mem_arena = False
