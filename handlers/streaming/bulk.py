@@ -65,8 +65,8 @@ class BulkExchange:
         return self._response
 
     async def _exchange(self, with_summary: bool) -> None:
-        # After `100 Continue` the head waits for the first bytes of the body. If HAProxy 2.6 reads both at once, it takes the end of
-        # the one for the end of the other, and gives its client an empty answer that looks complete.
+        # After `100 Continue` the head waits for the first bytes of the body. If HAProxy 2.6 reads both at once, it takes the end
+        # of the one for the end of the other, and gives its client an empty answer that looks complete.
         if not self._answers_late and hdrs.EXPECT not in self._request.headers:
             await self._begin()
         reader = asyncio.create_task(self._read(), name=f"read {self._stream.bulk_id}")
