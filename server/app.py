@@ -11,6 +11,7 @@ from aiohttp import web
 
 from engine import metrics
 from engine.accounts import Accounts
+from engine.disk import Disk
 from engine.embeddings import EmbeddingLimits, Embeddings
 from engine.engine import Engine, EngineLimits
 from engine.repository import folders
@@ -30,6 +31,7 @@ from handlers.streaming.keys import PREDICTIONS, STREAMING_LIMITS, StreamingLimi
 from server.config import SHIPPED_MODELS, Settings
 from server.middlewares import answer_everything
 from server.names import name_check
+from server.open_requests import OPEN_REQUESTS, OpenRequests
 
 # Fixed paths come before `/{owner}/models/{model}`, and routes with a condition before the others of the same path.
 ROUTES: tuple[Route, ...] = (
@@ -92,7 +94,10 @@ def _open_surfaces(
 ) -> None:
     """What the surfaces ask for; none of these knows another."""
     engine = app[keys.ENGINE]
-    spill = Spill(settings.data_dir / "spill", limit_bytes=settings.spill_limit_bytes, total_limit_bytes=settings.spill_total_bytes)
+    disk = Disk(settings.data_dir, reserve_bytes=settings.disk_reserve_bytes)
+    spill = Spill(
+        settings.data_dir / "spill", disk, limit_bytes=settings.spill_limit_bytes, total_limit_bytes=settings.spill_total_bytes
+    )
     spill.clean()
     predictions = Predictions(engine, serving, spill, settings.part(PredictionLimits))
     stack.enter_context(metrics.showing(predictions.levels))
@@ -120,6 +125,7 @@ def _own_data_dir(data_dir: Path) -> Iterator[None]:
 
 def _configure(app: web.Application, settings: Settings) -> None:
     """What handlers need to know of the settings."""
+    app[OPEN_REQUESTS] = OpenRequests()
     app[keys.ANONYMOUS] = settings.anonymous
     app[keys.COMPAT_STATUS] = settings.compat_status
     app[keys.REQUEST_TIMEOUT] = settings.request_timeout_s
@@ -150,5 +156,6 @@ async def listening(app: web.Application, settings: Settings) -> AsyncIterator[s
 
 # What a connection may hold unread before its socket is paused: one read of the event loop.
 READ_BUFFER_BYTES = 256 * 1024
-# Streams have been drained before; what is left are single answers on their way.
-SHUTDOWN_S = 10.0
+# The requests have had their time before (server/serve.py). What is left are handlers that go on all the same: aiohttp waits this
+# long, ends their bodies, waits this long again, and cancels them.
+SHUTDOWN_S = 0.1

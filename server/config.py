@@ -167,6 +167,9 @@ class Settings:
     spill_total_bytes: int = _setting(
         16 * GIB, _positive, "bytes of results that the server keeps on disk for all streams together"
     )
+    disk_reserve_bytes: int = _setting(
+        GIB, _count, "bytes of the disk that uploads and spilled results leave free; the server refuses an upload with 507 instead"
+    )
     idle_timeout_s: float = _setting(
         300.0, _seconds, "seconds that an upload may pause before the server ends it; 0 means no limit"
     )
@@ -185,7 +188,9 @@ class Settings:
     )
     request_timeout_s: float = _setting(60.0, _positive_seconds, "seconds after which the server gives up a single prediction")
     load_timeout_s: float = _setting(60.0, _positive_seconds, "seconds that a request waits for a model that is loading")
-    drain_s: float = _setting(30.0, _seconds, "seconds that running streams may go on after SIGTERM before the server ends them")
+    drain_s: float = _setting(
+        30.0, _seconds, "seconds that streams and requests may go on after SIGTERM; the server has ended two seconds later"
+    )
 
     embedding_models: tuple[str, ...] = _setting(
         (), _names, "embedding models to serve, separated by commas; with none the server serves those that models.txt lists"

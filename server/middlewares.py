@@ -9,6 +9,7 @@ from engine import metrics
 from engine.errors import INTERNAL, TIMED_OUT, EngineError
 from handlers.http.bodies import undecodable
 from handlers.http.routes import ROUTE_TABLE, Handler
+from server.open_requests import OPEN_REQUESTS
 
 log = logging.getLogger("sluice.http")
 
@@ -18,6 +19,15 @@ SWITCHED = 101
 @web.middleware
 async def answer_everything(request: web.Request, handler: Handler) -> web.StreamResponse:
     """The outermost step of every request."""
+    open_requests = request.app[OPEN_REQUESTS]
+    does_count = open_requests.began()
+    try:
+        return await _counted_answer(request, handler)
+    finally:
+        open_requests.ended(does_count)
+
+
+async def _counted_answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     started = time.monotonic()
     response = await _answer(request, handler)
     if not response.prepared and request.can_read_body and not request.content.at_eof():

@@ -14,7 +14,8 @@ import time
 from aiohttp import web
 
 from engine import metrics
-from engine.errors import INTERNAL
+from engine.disk import is_full
+from engine.errors import DISK_FULL, INTERNAL, SHUTTING_DOWN
 from engine.streaming.failures import BAD_ENCODING, IDLE_TIMEOUT, SPILL_FULL, STALLED, TOO_LARGE, StreamFailure
 from engine.streaming.stream import Stream
 from handlers.http.bodies import NDJSON, content_encoding, read_some
@@ -30,6 +31,8 @@ JSON_TYPES = (NDJSON, "application/json", "application/jsonl", "application/json
 # The last line of a cut stream gets this long to leave, and then the client gets this long to notice before the socket is closed.
 CUT_FLUSH_S = 2.0
 CUT_LINGER_S = 10.0
+# The server is about to end and gives a stream one second in all (server/serve.py), so half of it must do for either flush.
+LAST_FLUSH_S = 0.5
 GUARD_INTERVAL_S = 1.0
 # More than can wait in our buffer when the writer is done, which is 64 KiB and one write of the same size.
 FINISH_BUFFER_BYTES = 256 * 1024
@@ -49,9 +52,10 @@ class BulkExchange:
         self._started = time.monotonic()
         self._has_client_left = False
         self._is_flushed = False
+        self._num_sent = 0  # records whose answers were written to the socket, of a stream that failed
 
-    async def run(self, *, with_summary: bool) -> web.StreamResponse:
-        """Run until the stream has ended, failed or was left. Returns the response, which the handler gives back to aiohttp."""
+    async def run(self, *, with_summary: bool) -> None:
+        """Run until the stream has ended, failed or was left. The client is told how by `end`, which no longer needs the stream."""
         await self._response.prepare(self._request)
         reader = asyncio.create_task(self._read(), name=f"read {self._stream.bulk_id}")
         writer = asyncio.create_task(self._write(with_summary), name=f"write {self._stream.bulk_id}")
@@ -61,13 +65,14 @@ class BulkExchange:
         try:
             await asyncio.wait((writer, broken), return_when=asyncio.FIRST_COMPLETED)
             # Results from before a failure are still sent, if the client takes them in time.
-            await asyncio.wait((writer,), timeout=CUT_FLUSH_S)
+            await asyncio.wait((writer,), timeout=self._flush_s)
             self._is_flushed = writer.done()
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        return await self._end()
+        if self._stream.failure is not None:
+            self._num_sent = await self._stream.num_returned()
 
     # Reading
 
@@ -134,9 +139,16 @@ class BulkExchange:
             await self._request.writer.drain()
         except ConnectionError:
             self._leave()
-        except Exception:  # a full disk or a fault of ours; the missing results must never look like a clean end
-            log.exception("writing failed bulk_id=%s", stream.bulk_id)
-            stream.fail(StreamFailure(INTERNAL))
+        except Exception as error:  # a full disk or a fault of ours; the missing results must never look like a clean end
+            stream.fail(self._fault(error))
+
+    def _fault(self, error: Exception) -> StreamFailure:
+        """Log why results are missing, and tell what the client hears of it."""
+        if is_full(error):
+            log.error("disk full, stream cut bulk_id=%s reason=%s", self._stream.bulk_id, error.__class__.__name__)
+            return StreamFailure(DISK_FULL, "the server's disk is full")
+        log.error("writing failed bulk_id=%s", self._stream.bulk_id, exc_info=error)
+        return StreamFailure(INTERNAL)
 
     def _taken_bytes(self) -> int:
         """Bytes of the answer that the client's side has acknowledged: they are neither in our buffer nor in the kernel's.
@@ -177,7 +189,8 @@ class BulkExchange:
 
     # Ends
 
-    async def _end(self) -> web.StreamResponse:
+    async def end(self) -> web.StreamResponse:
+        """Tell the client how the stream has ended. Returns the response, which the handler gives back to aiohttp."""
         if self._has_client_left:
             self._note("left")
         elif self._stream.failure is not None:
@@ -207,7 +220,7 @@ class BulkExchange:
         if transport is None:
             return
         try:
-            async with asyncio.timeout(CUT_FLUSH_S):
+            async with asyncio.timeout(self._flush_s):
                 transport.set_write_buffer_limits(high=0)
                 await self._response.write(self._last_line(failure))
                 await self._request.writer.drain()
@@ -219,7 +232,14 @@ class BulkExchange:
                     await asyncio.sleep(0.05)  # the client has sent everything and closes as soon as it has seen our end
         except (ConnectionError, TimeoutError, web.RequestPayloadError):
             pass  # the client does not read, or is gone: we can tell it nothing more
-        transport.abort()
+        finally:
+            transport.abort()
+
+    @property
+    def _flush_s(self) -> float:
+        """How long a client may take to read what it gets before a cut."""
+        failure = self._stream.failure
+        return LAST_FLUSH_S if failure is not None and failure.code is SHUTTING_DOWN else CUT_FLUSH_S
 
     def _last_line(self, failure: StreamFailure) -> bytes:
         stream = self._stream
@@ -228,7 +248,7 @@ class BulkExchange:
             "code": failure.code,
             "error": failure.message,
             "fatal": True,
-            "records": stream.counts.records,
+            "records": self._num_sent,
             "yhat_model": stream.model.name,
         }
         # If not everything was flushed, the bytes that were sent may end inside a line.

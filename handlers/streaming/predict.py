@@ -111,7 +111,9 @@ async def _stream(request: web.Request, admission: Admission) -> web.StreamRespo
     async with opening as stream:
         response = _stream_response(request, stream.bulk_id)
         exchange = BulkExchange(request, response, stream, app[STREAMING_LIMITS])
-        return await exchange.run(with_summary=flag(request, "summary"))
+        await exchange.run(with_summary=flag(request, "summary"))
+    # The stream has given its place and its files back. What is left is to tell the client, which may take seconds.
+    return await exchange.end()
 
 
 def _stream_arguments(request: web.Request, version: Version) -> Arguments:
