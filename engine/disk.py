@@ -4,6 +4,7 @@ Every method here blocks on the disk: call it in a thread. Knows nothing of what
 """
 
 import errno
+import os
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,10 @@ from engine.errors import DISK_FULL, EngineError
 # No space, no space for this user of the machine, and (where a limit of the process ends a file) a file that cannot grow. A disk
 # without inodes says ENOSPC too.
 FULL_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+# SQLite's write-ahead log and the index of that, each of which a clean stop removes, and a lock.
+START_INODES = 3
+START_BYTES = 1024 * 1024
 
 
 class Disk:
@@ -35,6 +40,16 @@ class Disk:
         """EngineError `disk_full` when this many bytes more would leave less than the reserve."""
         if not self.has_room(num_bytes):
             raise disk_full()
+
+
+def has_any_room(folder: Path) -> bool:
+    """Whether a server can start there: it makes three small files. True when the disk does not answer, which has other reasons."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return True
+    has_inodes = not found.f_files or found.f_favail >= START_INODES  # some file systems do not count inodes
+    return has_inodes and found.f_bavail * found.f_frsize >= START_BYTES
 
 
 def is_full(error: BaseException) -> bool:

@@ -104,7 +104,7 @@ def _open_surfaces(
     app[PREDICTIONS] = predictions
     app[keys.HEALTH_DETAILS] = {"streams": lambda: predictions.num_streams}
     app[EMBEDDINGS] = Embeddings(engine, serving, settings.part(EmbeddingLimits))
-    app[keys.PUBLISHER] = Publisher(store, serving, engine.pool("jobs"), settings.part(PublishingLimits))
+    app[keys.PUBLISHER] = Publisher(store, serving, engine.pool("jobs"), disk, settings.part(PublishingLimits))
 
 
 @contextlib.contextmanager

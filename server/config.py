@@ -186,6 +186,15 @@ class Settings:
     keep_versions: int = _setting(
         10, _positive, "number of versions of a model that are kept, the newest ones; the active version is always kept"
     )
+    user_models: int = _setting(
+        200, _positive, "models that one user may keep; the server refuses a further one with 507; the admin may keep any number"
+    )
+    user_versions: int = _setting(
+        1000, _positive, "versions of models that one user may keep, all models together; the admin may keep any number"
+    )
+    user_bytes: int = _setting(
+        32 * GIB, _positive, "bytes that the models of one user may take on disk, all together; the admin's may take any number"
+    )
     request_timeout_s: float = _setting(60.0, _positive_seconds, "seconds after which the server gives up a single prediction")
     load_timeout_s: float = _setting(60.0, _positive_seconds, "seconds that a request waits for a model that is loading")
     drain_s: float = _setting(

@@ -5,8 +5,9 @@ import time
 
 from aiohttp import web
 
-from engine import metrics
-from engine.errors import INTERNAL, TIMED_OUT, EngineError
+from engine import disk, metrics
+from engine.errors import DISK_FULL, INTERNAL, TIMED_OUT, EngineError
+from engine.store import StoreFull
 from handlers.http.bodies import undecodable
 from handlers.http.routes import ROUTE_TABLE, Handler
 from server.open_requests import OPEN_REQUESTS
@@ -51,7 +52,11 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 def _refusal(request: web.Request, error: Exception) -> EngineError:
     """The error that the client is told of."""
+    if disk.is_full(error) or isinstance(error, StoreFull):
+        error = disk.disk_full()
     if isinstance(error, EngineError):
+        if error.code is DISK_FULL:  # the person who runs the server must hear of it too
+            log.error("disk full method=%s path=%s", request.method, request.path)
         metrics.REJECTED.labels(error.code).inc()
         return error
     if isinstance(error, TimeoutError):

@@ -7,6 +7,7 @@ import signal
 import uvloop
 from aiohttp import web
 
+from engine import disk
 from engine.errors import EngineError
 from engine.store import StoreError
 from handlers.http.keys import ENGINE
@@ -29,9 +30,18 @@ def serve(settings: Settings) -> int:
     try:
         uvloop.run(_serve(settings))
     except (CannotStart, StoreError, EngineError) as error:
-        log.error("%s", error)
+        log.error("%s", error if disk.has_any_room(settings.data_dir) else _what_is_needed(settings))
+        return 1
+    except OSError as error:
+        if not disk.is_full(error):
+            raise
+        log.error("%s", _what_is_needed(settings))
         return 1
     return 0
+
+
+def _what_is_needed(settings: Settings) -> str:
+    return f"the disk with the data directory {settings.data_dir} is full: free at least 1 MiB on it, then start the server again"
 
 
 async def _serve(settings: Settings) -> None:

@@ -3,8 +3,9 @@
 import ujson
 from aiohttp import web
 
-from engine.errors import MODEL_BUILDING, MODEL_NOT_FOUND, NO_INSTANCES, TIMED_OUT, Code, EngineError, Kind
+from engine.errors import DISK_FULL, MODEL_BUILDING, MODEL_NOT_FOUND, NO_INSTANCES, TIMED_OUT, Code, EngineError, Kind
 from engine.repository.incoming import INVALID_MODEL
+from engine.repository.quotas import QUOTA_EXCEEDED
 from engine.repository.serving import LOAD_FAILED
 from handlers.http.keys import COMPAT_STATUS
 
@@ -33,7 +34,7 @@ HTTP_STATUSES: dict[Code, int] = {METHOD_NOT_ALLOWED: 405, UNSUPPORTED_MEDIA_TYP
 COMPAT_CODES = frozenset({MODEL_NOT_FOUND, NO_INSTANCES, MODEL_BUILDING, TIMED_OUT})
 
 # Codes that the answer shows beside the message, because programs read what publishing refuses.
-TOLD_CODES = frozenset({INVALID_MODEL, LOAD_FAILED})
+TOLD_CODES = frozenset({INVALID_MODEL, LOAD_FAILED, QUOTA_EXCEEDED, DISK_FULL})
 
 REALM = 'Basic realm="sluice"'
 
