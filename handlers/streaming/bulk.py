@@ -10,8 +10,10 @@ import logging
 import sys
 import termios
 import time
+from typing import cast
 
 from aiohttp import web
+from aiohttp.http import StreamWriter
 
 from engine import metrics
 from engine.disk import is_full
@@ -221,9 +223,13 @@ class BulkExchange:
             return
         try:
             async with asyncio.timeout(self._flush_s):
-                transport.set_write_buffer_limits(high=0)
-                await self._response.write(self._last_line(failure))
-                await self._request.writer.drain()
+                await cast(StreamWriter, self._request.writer).write(self._last_line(failure), drain=False)
+                # Not with aiohttp's drain: where the writer was cancelled while it waited there, aiohttp keeps its cancelled future
+                # and would cancel us, too.
+                while transport.get_write_buffer_size():  # noqa: ASYNC110 - the protocol belongs to aiohttp, and tells only that
+                    await asyncio.sleep(0.02)
+            if transport.is_closing():
+                return
             transport.write_eof()
             async with asyncio.timeout(CUT_LINGER_S):
                 while await read_some(self._request):
