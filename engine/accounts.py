@@ -16,7 +16,7 @@ from pathlib import Path
 
 from engine import files
 from engine.errors import FULL_KEY_NEEDED, INVALID_REQUEST, NAME_TAKEN, UNAUTHORIZED, EngineError
-from engine.store import KeyKind, Store, User
+from engine.store import KeyKind, Store, StoreError, User
 
 ADMIN = "admin"
 OWNER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@+-]{0,99}")
@@ -131,11 +131,17 @@ class Accounts:
         """Give a user a new key; its old key of that kind stops working at once. EngineError `unauthorized`: the user is gone."""
         key = _new_key()
         async with self._replacing:  # else two replacements could leave different keys in the file and in the database
+            old = None
             if name == ADMIN and kind == "full":
+                old = await asyncio.to_thread(_read_key, self._key_file)
                 await asyncio.to_thread(_write_key, self._key_file, key)
             try:
                 if not await self._store.put_key(name, kind, _sha256(key)):
                     raise unauthorized()
+            except StoreError:  # the database still has the old key, and it must not be lost from the file
+                if old is not None:
+                    await asyncio.to_thread(_write_key, self._key_file, old)
+                raise
             finally:
                 self._forget_callers()
         return key

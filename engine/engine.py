@@ -55,8 +55,7 @@ class Engine:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for pool in self._pools.values():
-            await pool.stop()
+        await asyncio.gather(*(pool.stop() for pool in self._pools.values()))
 
     def spawn(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
         """Start a background task that the engine owns and cancels at its stop."""

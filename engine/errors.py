@@ -23,6 +23,7 @@ class Kind(enum.Enum):
     UNAVAILABLE = "we cannot do it now"
     TOO_SLOW = "they did not send or take in time"
     FAILED = "we tried and failed"
+    FULL = "there is no room left to keep it"
 
 
 class Code(str):
@@ -96,6 +97,7 @@ SHUTTING_DOWN = Code("shutting_down", Kind.UNAVAILABLE, "the server is shutting 
 NO_INSTANCES = Code("no_instances", Kind.UNAVAILABLE, "no replica is alive, or the model's files do not load")
 MODEL_BUILDING = Code("model_building", Kind.UNAVAILABLE, "the model is still loading after SLUICE_LOAD_TIMEOUT_S")
 TIMED_OUT = Code("timed_out", Kind.UNAVAILABLE, "no answer, or no end of the body, came within the time limit of the request")
+DISK_FULL = Code("disk_full", Kind.FULL, "the disk of the server is full, or has only SLUICE_DISK_RESERVE_BYTES left")
 INTERNAL = Code("internal", Kind.FAILED, "a fault of the server")
 
 

@@ -112,6 +112,7 @@ ROUTES = (
             403: "the caller is not the admin",
             409: "the name is taken",
             422: "the name is not allowed",
+            507: "the disk of the server is full",
         },
         admit=known_caller,
     ),
@@ -123,7 +124,12 @@ ROUTES = (
         summary="Replace the caller's key of one kind; the new key is shown once",
         key="full",
         body=NewKey,
-        answers={201: "key and kind", 403: "a full key is needed", 422: "there is no such kind"},
+        answers={
+            201: "key and kind",
+            403: "a full key is needed",
+            422: "there is no such kind",
+            507: "the disk of the server is full; the old key still works",
+        },
         admit=known_caller,
     ),
 )

@@ -52,6 +52,8 @@ async def admit(request: web.Request) -> ModelPath:
         if not OWNER_NAME.fullmatch(path.owner) or not MODEL_NAME.fullmatch(path.name):
             raise EngineError(INVALID_REQUEST, "names have 1 to 100 letters, digits and _ . -, and begin with a letter or digit")
         _check_body(request)
+        size = request.content_length or 0
+        await request.app[PUBLISHER].check_room(path.owner, path.name, size, is_counted=not path.caller.is_admin)
         request[ADMITTED] = path
     return request[ADMITTED]
 
@@ -73,7 +75,7 @@ async def publish(request: web.Request) -> web.Response:
     """PUT without `bulk=true`: the files of a new version. 201 when it is active, 200 when the active one has the same files."""
     path = await admit(request)
     publisher = request.app[PUBLISHER]
-    async with publisher.incoming(path.owner, path.name) as incoming:
+    async with publisher.incoming(path.owner, path.name, is_counted=not path.caller.is_admin) as incoming:
         await _receive(request, incoming)
         published = await publisher.publish(incoming)
     answer: dict[str, Any] = {"model": path.name, "owner": path.owner, "status": "Successfully deployed"}
@@ -164,6 +166,7 @@ ANSWERS = {
     429: "too many uploads; see Retry-After",
     500: "the version does not load; it is kept, and the active version stays active",
     503: "the server is draining (see Retry-After), or the upload stopped or took too long",
+    507: "the user keeps as much as the quotas allow, or the disk of the server is full",
 }
 # The streaming surface has a route of the same method and path for requests with bulk=true.
 PUT = Route(

@@ -169,6 +169,7 @@ CHANGE_REFUSALS = {
     403: "the key is read-only, or the model belongs to another owner",
     404: "there is no such model or version",
     503: "the server is draining; see Retry-After",
+    507: "the disk of the server is full",
 }
 CHANGE_KEY = "the owner's full, or the admin's"
 

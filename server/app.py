@@ -12,6 +12,7 @@ from aiohttp import web
 
 from engine import metrics
 from engine.accounts import Accounts
+from engine.disk import Disk
 from engine.embeddings import EmbeddingLimits, Embeddings
 from engine.engine import Engine, EngineLimits
 from engine.repository import folders
@@ -34,6 +35,7 @@ from server import descriptors
 from server.config import SHIPPED_MODELS, Settings
 from server.middlewares import answer_everything
 from server.names import name_check
+from server.open_requests import OPEN_REQUESTS, OpenRequests
 
 # Fixed paths come before `/{owner}/models/{model}`, and routes with a condition before the others of the same path.
 ROUTES: tuple[Route, ...] = (
@@ -103,15 +105,19 @@ def _open_surfaces(
 ) -> None:
     """Open predictions, embeddings and the publisher; none of them knows another."""
     engine = app[keys.ENGINE]
-    spill = Spill(settings.data_dir / "spill", limit_bytes=settings.spill_limit_bytes, total_limit_bytes=settings.spill_total_bytes)
+    disk = Disk(settings.data_dir, reserve_bytes=settings.disk_reserve_bytes)
+    spill = Spill(
+        settings.data_dir / "spill", disk, limit_bytes=settings.spill_limit_bytes, total_limit_bytes=settings.spill_total_bytes
+    )
     spill.clean()
     predictions = Predictions(engine, serving, spill, settings.part(PredictionLimits))
     engine.spawn(predictions.give_up_late_calls(), "late calls")
+    engine.spawn(predictions.watch_disk(), "disk of the spill")
     stack.enter_context(metrics.showing(predictions.levels))
     app[PREDICTIONS] = predictions
     app[keys.HEALTH_DETAILS] = {"streams": lambda: predictions.num_streams}
     app[EMBEDDINGS] = Embeddings(engine, serving, settings.part(EmbeddingLimits))
-    app[keys.PUBLISHER] = Publisher(store, serving, engine.pool("jobs"), settings.part(PublishingLimits))
+    app[keys.PUBLISHER] = Publisher(store, serving, engine.pool("jobs"), disk, settings.part(PublishingLimits))
 
 
 @contextlib.contextmanager
@@ -134,6 +140,7 @@ def _configure(app: web.Application, settings: Settings) -> None:
     """What handlers need to know of the settings, and what all requests share."""
     app[keys.TURN] = asyncio.Lock()
     app[openapi.DOCUMENT] = openapi.encoded(ROUTES)
+    app[OPEN_REQUESTS] = OpenRequests()
     app[keys.ANONYMOUS] = settings.anonymous
     app[keys.COMPAT_STATUS] = settings.compat_status
     app[keys.REQUEST_TIMEOUT] = settings.request_timeout_s
@@ -182,5 +189,6 @@ async def _listen(connections: Connections, runner: web.AppRunner, settings: Set
 READ_BUFFER_BYTES = 256 * 1024
 # Connections that may wait to be accepted while the event loop is busy.
 BACKLOG = 1024
-# Streams have been drained before; what is left are single answers on their way.
-SHUTDOWN_S = 10.0
+# The requests have had their time before (server/serve.py). What is left are handlers that go on all the same: aiohttp waits this
+# long, ends their bodies, waits this long again, and cancels them.
+SHUTDOWN_S = 0.1

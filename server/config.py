@@ -189,6 +189,9 @@ class Settings:
         "memory for all bodies of single predictions and embeddings requests; each user, and all anonymous callers together, "
         "may take half of it; beyond that the server answers with 429",
     )
+    disk_reserve_bytes: int = _setting(
+        GIB, _count, "bytes of the disk that uploads and spilled results leave free; the server refuses an upload with 507 instead"
+    )
     idle_timeout_s: float = _setting(
         300.0, _seconds, "seconds that an upload may pause before the server ends it; 0 means no limit"
     )
@@ -210,9 +213,20 @@ class Settings:
     keep_versions: int = _setting(
         10, _positive, "number of versions of a model that are kept, the newest ones; the active version is always kept"
     )
+    user_models: int = _setting(
+        200, _positive, "models that one user may keep; the server refuses a further one with 507; the admin may keep any number"
+    )
+    user_versions: int = _setting(
+        1000, _positive, "versions of models that one user may keep, all models together; the admin may keep any number"
+    )
+    user_bytes: int = _setting(
+        32 * GIB, _positive, "bytes that the models of one user may take on disk, all together; the admin's may take any number"
+    )
     request_timeout_s: float = _setting(60.0, _positive_seconds, "seconds after which the server gives up a single prediction")
     load_timeout_s: float = _setting(60.0, _positive_seconds, "seconds that a request waits for a model that is loading")
-    drain_s: float = _setting(30.0, _seconds, "seconds that running streams may go on after SIGTERM before the server ends them")
+    drain_s: float = _setting(
+        30.0, _seconds, "seconds that streams and requests may go on after SIGTERM; the server has ended two seconds later"
+    )
 
     embedding_models: tuple[str, ...] = _setting(
         (), _names, "embedding models to serve, separated by commas; with none the server serves those that models.txt lists"

@@ -17,7 +17,7 @@ from prometheus_client.core import Metric
 
 from engine import embeddings, errors, metrics
 from engine.errors import Code
-from engine.repository import incoming, publishing, serving
+from engine.repository import incoming, publishing, quotas, serving
 from engine.streaming import failures, predictions
 from handlers.http import connections
 from handlers.http import errors as http_errors
@@ -33,7 +33,7 @@ TABLE = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 # The modules that define codes of requests.
-CODE_MODULES = (errors, embeddings, incoming, publishing, serving, predictions, connections, http_errors)
+CODE_MODULES = (errors, embeddings, incoming, publishing, quotas, serving, predictions, connections, http_errors)
 
 
 def main() -> int:

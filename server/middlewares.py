@@ -5,12 +5,14 @@ import time
 
 from aiohttp import web
 
-from engine import metrics
-from engine.errors import INTERNAL, TIMED_OUT, EngineError
+from engine import disk, metrics
+from engine.errors import DISK_FULL, INTERNAL, TIMED_OUT, EngineError
+from engine.store import StoreFull
 from handlers.http.bodies import undecodable
 from handlers.http.connections import check_not_spare, is_spare
 from handlers.http.memory import BODY_MEMORY
 from handlers.http.routes import ROUTE_TABLE, Handler
+from server.open_requests import OPEN_REQUESTS
 
 log = logging.getLogger("sluice.http")
 
@@ -20,6 +22,15 @@ SWITCHED = 101
 @web.middleware
 async def answer_everything(request: web.Request, handler: Handler) -> web.StreamResponse:
     """The outermost step of every request."""
+    open_requests = request.app[OPEN_REQUESTS]
+    does_count = open_requests.began()
+    try:
+        return await _counted_answer(request, handler)
+    finally:
+        open_requests.ended(does_count)
+
+
+async def _counted_answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     started = time.monotonic()
     response = await _answer(request, handler)
     request.app[BODY_MEMORY].release(request)
@@ -45,7 +56,11 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 def _refusal(request: web.Request, error: Exception) -> EngineError:
     """The error that the client is told of."""
+    if disk.is_full(error) or isinstance(error, StoreFull):
+        error = disk.disk_full()
     if isinstance(error, EngineError):
+        if error.code is DISK_FULL:  # the person who runs the server must hear of it too
+            log.error("disk full method=%s path=%s", request.method, request.path)
         metrics.REJECTED.labels(error.code).inc()
         return error
     if isinstance(error, TimeoutError):

@@ -7,6 +7,7 @@ import signal
 import uvloop
 from aiohttp import web
 
+from engine import disk
 from engine.errors import EngineError
 from engine.store import StoreError
 from handlers.http.keys import ENGINE
@@ -14,8 +15,13 @@ from handlers.streaming.keys import PREDICTIONS
 from server import logs
 from server.app import CannotStart, listening, open_app
 from server.config import Settings
+from server.open_requests import OPEN_REQUESTS
 
 log = logging.getLogger("sluice.server")
+
+# What is still open after SLUICE_DRAIN_S gets this long: streams say why they end. The process ends a second later at the latest,
+# after 0.2 s for handlers that go on all the same (app.SHUTDOWN_S) and 0.5 s for replicas (replica.STOP_TIMEOUT_S).
+GRACE_S = 1.0
 
 
 def serve(settings: Settings) -> int:
@@ -24,9 +30,18 @@ def serve(settings: Settings) -> int:
     try:
         uvloop.run(_serve(settings))
     except (CannotStart, StoreError, EngineError) as error:
-        log.error("%s", error)
+        log.error("%s", error if disk.has_any_room(settings.data_dir) else _what_is_needed(settings))
+        return 1
+    except OSError as error:
+        if not disk.is_full(error):
+            raise
+        log.error("%s", _what_is_needed(settings))
         return 1
     return 0
+
+
+def _what_is_needed(settings: Settings) -> str:
+    return f"the disk with the data directory {settings.data_dir} is full: free at least 1 MiB on it, then start the server again"
 
 
 async def _serve(settings: Settings) -> None:
@@ -40,17 +55,19 @@ async def _serve(settings: Settings) -> None:
 
 
 async def _drain(app: web.Application, seconds: float, signals: "_Signals") -> None:
-    """Let streams end; a second signal ends them now. The listener stays open, to tell new requests that the server stops."""
+    """Let requests end for some seconds, or until a second signal; then end the streams, and soon after that wait no longer.
+
+    The listener stays open, to tell new requests that the server stops.
+    """
     app[ENGINE].draining.set()
-    predictions = app[PREDICTIONS]
-    drain = asyncio.create_task(predictions.drain(seconds), name="drain")
+    answered = asyncio.create_task(app[OPEN_REQUESTS].all_answered(), name="all answered")
     second = asyncio.create_task(signals.second.wait(), name="second signal")
-    await asyncio.wait((drain, second), return_when=asyncio.FIRST_COMPLETED)
-    for task in (drain, second):
+    await asyncio.wait((answered, second), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    app[PREDICTIONS].end_streams()
+    await asyncio.wait((answered,), timeout=GRACE_S)
+    for task in (answered, second):
         task.cancel()
-    await asyncio.gather(drain, second, return_exceptions=True)
-    predictions.end_streams()
-    await predictions.ended()
+    await asyncio.gather(answered, second, return_exceptions=True)
 
 
 class _Signals:

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # Whole frames of a few hundred kilobytes fit, so neither side waits for the other inside one. The kernel may clamp it.
 SOCKET_BUFFER_BYTES = 1024 * 1024
 # A child that has read the end of its socket gets this long to end by itself.
-STOP_TIMEOUT_S = 2.0
+STOP_TIMEOUT_S = 0.5
 
 Reply = tuple[Header, memoryview]
 

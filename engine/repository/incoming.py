@@ -7,12 +7,16 @@ that.
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
+from engine.disk import Disk
 from engine.errors import BODY_TOO_LARGE, Code, EngineError, Kind
 from engine.pieces import PieceBuilder
 from engine.repository.config import MAX_DESCRIPTION_CHARACTERS, ModelConfig, parse_config
 from engine.repository.index import CONFIG_FILE, GRAPH_FILE
+from engine.repository.quotas import no_room
 
 INVALID_MODEL = Code("invalid_model", Kind.INVALID, "the files that were sent do not make a model that can be served")
 
@@ -22,26 +26,47 @@ CONFIG_LIMIT_BYTES = 1024 * 1024
 WRITE_BYTES = 1024 * 1024
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How much one upload may take.
+
+    limit_bytes  of one model
+    quota_bytes  that its owner may still publish; None where nobody counts
+    disk         where it is written, with a reserve that it must leave free
+    """
+
+    limit_bytes: int
+    quota_bytes: int | None
+    disk: Disk
+
+
 class Incoming:
     """The files of one upload, in a hidden folder beside the model's versions.
 
     data_files  names of the files with external tensors, as the graph refers to them
+    num_bytes   of all files so far
     """
 
-    def __init__(self, owner: str, name: str, folder: Path, limit_bytes: int) -> None:
+    def __init__(self, owner: str, name: str, folder: Path, room: Room) -> None:
         self.owner = owner
         self.name = name
         self.folder = folder
         self.data_files: list[str] = []
-        self._limit_bytes = limit_bytes
-        self._num_bytes = 0
+        self.num_bytes = 0
+        self._room = room
         self._names: set[str] = set()
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether the quotas of the owner count for it."""
+        return self._room.quota_bytes is not None
 
     async def receive(self, file_name: str, chunks: AsyncIterator[bytes], *, is_data: bool = False) -> None:
         """Write one file while its chunks arrive.
 
         is_data  the file contains tensors of the graph
-        raises   EngineError `body_too_large`; `invalid_model` when a file of this name was sent before
+        raises   EngineError `body_too_large`, `quota_exceeded`, `disk_full`; `invalid_model` when a file of this name was sent
+                 before
         """
         if file_name in self._names or (is_data and file_name in (GRAPH_FILE, CONFIG_FILE, TOKENIZER_FILE)):
             raise EngineError(INVALID_MODEL, f"the file {file_name} was sent twice")
@@ -53,8 +78,8 @@ class Incoming:
             pieces = PieceBuilder(WRITE_BYTES)
             async for chunk in self._counted(chunks):
                 if piece := pieces.add(chunk):
-                    await asyncio.to_thread(file.write, piece)
-            await asyncio.to_thread(file.write, pieces.rest())
+                    await asyncio.to_thread(self._write, file, piece)
+            await asyncio.to_thread(self._write, file, pieces.rest())
         finally:
             await asyncio.to_thread(file.close)
 
@@ -82,10 +107,16 @@ class Incoming:
     async def _counted(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The same chunks, as long as all files of the upload together are within the limit."""
         async for chunk in chunks:
-            self._num_bytes += len(chunk)
-            if self._num_bytes > self._limit_bytes:
-                raise EngineError(BODY_TOO_LARGE, f"body larger than {self._limit_bytes} bytes")
+            self.num_bytes += len(chunk)
+            if self.num_bytes > self._room.limit_bytes:
+                raise EngineError(BODY_TOO_LARGE, f"body larger than {self._room.limit_bytes} bytes")
+            if self._room.quota_bytes is not None and self.num_bytes > self._room.quota_bytes:
+                raise no_room(self.owner)
             yield chunk
+
+    def _write(self, file: BinaryIO, piece: bytes) -> None:
+        self._room.disk.check(len(piece))
+        file.write(piece)
 
 
 def _with_owner_and_name(text: bytes, owner: str, name: str) -> bytes:

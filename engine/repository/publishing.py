@@ -18,13 +18,15 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from engine import metrics
+from engine.disk import Disk, disk_full
 from engine.errors import TOO_MANY_REQUESTS, Code, EngineError, Kind, TaskFailed, model_not_found
 from engine.replicas.blocks import Arguments, Task
 from engine.replicas.pool import Pool
 from engine.repository import folders
 from engine.repository.config import ModelConfig, parse_config
-from engine.repository.incoming import INVALID_MODEL, Incoming
+from engine.repository.incoming import INVALID_MODEL, Incoming, Room
 from engine.repository.index import Model, Repository, Version
+from engine.repository.quotas import QuotaLimits, Quotas
 from engine.repository.serving import LOAD_FAILED, Serving
 from engine.store import ModelOverrides, Store
 
@@ -47,6 +49,9 @@ class PublishingLimits:
     max_uploads_per_user: int
     keep_versions: int
     check_timeout_s: float
+    user_models: int
+    user_versions: int
+    user_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +69,7 @@ class Publisher:
     jobs  the pool whose replicas check uploads
     """
 
-    def __init__(self, store: Store, serving: Serving, jobs: Pool, limits: PublishingLimits) -> None:
+    def __init__(self, store: Store, serving: Serving, jobs: Pool, disk: Disk, limits: PublishingLimits) -> None:
         self.limits = limits
         self._store = store
         self._serving = serving
@@ -75,21 +80,37 @@ class Publisher:
             "check", family="publishing", pool=jobs.name, time_limit_s=limits.check_timeout_s, max_deaths=CHECK_DEATHS
         )
         self._root = self._repository.writable_root
+        self._disk = disk
+        self._quotas = Quotas(
+            self._root, QuotaLimits(limits.user_models, limits.user_versions, limits.user_bytes, limits.keep_versions)
+        )
+        self._owner_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
         self._uploads: Counter[str] = Counter()  # by owner
 
     # A new version
 
+    async def check_room(self, owner: str, name: str, num_bytes: int, *, is_counted: bool) -> None:
+        """Refuse an upload before its body comes. EngineError `disk_full`, `quota_exceeded`.
+
+        num_bytes   as far as the head of the request tells, else 0
+        is_counted  the owner publishes, and not the admin, who has no quotas
+        """
+        await asyncio.to_thread(self._disk.check, num_bytes)
+        if is_counted:
+            await asyncio.to_thread(self._quotas.check, owner, name, num_bytes)
+
     @contextlib.asynccontextmanager
-    async def incoming(self, owner: str, name: str) -> AsyncIterator[Incoming]:
+    async def incoming(self, owner: str, name: str, *, is_counted: bool = False) -> AsyncIterator[Incoming]:
         """A place for an upload; what is still in it at the end is removed. EngineError `too_many_requests`."""
         if self._uploads[owner] >= self.limits.max_uploads_per_user or self._uploads.total() >= MAX_UPLOADS:
             raise EngineError(TOO_MANY_REQUESTS, "too many uploads", retry_after_s=5)
         self._uploads[owner] += 1
         folder = folders.incoming_folder(self._root / owner / name)
         try:
+            quota_bytes = await asyncio.to_thread(self._quotas.room_bytes, owner) if is_counted else None
             await asyncio.to_thread(folders.make, folder)
-            yield Incoming(owner, name, folder, self.limits.model_limit_bytes)
+            yield Incoming(owner, name, folder, Room(self.limits.model_limit_bytes, quota_bytes, self._disk))
         finally:
             self._uploads[owner] -= 1
             await asyncio.to_thread(folders.remove, folder)
@@ -97,7 +118,8 @@ class Publisher:
     async def publish(self, incoming: Incoming) -> Published:
         """Check an upload and make it the active version.
 
-        raises  EngineError `invalid_model`; `load_failed`: the version is kept and the active one is as it was
+        raises  EngineError `invalid_model`, `quota_exceeded`, `disk_full`; `load_failed`: the version is kept and the active one is
+                as it was
         """
         started = time.monotonic()
         owner, name = incoming.owner, incoming.name
@@ -106,8 +128,7 @@ class Publisher:
             active = self._active(owner, name)
             if active is not None and await asyncio.to_thread(folders.is_same, incoming.folder, config, active):
                 return Published(active.number, False, warnings)
-            number = await take_number(self._store, self._repository, owner, name)
-            await asyncio.to_thread(folders.put_in_place, incoming.folder, config, incoming.folder.with_name(str(number)))
+            number = await self._put_in_place(incoming, config)
             model = await self._read(owner, name)
             await self._activate(model, number, active)
             if config.is_embedding:
@@ -115,6 +136,16 @@ class Publisher:
             await self._prune(model)
         log.info("model published model=%s/%s version=%d seconds=%.3f", owner, name, number, time.monotonic() - started)
         return Published(number, True, warnings)
+
+    async def _put_in_place(self, incoming: Incoming, config: ModelConfig) -> int:
+        """Keep an upload as a version; returns its number. Uploads of one owner take turns, so that no two share the last place."""
+        owner, name = incoming.owner, incoming.name
+        async with self._owner_locks.setdefault(owner, asyncio.Lock()):
+            if incoming.is_counted:
+                await asyncio.to_thread(self._quotas.check, owner, name, incoming.num_bytes)
+            number = await take_number(self._store, self._repository, owner, name)
+            await asyncio.to_thread(folders.put_in_place, incoming.folder, config, incoming.folder.with_name(str(number)))
+        return number
 
     async def _check(self, incoming: Incoming, sent: ModelConfig | None) -> tuple[ModelConfig, list[str]]:
         """The config of the new version, and warnings. EngineError `invalid_model`."""
@@ -135,6 +166,8 @@ class Publisher:
             raise EngineError(INVALID_MODEL, reason) from None
         if "refused" in answer:
             raise EngineError(INVALID_MODEL, answer["refused"])
+        if "full" in answer:
+            raise disk_full()
         written = self._defaults(incoming) | (sent.as_written() if sent else {}) | answer["config"]
         return await asyncio.to_thread(_parsed, written), answer["warnings"]
 
@@ -187,9 +220,9 @@ class Publisher:
         async with self._lock(owner, name):
             model = self._found(owner, name)
             check_not_shipped(model)
+            await self._keep_number(model)  # this and the list may fail on a full disk, so they come before anything is removed
             await asyncio.to_thread(self._listed.remove, model)
             self._repository.replace(owner, name, None)
-            await self._store.note_version(owner, name, model.latest_version, None)
             # The active version goes last, so that a server that dies in between serves it again.
             for number in sorted(model.numbers, key=lambda number: number == model.active_version):
                 await self._remove_version(model, number)
@@ -208,10 +241,15 @@ class Publisher:
                 raise EngineError(ACTIVE_VERSION, f"version {number} is active: activate another one first, or delete the model")
             if not await asyncio.to_thread((self._folder(model) / str(number)).is_dir):
                 raise _shipped()
-            await self._store.note_version(owner, name, model.latest_version, None)
+            await self._keep_number(model)
             await self._remove_version(model, number)
             self._repository.replace(owner, name, await self._read(owner, name))
             log.info("model version deleted model=%s version=%d", model.title, number)
+
+    async def _keep_number(self, model: Model) -> None:
+        """Note that the numbers of a model are taken for ever; nothing is written if that is known: a full disk can be cleared."""
+        if await self._store.highest_version(model.owner, model.name) < model.latest_version:
+            await self._store.note_version(model.owner, model.name, model.latest_version, None)
 
     async def _prune(self, model: Model) -> None:
         """Remove versions beyond the newest ones; a version that is in use stays until the next upload."""

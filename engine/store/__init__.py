@@ -4,11 +4,11 @@ This folder is the only place that speaks SQLite. It has one file per noun, and 
 keys in the clear, or of what a name means.
 """
 
-from engine.store.connection import StoreError
+from engine.store.connection import StoreError, StoreFull
 from engine.store.models import ModelOverrides, ModelStore
 from engine.store.users import KeyKind, User, UserStore
 
-__all__ = ["KeyKind", "ModelOverrides", "Store", "StoreError", "User"]
+__all__ = ["KeyKind", "ModelOverrides", "Store", "StoreError", "StoreFull", "User"]
 
 
 class Store(UserStore, ModelStore):

@@ -31,6 +31,14 @@ class StoreError(Exception):
     """The database cannot be used; its message is one sentence for the person who runs the server."""
 
 
+class StoreFull(StoreError):
+    """The disk has no room for what should be written; the database is as it was."""
+
+
+# SQLite grows its files only where a write needs it; of the shared index of the WAL it says so with a code of its own.
+FULL_CODES = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
+
+
 class Database:
     """One open connection. aiosqlite runs all its work in one thread of its own."""
 
@@ -92,7 +100,8 @@ def _errors_as_store_errors() -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise StoreError(f"the database cannot be used: {error}") from error
+        kind = StoreFull if getattr(error, "sqlite_errorcode", None) in FULL_CODES else StoreError
+        raise kind(f"the database cannot be used: {error}") from error
 
 
 async def _configure(connection: aiosqlite.Connection) -> None:

@@ -1,4 +1,4 @@
-"""Predictions: score one record, or open a stream of them; and let the streams that run end when the server drains.
+"""Predictions: score one record, or open a stream of them; and end the streams that still run when the server stops.
 
 Decides whether there is room. Knows no HTTP; its errors carry codes.
 """
@@ -31,6 +31,8 @@ TOO_MANY_WEBSOCKETS = Code("too_many_websockets", Kind.OVERLOADED, "the caller h
 # A model counts as online if it answers its example this soon.
 HEARTBEAT_TIMEOUT_S = 5.0
 LATE_CALLS_INTERVAL_S = 0.25
+# Streams wait this long at most after a disk that was short has room again.
+DISK_INTERVAL_S = 1.0
 # The first death under a block may be an accident; after the second the block is divided.
 SCORE_DEATHS = 2
 
@@ -85,8 +87,6 @@ class Predictions:
         self._streams: set[Stream] = set()
         self._places: Counter[str | None] = Counter()
         self._conversations: Counter[str | None] = Counter()
-        self._all_ended = asyncio.Event()
-        self._all_ended.set()
         self._calls: dict[Call, float] = {}  # waiting call -> when to give it up, soonest first
 
     # One record
@@ -193,7 +193,6 @@ class Predictions:
         outbox = self._spill.outbox(work.bulk_id)
         stream = Stream(work, outbox, window_bytes=self.limits.window_bytes, wake=self._pool.wake)
         self._streams.add(stream)
-        self._all_ended.clear()
         try:
             async with self._pool.offered(stream):
                 try:
@@ -203,27 +202,24 @@ class Predictions:
         finally:
             await outbox.discard()
             self._streams.remove(stream)
-            if not self._streams:
-                self._all_ended.set()
+
+    async def watch_disk(self) -> None:
+        """Look at the disk while streams spill, and while it is short; then streams that found it short go on."""
+        while True:
+            await asyncio.sleep(DISK_INTERVAL_S)  # no event tells that somebody else has made room
+            if not (was_short := self._spill.is_disk_short) and not self._spill.total_bytes:
+                continue
+            await asyncio.to_thread(self._spill.look_at_disk)
+            if was_short and not self._spill.is_disk_short:
+                for stream in self._streams:
+                    stream.look_again()
 
     # Draining
-
-    async def drain(self, seconds: float) -> None:
-        """Let running streams end for some seconds, then end those that are left with `shutting_down`."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._all_ended.wait()
-        except TimeoutError:
-            self.end_streams()
 
     def end_streams(self) -> None:
         """End the streams that still run, now."""
         for stream in list(self._streams):
             stream.fail(StreamFailure(SHUTTING_DOWN))
-
-    async def ended(self) -> None:
-        """Wait until no stream is running."""
-        await self._all_ended.wait()
 
     # How things are
 

@@ -16,7 +16,7 @@ from engine.errors import INTERNAL, RECORD_CODES, SHUTTING_DOWN, EngineError
 from engine.frames import Buffer, cut
 from engine.replicas.blocks import Answer, Arguments, Block, Lane, ServedModel, Task
 from engine.replicas.lines import GroupedLineQueue, LineQueue, Lines, Segment
-from engine.spill import Outbox
+from engine.spill import Outbox, num_lines
 from engine.streaming.failures import NO_REPLICA, StreamFailure
 
 WINDOW_BLOCKS = 16
@@ -89,6 +89,11 @@ class Reordering:
         num_lines, data, num_bytes, num_blocks = self.held.pop(self.next_line)
         self.next_line += num_lines
         return data, num_bytes, num_blocks
+
+    @property
+    def num_results(self) -> int:
+        """The results that are held back."""
+        return sum(num_lines(data) for _, data, _, _ in self.held.values())
 
 
 class Stream:
@@ -172,9 +177,10 @@ class Stream:
             except TimeoutError:
                 if self.outbox.is_over_memory_limit and taken_bytes() == before:
                     self.outbox.begin_spilling()
-                self._look_again()
+                self.look_again()
 
-    def _look_again(self) -> None:
+    def look_again(self) -> None:
+        """Go on if there is room now."""
         if self.has_room:
             self._room.set()
         if self._num_lines:
@@ -251,7 +257,7 @@ class Stream:
 
     def taken(self) -> None:
         """The client took bytes: there may be room again."""
-        self._look_again()
+        self.look_again()
 
     def _deliver(self, data: Buffer, num_input_bytes: int, num_blocks: int) -> None:
         self._unanswered_blocks -= num_blocks
@@ -275,6 +281,11 @@ class Stream:
             reordering.put(number, 1, piece, share if i else share + rest, int(number == oldest))
 
     # Ends
+
+    async def num_returned(self) -> int:
+        """The records whose answers have left the outbox. Those that are held back or still in it were scored for nobody."""
+        num_held = self._reordering.num_results if self._reordering else 0
+        return self.counts.records - num_held - await self.outbox.num_lines()
 
     def _settle(self) -> None:
         """Close the outbox after the last result: what is in it is all there will be."""

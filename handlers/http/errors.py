@@ -6,8 +6,9 @@ Every status of a refusal is chosen here, except the 422 of `/embeddings` for ev
 import ujson
 from aiohttp import web
 
-from engine.errors import MODEL_BUILDING, MODEL_NOT_FOUND, NO_INSTANCES, TIMED_OUT, Code, EngineError, Kind
+from engine.errors import DISK_FULL, MODEL_BUILDING, MODEL_NOT_FOUND, NO_INSTANCES, TIMED_OUT, Code, EngineError, Kind
 from engine.repository.incoming import INVALID_MODEL
+from engine.repository.quotas import QUOTA_EXCEEDED
 from engine.repository.serving import LOAD_FAILED
 from handlers.http.keys import COMPAT_STATUS
 
@@ -29,6 +30,7 @@ STATUSES = {
     Kind.UNAVAILABLE: 503,
     Kind.TOO_SLOW: 408,
     Kind.FAILED: 500,
+    Kind.FULL: 507,
 }
 HTTP_STATUSES: dict[Code, int] = {METHOD_NOT_ALLOWED: 405, UNSUPPORTED_MEDIA_TYPE: 415, EXPECTATION_FAILED: 417}
 
@@ -36,7 +38,7 @@ HTTP_STATUSES: dict[Code, int] = {METHOD_NOT_ALLOWED: 405, UNSUPPORTED_MEDIA_TYP
 COMPAT_CODES = frozenset({MODEL_NOT_FOUND, NO_INSTANCES, MODEL_BUILDING, TIMED_OUT})
 
 # Codes that the answer shows beside the message, because programs read what publishing refuses.
-CODES_SHOWN_IN_ANSWERS = frozenset({INVALID_MODEL, LOAD_FAILED})
+CODES_SHOWN_IN_ANSWERS = frozenset({INVALID_MODEL, LOAD_FAILED, QUOTA_EXCEEDED, DISK_FULL})
 
 REALM = 'Basic realm="sluice"'
 

@@ -7,15 +7,18 @@ client. Knows nothing of what a record holds.
 import asyncio
 import logging
 import time
+from typing import cast
 
 from aiohttp import hdrs, web
+from aiohttp.http import StreamWriter
 
 from engine import metrics
-from engine.errors import INTERNAL
+from engine.disk import is_full
+from engine.errors import DISK_FULL, INTERNAL, SHUTTING_DOWN
 from engine.streaming.failures import BAD_ENCODING, IDLE_TIMEOUT, SPILL_FULL, STALLED, TOO_LARGE, StreamFailure
 from engine.streaming.stream import Stream
 from handlers.http.bodies import NDJSON, content_encoding, decode_step, read_some
-from handlers.http.connections import guarding, unsent_bytes
+from handlers.http.connections import unsent_bytes
 from handlers.http.encodings import BadEncoding, decoder
 from handlers.http.errors import dumps
 from handlers.http.lines import LineCutter
@@ -28,6 +31,8 @@ JSON_TYPES = (NDJSON, "application/json", "application/jsonl", "application/json
 # The last line of a cut stream gets this long to leave, and then the client gets this long to notice before the socket is closed.
 CUT_FLUSH_S = 2.0
 CUT_LINGER_S = 10.0
+# The server is about to end and gives a stream one second in all (server/serve.py), so half of it must do for either flush.
+LAST_FLUSH_S = 0.5
 GUARD_INTERVAL_S = 1.0
 # Bytes that are cut into lines before we look again whether the stream has room: all that a read of the socket gives. For a model
 # that tokenises each line becomes an object of its own (0.7 us), so 4 KiB of blank lines already take 3 ms.
@@ -56,15 +61,10 @@ class BulkExchange:
         self._has_client_left = False
         self._is_flushed = False
         self._answers_late = request.headers.get(ANSWER_LATE, "").strip().lower() == "true"
+        self._num_sent = 0  # records whose answers were written to the socket, of a stream that failed
 
-    async def run(self, *, with_summary: bool) -> web.StreamResponse:
-        """Run until the stream has ended, failed or was left. Returns the response, which the handler gives back to aiohttp."""
-        with guarding(self._request):  # a client that sends everything before it reads would look like one that never reads
-            await self._exchange(with_summary)
-            await self._end()
-        return self._response
-
-    async def _exchange(self, with_summary: bool) -> None:
+    async def run(self, *, with_summary: bool) -> None:
+        """Run until the stream has ended, failed or was left. The client is told how by `end`, which no longer needs the stream."""
         # After `100 Continue` the head waits for the first bytes of the body. If HAProxy 2.6 reads both at once, it takes the end
         # of the one for the end of the other, and gives its client an empty answer that looks complete.
         if not self._answers_late and hdrs.EXPECT not in self._request.headers:
@@ -77,12 +77,14 @@ class BulkExchange:
         try:
             await asyncio.wait((writer, broken), return_when=asyncio.FIRST_COMPLETED)
             # Results from before a failure are still sent, if the client takes them in time.
-            await asyncio.wait((writer,), timeout=CUT_FLUSH_S)
+            await asyncio.wait((writer,), timeout=self._flush_s)
             self._is_flushed = writer.done()
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+        if self._stream.failure is not None:
+            self._num_sent = await self._stream.num_returned()
 
     async def _begin(self) -> None:
         """Send the head of the answer, once."""
@@ -166,9 +168,16 @@ class BulkExchange:
             await self._request.writer.drain()
         except ConnectionError:
             self._leave()
-        except Exception:  # a full disk or a fault of ours; the missing results must never look like a clean end
-            log.exception("writing failed bulk_id=%s", stream.bulk_id)
-            stream.fail(StreamFailure(INTERNAL))
+        except Exception as error:  # a full disk or a fault of ours; the missing results must never look like a clean end
+            stream.fail(self._fault(error))
+
+    def _fault(self, error: Exception) -> StreamFailure:
+        """Log why results are missing, and tell what the client hears of it."""
+        if is_full(error):
+            log.error("disk full, stream cut bulk_id=%s reason=%s", self._stream.bulk_id, error.__class__.__name__)
+            return StreamFailure(DISK_FULL, "the server's disk is full")
+        log.error("writing failed bulk_id=%s", self._stream.bulk_id, exc_info=error)
+        return StreamFailure(INTERNAL)
 
     def _taken_bytes(self) -> int:
         """Bytes of the answer that the client's side has acknowledged: they are neither in our buffer nor in the kernel's.
@@ -211,7 +220,8 @@ class BulkExchange:
 
     # Ends
 
-    async def _end(self) -> None:
+    async def end(self) -> web.StreamResponse:
+        """Tell the client how the stream has ended. Returns the response, which the handler gives back to aiohttp."""
         if self._has_client_left:
             self._note("left")
         elif self._stream.failure is not None:
@@ -219,6 +229,7 @@ class BulkExchange:
             await self._cut(self._stream.failure)
         else:
             await self._finish()
+        return self._response
 
     async def _finish(self) -> None:
         """The clean end: the whole body was read and every record answered."""
@@ -240,11 +251,15 @@ class BulkExchange:
         if transport is None:
             return
         try:
-            async with asyncio.timeout(CUT_FLUSH_S):
-                transport.set_write_buffer_limits(high=0)
+            async with asyncio.timeout(self._flush_s):
                 await self._begin()
-                await self._response.write(self._last_line(failure))
-                await self._request.writer.drain()
+                await cast(StreamWriter, self._request.writer).write(self._last_line(failure), drain=False)
+                # Not with aiohttp's drain: where the writer was cancelled while it waited there, aiohttp keeps its cancelled future
+                # and would cancel us, too.
+                while transport.get_write_buffer_size():  # noqa: ASYNC110 - the protocol belongs to aiohttp, and tells only that
+                    await asyncio.sleep(0.02)
+            if transport.is_closing():
+                return
             transport.write_eof()
             async with asyncio.timeout(CUT_LINGER_S):
                 while await read_some(self._request):
@@ -256,6 +271,12 @@ class BulkExchange:
         finally:
             transport.abort()
 
+    @property
+    def _flush_s(self) -> float:
+        """How long a client may take to read what it gets before a cut."""
+        failure = self._stream.failure
+        return LAST_FLUSH_S if failure is not None and failure.code is SHUTTING_DOWN else CUT_FLUSH_S
+
     def _last_line(self, failure: StreamFailure) -> bytes:
         stream = self._stream
         line = {
@@ -263,7 +284,7 @@ class BulkExchange:
             "code": failure.code,
             "error": failure.message,
             "fatal": True,
-            "records": stream.counts.records,
+            "records": self._num_sent,
             "yhat_model": stream.model.name,
         }
         # If not everything was flushed, the bytes that were sent may end inside a line.

@@ -17,6 +17,7 @@ from engine.repository.index import MODEL_NAME, Version
 from engine.streaming.predictions import Prediction
 from handlers.http.auth import caller_of
 from handlers.http.bodies import NDJSON, check_head, read_whole, undecodable
+from handlers.http.connections import guarding
 from handlers.http.errors import UNSUPPORTED_MEDIA_TYPE, json_response, status_of
 from handlers.http.keys import COMPAT_STATUS, REPOSITORY, REQUEST_TIMEOUT
 from handlers.http.parameters import flag, number
@@ -108,10 +109,13 @@ async def _stream(request: web.Request, admission: Admission) -> web.StreamRespo
     app = request.app
     arguments = _stream_arguments(request, admission.version)
     opening = app[PREDICTIONS].stream(admission.version, arguments, user=admission.user, is_ordered=flag(request, "ordered"))
-    async with opening as stream:
-        response = _stream_response(request, stream.bulk_id)
-        exchange = BulkExchange(request, response, stream, app[STREAMING_LIMITS])
-        return await exchange.run(with_summary=flag(request, "summary"))
+    with guarding(request):  # a client that sends everything before it reads would look like one that never reads
+        async with opening as stream:
+            response = _stream_response(request, stream.bulk_id)
+            exchange = BulkExchange(request, response, stream, app[STREAMING_LIMITS])
+            await exchange.run(with_summary=flag(request, "summary"))
+        # The stream has given its place and its files back. What is left is to tell the client, which may take seconds.
+        return await exchange.end()
 
 
 def _stream_arguments(request: web.Request, version: Version) -> Arguments:

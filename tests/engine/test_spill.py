@@ -12,13 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine import spill
+from engine.disk import Disk
 from engine.spill import MEMORY_LIMIT_BYTES, PIECE_BYTES, Outbox, Spill
 
 BIG = 1 << 40
 
 
 def spill_in(folder: Path, *, limit_bytes: int = BIG, total_limit_bytes: int = BIG) -> Spill:
-    made = Spill(folder, limit_bytes=limit_bytes, total_limit_bytes=total_limit_bytes)
+    made = Spill(folder, Disk(folder, reserve_bytes=0), limit_bytes=limit_bytes, total_limit_bytes=total_limit_bytes)
     made.clean()
     return made
 
@@ -182,6 +183,54 @@ async def test_all_streams_together_have_a_limit(folder: Path) -> None:
     assert not one.is_full
     await one.discard()
     assert made.total_bytes == 0
+
+
+async def test_a_disk_that_was_short_for_a_moment_is_used_again(folder: Path) -> None:
+    disk = Disk(folder, reserve_bytes=0)
+    made = Spill(folder, disk, limit_bytes=BIG, total_limit_bytes=BIG)
+    made.clean()
+    outbox = made.outbox("a")
+    outbox.begin_spilling()
+    disk.reserve_bytes = BIG * BIG
+    outbox.put(b"x")
+    await flushed(outbox)
+    assert outbox.is_full
+    disk.reserve_bytes = 0
+    made.look_at_disk()
+    assert not outbox.is_full
+    await outbox.discard()
+
+
+# Lines
+
+
+async def test_the_lines_that_wait_are_counted_wherever_they_are(folder: Path) -> None:
+    outbox = spill_in(folder).outbox("a")
+    outbox.put(b"memory\n" * 3)
+    outbox.put(memoryview(b"memory\n" * 2))
+    assert await outbox.num_lines() == 5
+    outbox.begin_spilling()
+    outbox.put(b"disk\n" * (PIECE_BYTES // 4))
+    await flushed(outbox)
+    outbox.put(b"late\n")
+    assert await outbox.num_lines() == 5 + PIECE_BYTES // 4 + 1
+    read = [bytes(await outbox.get() or b"") for _ in range(2)]
+    assert read[1].startswith(b"disk\n")
+    assert await outbox.num_lines() == 5 + PIECE_BYTES // 4 + 1 - b"".join(read).count(b"\n")
+    outbox.close()
+    await read_all(outbox)
+    assert await outbox.num_lines() == 0
+
+
+async def test_lines_that_a_failed_disk_lost_were_not_returned(folder: Path) -> None:
+    outbox = spill_in(folder).outbox("a")
+    outbox.begin_spilling()
+    shutil.rmtree(folder)
+    outbox.put(b"lost\n")
+    await asyncio.gather(outbox._flusher, return_exceptions=True)
+    assert await outbox.num_lines() == 1
+    folder.mkdir()
+    await outbox.discard()
 
 
 # Ends

@@ -1,5 +1,6 @@
 """Clients leave, stop or never read: nothing of theirs stays, and no other client notices (acceptance 13, 16)."""
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -201,6 +202,32 @@ def test_clients_that_are_cut_and_never_read_keep_no_descriptors(strict: Server)
         until(lambda: strict.metric(FAILED) == failed + 12, 30)
         until(lambda: open_files(strict) <= files, 20)
     assert strict.rss_bytes() - before < 32 * MIB
+
+
+def test_the_records_of_a_cut_are_those_that_were_written(strict: Server) -> None:
+    """Not those that were scored and waited for the client, in memory or on the disk."""
+    failed = strict.metric(FAILED)
+    with Raw(strict) as client:
+        client.begin(HELLO)
+        for _ in range(100):
+            client.chunk(PART)
+        client.end()
+        until(lambda: strict.metric(FAILED) == failed + 1, 20)
+        client.head()
+        *lines, last = [json.loads(line) for line in client.rest().split(b"\n") if line.endswith(b"}")]
+    assert last["code"] == "stalled"
+    assert 0 < last["records"] == len(lines) < 200_000
+
+
+def test_a_cut_stream_gives_its_place_back_at_once(tmp_path: Path) -> None:
+    """Its client does not close the connection, and the server waits for that for some seconds."""
+    with serving(tmp_path / "data", SLUICE_MAX_STREAMS="1", SLUICE_SCORE_REPLICAS="1") as server, Raw(server) as client:
+        client.begin(HELLO, Content_Encoding="gzip")
+        client.chunk(b"this is not gzip")
+        client.head()
+        assert [line["code"] for line in answers(client.rest())] == ["bad_encoding"]
+        until(lambda: health(server)["streams"] == 0, 1)
+        assert len(bulk(server, HELLO, b'{"name":"a"}\n').lines) == 1
 
 
 def test_a_slow_reader_is_no_stalled_one(strict: Server) -> None:

@@ -151,6 +151,85 @@ def test_a_client_that_never_reads_cannot_hold_the_end_up(tmp_path: Path) -> Non
         assert list((server.data_dir / "spill").iterdir()) == []
 
 
+AWKWARD_DRAIN_S = 1
+
+
+def test_whatever_clients_do_the_process_ends_two_seconds_after_the_drain_time(tmp_path: Path) -> None:
+    """Each of them once held the end up: by 5 s, 10 s, 12 s or 60 s."""
+    with (
+        serving(graphs.write_all(tmp_path / "data"), SLUICE_DRAIN_S=str(AWKWARD_DRAIN_S)) as server,
+        contextlib.ExitStack() as stack,
+    ):
+        pids = server.replica_pids()
+        for awkward in (
+            idle_websocket,
+            websocket_that_never_reads,
+            cut_stream,
+            half_a_record,
+            half_an_upload,
+            half_a_head,
+            never_reads,
+        ):
+            client = stack.enter_context(Raw(server, receive_buffer_bytes=4096, timeout_s=5))
+            awkward(client)
+        until(lambda: health(server)["streams"] == 1)
+        started = time.monotonic()
+        term(server)
+        wait(server, pids, 10)
+        assert time.monotonic() - started < AWKWARD_DRAIN_S + 2
+    assert list((server.data_dir / "spill").iterdir()) == []
+    assert not list((server.data_dir / "models").glob("*/*/.incoming*"))
+
+
+def open_websocket(client: Raw) -> None:
+    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec_WebSocket_Version": "13"}
+    client.ask("GET", "/brandon/models/HelloWorld", **upgrade, Sec_WebSocket_Key="dGhlIHNhbXBsZSBub25jZQ==")
+    assert client.head().status == 101
+
+
+def idle_websocket(client: Raw) -> None:
+    """It does not answer the close."""
+    open_websocket(client)
+
+
+def websocket_that_never_reads(client: Raw) -> None:
+    open_websocket(client)
+    record = b'{"name":"%s"}' % (b"x" * 60_000)
+    frame = b"\x81\xfe" + len(record).to_bytes(2) + bytes(4) + record
+    with contextlib.suppress(TimeoutError):
+        client.socket.settimeout(0.5)
+        for _ in range(200):
+            client.send(frame)
+
+
+def cut_stream(client: Raw) -> None:
+    """The server has said its last word; the client does not close."""
+    client.begin(HELLO, Content_Encoding="gzip")
+    client.chunk(b"this is not gzip")
+    client.head()
+    client.rest()
+
+
+def half_a_record(client: Raw) -> None:
+    client.ask("POST", "/brandon/models/HelloWorld", Content_Length="100")
+    client.send(b'{"name":')
+
+
+def half_an_upload(client: Raw) -> None:
+    client.ask("PUT", "/admin/models/half", Content_Type="application/octet-stream", Content_Length="1000")
+    client.send(b"x" * 500)
+
+
+def half_a_head(client: Raw) -> None:
+    client.send(b"POST /brandon/models/HelloWorld HTTP/1.1\r\nHost: s")
+
+
+def never_reads(client: Raw) -> None:
+    client.begin(HELLO)
+    for _ in range(30):
+        client.chunk(b'{"name":"abcdefghijklmnopqrstuvwxyz"}\n' * 2000)
+
+
 def test_queued_singles_are_answered_before_the_end(tmp_path: Path) -> None:
     """streaming.md 3.8: single predictions that wait are still answered."""
     with serving(graphs.write_all(tmp_path / "data"), SLUICE_SCORE_REPLICAS="1") as server:

@@ -5,6 +5,7 @@ in batches. Runs in a replica of the `jobs` pool: a graph that crashes, hangs or
 """
 
 import contextlib
+import errno
 import re
 import resource
 from collections.abc import Iterator
@@ -35,7 +36,7 @@ TOKENISED_INPUTS = frozenset({"attention_mask", "token_type_ids"})
 
 
 def check(header: Header) -> Header:
-    """The answer for one upload: `config` and `warnings`, or `refused` with the reason.
+    """The answer for one upload: `config` and `warnings`, or `refused` with the reason; `full` when the disk is.
 
     header   folder; owner, name; config: as in the file with defaults filled in, or null; data: names of external tensor files
     returns  in `config` what to change in the given one, or the whole config if none was given
@@ -44,11 +45,15 @@ def check(header: Header) -> Header:
     try:
         with _limited_memory(folder):
             config, warnings = _checked(folder, header)
-        answer = {"config": config, "warnings": warnings}
+        answer: Header = {"config": config, "warnings": warnings}
     except Unfit as unfit:
         answer = {"refused": str(unfit)}
     except MemoryError:
         answer = {"refused": "the model needs too much memory"}
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        answer = {"full": True}
     return {"parts": [{"size": 0, **answer}]}
 
 

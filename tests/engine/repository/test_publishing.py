@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from engine.disk import Disk
 from engine.errors import EngineError
 from engine.replicas.pool import Pool
 from engine.repository.incoming import Incoming
@@ -46,10 +47,16 @@ class House:
 
     def __init__(self, world: Opened, jobs: Pool) -> None:
         limits = PublishingLimits(
-            model_limit_bytes=LIMIT_BYTES, keep_versions=KEEP_VERSIONS, check_timeout_s=30, max_uploads_per_user=3
+            max_uploads_per_user=3,
+            model_limit_bytes=LIMIT_BYTES,
+            keep_versions=KEEP_VERSIONS,
+            check_timeout_s=30,
+            user_models=1000,
+            user_versions=1000,
+            user_bytes=1000 * LIMIT_BYTES,
         )
         self.world = world
-        self.publisher = Publisher(world.store, world.serving, jobs, limits)
+        self.publisher = Publisher(world.store, world.serving, jobs, Disk(world.root.parent, reserve_bytes=0), limits)
 
     async def publish(self, name: str, graph: bytes, sent: dict[str, Any] | None = None) -> Published:
         async with self.publisher.incoming("eva", name) as incoming:

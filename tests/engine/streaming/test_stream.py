@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.disk import Disk
 from engine.errors import INTERNAL, NO_INSTANCES, RECORD_CODES, EngineError
 from engine.replicas.blocks import Answer, Block, ServedModel, Task, divide
 from engine.replicas.lines import Segment, TokenLimits
@@ -29,7 +30,7 @@ class Bench:
     """A stream, its body, and a replica of sorts: answers each line with `<number>\\n`, blank lines with nothing."""
 
     def __init__(self, folder: Path, *, model: ServedModel = IRIS, window_bytes: int = 1 << 20, is_ordered: bool = False) -> None:
-        self.spill = Spill(folder, limit_bytes=BIG, total_limit_bytes=BIG)
+        self.spill = Spill(folder, Disk(folder, reserve_bytes=0), limit_bytes=BIG, total_limit_bytes=BIG)
         self.spill.clean()
         self.num_wakes = 0
         outbox = self.spill.outbox("bulk")

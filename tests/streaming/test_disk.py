@@ -1,0 +1,54 @@
+"""A disk that is short or full costs the streams that need it, says so, and is used again as soon as it has room."""
+
+import socket
+from pathlib import Path
+
+from tests.clients import Raw, answers, health, spill_files, until
+from tests.disks import MIB, fill, small_disk
+from tests.serving import serving
+from tests.streaming.test_departures import PART, feed
+
+HELLO = "brandon/HelloWorld"
+
+
+def test_a_disk_that_was_short_for_a_moment_takes_results_again(tmp_path: Path) -> None:
+    """A client that sends everything before it reads needs the spill, and an earlier moment of low disk must not take it away."""
+    reserve = {"SLUICE_DISK_RESERVE_BYTES": str(64 * MIB)}
+    with small_disk(tmp_path / "disk", 256) as disk, serving(disk / "data", **reserve) as server:
+        fill(disk / "filler", 180 * MIB)
+        with Raw(server, receive_buffer_bytes=4096) as client:
+            client.begin(HELLO)
+            feed(client)
+            until(lambda: server.metric('sluice_streams{state="full"}') == 1)
+            (disk / "filler").unlink()
+            until(lambda: server.metric("sluice_spill_bytes") > 16 * MIB, 20)
+            client.socket.shutdown(socket.SHUT_RDWR)
+        until(lambda: health(server)["streams"] == 0 and not spill_files(server))
+        with Raw(server, receive_buffer_bytes=4096) as client:
+            client.begin(HELLO)
+            for _ in range(100):
+                client.chunk(PART)
+            client.end()
+            until(lambda: spill_files(server))
+            client.head()
+            assert len(answers(client.rest())) == 200_000
+            assert client.has_ended
+
+
+def test_a_stream_that_finds_the_disk_full_says_so_in_one_line_and_gives_its_files_back(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 128) as disk, serving(disk / "data", SLUICE_DISK_RESERVE_BYTES="0") as server:
+        with Raw(server, receive_buffer_bytes=4096) as client:
+            client.begin(HELLO)
+            sender = feed(client)
+            until(lambda: spill_files(server))
+            fill(disk / "filler")
+            until(lambda: "disk full" in server.log or server.metric('sluice_streams{state="full"}') == 1)
+            client.head()
+            lines = client.rest().split(b"\n")
+            assert b'"code":"disk_full"' in lines[-2]
+            client.socket.shutdown(socket.SHUT_RDWR)
+            sender.join(10)
+        until(lambda: health(server)["streams"] == 0 and not spill_files(server))
+        assert server.log.count("disk full") == 1
+        assert "reason=disk_full" in server.log
+        assert "Traceback" not in server.log
