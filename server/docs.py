@@ -19,6 +19,7 @@ from engine.errors import Code
 from engine.repository import incoming, publishing, serving
 from engine.streaming import failures, predictions
 from handlers.http import errors as http_errors
+from handlers.http import origins
 from handlers.http.errors import status_of
 from handlers.openapi import merged, public_path
 from server.app import ROUTES
@@ -31,7 +32,7 @@ TABLE = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 # The modules that define codes of requests.
-CODE_MODULES = (errors, embeddings, incoming, publishing, serving, predictions, http_errors)
+CODE_MODULES = (errors, embeddings, incoming, publishing, serving, predictions, http_errors, origins)
 
 
 def main() -> int:

@@ -8,6 +8,7 @@ from aiohttp import web
 from engine import metrics
 from engine.errors import INTERNAL, TIMED_OUT, EngineError
 from handlers.http.bodies import undecodable
+from handlers.http.origins import ORIGINS
 from handlers.http.routes import ROUTE_TABLE, Handler
 
 log = logging.getLogger("sluice.http")
@@ -29,8 +30,10 @@ async def answer_everything(request: web.Request, handler: Handler) -> web.Strea
 
 
 async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+    origins = request.app[ORIGINS]
     try:
-        return await handler(request)
+        origins.check(request)
+        return origins.preflight(request) or await handler(request)
     except web.HTTPException:
         raise
     except ConnectionError:
