@@ -86,6 +86,15 @@ async def replace_key(request: web.Request) -> web.Response:
     return json_response({"key": key, "kind": body.kind}, status=201, headers=NO_STORE)
 
 
+async def reset_key(request: web.Request) -> web.Response:
+    """Give a user who lost a key a new one of the same kind. The old key of that kind is refused from now on."""
+    require_admin(await known_caller(request))
+    body = await json_body(request, NewKey)
+    name = request.match_info["name"]
+    key = await request.app[ACCOUNTS].reset_key(name, body.kind)
+    return json_response({"key": key, "kind": body.kind, "name": name}, status=201, headers=NO_STORE)
+
+
 # Routes
 
 ROUTES = (
@@ -112,6 +121,21 @@ ROUTES = (
             403: "the caller is not the admin",
             409: "the name is taken",
             422: "the name is not allowed",
+        },
+        admit=known_caller,
+    ),
+    Route(
+        method="POST",
+        path="/api/users/{name}/keys",
+        handler=reset_key,
+        surface=SURFACE,
+        summary="Replace a user's key of one kind; the new key is shown once",
+        key="admin",
+        body=NewKey,
+        answers={
+            201: "key, kind and name",
+            403: "the caller is not the admin",
+            422: "there is no such user, or no such kind",
         },
         admit=known_caller,
     ),

@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-from aiohttp import web
+from aiohttp import web, web_response
 
 from engine import metrics
 from engine.accounts import Accounts
@@ -24,6 +24,7 @@ from engine.streaming.predictions import PredictionLimits, Predictions
 from handlers import accounts, embeddings, openapi, operations, publish, repository
 from handlers.embeddings.admission import EMBED_BODY_LIMIT, EMBEDDINGS, LISTED
 from handlers.http import keys
+from handlers.http.origins import ORIGINS, OriginLimits, Origins
 from handlers.http.routes import Route, RouteTable
 from handlers.streaming import predict
 from handlers.streaming.keys import PREDICTIONS, STREAMING_LIMITS, StreamingLimits
@@ -57,7 +58,7 @@ async def open_app(settings: Settings) -> AsyncIterator[web.Application]:
         app = web.Application(middlewares=[answer_everything])
         _configure(app, settings)
         serving = await _open_engine(app, store, settings, stack)
-        await _open_accounts(app, store, serving.repository, settings)
+        await _open_accounts(app, store, serving.repository, settings, stack)
         _open_surfaces(app, store, serving, settings, stack)
         RouteTable(ROUTES).register(app)
         yield app
@@ -81,8 +82,11 @@ async def _open_engine(app: web.Application, store: Store, settings: Settings, s
     return serving
 
 
-async def _open_accounts(app: web.Application, store: Store, repository: Repository, settings: Settings) -> None:
+async def _open_accounts(
+    app: web.Application, store: Store, repository: Repository, settings: Settings, stack: contextlib.AsyncExitStack
+) -> None:
     accounts = Accounts(store, key_file=settings.data_dir / "admin.key", is_taken=name_check(repository))
+    stack.push_async_callback(accounts.close)
     await accounts.ensure_admin()
     app[keys.ACCOUNTS] = accounts
 
@@ -120,6 +124,8 @@ def _own_data_dir(data_dir: Path) -> Iterator[None]:
 
 def _configure(app: web.Application, settings: Settings) -> None:
     """What handlers need to know of the settings."""
+    app[ORIGINS] = Origins(settings.part(OriginLimits))
+    app.on_response_prepare.append(app[ORIGINS].mark)
     app[keys.ANONYMOUS] = settings.anonymous
     app[keys.COMPAT_STATUS] = settings.compat_status
     app[keys.REQUEST_TIMEOUT] = settings.request_timeout_s
@@ -133,6 +139,7 @@ def _configure(app: web.Application, settings: Settings) -> None:
 async def listening(app: web.Application, settings: Settings) -> AsyncIterator[str]:
     """The application on its socket; gives the address, as `http://host:port`. CannotStart when the port is taken."""
     # No access log: query strings must not be logged, and /metrics counts requests. Bodies are decoded by us.
+    web_response.SERVER_SOFTWARE = SERVER_NAME
     runner = web.AppRunner(app, access_log=None, auto_decompress=False, read_bufsize=READ_BUFFER_BYTES, shutdown_timeout=SHUTDOWN_S)
     await runner.setup()
     try:
@@ -150,5 +157,7 @@ async def listening(app: web.Application, settings: Settings) -> AsyncIterator[s
 
 # What a connection may hold unread before its socket is paused: one read of the event loop.
 READ_BUFFER_BYTES = 256 * 1024
+# What the header Server says. aiohttp has no setting for it, and tells strangers its own version and Python's.
+SERVER_NAME = "Sluice"
 # Streams have been drained before; what is left are single answers on their way.
 SHUTDOWN_S = 10.0
