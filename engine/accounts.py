@@ -7,6 +7,7 @@ SHA-256. The admin's full key is also written to the key file: with it the perso
 
 import asyncio
 import hashlib
+import hmac
 import re
 import secrets
 import time
@@ -100,6 +101,19 @@ class Accounts:
                 await self._store.put_key(ADMIN, "full", sha256)
         finally:
             self._forget_callers()
+
+    async def prove(self, nonce: str, port: int) -> str:
+        """What only a server with this key file can say about a nonce: an HMAC, in hex, with the hash of the key in the file.
+
+        A client that has the file can compare. We read the file each time, because a command may have replaced the key.
+
+        port    on which the client reached us: so nobody on another port can pass our proof off as his own
+        raises  EngineError when there is no key in the file
+        """
+        key = await asyncio.to_thread(_read_key, self._key_file)
+        if key is None:
+            raise EngineError(INVALID_REQUEST, "the server has no key file")
+        return hmac.new(_sha256(key), f"sluice {nonce} {port}".encode(), hashlib.sha256).hexdigest()
 
     async def identify(self, user: str | None, key: str) -> Caller:
         """The caller with this key, who must have the name `user` unless that is None (a bearer). EngineError `unauthorized`."""

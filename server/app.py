@@ -31,6 +31,7 @@ from handlers.streaming.keys import PREDICTIONS, STREAMING_LIMITS, StreamingLimi
 from server.config import SHIPPED_MODELS, Settings
 from server.middlewares import answer_everything
 from server.names import name_check
+from server.private import make_private
 
 # Fixed paths come before `/{owner}/models/{model}`, and routes with a condition before the others of the same path.
 ROUTES: tuple[Route, ...] = (
@@ -110,7 +111,7 @@ def _open_surfaces(
 def _own_data_dir(data_dir: Path) -> Iterator[None]:
     """Keep other servers out: each empties the spill at its start. The lock goes with the process, however it ends."""
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
+        make_private(data_dir)
         lock = (data_dir / "server.lock").open("w")
     except OSError as error:
         raise CannotStart(f"cannot write to the data directory {data_dir}: {error.strerror}") from None

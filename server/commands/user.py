@@ -17,6 +17,7 @@ from engine.repository.index import Repository
 from engine.store import KeyKind, Store, StoreError
 from server.config import SHIPPED_MODELS
 from server.names import name_check
+from server.private import make_private
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,7 +87,7 @@ def _run(data_dir: Path, command: Callable[[Accounts], Awaitable[None]]) -> int:
             await command(accounts)
 
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
+        make_private(data_dir)
         repository = Repository([SHIPPED_MODELS, data_dir / "models"])
         repository.scan()
         asyncio.run(run_with_accounts(repository))
