@@ -55,7 +55,8 @@ class Origins:
         if request.method in SAFE_METHODS and hdrs.UPGRADE not in headers:
             return  # it changes nothing, and the browser shows the answer to no page of another origin
         if not self._is_own_page(request) and not self._is_allowed(request):
-            raise EngineError(FOREIGN_ORIGIN, "a page of another origin may not ask this")
+            names = "SLUICE_HOSTS lists the names of the server, SLUICE_CORS_ORIGINS the origins that may embed"
+            raise EngineError(FOREIGN_ORIGIN, f"a page of another origin may not ask this; {names}")
 
     def preflight(self, request: web.Request) -> web.Response | None:
         """The answer to a browser that asks whether a page of an allowed origin may send a request; None for other requests."""
