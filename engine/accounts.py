@@ -7,22 +7,26 @@ SHA-256. The admin's full key is also written to the key file: with it the perso
 
 import asyncio
 import hashlib
+import hmac
 import re
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine import files
 from engine.errors import FULL_KEY_NEEDED, INVALID_REQUEST, NAME_TAKEN, UNAUTHORIZED, EngineError
+from engine.key_watch import KeyWatch
 from engine.store import KeyKind, Store, StoreError, User
 
 ADMIN = "admin"
 OWNER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@+-]{0,99}")
 KEY = re.compile(r"[0-9a-f]{32}")
 
-# How long a key that another process removed may still work. To notice it we ask SQLite one PRAGMA a second, whatever the load.
+# How long a key that another process removed may still work, also for a stream or an upload that is running. To notice it we ask
+# SQLite one PRAGMA a second, whatever the load.
 RECHECK_S = 1.0
 # A cached caller takes about 300 bytes.
 MAX_CACHED_CALLERS = 10_000
@@ -34,11 +38,13 @@ class Caller:
 
     kind      of the key: "full", or "read_only", with which a caller may only predict, and only with its own models
     is_admin  the admin with its full key; with its read-only key the admin is a user like any other
+    sha256    of the key
     """
 
     name: str
     kind: KeyKind
     is_admin: bool
+    sha256: bytes = field(default=b"", repr=False, compare=False)
 
 
 def full_key_needed() -> EngineError:
@@ -71,6 +77,10 @@ class Accounts:
         self._data_version = -1
         self._recheck_at = clock()
         self._replacing = asyncio.Lock()
+        self._key_watch: KeyWatch[Caller] = KeyWatch(self._is_valid, self._recheck, interval_s=RECHECK_S)
+
+    async def close(self) -> None:
+        await self._key_watch.close()
 
     async def ensure_admin(self) -> None:
         """Make the key in the key file the admin's full key in the database. A key file that is missing is written with a new key.
@@ -92,6 +102,19 @@ class Accounts:
         finally:
             self._forget_callers()
 
+    async def prove(self, nonce: str, port: int) -> str:
+        """What only a server with this key file can say about a nonce: an HMAC, in hex, with the hash of the key in the file.
+
+        A client that has the file can compare. We read the file each time, because a command may have replaced the key.
+
+        port    on which the client reached us: so nobody on another port can pass our proof off as his own
+        raises  EngineError when there is no key in the file
+        """
+        key = await asyncio.to_thread(_read_key, self._key_file)
+        if key is None:
+            raise EngineError(INVALID_REQUEST, "the server has no key file")
+        return hmac.new(_sha256(key), f"sluice {nonce} {port}".encode(), hashlib.sha256).hexdigest()
+
     async def identify(self, user: str | None, key: str) -> Caller:
         """The caller with this key, who must have the name `user` unless that is None (a bearer). EngineError `unauthorized`."""
         if self._clock() >= self._recheck_at:
@@ -101,6 +124,24 @@ class Accounts:
         if caller is None or (user is not None and user != caller.name):
             raise unauthorized()
         return caller
+
+    # Long requests: a key may end while they run
+
+    def while_valid(self, caller: Caller | None, on_end: Callable[[], None]) -> AbstractContextManager[None]:
+        """Call `on_end` if the caller's key is replaced or its user removed meanwhile; never for a request without credentials."""
+        if caller is None:
+            return nullcontext()
+        return self._key_watch.watching(caller, on_end, is_fresh=self._callers.get(caller.sha256) is caller)
+
+    async def confirm(self, caller: Caller) -> None:
+        """Check that a caller who was identified some time ago still has its key. EngineError `unauthorized`."""
+        if not await self._is_valid(caller):
+            raise unauthorized()
+
+    async def _is_valid(self, caller: Caller) -> bool:
+        return await self._store.find_key(caller.sha256) == (caller.name, caller.kind)
+
+    # Changes
 
     async def add_user(self, name: str) -> str:
         """Add a user and return its full key. EngineError `invalid_request` or `name_taken`."""
@@ -146,6 +187,13 @@ class Accounts:
                 self._forget_callers()
         return key
 
+    async def reset_key(self, name: str, kind: KeyKind) -> str:
+        """What the admin does for a user who lost a key: as `replace_key`. EngineError `invalid_request`: there is no such user."""
+        try:
+            return await self.replace_key(name, kind)
+        except EngineError:
+            raise EngineError(INVALID_REQUEST, f"there is no user '{name}'") from None
+
     async def _recheck(self) -> None:
         """Forget all callers if another process has written to the database."""
         self._recheck_at = self._clock() + RECHECK_S  # set before we ask: other requests need not ask meanwhile
@@ -161,7 +209,7 @@ class Accounts:
         if found is None:
             return None
         name, kind = found
-        caller = Caller(name, kind, is_admin=name == ADMIN and kind == "full")
+        caller = Caller(name, kind, is_admin=name == ADMIN and kind == "full", sha256=sha256)
         if generation == self._generation:
             if len(self._callers) >= MAX_CACHED_CALLERS:
                 self._callers.pop(next(iter(self._callers)))
@@ -175,6 +223,7 @@ class Accounts:
         """
         self._generation += 1
         self._callers.clear()
+        self._key_watch.changed()
 
 
 def _new_key() -> str:

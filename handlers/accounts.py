@@ -3,11 +3,12 @@
 Reads small JSON bodies and forms. The server shows a key once, in the answer to the request that made it, and never again.
 """
 
+import re
 from urllib.parse import parse_qsl
 
 from aiohttp import hdrs, web
 
-from engine.errors import NO_CREDENTIALS, EngineError
+from engine.errors import INVALID_PARAMETER, NO_CREDENTIALS, EngineError
 from engine.store import KeyKind
 from handlers.http.auth import credential, known_caller, require_admin, require_full
 from handlers.http.bodies import Body, json_body, small_body
@@ -16,6 +17,7 @@ from handlers.http.keys import ACCOUNTS
 from handlers.http.routes import Route, Surface
 
 SURFACE = Surface(name="accounts")
+NONCE = re.compile(r"[0-9a-f]{32,128}")
 FORM = "application/x-www-form-urlencoded"
 NO_STORE = {"Cache-Control": "no-store"}
 
@@ -69,6 +71,15 @@ async def _form(request: web.Request) -> dict[str, str]:
     return dict(parse_qsl((await small_body(request)).decode("utf-8", "replace")))
 
 
+async def prove(request: web.Request) -> web.Response:
+    """Prove to a client on this machine that the server owns the key file, before the client sends the key in it."""
+    nonce = request.query.get("nonce", "")
+    if not NONCE.fullmatch(nonce) or request.transport is None:
+        raise EngineError(INVALID_PARAMETER, "nonce must have 32 to 128 hex digits")
+    port = request.transport.get_extra_info("sockname")[1]
+    return json_response({"proof": await request.app[ACCOUNTS].prove(nonce, port)}, headers=NO_STORE)
+
+
 async def add_user(request: web.Request) -> web.Response:
     """Make a user. Its full key is shown in this answer only."""
     require_admin(await known_caller(request))
@@ -86,6 +97,15 @@ async def replace_key(request: web.Request) -> web.Response:
     return json_response({"key": key, "kind": body.kind}, status=201, headers=NO_STORE)
 
 
+async def reset_key(request: web.Request) -> web.Response:
+    """Give a user who lost a key a new one of the same kind. The old key of that kind is refused from now on."""
+    require_admin(await known_caller(request))
+    body = await json_body(request, NewKey)
+    name = request.match_info["name"]
+    key = await request.app[ACCOUNTS].reset_key(name, body.kind)
+    return json_response({"key": key, "kind": body.kind, "name": name}, status=201, headers=NO_STORE)
+
+
 # Routes
 
 ROUTES = (
@@ -98,6 +118,16 @@ ROUTES = (
         key="itself",
         answers={200: "the credentials are right", 401: "credentials are missing or wrong"},
         query={"username": "the user", "apikey": "the user's key"},
+    ),
+    Route(
+        method="GET",
+        path="/api/proof",
+        handler=prove,
+        surface=SURFACE,
+        summary="Prove that the server owns its key file, to a client that has read the file",
+        key="none",
+        answers={200: "proof: HMAC of the nonce and our port", 400: "there is no nonce, or it cannot be one"},
+        query={"nonce": "32 to 128 random hex digits"},
     ),
     Route(
         method="POST",
@@ -113,6 +143,21 @@ ROUTES = (
             409: "the name is taken",
             422: "the name is not allowed",
             507: "the disk of the server is full",
+        },
+        admit=known_caller,
+    ),
+    Route(
+        method="POST",
+        path="/api/users/{name}/keys",
+        handler=reset_key,
+        surface=SURFACE,
+        summary="Replace a user's key of one kind; the new key is shown once",
+        key="admin",
+        body=NewKey,
+        answers={
+            201: "key, kind and name",
+            403: "the caller is not the admin",
+            422: "there is no such user, or no such kind",
         },
         admit=known_caller,
     ),

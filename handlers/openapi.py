@@ -294,7 +294,6 @@ PACKAGE_FILES = {
     "swagger-ui-bundle.js": "text/javascript; charset=utf-8",
     "favicon-32x32.png": "image/png",
 }
-NO_SNIFF = {"X-Content-Type-Options": "nosniff"}
 
 
 async def openapi(request: web.Request) -> web.Response:
@@ -304,7 +303,7 @@ async def openapi(request: web.Request) -> web.Response:
 
 async def docs(request: web.Request) -> web.Response:
     """The page: Swagger UI, which shows /openapi.json."""
-    headers = {"Content-Security-Policy": PAGE_POLICY} | NO_SNIFF
+    headers = {"Content-Security-Policy": PAGE_POLICY}
     return web.Response(text=PAGE, content_type="text/html", charset="utf-8", headers=headers)
 
 
@@ -312,10 +311,10 @@ async def docs_file(request: web.Request) -> web.StreamResponse:
     """A file of the page. FileResponse reads it in a thread and answers conditional requests."""
     name = request.match_info["file"]
     if name == "start.js":
-        return web.Response(text=START, content_type="text/javascript", charset="utf-8", headers=NO_SNIFF)
+        return web.Response(text=START, content_type="text/javascript", charset="utf-8")
     if name not in PACKAGE_FILES:
         raise EngineError(NOT_FOUND, "not found")
-    return web.FileResponse(swagger_ui_path / name, headers={"Content-Type": PACKAGE_FILES[name]} | NO_SNIFF)
+    return web.FileResponse(swagger_ui_path / name, headers={"Content-Type": PACKAGE_FILES[name]})
 
 
 # Routes

@@ -5,6 +5,7 @@ they become a version, is known in engine/repository/publishing.py.
 """
 
 import asyncio
+import contextlib
 import re
 from collections.abc import AsyncIterator, Awaitable
 from dataclasses import replace
@@ -13,14 +14,14 @@ from typing import Any, TypeVar
 from aiohttp import BodyPartReader, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from engine.accounts import OWNER_NAME
+from engine.accounts import OWNER_NAME, Caller, unauthorized
 from engine.errors import INVALID_REQUEST, TIMED_OUT, EngineError
 from engine.repository.incoming import INVALID_MODEL, TOKENIZER_FILE, Incoming
 from engine.repository.index import CONFIG_FILE, GRAPH_FILE, MODEL_NAME
 from handlers.http.bodies import content_encoding, read_some, too_large, undecodable
 from handlers.http.encodings import PLAIN
 from handlers.http.errors import UNSUPPORTED_MEDIA_TYPE, json_response
-from handlers.http.keys import IDLE_TIMEOUT, PUBLISHER, UPLOAD_TIMEOUT
+from handlers.http.keys import ACCOUNTS, IDLE_TIMEOUT, PUBLISHER, UPLOAD_TIMEOUT
 from handlers.http.models import ModelPath, admit_change
 from handlers.http.routes import Route, Surface
 
@@ -76,13 +77,29 @@ async def publish(request: web.Request) -> web.Response:
     path = await admit(request)
     publisher = request.app[PUBLISHER]
     async with publisher.incoming(path.owner, path.name, is_counted=not path.caller.is_admin) as incoming:
-        await _receive(request, incoming)
-        published = await publisher.publish(incoming)
+        async with _while_valid(request, path.caller):
+            await _receive(request, incoming)
+        accounts = request.app[ACCOUNTS]
+        published = await publisher.publish(incoming, confirm=lambda: accounts.confirm(path.caller))
     answer: dict[str, Any] = {"model": path.name, "owner": path.owner, "status": "Successfully deployed"}
     answer["version"] = published.version
     if published.warnings:
         answer["warnings"] = published.warnings
     return json_response(answer, status=201 if published.is_new else 200)
+
+
+@contextlib.asynccontextmanager
+async def _while_valid(request: web.Request, caller: Caller) -> AsyncIterator[None]:
+    """Break off as soon as the caller's key ends. EngineError `unauthorized`."""
+    scope = asyncio.timeout(None)
+    try:
+        async with scope:
+            with request.app[ACCOUNTS].while_valid(caller, lambda: scope.reschedule(0)):
+                yield
+    except TimeoutError:
+        if scope.expired():
+            raise unauthorized() from None
+        raise
 
 
 # The body

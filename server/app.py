@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from aiohttp import web
+from aiohttp import web, web_response
 
 from engine import metrics
 from engine.accounts import Accounts
@@ -28,6 +28,7 @@ from handlers.embeddings.admission import EMBED_BODY_LIMIT, EMBEDDINGS, LISTED
 from handlers.http import keys
 from handlers.http.connections import ConnectionLimits, Connections
 from handlers.http.memory import BODY_MEMORY, BodyMemory
+from handlers.http.origins import ORIGINS, OriginLimits, Origins
 from handlers.http.routes import Route, RouteTable
 from handlers.streaming import predict
 from handlers.streaming.keys import PREDICTIONS, STREAMING_LIMITS, StreamingLimits
@@ -36,6 +37,7 @@ from server.config import SHIPPED_MODELS, Settings
 from server.middlewares import answer_everything
 from server.names import name_check
 from server.open_requests import OPEN_REQUESTS, OpenRequests
+from server.private import make_private
 
 # Fixed paths come before `/{owner}/models/{model}`, and routes with a condition before the others of the same path.
 ROUTES: tuple[Route, ...] = (
@@ -64,7 +66,7 @@ async def open_app(settings: Settings) -> AsyncIterator[web.Application]:
         _configure(app, settings)
         repository = await _read_models(store, settings)
         app[keys.REPOSITORY] = repository
-        app[keys.ACCOUNTS] = await _open_accounts(store, repository, settings)
+        app[keys.ACCOUNTS] = await _open_accounts(store, repository, settings, stack)
         serving = await _open_engine(app, repository, settings, stack)
         _open_surfaces(app, store, serving, settings, stack)
         RouteTable(ROUTES).register(app)
@@ -78,8 +80,9 @@ async def _read_models(store: Store, settings: Settings) -> Repository:
     return repository
 
 
-async def _open_accounts(store: Store, repository: Repository, settings: Settings) -> Accounts:
+async def _open_accounts(store: Store, repository: Repository, settings: Settings, stack: contextlib.AsyncExitStack) -> Accounts:
     accounts = Accounts(store, key_file=settings.data_dir / "admin.key", is_taken=name_check(repository))
+    stack.push_async_callback(accounts.close)
     await accounts.ensure_admin()
     return accounts
 
@@ -124,7 +127,7 @@ def _open_surfaces(
 def _own_data_dir(data_dir: Path) -> Iterator[None]:
     """Keep other servers out: each empties the spill at its start. The lock goes with the process, however it ends."""
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
+        make_private(data_dir)
         lock = (data_dir / "server.lock").open("w")
     except OSError as error:
         raise CannotStart(f"cannot write to the data directory {data_dir}: {error.strerror}") from None
@@ -141,6 +144,8 @@ def _configure(app: web.Application, settings: Settings) -> None:
     app[keys.TURN] = asyncio.Lock()
     app[openapi.DOCUMENT] = openapi.encoded(ROUTES)
     app[OPEN_REQUESTS] = OpenRequests()
+    app[ORIGINS] = Origins(settings.part(OriginLimits))
+    app.on_response_prepare.append(app[ORIGINS].mark)
     app[keys.ANONYMOUS] = settings.anonymous
     app[keys.COMPAT_STATUS] = settings.compat_status
     app[keys.REQUEST_TIMEOUT] = settings.request_timeout_s
@@ -157,6 +162,7 @@ async def listening(app: web.Application, settings: Settings) -> AsyncIterator[s
     limits = settings.part(ConnectionLimits)
     limits = replace(limits, max_connections=descriptors.num_connections(settings, descriptors.raise_limit()))
     connections = Connections(limits)
+    web_response.SERVER_SOFTWARE = SERVER_NAME
     runner = web.AppRunner(app, shutdown_timeout=SHUTDOWN_S)
     await runner.setup()
     watcher = asyncio.create_task(connections.watch(), name="watch connections")
@@ -192,3 +198,5 @@ BACKLOG = 1024
 # The requests have had their time before (server/serve.py). What is left are handlers that go on all the same: aiohttp waits this
 # long, ends their bodies, waits this long again, and cancels them.
 SHUTDOWN_S = 0.1
+# What the header Server says. aiohttp has no setting for it, and tells strangers its own version and Python's.
+SERVER_NAME = "Sluice"

@@ -7,6 +7,7 @@ default. A value that a setting cannot have ends the command with one line on st
 
 import math
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
@@ -107,6 +108,20 @@ def _names(text: str) -> tuple[str, ...]:
     return () if names == ("none",) else names
 
 
+def _hosts(text: str) -> frozenset[str]:
+    names = frozenset(name.lower().rstrip(".") for name in _names(text))
+    if any(char in name for name in names for char in ":/*"):
+        raise ValueError("must be names of hosts without scheme and port, separated by commas")
+    return names
+
+
+def _origins(text: str) -> frozenset[str]:
+    origins = frozenset(origin.lower() for origin in _names(text))
+    if not all(origin == "*" or re.fullmatch(r"https?://[^/\s*]+", origin) for origin in origins):
+        raise ValueError("must be origins such as https://app.example.org, separated by commas, or *")
+    return origins
+
+
 def _aliases(text: str) -> dict[str, str]:
     pairs = [part.partition("=") for part in _names(text)]
     if not all(alias.strip() and name.strip() for alias, _, name in pairs):
@@ -134,6 +149,17 @@ class Settings:
         lambda: frozenset({"embeddings", "preview"}),
         _surfaces,
         "surfaces that need no credentials: embeddings, preview, streaming, metrics; with none every surface needs them",
+    )
+    hosts: frozenset[str] = _setting(
+        frozenset,
+        _hosts,
+        "names under which clients reach the server, separated by commas; localhost and addresses are always accepted, and every "
+        "other name is refused. With none any name is accepted",
+    )
+    cors_origins: frozenset[str] = _setting(
+        frozenset,
+        _origins,
+        "origins whose pages may use the embeddings surface from a browser, separated by commas: https://app.example.org,... or *",
     )
     compat_status: bool = _setting(
         False, _flag, "true answers routing errors and refused records with status 500, as ScienceOps did"

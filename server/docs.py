@@ -19,7 +19,7 @@ from engine import embeddings, errors, metrics
 from engine.errors import Code
 from engine.repository import incoming, publishing, quotas, serving
 from engine.streaming import failures, predictions
-from handlers.http import connections
+from handlers.http import connections, origins
 from handlers.http import errors as http_errors
 from handlers.http.errors import status_of
 from handlers.openapi import merged, public_path
@@ -33,7 +33,7 @@ TABLE = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 # The modules that define codes of requests.
-CODE_MODULES = (errors, embeddings, incoming, publishing, quotas, serving, predictions, connections, http_errors)
+CODE_MODULES = (errors, embeddings, incoming, publishing, quotas, serving, predictions, connections, http_errors, origins)
 
 
 def main() -> int:

@@ -11,6 +11,7 @@ from engine.store import StoreFull
 from handlers.http.bodies import undecodable
 from handlers.http.connections import check_not_spare, is_spare
 from handlers.http.memory import BODY_MEMORY
+from handlers.http.origins import ORIGINS
 from handlers.http.routes import ROUTE_TABLE, Handler
 from server.open_requests import OPEN_REQUESTS
 
@@ -43,9 +44,11 @@ async def _counted_answer(request: web.Request, handler: Handler) -> web.StreamR
 
 
 async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+    origins = request.app[ORIGINS]
     try:
         check_not_spare(request)
-        return await handler(request)
+        origins.check(request)
+        return origins.preflight(request) or await handler(request)
     except web.HTTPException:
         raise
     except ConnectionError:

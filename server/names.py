@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from engine.accounts import ADMIN
 from engine.repository.index import Repository
 from handlers.http.routes import RESERVED
 
@@ -9,6 +10,12 @@ from handlers.http.routes import RESERVED
 def name_check(repository: Repository) -> Callable[[str], bool]:
     """A function that tells whether a name is taken by something that is not a user: a route, or the owner of a model.
 
-    Accounts calls it before it adds a user.
+    Names are compared in any case of letters: nobody may pass for `admin` as `Admin`. Accounts calls the function before it adds a
+    user.
     """
-    return lambda name: name.lower() in RESERVED or name in repository.owners()
+
+    def is_taken(name: str) -> bool:
+        taken = RESERVED | {ADMIN} | {owner.lower() for owner in repository.owners()}
+        return name.lower() in taken
+
+    return is_taken

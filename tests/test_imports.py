@@ -31,7 +31,7 @@ ENGINE_LEVELS = [
     {"engine"},
     {"repository"},
     {"replicas"},
-    {"accounts", "disk", "errors", "files", "frames", "metrics", "pieces", "spill", "store"},
+    {"accounts", "disk", "errors", "files", "frames", "key_watch", "metrics", "pieces", "spill", "store"},
 ]
 # All of `engine` that a replica may know.
 SHARED_WITH_TASKS = {"engine.errors", "engine.frames"}

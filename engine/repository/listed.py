@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine import files
-from engine.accounts import Caller
-from engine.repository.index import Model, Repository, Version, owns
+from engine.accounts import ADMIN, Caller
+from engine.repository.index import CONFIG_FILE, Model, Repository, Version, owns
 
 log = logging.getLogger("sluice.listed")
 
@@ -26,8 +26,8 @@ PREFIX = "sentence-transformers/"
 class ListedModel:
     """An embedding model as one caller sees it.
 
-    name  the model's own name or, when an earlier model of the list has the same name, `owner/name`; so no two models that one
-          caller sees have the same name
+    name  the model's own name if the model ships or belongs to the admin, and no earlier model of the list has that name; else
+          `owner/name`. So no two models that one caller sees have the same name, and no user can take the name of a known model
     """
 
     name: str
@@ -80,18 +80,20 @@ class ListedModels:
         found: dict[str, Version] = {}
         for model, version in self._usable_models():
             if model.shared or (caller is not None and owns(caller, model.owner)):
-                found[model.title if model.name in found else model.name] = version
+                found[model.name if may_use_bare_name(model) and model.name not in found else model.title] = version
         return [ListedModel(name, version) for name, version in found.items()]
 
     def accepted(self, caller: Caller | None) -> dict[str, ListedModel]:
         """The visible models by every name that the OpenAI shape accepts.
 
-        These are the model's name, `owner/name`, `sentence-transformers/name`, and the aliases. An alias takes precedence over a
-        model with the same name, because the operator of the server chose it; `owner/name` still means that model.
+        These are the model's name, `owner/name`, the aliases and, for a model that has a bare name, `sentence-transformers/name`.
+        An alias takes precedence over a model with the same name, because the operator of the server chose it; `owner/name` still
+        means that model.
         """
         by_name: dict[str, ListedModel] = {}
         for model in self.visible(caller):
-            for name in (model.name, model.title, PREFIX + model.name):
+            prefixed = () if "/" in model.name else (PREFIX + model.name,)
+            for name in (model.name, model.title, *prefixed):
                 by_name.setdefault(name, model)
         return by_name | {alias: by_name[name] for alias, name in self._aliases.items() if name in by_name}
 
@@ -105,11 +107,17 @@ class ListedModels:
     def _resolve(self, line: str, lines: Sequence[str]) -> Model | None:
         """The model that a line of the lists means, or None when no such model can be used.
 
-        When several owners have a model of a bare name, the line means the one that ships, else the first one that no other line
-        names in full.
+        When several owners have a model of a bare name, the line means the one that ships, then the admin's, else the first one
+        that no other line names in full. While a model that ships has no weights, its bare name means no model of another user.
         """
         models = [model for model in self._named(line) if _usable_version(model)]
-        return min(models, key=lambda model: (not model.shipped, model.title in lines), default=None)
+        if "/" not in line and self._ships(line):
+            models = [model for model in models if may_use_bare_name(model)]
+        return min(models, key=lambda model: (not model.shipped, not may_use_bare_name(model), model.title in lines), default=None)
+
+    def _ships(self, name: str) -> bool:
+        """Whether a model of this name ships with the server, with its weights or without them. Blocks on files."""
+        return any(any(root.glob(f"*/{name}/{CONFIG_FILE}")) for root in self._repository.roots[:-1])
 
     def _named(self, line: str) -> list[Model]:
         """The models that have the name, or the owner and name, in a line of the lists."""
@@ -117,11 +125,11 @@ class ListedModels:
         return [model for model in self._repository.models() if model.name == name and owner in ("", model.owner)]
 
     def _why_left_out(self, line: str) -> str:
-        if self._named(line):
-            return "it is not an embedding model, or its files cannot be used"
         owner, _, name = line.rpartition("/")
+        if any(owner or may_use_bare_name(model) for model in self._named(line)):
+            return "it is not an embedding model, or its files cannot be used"
         folders = [folder for root in self._repository.roots for folder in root.glob(f"{owner or '*'}/{name}")]
-        if any((folder / "config.json").is_file() for folder in folders):
+        if any((folder / CONFIG_FILE).is_file() for folder in folders):
             return "its weights are missing: fetch them with `make models`"
         return f"there is no such model: import one with `python -m server model import DIR --name {name}`"
 
@@ -138,7 +146,8 @@ class ListedModels:
         if (model.owner, model.name) in self._listed:
             return
         is_taken = any(other.name == model.name and other.title != model.title for other in self._repository.models())
-        append_name(self._repository.writable_root, model.title if is_taken else model.name)
+        is_bare = may_use_bare_name(model) and not is_taken
+        append_name(self._repository.writable_root, model.name if is_bare else model.title)
         self.read()
 
     def remove(self, model: Model) -> None:
@@ -152,6 +161,11 @@ class ListedModels:
                 files.replace_text(path, "".join(line for line in lines if _without_comment(line) not in gone))
         if gone:
             self.read()
+
+
+def may_use_bare_name(model: Model) -> bool:
+    """Whether a request may leave out the owner. Clients know names from a hub, and only the operator decides what they mean."""
+    return model.shipped or model.owner == ADMIN
 
 
 def _usable_version(model: Model) -> Version | None:

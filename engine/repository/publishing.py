@@ -11,7 +11,7 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,16 +115,19 @@ class Publisher:
             self._uploads[owner] -= 1
             await asyncio.to_thread(folders.remove, folder)
 
-    async def publish(self, incoming: Incoming) -> Published:
+    async def publish(self, incoming: Incoming, *, confirm: Callable[[], Awaitable[None]] | None = None) -> Published:
         """Check an upload and make it the active version.
 
-        raises  EngineError `invalid_model`, `quota_exceeded`, `disk_full`; `load_failed`: the version is kept and the active one is
-                as it was
+        confirm  called after the check, which takes time, and before anything changes; its EngineError ends the upload
+        raises   EngineError `invalid_model`, `quota_exceeded`, `disk_full`; `load_failed`: the version is kept and the active
+                 one is as it was
         """
         started = time.monotonic()
         owner, name = incoming.owner, incoming.name
         async with self._lock(owner, name):
             config, warnings = await self._check(incoming, await asyncio.to_thread(incoming.config))
+            if confirm is not None:
+                await confirm()
             active = self._active(owner, name)
             if active is not None and await asyncio.to_thread(folders.is_same, incoming.folder, config, active):
                 return Published(active.number, False, warnings)

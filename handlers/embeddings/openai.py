@@ -125,7 +125,7 @@ class OpenAIRequest(BaseModel):
     user: str | None = None
 
 
-SURFACE = Surface(name=NAME, refuse=refuse, prefixes=("/v1/models", "/v1/embeddings"), schema="OpenAIError")
+SURFACE = Surface(name=NAME, refuse=refuse, prefixes=("/v1/models", "/v1/embeddings"), schema="OpenAIError", is_open_to_pages=True)
 
 ROUTES = (
     Route(

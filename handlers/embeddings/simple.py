@@ -96,7 +96,7 @@ class SimpleRequest(BaseModel):
     input: str | list[str]
 
 
-SURFACE = Surface(name=NAME, refuse=refuse, prefixes=("/models", "/embeddings"), schema="DetailError")
+SURFACE = Surface(name=NAME, refuse=refuse, prefixes=("/models", "/embeddings"), schema="DetailError", is_open_to_pages=True)
 
 ROUTES = (
     Route(

@@ -14,7 +14,7 @@ from handlers.http.routes import RESERVED
 
 @dataclass(frozen=True, slots=True)
 class ModelPath:
-    """Owner and name of a model, as a path gives them, and who asks for a change of it."""
+    """Owner and name of a model, as a path gives them, and the caller who may change it."""
 
     owner: str
     name: str
@@ -27,12 +27,12 @@ async def admit_change(request: web.Request, *, may_be_new: bool) -> ModelPath:
     raises  EngineError: `not_found` for a reserved owner; those of `known_caller` and of `Repository.changeable`;
             `model_not_found`; `shutting_down`
     """
-    if request.match_info["owner"].lower() in RESERVED:
+    owner, name = request.match_info["owner"], request.match_info["model"]
+    if owner.lower() in RESERVED:
         raise EngineError(NOT_FOUND, "not found")
     caller = await known_caller(request)
-    path = ModelPath(request.match_info["owner"], request.match_info["model"], caller)
-    if request.app[REPOSITORY].changeable(caller, path.owner, path.name) is None and not may_be_new:
+    if request.app[REPOSITORY].changeable(caller, owner, name) is None and not may_be_new:
         raise model_not_found()
     if request.app[ENGINE].is_draining:
         raise shutting_down()
-    return path
+    return ModelPath(owner, name, caller)

@@ -64,6 +64,7 @@ RESERVED = frozenset(
         "filter",
         "events",
         "assets",
+        "models.txt",  # no route, but a file beside the folders of owners
     ]
 )
 
@@ -76,12 +77,14 @@ class Surface:
     refuse    makes the answer to a request that is refused before its first byte
     prefixes  paths that the surface owns: an unknown path at or below one of them is refused in the surface's shape
     schema    name of the schema of a refusal in /openapi.json (BASE_SCHEMAS of handlers/openapi.py)
+    is_open_to_pages  SLUICE_CORS_ORIGINS opens it to pages of other origins
     """
 
     name: str
     refuse: Callable[[web.Request, EngineError], web.Response] = errors.refuse
     prefixes: tuple[str, ...] = ()
     schema: str = "Error"
+    is_open_to_pages: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,9 +182,12 @@ class RouteTable:
 
     def refuse(self, request: web.Request, error: EngineError) -> web.Response:
         """The answer to a request that is refused before its first byte, in the shape of the surface that owns its path."""
+        return self.surface_of(request).refuse(request, error)
+
+    def surface_of(self, request: web.Request) -> Surface:
+        """The surface of the route that answers a request, or the one that owns its unknown path."""
         route = self.route_of(request)
-        surface = route.surface if route else self._owner(request.path)
-        return surface.refuse(request, error)
+        return route.surface if route else self._owner(request.path)
 
     def _owner(self, path: str) -> Surface:
         """The surface that owns an unknown path."""

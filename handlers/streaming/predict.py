@@ -14,12 +14,13 @@ from engine.accounts import OWNER_NAME, Caller
 from engine.errors import INVALID_PARAMETER, RECORD_CODES, EngineError, model_not_found
 from engine.replicas.blocks import Arguments
 from engine.repository.index import MODEL_NAME, Version
+from engine.streaming.failures import KEY_REVOKED, StreamFailure
 from engine.streaming.predictions import Prediction
 from handlers.http.auth import caller_of
 from handlers.http.bodies import NDJSON, check_head, read_whole, undecodable
 from handlers.http.connections import guarding
 from handlers.http.errors import UNSUPPORTED_MEDIA_TYPE, json_response, status_of
-from handlers.http.keys import COMPAT_STATUS, REPOSITORY, REQUEST_TIMEOUT
+from handlers.http.keys import ACCOUNTS, COMPAT_STATUS, REPOSITORY, REQUEST_TIMEOUT
 from handlers.http.parameters import flag, number
 from handlers.http.routes import Route, Surface, When
 from handlers.streaming.bulk import BulkExchange, media_type
@@ -113,7 +114,8 @@ async def _stream(request: web.Request, admission: Admission) -> web.StreamRespo
         async with opening as stream:
             response = _stream_response(request, stream.bulk_id)
             exchange = BulkExchange(request, response, stream, app[STREAMING_LIMITS])
-            await exchange.run(with_summary=flag(request, "summary"))
+            with app[ACCOUNTS].while_valid(admission.caller, lambda: stream.fail(StreamFailure(KEY_REVOKED))):
+                await exchange.run(with_summary=flag(request, "summary"))
         # The stream has given its place and its files back. What is left is to tell the client, which may take seconds.
         return await exchange.end()
 
@@ -200,8 +202,12 @@ async def _converse(request: web.Request, admission: Admission) -> web.StreamRes
     """A WebSocket: one record after the other. Each is answered by the version that is active when its turn comes."""
     find_version = functools.partial(_find_version, request, admission.caller)
     arguments = _single_arguments(request, admission.version)
-    with request.app[PREDICTIONS].conversation(admission.user):
-        return await Conversation(request, Question(admission.version.title, find_version, arguments)).run()
+    conversation = Conversation(request, Question(admission.version.title, find_version, arguments))
+    with (
+        request.app[PREDICTIONS].conversation(admission.user),
+        request.app[ACCOUNTS].while_valid(admission.caller, conversation.revoke),
+    ):
+        return await conversation.run()
 
 
 # Status

@@ -41,12 +41,14 @@ class CloseCode(enum.IntEnum):
 
     GOING_AWAY = 1001  # the server is draining
     UNSUPPORTED_DATA = 1003  # a binary message
+    POLICY_VIOLATION = 1008  # the key was replaced, or its user removed
     INTERNAL_ERROR = 1011
 
 
 REASONS = {
     CloseCode.GOING_AWAY: b"the server is shutting down",
     CloseCode.INTERNAL_ERROR: b"internal error",
+    CloseCode.POLICY_VIOLATION: b"the key is not valid any more",
     CloseCode.UNSUPPORTED_DATA: b"send records as text messages",
 }
 
@@ -94,6 +96,7 @@ class Conversation:
         self._has_room = asyncio.Event()
         self._has_room.set()
         self._was_heard = True  # the client has sent something since our last ping
+        self._revoked = asyncio.Event()
         self._num_answered = 0
         self._code: int | None = None  # with which the socket was closed; None when the client just left
         self._kept: socket.socket | None = None  # our own handle on a connection that aiohttp is about to drop
@@ -117,15 +120,23 @@ class Conversation:
         )
         return self._socket
 
+    def revoke(self) -> None:
+        """The caller's key has ended: close the socket, and answer no more records."""
+        self._revoked.set()
+
     async def _talk(self) -> None:
         reader = asyncio.create_task(self._read(), name="websocket read")
         answerer = asyncio.create_task(self._answer_all(), name="websocket answer")
         pinger = asyncio.create_task(self._ping(), name="websocket ping")
         draining = asyncio.create_task(self._engine.draining.wait(), name="websocket draining")
-        tasks = (reader, answerer, pinger, draining)
+        revoked = asyncio.create_task(self._revoked.wait(), name="websocket revoked")
+        tasks = (reader, answerer, pinger, draining, revoked)
         try:
-            await asyncio.wait((reader, answerer, draining), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((reader, answerer, draining, revoked), return_when=asyncio.FIRST_COMPLETED)
             code = reader.result() if reader.done() else CloseCode.GOING_AWAY
+            if revoked.done():
+                code = CloseCode.POLICY_VIOLATION
+                answerer.cancel()
             reader.cancel()
             if code is not None and not answerer.done():
                 self._code = code
@@ -136,7 +147,10 @@ class Conversation:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _finish(self, answerer: asyncio.Task[None], code: CloseCode) -> None:
-        """Answer the records that were taken from the socket, then close it."""
+        """Answer the records that were taken from the socket, unless the caller may have no more answers; then close it."""
+        if code is CloseCode.POLICY_VIOLATION:
+            await self._socket.close(code=code, message=REASONS[code])
+            return
         all_answered = asyncio.create_task(self._records.join(), name="websocket finish")
         try:
             await asyncio.wait((all_answered, answerer), return_when=asyncio.FIRST_COMPLETED)

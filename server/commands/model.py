@@ -31,6 +31,7 @@ from handlers.http.errors import dumps
 from handlers.http.routes import RESERVED
 from server.commands import remote
 from server.config import SHIPPED_MODELS
+from server.private import make_private
 
 RELOAD_TIMEOUT_S = 60
 
@@ -65,7 +66,7 @@ def run(data_dir: Path, options: argparse.Namespace) -> int:
     try:
         order = _order(options)
         server = remote.find_remote(options, os.environ | {"SLUICE_DATA_DIR": str(data_dir)}) if options.url else None
-        data_dir.mkdir(parents=True, exist_ok=True)
+        make_private(data_dir)
         asyncio.run(_import(data_dir.resolve(), order))
         if server is not None:
             _reload(server)
@@ -156,12 +157,19 @@ async def _publish(data_dir: Path, root: Path, order: Order, incoming: Path, con
     return number
 
 
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A redirect is an error: the key in the request is for this server, and for no other that this one names."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
 def _reload(server: remote.Remote) -> None:
     """Tell a running server to read its models again. NotImported when it cannot be told; the model stays in place."""
     url = f"{server.url.scheme}://{server.url.netloc}{server.path('api', 'models', 'reload')}"
     request = urllib.request.Request(url, method="POST", headers=server.headers)
     try:
-        with urllib.request.urlopen(request, timeout=RELOAD_TIMEOUT_S):
+        with urllib.request.build_opener(_NoRedirects).open(request, timeout=RELOAD_TIMEOUT_S):
             pass
     except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
         raise NotImported(f"the model is imported, but the server was not told: {error}") from None

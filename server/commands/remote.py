@@ -5,6 +5,13 @@ A flag comes first, then the environment, then what the server of this machine w
 
 import argparse
 import base64
+import contextlib
+import hashlib
+import hmac
+import http.client
+import json
+import secrets
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -15,6 +22,8 @@ from server.commands.usage import UsageError
 
 DEFAULT_URL = "http://127.0.0.1:9000"
 ADMIN = "admin"
+PROOF_TIMEOUT_S = 10.0
+PROOF_LIMIT_BYTES = 1024
 
 
 class BadRemote(UsageError):
@@ -65,7 +74,7 @@ def find_remote(options: argparse.Namespace, environment: Mapping[str, str]) -> 
     user = given("user") or ADMIN
     key = given("key")
     if not key and user == ADMIN and _is_this_machine(url):
-        key = _admin_key(Path(environment.get("SLUICE_DATA_DIR", "").strip() or "data"))
+        key = _admin_key(url, Path(environment.get("SLUICE_DATA_DIR", "").strip() or "data"))
     return Remote(url, user, key or None)
 
 
@@ -89,8 +98,30 @@ def _is_this_machine(url: SplitResult) -> bool:
         return False
 
 
-def _admin_key(data_dir: Path) -> str:
+def _admin_key(url: SplitResult, data_dir: Path) -> str:
+    """The key in the data directory, for the server that owns the directory; any other that listens there does not get it."""
     try:
-        return (data_dir / "admin.key").read_text().strip()
+        key = (data_dir / "admin.key").read_text().strip()
     except OSError:  # no server has run here, or we may not read its key
         return ""
+    try:
+        if _is_proven(url, key):
+            return key
+    except OSError:  # nobody listens there, as the request itself will find out
+        return ""
+    except (http.client.HTTPException, ValueError, LookupError, TypeError):
+        pass  # it does not know the question
+    reason = f"the server at {url.geturl()} does not show that {data_dir} is its data directory"
+    print(f"{reason}, so it does not get the admin's key; name a key with --key or SLUICE_KEY", file=sys.stderr)
+    return ""
+
+
+def _is_proven(url: SplitResult, key: str) -> bool:
+    """Whether the server can say of a fresh nonce what only a server with this key can say. Raises what the network raises."""
+    kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
+    nonce = secrets.token_hex(16)
+    with contextlib.closing(kind(url.netloc, timeout=PROOF_TIMEOUT_S)) as connection:
+        connection.request("GET", f"{url.path.rstrip('/')}/api/proof?nonce={nonce}")
+        given = json.loads(connection.getresponse().read(PROOF_LIMIT_BYTES))["proof"]
+    message = f"sluice {nonce} {connection.port}".encode()
+    return hmac.compare_digest(given, hmac.new(hashlib.sha256(key.encode()).digest(), message, hashlib.sha256).hexdigest())

@@ -1,4 +1,4 @@
-"""The commands `user add`, `user list` and `user remove`: the accounts of a data directory, kept from the machine itself.
+"""The commands `user add`, `user key`, `user list` and `user remove`: the accounts of a data directory, from the machine itself.
 
 They open the database beside a running server, which sees a change within a second. Each returns an exit code: 0 done, or
 1 refused, with the reason on stderr.
@@ -14,9 +14,10 @@ from pathlib import Path
 from engine.accounts import Accounts
 from engine.errors import EngineError
 from engine.repository.index import Repository
-from engine.store import Store, StoreError
+from engine.store import KeyKind, Store, StoreError
 from server.config import SHIPPED_MODELS
 from server.names import name_check
+from server.private import make_private
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True)
     actions.add_parser("list", help="print each user's name and when it was added")
     actions.add_parser("add", help="add a user and print its key").add_argument("name")
+    key = actions.add_parser("key", help="give a user a new key in place of a lost one, and print it")
+    key.add_argument("name")
+    key.add_argument("--kind", choices=("full", "read_only"), default="full", help="which of its keys to replace [full]")
     actions.add_parser("remove", help="remove a user with its keys").add_argument("name")
 
 
@@ -31,6 +35,8 @@ def run(data_dir: Path, options: argparse.Namespace) -> int:
     """Run the command that `options.action` names; returns its exit code."""
     if options.action == "add":
         return user_add(data_dir, options.name)
+    if options.action == "key":
+        return user_key(data_dir, options.name, options.kind)
     if options.action == "remove":
         return user_remove(data_dir, options.name)
     return user_list(data_dir)
@@ -43,6 +49,15 @@ def user_add(data_dir: Path, name: str) -> int:
         print(await accounts.add_user(name))
 
     return _run(data_dir, add)
+
+
+def user_key(data_dir: Path, name: str, kind: KeyKind) -> int:
+    """Print a new key for a user. The user's old key of that kind ends at once."""
+
+    async def replace(accounts: Accounts) -> None:
+        print(await accounts.reset_key(name, kind))
+
+    return _run(data_dir, replace)
 
 
 def user_list(data_dir: Path) -> int:
@@ -72,7 +87,7 @@ def _run(data_dir: Path, command: Callable[[Accounts], Awaitable[None]]) -> int:
             await command(accounts)
 
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
+        make_private(data_dir)
         repository = Repository([SHIPPED_MODELS, data_dir / "models"])
         repository.scan()
         asyncio.run(run_with_accounts(repository))

@@ -9,7 +9,7 @@ from tests.embeddings.small_models import WIDE as WIDE_SIZES
 from tests.embeddings.small_models import SmallModels
 from tests.serving import Server, serving
 
-LISTED = ["# ours", f"{BERT}  # random weights", "", "  ", f"tester/{MPNET}", "nowhere", BERT, f"{WIDE}#", "#"]
+LISTED = ["# ours", f"{BERT}  # random weights", "", "  ", f"admin/{MPNET}", "nowhere", BERT, f"{WIDE}#", "#"]
 
 
 @pytest.fixture(scope="session")
@@ -19,11 +19,11 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> SmallModels:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory, small: SmallModels) -> Iterator[Server]:
-    """A server with default settings, three small models of the owner `tester`, and a models.txt with everything it may contain."""
+    """A server with default settings, three small models of the owner `admin`, and a models.txt with everything it may contain."""
     data_dir = tmp_path_factory.mktemp("embeddings") / "data"
-    small.put(data_dir, f"tester/{BERT}")
-    small.put(data_dir, f"tester/{MPNET}", "mpnet")
-    small.put(data_dir, f"tester/{WIDE}", sizes=WIDE_SIZES)
+    small.put(data_dir, f"admin/{BERT}")
+    small.put(data_dir, f"admin/{MPNET}", "mpnet")
+    small.put(data_dir, f"admin/{WIDE}", sizes=WIDE_SIZES)
     put_names(data_dir, *LISTED)
     with serving(data_dir) as running:
         yield running

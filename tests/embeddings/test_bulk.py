@@ -30,7 +30,7 @@ from tests.serving import Server
 
 
 def title(model: str) -> str:
-    return f"{'sluice' if model == MINILM else 'tester'}/{model}"
+    return f"{'sluice' if model == MINILM else 'admin'}/{model}"
 
 
 def records(texts: list[str]) -> bytes:
@@ -141,7 +141,7 @@ def test_a_parameter_that_cannot_be_is_400_before_the_body_comes(server: Server,
     assert list(answer.json()) == ["error"]
     assert query.partition("=")[0] in answer.json()["error"]
     with Raw(server) as client:
-        client.ask("POST", f"/tester/models/{BERT}?bulk=true&{query}", Expect="100-continue", Content_Length="100000")
+        client.ask("POST", f"/admin/models/{BERT}?bulk=true&{query}", Expect="100-continue", Content_Length="100000")
         head = client.head()
         assert (head.status, head.headers["connection"]) == (400, "close")
 

@@ -86,7 +86,7 @@ def test_openai_asks_for_fewer_dimensions(client: openai.OpenAI, model: str) -> 
 
 @models(BERT, MINILM)
 def test_openai_sends_token_ids(server: Server, client: openai.OpenAI, model: str) -> None:
-    folder = ROOT / "models" / "sluice" if model == MINILM else server.data_dir / "models" / "tester"
+    folder = ROOT / "models" / "sluice" if model == MINILM else server.data_dir / "models" / "admin"
     ids = Tokenizer.from_file(str(folder / model / "1" / "tokenizer.json")).encode(SEED_TEXTS[1], add_special_tokens=False)
     ids = [token for token, is_word in zip(ids.ids, ids.attention_mask, strict=True) if is_word]
     expected = vectors(ask(server, SEED_TEXTS[1], model))
@@ -105,7 +105,7 @@ def test_openai_lists_and_retrieves_models(client: openai.OpenAI) -> None:
     for model in listed:
         assert client.models.retrieve(model.id) == model
     named = client.models.retrieve(f"sentence-transformers/{BERT}")
-    assert (named.object, named.owned_by) == ("model", "tester")
+    assert (named.object, named.owned_by) == ("model", "admin")
 
 
 def test_openai_raises_not_found(client: openai.OpenAI) -> None:

@@ -4,6 +4,7 @@ import base64
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -12,6 +13,7 @@ import requests
 
 from tests.clients import Raw, basic
 from tests.embeddings.asking import (
+    BASE,
     BERT,
     OPENAI,
     SIMPLE,
@@ -27,7 +29,7 @@ from tests.embeddings.asking import (
     vectors,
 )
 from tests.embeddings.small_models import SmallModels
-from tests.serving import Server, serving
+from tests.serving import ROOT, Server, serving
 
 WRONG = "0" * 32
 PATHS = [("GET", "/models"), ("POST", SIMPLE), ("GET", "/v1/models"), ("GET", f"/v1/models/{BERT}"), ("POST", OPENAI)]
@@ -117,7 +119,7 @@ def test_a_read_only_key_may_embed_with_what_everybody_may(server: Server) -> No
 @pytest.fixture(scope="module")
 def closed(tmp_path_factory: pytest.TempPathFactory, small: SmallModels) -> Iterator[Server]:
     data_dir = tmp_path_factory.mktemp("closed") / "data"
-    small.put(data_dir, f"tester/{BERT}")
+    small.put(data_dir, f"admin/{BERT}")
     with serving(data_dir, SLUICE_ANONYMOUS="none", SLUICE_EMBEDDING_MODELS=BERT, SLUICE_SCORE_REPLICAS="1") as running:
         yield running
 
@@ -143,12 +145,12 @@ def test_an_unknown_path_or_method_of_a_closed_surface_asks_for_no_key(closed: S
 
 
 def test_opening_another_surface_does_not_open_this_one(tmp_path: Any, small: SmallModels) -> None:
-    small.put(tmp_path / "data", f"tester/{BERT}")
+    small.put(tmp_path / "data", f"admin/{BERT}")
     settings = {"SLUICE_ANONYMOUS": "streaming", "SLUICE_EMBEDDING_MODELS": BERT, "SLUICE_SCORE_REPLICAS": "1"}
     with serving(tmp_path / "data", **settings) as other:
         for method, path in PATHS:
             assert_refused(path, request(other, method, path), 401)
-        assert requests.post(other.model(f"tester/{BERT}"), json={"text": "a"}, timeout=30).status_code == 200
+        assert requests.post(other.model(f"admin/{BERT}"), json={"text": "a"}, timeout=30).status_code == 200
 
 
 # Expect
@@ -179,9 +181,9 @@ class Household:
 @pytest.fixture(scope="module")
 def household(tmp_path_factory: pytest.TempPathFactory, small: SmallModels) -> Iterator[Household]:
     data_dir = tmp_path_factory.mktemp("household") / "data"
-    small.put(data_dir, f"tester/{BERT}")
+    small.put(data_dir, f"admin/{BERT}")
     put_names(data_dir, BERT)
-    aliases = "text-embedding-3-small=secret,ours=open"
+    aliases = "text-embedding-3-small=eva/secret,ours=eva/open"
     with serving(data_dir, SLUICE_MODEL_ALIASES=aliases, SLUICE_SCORE_REPLICAS="1") as server:
         users = {}
         for name in ("eva", "bob"):
@@ -205,14 +207,14 @@ def names(server: Server, auth: Any = None) -> list[str]:
 
 def test_a_private_model_is_listed_for_its_owner_and_the_admin(household: Household) -> None:
     """Acceptance 19."""
-    everybody = [BERT, "open", "twin"]
-    mine = [BERT, "secret", "open", "twin", "eva/twin"]
+    everybody = [BERT, "eva/open", "bob/twin"]
+    mine = [BERT, "eva/secret", "eva/open", "bob/twin", "eva/twin"]
     server = household.server
     assert names(server) == names(server, household.bob) == everybody
     assert names(server, household.eva) == names(server, server.auth) == mine
 
 
-@pytest.mark.parametrize("name", ["secret", "eva/secret", "eva/twin"])
+@pytest.mark.parametrize("name", ["eva/secret", "eva/twin"])
 def test_a_private_model_answers_its_owner_and_exists_for_nobody_else(household: Household, name: str) -> None:
     """Acceptance 19."""
     server = household.server
@@ -231,16 +233,16 @@ def test_a_private_model_answers_its_owner_and_exists_for_nobody_else(household:
 
 def test_a_bearer_key_opens_its_owners_models(household: Household) -> None:
     with openai.OpenAI(base_url=household.server.url + "/v1", api_key=household.eva[1], max_retries=0) as client:
-        assert len(client.embeddings.create(model="secret", input="a").data) == 1
+        assert len(client.embeddings.create(model="eva/secret", input="a").data) == 1
     with (
         openai.OpenAI(base_url=household.server.url + "/v1", api_key=household.bob[1], max_retries=0) as client,
         pytest.raises(openai.NotFoundError),
     ):
-        client.embeddings.create(model="secret", input="a")
+        client.embeddings.create(model="eva/secret", input="a")
 
 
 def test_the_owners_read_only_key_opens_the_private_model(household: Household) -> None:
-    assert ask(household.server, "a", "secret", auth=read_only(household.server, household.eva)).status_code == 200
+    assert ask(household.server, "a", "eva/secret", auth=read_only(household.server, household.eva)).status_code == 200
 
 
 def test_an_alias_of_a_private_model_is_one_for_its_owner_only(household: Household) -> None:
@@ -252,11 +254,26 @@ def test_an_alias_of_a_private_model_is_one_for_its_owner_only(household: Househ
 
 
 def test_two_owners_may_have_models_of_one_name(household: Household) -> None:
-    """3.1: a caller who sees both distinguishes them by `owner/name`."""
+    """3.1: a caller who sees both distinguishes them by `owner/name`; the bare name means neither."""
     server = household.server
-    short, full, other = (vectors(ask(server, "hello", name, auth=household.eva)) for name in ("twin", "bob/twin", "eva/twin"))
-    assert_same(short, full)
-    assert abs(short - other).max() > 0.01
+    one, other = (vectors(ask(server, "hello", name, auth=household.eva)) for name in ("bob/twin", "eva/twin"))
+    assert abs(one - other).max() > 0.01
+    for name in ("twin", "sentence-transformers/twin", "open"):
+        for auth in (None, household.bob, household.eva):
+            assert ask(server, "a", name, path=OPENAI, auth=auth).status_code == 404
+
+
+def test_a_users_model_does_not_answer_to_the_name_of_a_shipped_one_without_weights(tmp_path: Path, small: SmallModels) -> None:
+    small.put(tmp_path / "data", f"mallory/{BASE}")
+    put_names(tmp_path / "data", f"mallory/{BASE}")
+    if (ROOT / "models" / "sluice" / BASE / "1").exists():
+        pytest.skip("the shipped model has its weights here")
+    with serving(tmp_path / "data", SLUICE_SCORE_REPLICAS="1") as server:
+        assert f"mallory/{BASE}" in requests.get(f"{server.url}/models", timeout=30).json()["data"]["models"]
+        assert ask(server, "a", f"mallory/{BASE}", path=OPENAI).status_code == 200
+        for name in (BASE, f"sentence-transformers/{BASE}"):
+            assert ask(server, "a", name, path=OPENAI).status_code == 404
+        assert ask(server, "a", BASE).status_code == 422
 
 
 def test_the_private_model_is_not_on_the_bulk_path_either(household: Household) -> None:
@@ -270,8 +287,8 @@ def test_sharing_a_model_shows_it_and_taking_it_back_hides_it(household: Househo
     server, url = household.server, f"{household.server.url}/api/models/eva/secret"
     for shared in (True, False):
         assert requests.patch(url, json={"shared": shared}, auth=household.eva, timeout=30).status_code == 200
-        assert ("secret" in names(server)) is shared
-        assert ask(server, "a", "secret", path=OPENAI).status_code == (200 if shared else 404)
+        assert ("eva/secret" in names(server)) is shared
+        assert ask(server, "a", "eva/secret", path=OPENAI).status_code == (200 if shared else 404)
 
 
 # Keys stay out of the log

@@ -69,14 +69,14 @@ def own(tmp_path: Path, small: SmallModels) -> Iterator[Server]:
 
 
 def small_data(data_dir: Path, small: SmallModels) -> Path:
-    small.put(data_dir, f"tester/{HEAVY}", sizes=HEAVY_SIZES)
-    small.put(data_dir, f"tester/{BERT}")
-    small.put(data_dir, f"tester/{WIDE}", sizes=WIDE_SIZES)
+    small.put(data_dir, f"admin/{HEAVY}", sizes=HEAVY_SIZES)
+    small.put(data_dir, f"admin/{BERT}")
+    small.put(data_dir, f"admin/{WIDE}", sizes=WIDE_SIZES)
     return data_dir
 
 
 def embedded(server: Server, model: str = HEAVY) -> float:
-    title = f"{'sluice' if model == MINILM else 'tester'}/{model}"
+    title = f"{'sluice' if model == MINILM else 'admin'}/{model}"
     return server.metric(f'sluice_records_total{{model="{title}",outcome="result"}}')
 
 
@@ -164,7 +164,7 @@ def test_a_text_is_answered_when_both_replicas_are_killed_under_it(own: Server) 
     """Section 4: both replicas are frozen, so that the server sees one death after the other as if all were killed at once."""
     fed, loads = (
         'sluice_queue_seconds_count{lane="interactive"}',
-        f'sluice_model_loads_total{{model="tester/{HEAVY}",outcome="loaded"}}',
+        f'sluice_model_loads_total{{model="admin/{HEAVY}",outcome="loaded"}}',
     )
     for i, path in enumerate((*SURFACES, *SURFACES)):
         until(lambda i=i: own.metric(loads) == 2 * i + 2)  # type: ignore[misc]
@@ -181,7 +181,7 @@ def test_a_text_is_answered_when_both_replicas_are_killed_under_it(own: Server) 
 
 def test_the_first_listed_model_is_open_in_every_replica(abused: Server) -> None:
     """3.1. Also in replicas that are started after a death."""
-    loads = f'sluice_model_loads_total{{model="tester/{HEAVY}",outcome="loaded"}}'
+    loads = f'sluice_model_loads_total{{model="admin/{HEAVY}",outcome="loaded"}}'
     until(lambda: len(abused.replica_pids()) == health(abused)["replicas"]["score"] == 2)
     before = abused.metric(loads)
     assert before >= 2
@@ -321,7 +321,7 @@ def test_a_client_that_ends_its_sending_side_early_hurts_nobody(abused: Server) 
 def test_a_draining_server_says_so_in_both_shapes(own: Server) -> None:
     """503 with Retry-After, also in place of 100 Continue. A list that the server accepted before is answered."""
     with Raw(own) as stream, Raw(own) as kept, ThreadPoolExecutor(1) as thread:
-        stream.begin(f"tester/{BERT}")
+        stream.begin(f"admin/{BERT}")
         assert stream.head().status == 200
         before = embedded(own)
         answer = thread.submit(ask, own, ["b " * 34] * 1000, HEAVY)
@@ -383,7 +383,7 @@ def test_the_server_process_has_no_library_of_models(server: Server, name: str) 
 
 def test_what_was_embedded_is_counted(server: Server) -> None:
     """/metrics counts a short list, a long list, and refusals by surface and reason."""
-    counted = f'sluice_records_total{{model="tester/{BERT}",outcome="result"}}'
+    counted = f'sluice_records_total{{model="admin/{BERT}",outcome="result"}}'
     seen = dict(series(server))
     ask(server, ["a"] * 3)
     ask(server, ["hello " * 20] * 2000)
@@ -395,7 +395,7 @@ def test_what_was_embedded_is_counted(server: Server) -> None:
     refused = 'sluice_rejected_total{reason="model_not_found"}'
     assert now[refused] - seen.get(refused, 0) == 1
     for stage in ("tokenise", "infer", "encode"):
-        assert now[f'sluice_block_seconds_sum{{model="tester/{BERT}",stage="{stage}"}}'] > 0
+        assert now[f'sluice_block_seconds_sum{{model="admin/{BERT}",stage="{stage}"}}'] > 0
 
 
 def test_the_health_of_the_server_is_that_of_its_replicas(server: Server) -> None:

@@ -51,7 +51,7 @@ each_surface = pytest.mark.parametrize("path", SURFACES)
 @pytest.fixture(scope="module")
 def tight(tmp_path_factory: pytest.TempPathFactory, small: SmallModels) -> Iterator[Server]:
     data_dir = tmp_path_factory.mktemp("tight") / "data"
-    small.put(data_dir, f"tester/{BERT}")
+    small.put(data_dir, f"admin/{BERT}")
     with serving(data_dir, **TIGHT) as running:
         yield running
 
@@ -127,8 +127,8 @@ def test_token_ids_count_as_tokens(tight: Server) -> None:
 @each_surface
 def test_a_model_that_nobody_has_opened_yet_has_the_same_limit(tmp_path: Path, small: SmallModels, path: str) -> None:
     """In that case the replica that reads the body cannot count its tokens."""
-    small.put(tmp_path / "data", f"tester/{BERT}")
-    small.put(tmp_path / "data", "tester/other", "mpnet")
+    small.put(tmp_path / "data", f"admin/{BERT}")
+    small.put(tmp_path / "data", "admin/other", "mpnet")
     with serving(tmp_path / "data", **TIGHT | {"SLUICE_EMBEDDING_MODELS": f"{BERT},other"}) as server:
         many = ask(server, ["b " * 300] * 6, "other", path=path)
         if path == SIMPLE:
@@ -480,7 +480,7 @@ def test_two_requests_in_one_packet_are_answered_in_order(server: Server) -> Non
 @each_surface
 def test_a_list_that_takes_longer_than_the_request_time_is_503(tmp_path: Path, small: SmallModels, path: str) -> None:
     """The replicas are free again at once, because the texts that still waited are dropped."""
-    small.put(tmp_path / "data", f"tester/{BERT}", sizes={"num_hidden_layers": 12, "hidden_size": 128})
+    small.put(tmp_path / "data", f"admin/{BERT}", sizes={"num_hidden_layers": 12, "hidden_size": 128})
     settings = {"SLUICE_EMBEDDING_MODELS": BERT, "SLUICE_SCORE_REPLICAS": "1", "SLUICE_EMBED_TIMEOUT_S": "0.3"}
     with serving(tmp_path / "data", **settings) as server:
         until(lambda: ask(server, "a", path=path).status_code == 200)

@@ -90,7 +90,7 @@ def test_head_equals_get_without_the_body(server: Server, path: str) -> None:
 
 def test_listing_loads_nothing(server: Server) -> None:
     """3.1: the widest model is listed, but no replica has opened it."""
-    loads = f'sluice_model_loads_total{{model="tester/{WIDE}",outcome="loaded"}}'
+    loads = f'sluice_model_loads_total{{model="admin/{WIDE}",outcome="loaded"}}'
     before = server.metric(loads)
     assert WIDE in get(server, "/models").json()["data"]["models"]
     assert get(server, f"/v1/models/{WIDE}").status_code == 200
@@ -108,7 +108,7 @@ def test_the_same_models_are_objects_in_the_shape_of_openai(server: Server) -> N
     for model in models:
         assert list(model) == ["id", "object", "created", "owned_by"]
         assert model["object"] == "model"
-        owner = "sluice" if model["id"] in (MINILM, BASE) else "tester"
+        owner = "sluice" if model["id"] in (MINILM, BASE) else "admin"
         assert model["owned_by"] == owner
         assert model["created"] == published_at(server, f"{owner}/{model['id']}")
 
@@ -117,9 +117,9 @@ def test_the_same_models_are_objects_in_the_shape_of_openai(server: Server) -> N
     "name",
     [
         BERT,
-        f"tester/{BERT}",
-        f"tester%2F{BERT}",
-        f"tester%2f{MPNET}",
+        f"admin/{BERT}",
+        f"admin%2F{BERT}",
+        f"admin%2f{MPNET}",
         f"sentence-transformers/{BERT}",
         f"sentence-transformers%2F{MPNET}",
         pytest.param(MINILM, marks=needs(MINILM)),
@@ -143,7 +143,7 @@ def test_one_model_is_shown_by_any_of_its_names(server: Server, name: str, end: 
     [
         "nowhere",
         "sluice/nowhere",
-        f"sentence-transformers/tester/{BERT}",
+        f"sentence-transformers/admin/{BERT}",
         f"eva/{BERT}",
         BERT.upper(),
         f"{BERT}/1",

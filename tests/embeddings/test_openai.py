@@ -36,7 +36,7 @@ def ask_openai(server: Server, inputs: Any, model: str = BERT, **keys: Any) -> r
 
 
 def tokenizer_of(server: Server, model: str) -> Tokenizer:
-    root = ROOT / "models" / "sluice" if model in (MINILM, BASE) else server.data_dir / "models" / "tester"
+    root = ROOT / "models" / "sluice" if model in (MINILM, BASE) else server.data_dir / "models" / "admin"
     tokenizer = Tokenizer.from_file(str(Path(root, model, "1", "tokenizer.json")))
     tokenizer.no_padding()
     tokenizer.no_truncation()
@@ -72,7 +72,7 @@ def test_usage_counts_the_tokens_of_the_other_surface(server: Server, model: str
     assert ask_openai(server, SEED_TEXT, model).json()["usage"]["prompt_tokens"] == num_tokens(ask(server, SEED_TEXT, model))[0]
 
 
-@pytest.mark.parametrize("name", [BERT, f"tester/{BERT}", f"sentence-transformers/{BERT}"])
+@pytest.mark.parametrize("name", [BERT, f"admin/{BERT}", f"sentence-transformers/{BERT}"])
 def test_a_model_is_known_by_each_of_its_names_and_named_as_it_was_asked_for(server: Server, name: str) -> None:
     answer = ask_openai(server, SEED_TEXTS, name)
     assert answer.json()["model"] == name
@@ -302,7 +302,7 @@ def test_a_long_text_that_must_not_be_cut_is_400(server: Server, model: str) -> 
         "iris",
         BERT.upper(),
         f"eva/{BERT}",
-        f"sentence-transformers/tester/{BERT}",
+        f"sentence-transformers/admin/{BERT}",
         "text-embedding-3-small",
         "ä" * 1000,
     ],

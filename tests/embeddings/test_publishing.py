@@ -79,7 +79,7 @@ class House:
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory, small: SmallModels) -> Iterator[House]:
     data_dir = tmp_path_factory.mktemp("house") / "data"
-    small.put(data_dir, f"tester/{BERT}")
+    small.put(data_dir, f"admin/{BERT}")
     put_names(data_dir, "# what the tests publish", BERT)
     with serving(data_dir) as server:
         made = requests.post(f"{server.url}/api/users", json={"name": "eva"}, auth=server.auth, timeout=30)
@@ -147,13 +147,14 @@ def test_a_new_version_answers_at_once_and_the_old_one_when_it_is_active_again(h
 def test_a_user_publishes_for_himself_unless_the_config_shares(house: House) -> None:
     assert house.publish("eva/mine", auth=house.eva, shared=False).status_code == 201
     assert_unknown(house, "mine")
-    assert house.names(house.eva)[-1] == "mine"
-    assert len(vector(house, "mine", house.eva)) == 32
+    assert house.names(house.eva)[-1] == "eva/mine"
+    assert len(vector(house, "eva/mine", house.eva)) == 32
     assert house.publish("eva/ours", auth=house.eva, shared=True).status_code == 201
-    assert house.names()[-1] == "ours"
+    assert house.names()[-1] == "eva/ours"
+    assert_unknown(house, "ours", house.eva)
     for name in ("mine", "ours"):
         assert house.delete(f"eva/{name}", house.eva).status_code == 200
-        assert_unknown(house, name, house.eva)
+        assert_unknown(house, f"eva/{name}", house.eva)
 
 
 def test_a_name_that_another_owner_has_is_listed_in_full(house: House) -> None:
@@ -278,7 +279,7 @@ def test_a_folder_that_was_put_in_place_is_served_after_a_reload(house: House) -
 
 def test_a_changed_list_is_read_at_a_reload(house: House) -> None:
     lines = house.list_file.read_text()
-    house.small.put(house.server.data_dir, "tester/third", "mpnet")
+    house.small.put(house.server.data_dir, "admin/third", "mpnet")
     put_names(house.server.data_dir, "third", "", "#", BERT)
     house.reload()
     assert house.names() == ["third", BERT]
@@ -286,7 +287,7 @@ def test_a_changed_list_is_read_at_a_reload(house: House) -> None:
     house.reload()
     assert house.names() == ["third"]
     assert_unknown(house, BERT)
-    shutil.rmtree(house.server.data_dir / "models" / "tester" / "third")
+    shutil.rmtree(house.server.data_dir / "models" / "admin" / "third")
     house.list_file.write_text(lines)
     house.reload()
     assert house.names() == [BERT]
@@ -294,21 +295,21 @@ def test_a_changed_list_is_read_at_a_reload(house: House) -> None:
 
 def test_files_that_were_replaced_are_opened_anew_at_a_reload(house: House) -> None:
     """The version number stays, the weights change."""
-    house.small.put(house.server.data_dir, "tester/swapped")
+    house.small.put(house.server.data_dir, "admin/swapped")
     lines = house.list_file.read_text()
     house.list_file.write_text(lines + "swapped\n")
     house.reload()
     assert_same(vector(house, "swapped"), vector(house, BERT))
-    house.small.put(house.server.data_dir, "tester/swapped", "mpnet")
+    house.small.put(house.server.data_dir, "admin/swapped", "mpnet")
     house.reload()
     until(lambda: np.abs(vector(house, "swapped") - vector(house, BERT)).max() > 0.01)
-    shutil.rmtree(house.server.data_dir / "models" / "tester" / "swapped")
+    shutil.rmtree(house.server.data_dir / "models" / "admin" / "swapped")
     house.list_file.write_text(lines)
     house.reload()
 
 
 def test_a_list_goes_on_through_a_reload(house: House) -> None:
-    counted = f'sluice_records_total{{model="tester/{BERT}",outcome="result"}}'
+    counted = f'sluice_records_total{{model="admin/{BERT}",outcome="result"}}'
     before = house.server.metric(counted)
     with ThreadPoolExecutor(1) as thread:
         answer = thread.submit(ask, house.server, ["b " * 34] * 2048)
@@ -350,9 +351,9 @@ def test_the_setting_replaces_both_lists(tmp_path: Path, small: SmallModels) -> 
     """Acceptance 22: the order is that of the setting, and a missing model is left out with a warning."""
     data_dir = tmp_path / "data"
     for name, kind in ((BERT, "bert"), (MPNET, "mpnet"), ("third", "bert")):
-        small.put(data_dir, f"tester/{name}", kind)
+        small.put(data_dir, f"admin/{name}", kind)
     put_names(data_dir, "third", BERT)
-    settings = {"SLUICE_EMBEDDING_MODELS": f" {MPNET}, nowhere,tester/{BERT} ,{MPNET}", "SLUICE_SCORE_REPLICAS": "1"}
+    settings = {"SLUICE_EMBEDDING_MODELS": f" {MPNET}, nowhere,admin/{BERT} ,{MPNET}", "SLUICE_SCORE_REPLICAS": "1"}
     with serving(data_dir, **settings) as server:
         house = House(server, small, server.auth)
         models = requests.get(f"{server.url}/models", timeout=30).json()["data"]["models"]
@@ -372,8 +373,8 @@ def test_the_setting_may_name_one_shipped_model(tmp_path: Path) -> None:
 
 def test_aliases_are_names_of_the_openai_shape(tmp_path: Path, small: SmallModels) -> None:
     """2.4."""
-    small.put(tmp_path / "data", f"tester/{BERT}")
-    aliases = f"text-embedding-3-small={BERT}, text-embedding-ada-002=tester/{BERT},lost=nowhere,{MPNET}={BERT}"
+    small.put(tmp_path / "data", f"admin/{BERT}")
+    aliases = f"text-embedding-3-small={BERT}, text-embedding-ada-002=admin/{BERT},lost=nowhere,{MPNET}={BERT}"
     settings = {"SLUICE_EMBEDDING_MODELS": BERT, "SLUICE_MODEL_ALIASES": aliases, "SLUICE_SCORE_REPLICAS": "1"}
     with serving(tmp_path / "data", **settings) as server:
         expected = vectors(ask(server, "hello"))
@@ -400,15 +401,15 @@ def damaged(tmp_path_factory: pytest.TempPathFactory, small: SmallModels) -> Ite
     """A server with models that do not load. One is the first listed model, which every replica opens at its start."""
     data_dir = tmp_path_factory.mktemp("damaged") / "data"
     _, mean = small.files()
-    small.put(data_dir, f"tester/{OTHER_PRINT}", fingerprint=base64.b64encode(np.ones(32, "<f4").tobytes()).decode())
-    small.put(data_dir, f"tester/{OTHER_POOLING}", pooling="cls", fingerprint=mean["fingerprint"])
-    small.put(data_dir, f"tester/{NO_PRINT}", fingerprint="!")
-    (small.put(data_dir, f"tester/{NO_GRAPH}") / GRAPH).write_bytes(b"this is no graph")
-    folder = small.put(data_dir, f"tester/{UNPRINTED}")
+    small.put(data_dir, f"admin/{OTHER_PRINT}", fingerprint=base64.b64encode(np.ones(32, "<f4").tobytes()).decode())
+    small.put(data_dir, f"admin/{OTHER_POOLING}", pooling="cls", fingerprint=mean["fingerprint"])
+    small.put(data_dir, f"admin/{NO_PRINT}", fingerprint="!")
+    (small.put(data_dir, f"admin/{NO_GRAPH}") / GRAPH).write_bytes(b"this is no graph")
+    folder = small.put(data_dir, f"admin/{UNPRINTED}")
     config = json.loads((folder.parent / CONFIG).read_text())
     del config["fingerprint"]
     (folder.parent / CONFIG).write_text(json.dumps(config))
-    small.put(data_dir, f"tester/{BERT}")
+    small.put(data_dir, f"admin/{BERT}")
     names = ",".join([*OFFLINE, UNPRINTED, BERT])
     with serving(data_dir, SLUICE_EMBEDDING_MODELS=names) as server:
         yield House(server, small, server.auth)
@@ -426,7 +427,7 @@ def test_a_model_that_is_not_what_it_was_is_offline_in_both_shapes(damaged: Hous
         else:
             assert answer.json()["error"]["type"] == "server_error"
         assert ask(damaged.server, "a", path=path).status_code == 200
-    checked = requests.get(f"{damaged.server.url}/api/models/tester/{name}/check", auth=damaged.server.auth, timeout=30).json()
+    checked = requests.get(f"{damaged.server.url}/api/models/admin/{name}/check", auth=damaged.server.auth, timeout=30).json()
     assert (checked["Status"], checked["Online"]) == ("offline", False)
 
 
@@ -451,20 +452,20 @@ def test_models_beside_a_damaged_one_go_on(damaged: House) -> None:
     assert requests.get(f"{damaged.server.url}/healthcheck", timeout=30).text == "ok"
     for query, record in (("?bulk=true", b'{"text":"a"}\n'), ("", b'{"text":"a"}')):
         refused = requests.post(
-            damaged.server.model(f"tester/{OTHER_POOLING}") + query, data=record, auth=damaged.server.auth, timeout=30
+            damaged.server.model(f"admin/{OTHER_POOLING}") + query, data=record, auth=damaged.server.auth, timeout=30
         )
         assert refused.status_code == 503
-        answer = requests.post(damaged.server.model(f"tester/{BERT}") + query, data=record, auth=damaged.server.auth, timeout=30)
+        answer = requests.post(damaged.server.model(f"admin/{BERT}") + query, data=record, auth=damaged.server.auth, timeout=30)
         assert answer.status_code == 200
 
 
 def test_a_damaged_model_that_was_mended_is_served_after_a_reload(damaged: House) -> None:
     data_dir = damaged.server.data_dir
-    broken = [(data_dir / "models" / "tester" / OTHER_PRINT / CONFIG).read_text()]
-    damaged.small.put(data_dir, f"tester/{OTHER_PRINT}")
+    broken = [(data_dir / "models" / "admin" / OTHER_PRINT / CONFIG).read_text()]
+    damaged.small.put(data_dir, f"admin/{OTHER_PRINT}")
     damaged.reload()
     assert_same(vector(damaged, OTHER_PRINT), vector(damaged, BERT))
-    (data_dir / "models" / "tester" / OTHER_PRINT / CONFIG).write_text(broken[0])
+    (data_dir / "models" / "admin" / OTHER_PRINT / CONFIG).write_text(broken[0])
     damaged.reload()
     assert ask(damaged.server, "a", OTHER_PRINT).status_code == 503
 
@@ -472,14 +473,14 @@ def test_a_damaged_model_that_was_mended_is_served_after_a_reload(damaged: House
 @needs(MINILM)
 def test_another_fingerprint_takes_the_shipped_model_offline(tmp_path: Path) -> None:
     """A copy of its folder in the data directory has another fingerprint, as with cls pooling in place of mean."""
-    source, target = ROOT / "models" / "sluice" / MINILM, tmp_path / "data" / "models" / "tester" / "copy"
+    source, target = ROOT / "models" / "sluice" / MINILM, tmp_path / "data" / "models" / "admin" / "copy"
     (target / "1").mkdir(parents=True)
     for name in (GRAPH, TOKENIZER):
         (target / "1" / name).symlink_to(source / "1" / name)
     config = json.loads((source / CONFIG).read_text())
     stored = np.frombuffer(base64.b64decode(config["fingerprint"]), "<f4")
     other = base64.b64encode(stored[::-1].tobytes()).decode()
-    (target / CONFIG).write_text(json.dumps(config | {"owner": "tester", "name": "copy", "fingerprint": other}))
+    (target / CONFIG).write_text(json.dumps(config | {"owner": "admin", "name": "copy", "fingerprint": other}))
     with serving(tmp_path / "data", SLUICE_EMBEDDING_MODELS=f"copy,{MINILM}", SLUICE_SCORE_REPLICAS="1") as server:
         assert ask(server, "a", "copy").status_code == 503
         assert ask(server, "a", MINILM).status_code == 200

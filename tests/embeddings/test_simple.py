@@ -97,7 +97,7 @@ def test_the_empty_text_is_its_special_tokens(server: Server, model: str) -> Non
     assert_same(vectors(ask(server, "", model)), vectors(answer)[2:])
 
 
-@pytest.mark.parametrize("name", [BERT, f"tester/{BERT}"])
+@pytest.mark.parametrize("name", [BERT, f"admin/{BERT}"])
 def test_the_model_is_named_as_it_was_asked_for(server: Server, name: str) -> None:
     assert ask(server, "a", name).json()["model"] == name
 
@@ -173,7 +173,7 @@ def test_an_unknown_model_is_refused_word_for_word(server: Server) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", " ", "iris", "sluice/iris", BERT.upper(), f"sentence-transformers/{BERT}", f"tester/{BERT}/", "ä\n`", "x" * 100_000],
+    ["", " ", "iris", "sluice/iris", BERT.upper(), f"sentence-transformers/{BERT}", f"admin/{BERT}/", "ä\n`", "x" * 100_000],
 )
 def test_a_model_of_any_other_name_is_refused(server: Server, name: str) -> None:
     """Only /v1/embeddings accepts names with `sentence-transformers/`. The refusal repeats the beginning of a long name."""

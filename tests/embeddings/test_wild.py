@@ -33,7 +33,7 @@ TEXTS = st.one_of(
     st.sampled_from(["", "\0", "hello", "b " * 99]),
 )
 NAMES = st.one_of(
-    st.sampled_from([BERT, MPNET, f"tester/{BERT}", f"sentence-transformers/{BERT}", "nowhere"]),
+    st.sampled_from([BERT, MPNET, f"admin/{BERT}", f"sentence-transformers/{BERT}", "nowhere"]),
     st.text(max_size=9),
     st.text(st.characters(categories=["Cs", "L"]), max_size=3),
 )

@@ -1,5 +1,7 @@
 """A server that cannot start says why in one line and ends with exit code 1. It harms no other server."""
 
+import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -50,3 +52,18 @@ def test_a_broken_database_is_one_line(tmp_path: Path) -> None:
     done = start("--port", "0", "--data-dir", str(tmp_path))
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
+
+
+def test_everything_in_the_data_directory_is_for_its_user_only(tmp_path: Path) -> None:
+    """Also in a directory that an earlier version left open to others, which is told in one line."""
+    data_dir = tmp_path / "data"
+    data_dir.mkdir(mode=0o755)
+    with serving(data_dir, SLUICE_SCORE_REPLICAS="1") as server:
+        assert stat.S_IMODE(data_dir.stat().st_mode) == 0o700
+        assert server.log.count("data directory closed to others") == 1
+        for path in data_dir.rglob("*"):
+            assert not stat.S_IMODE(path.stat().st_mode) & 0o077, path
+    with serving(data_dir, SLUICE_SCORE_REPLICAS="1") as server:
+        assert "closed to others" not in server.log
+    with serving(tmp_path / "new" / "data", SLUICE_SCORE_REPLICAS="1"):
+        assert stat.S_IMODE(os.stat(tmp_path / "new" / "data").st_mode) == 0o700

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.accounts import Caller
 from engine.repository.index import Repository
 from engine.repository.listed import LIST_FILE, ListedModels, append_name, read_names
 
@@ -61,3 +62,28 @@ def test_an_alias_of_a_model_that_is_not_listed_is_warned_of(tmp_path: Path, cap
     assert [record.args for record in caplog.records] == [("ada", "no model 'nowhere' is listed")]
     assert "ada" not in listing.accepted(None)
     assert listing.accepted(None)["bob"].title == "sluice/small"
+
+
+def test_a_model_of_another_user_never_answers_to_the_name_of_one_that_ships(tmp_path: Path) -> None:
+    """Also while the one that ships has no weights, and also when the list names the other one."""
+    folder = tmp_path / "shipped" / "sluice" / "small"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    listing = listing_of(tmp_path, "small\nmallory/small\n", "mallory/small")
+    for caller in (None, Caller("mallory", "full", is_admin=False), Caller("admin", "full", is_admin=True)):
+        accepted = listing.accepted(caller)
+        assert [one.name for one in listing.visible(caller)] == ["mallory/small"]
+        assert accepted.keys() == {"mallory/small"}
+
+
+def test_a_bare_name_is_for_the_models_of_the_admin_and_never_for_those_of_a_user(tmp_path: Path) -> None:
+    listing = listing_of(tmp_path, "house\nother\n", "eva/house", "admin/house", "eva/other")
+    assert [(one.name, one.title) for one in listing.visible(None)] == [("house", "admin/house"), ("eva/other", "eva/other")]
+    assert {"house", "admin/house", "sentence-transformers/house", "eva/other"} == listing.accepted(None).keys()
+
+
+def test_publishing_lists_the_model_of_a_user_in_full(tmp_path: Path) -> None:
+    listing = listing_of(tmp_path, "", "eva/new", "admin/own")
+    for model in listing._repository.models():
+        listing.add(model)
+    assert read_names(tmp_path / "written" / LIST_FILE) == ["own", "eva/new"]

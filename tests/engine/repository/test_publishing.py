@@ -226,7 +226,7 @@ async def test_a_published_embedding_model_is_listed_until_it_is_deleted(
             await receive(incoming, path.name, path.read_bytes())
         await receive(incoming, "config.json", json.dumps(sent | {"owner": "eva", "name": "texts"}).encode())
         await house.publisher.publish(incoming)
-    assert [model.name for model in house.world.listed.visible(None)] == ["texts"]
+    assert [model.name for model in house.world.listed.visible(None)] == ["eva/texts"]
     await house.publisher.delete("eva", "texts")
     assert house.world.listed.visible(None) == []
     assert read_names(house.world.root / LIST_FILE) == []

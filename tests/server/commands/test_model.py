@@ -3,9 +3,11 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -156,3 +158,28 @@ def test_when_the_server_cannot_be_told_the_command_says_so_and_the_model_stays(
     assert done.returncode == 1
     assert "the model is imported, but the server was not told" in done.stderr
     assert (tmp_path / "data/models/admin/tiny-model/1/model.onnx").is_file()
+
+
+def test_the_key_follows_no_redirect(tmp_path: Path, folder: Path) -> None:
+    sentence_folders.write(folder)
+    asked: list[bytes] = []
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            asked.append(connection.recv(65536))
+            connection.sendall(b"HTTP/1.1 302 Found\r\nLocation: http://%b/\r\nContent-Length: 0\r\n\r\n" % elsewhere.encode())
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_server(("127.0.0.1", 0)) as other:
+        elsewhere = f"127.0.0.1:{other.getsockname()[1]}"
+        with ThreadPoolExecutor(1) as thread:
+            served = thread.submit(serve)
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            done = imported(tmp_path / "data", folder, "--url", url, "--key", "mine")
+            served.result(timeout=30)
+        other.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            other.accept()
+    assert b"Authorization" in asked[0]
+    assert done.returncode == 1
+    assert "the server was not told: HTTP Error 302" in done.stderr

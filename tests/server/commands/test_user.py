@@ -33,7 +33,20 @@ def test_a_key_made_beside_a_running_server_is_valid_there(tmp_path: Path) -> No
         assert requests.get(f"{server.url}/models", auth=("eva", "wrong"), timeout=10).status_code == 401
 
 
-@pytest.mark.parametrize("arguments", [("add", "models"), ("add", "API"), ("add", "brandon"), ("add", "a b"), ("remove", "nobody")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("add", "models"),
+        ("add", "API"),
+        ("add", "brandon"),
+        ("add", "Admin"),
+        ("add", "SLUICE"),
+        ("add", "models.txt"),
+        ("key", "nobody"),
+        ("add", "a b"),
+        ("remove", "nobody"),
+    ],
+)
 def test_a_refusal_is_one_line_and_exit_code_1(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     done = user(tmp_path, *arguments)
     assert (done.returncode, done.stdout) == (1, "")
