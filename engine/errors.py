@@ -85,6 +85,11 @@ MODEL_NOT_FOUND = Code("model_not_found", Kind.NOT_FOUND, "there is no such mode
 TOO_MANY_REQUESTS = Code("too_many_requests", Kind.OVERLOADED, "SLUICE_MAX_QUEUED requests are waiting")
 SHUTTING_DOWN = Code("shutting_down", Kind.UNAVAILABLE, "the server is shutting down")
 NO_INSTANCES = Code("no_instances", Kind.UNAVAILABLE, "no replica is alive, or the model's files do not load")
+MODEL_OFFLINE = Code(
+    "model_offline",
+    Kind.UNAVAILABLE,
+    "the version has cost the server SLUICE_MODEL_FAULTS processes within 15 minutes, by crashes, time-outs or memory",
+)
 MODEL_BUILDING = Code("model_building", Kind.UNAVAILABLE, "the model is still loading after SLUICE_LOAD_TIMEOUT_S")
 TIMED_OUT = Code("timed_out", Kind.UNAVAILABLE, "no answer came within SLUICE_REQUEST_TIMEOUT_S")
 INTERNAL = Code("internal", Kind.FAILED, "a fault of the server")

@@ -1,6 +1,7 @@
 """Why a stream ends before its end: the codes of its last line, and the exception that carries one."""
 
-from engine.errors import INTERNAL, SHUTTING_DOWN, Code, Kind
+from engine.errors import INTERNAL, MODEL_OFFLINE, SHUTTING_DOWN, Code, Kind
+from engine.repository.serving import MODEL_REMOVED
 
 IDLE_TIMEOUT = Code("idle_timeout", Kind.TOO_SLOW, "the upload stopped for SLUICE_IDLE_TIMEOUT_S")
 STALLED = Code("stalled", Kind.TOO_SLOW, "the client took no byte for SLUICE_STALL_TIMEOUT_S")
@@ -9,7 +10,10 @@ BAD_ENCODING = Code("bad_encoding", Kind.MALFORMED, "the encoded body is broken 
 TOO_LARGE = Code("too_large", Kind.TOO_LARGE, "the body decodes to more than SLUICE_DECODED_LIMIT_BYTES")
 NO_REPLICA = Code("no_replica", Kind.UNAVAILABLE, "no replica has been alive for 30 seconds")
 
-STREAM_CODES = (IDLE_TIMEOUT, STALLED, SPILL_FULL, SHUTTING_DOWN, BAD_ENCODING, TOO_LARGE, NO_REPLICA, INTERNAL)
+STREAM_CODES = (
+    *(IDLE_TIMEOUT, STALLED, SPILL_FULL, SHUTTING_DOWN, BAD_ENCODING, TOO_LARGE, NO_REPLICA),
+    *(MODEL_OFFLINE, MODEL_REMOVED, INTERNAL),
+)
 
 
 class StreamFailure(Exception):

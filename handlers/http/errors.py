@@ -3,7 +3,7 @@
 import ujson
 from aiohttp import web
 
-from engine.errors import MODEL_BUILDING, MODEL_NOT_FOUND, NO_INSTANCES, TIMED_OUT, Code, EngineError, Kind
+from engine.errors import MODEL_BUILDING, MODEL_NOT_FOUND, MODEL_OFFLINE, NO_INSTANCES, TIMED_OUT, Code, EngineError, Kind
 from engine.repository.incoming import INVALID_MODEL
 from engine.repository.serving import LOAD_FAILED
 from handlers.http.keys import COMPAT_STATUS
@@ -29,10 +29,10 @@ STATUSES = {
 HTTP_STATUSES: dict[Code, int] = {METHOD_NOT_ALLOWED: 405, UNSUPPORTED_MEDIA_TYPE: 415, EXPECTATION_FAILED: 417}
 
 # Codes of routing errors and of refused records that ScienceOps answered with 500; so do we under SLUICE_COMPAT_STATUS.
-COMPAT_CODES = frozenset({MODEL_NOT_FOUND, NO_INSTANCES, MODEL_BUILDING, TIMED_OUT})
+COMPAT_CODES = frozenset({MODEL_NOT_FOUND, NO_INSTANCES, MODEL_BUILDING, MODEL_OFFLINE, TIMED_OUT})
 
-# Codes that the answer shows beside the message, because programs read what publishing refuses.
-TOLD_CODES = frozenset({INVALID_MODEL, LOAD_FAILED})
+# Codes that the answer shows beside the message: programs read what publishing refuses, and why a model is offline.
+TOLD_CODES = frozenset({INVALID_MODEL, LOAD_FAILED, MODEL_OFFLINE})
 
 REALM = 'Basic realm="sluice"'
 

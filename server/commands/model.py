@@ -151,8 +151,7 @@ async def _publish(data_dir: Path, root: Path, order: Order, incoming: Path, con
         await store.close()
     listing = ListedModels(repository)
     listing.read()
-    if model := repository.find(order.owner, order.name):
-        listing.add(model)
+    listing.enter(order.owner, order.name)
     return number
 
 

@@ -44,7 +44,7 @@ class House:
     """A repository with its Publisher, and short ways to ask both."""
 
     def __init__(self, world: Opened, jobs: Pool) -> None:
-        limits = PublishingLimits(model_limit_bytes=LIMIT_BYTES, keep_versions=KEEP_VERSIONS, check_timeout_s=30)
+        limits = PublishingLimits(model_limit_bytes=LIMIT_BYTES, keep_versions=KEEP_VERSIONS, check_timeout_s=30, drain_s=1)
         self.world = world
         self.publisher = Publisher(world.store, world.serving, jobs, limits)
 
