@@ -23,7 +23,8 @@ SETTINGS = {"SLUICE_BLOCK_TIMEOUT_S": "3", "SLUICE_REPLICA_MEMORY_BYTES": str(ME
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    with serving(harmful.write_all(tmp_path / "data"), **SETTINGS, SLUICE_SCORE_REPLICAS="2") as running:
+    """Its models go offline after four faults, since each replica that dies costs a test one or two seconds."""
+    with serving(harmful.write_all(tmp_path / "data"), **SETTINGS, SLUICE_SCORE_REPLICAS="2", SLUICE_MODEL_FAULTS="4") as running:
         until(lambda: running.metric('sluice_replicas{pool="score",state="ready"}') == 2)
         yield running
 
@@ -86,16 +87,16 @@ def memory_bytes(server: Server) -> int:
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("name", sorted(harmful.HARMS))
-def test_a_neighbour_is_served_as_before_while_a_model_does_harm(server: Server, name: str) -> None:
-    latencies(server, 1)
-    quiet = p99(latencies(server, 6))
-    with called_all_the_time(server, f"tester/{name}", harmful.HARMS[name][0]):
-        time.sleep(10)  # until the first harm was noticed: a block that holds all replicas is taken back after 5 to 7 s
-        busy = latencies(server, 12)
-    print(f"{name}: quiet p99 {quiet * 1000:.1f} ms, busy p99 {p99(busy) * 1000:.1f} ms, longest {max(busy) * 1000:.0f} ms")
-    assert p99(busy) < 3 * quiet + 0.005
-    until(lambda: ask(server, "sluice/iris", FLOWER).status_code == 200)
-    assert "Traceback" not in server.log.replace("PanicException", "") or name == "panics"
+def test_a_neighbour_is_served_as_before_while_a_model_does_harm(tmp_path: Path, name: str) -> None:
+    with serving(harmful.write_all(tmp_path / "data"), **SETTINGS, SLUICE_SCORE_REPLICAS="2") as server:
+        until(lambda: server.metric('sluice_replicas{pool="score",state="ready"}') == 2)
+        latencies(server, 2)
+        quiet = latencies(server, 6)
+        with called_all_the_time(server, f"tester/{name}", harmful.HARMS[name][0]):
+            time.sleep(10)  # until the first harm was noticed: blocks that hold all replicas are taken back after 5 to 7 s
+            busy = latencies(server, 12)
+    print(f"{name}: quiet p99 {p99(quiet) * 1000:.1f} ms, busy p99 {p99(busy) * 1000:.1f} ms, longest {max(busy) * 1000:.0f} ms")
+    assert p99(busy) < 3 * p99(quiet)
 
 
 def test_a_replica_that_hangs_in_every_place_is_taken_back_before_its_time_limit(tmp_path: Path) -> None:
@@ -159,5 +160,6 @@ def test_with_one_replica_others_are_served_between_the_faults(tmp_path: Path) -
         called_all_the_time(server, "tester/divide", {"divisor": -1}) as answers,
     ):
         until(lambda: any("model_offline" in answer.text for answer in answers), timeout_s=60)
-        until(lambda: ask(server, "sluice/iris", FLOWER).status_code == 200)
+        until(lambda: server.metric('sluice_replicas{pool="score",state="ready"}') == 1)
+        latencies(server, 2)  # the new replica still opens its models
         assert p99(latencies(server, 2)) < 0.5
