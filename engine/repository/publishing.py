@@ -225,9 +225,10 @@ class Publisher:
             await asyncio.to_thread(self._listed.remove, model)
             self._repository.replace(owner, name, None)
             await self._store.note_version(owner, name, model.latest_version, None)
+            until = time.monotonic() + self.limits.drain_s  # of all versions together
             # The active version goes last, so that a server that dies in between serves it again.
             for number in sorted(model.numbers, key=lambda number: number == model.active_version):
-                await self._remove_version(model, number)
+                await self._remove_version(model, number, max(0.0, until - time.monotonic()))
             await asyncio.to_thread(folders.remove_config, self._folder(model))
             await self._store.forget_model(owner, name)
             log.info("model deleted model=%s", model.title)
@@ -243,7 +244,7 @@ class Publisher:
             if not await asyncio.to_thread((self._folder(model) / str(number)).is_dir):
                 raise _shipped() if model.shipped else _files_missing()
             await self._store.note_version(owner, name, model.latest_version, None)
-            await self._remove_version(model, number)
+            await self._remove_version(model, number, self.limits.drain_s)
             self._repository.replace(owner, name, await self._read(owner, name))
             log.info("model version deleted model=%s version=%d", model.title, number)
 
@@ -253,14 +254,14 @@ class Publisher:
             version = model.versions.get(number)
             is_ours = await asyncio.to_thread((self._folder(model) / str(number)).is_dir)
             if is_ours and number != model.active_version and not (version and self._serving.is_used(version)):
-                await self._remove_version(model, number)
+                await self._remove_version(model, number, self.limits.drain_s)
 
-    async def _remove_version(self, model: Model, number: int) -> None:
+    async def _remove_version(self, model: Model, number: int, drain_s: float) -> None:
         """Hide a version from new requests; when the last running one has ended, or been ended, unload it and remove its files."""
         version = model.versions.get(number)
         model.forget(number)
         if version is not None:
-            await self._serving.retire_within(version, self.limits.drain_s)
+            await self._serving.retire_within(version, drain_s)
         await asyncio.to_thread(folders.remove_version, self._folder(model) / str(number))
 
     async def reload(self) -> int:

@@ -163,3 +163,18 @@ def test_with_one_replica_others_are_served_between_the_faults(tmp_path: Path) -
         until(lambda: server.metric('sluice_replicas{pool="score",state="ready"}') == 1)
         latencies(server, 2)  # the new replica still opens its models
         assert p99(latencies(server, 2)) < 0.5
+
+
+def test_a_stream_that_drips_is_ended_when_its_model_is_deleted(server: Server) -> None:
+    """SLUICE_DRAIN_S is 1 here; the last line says why."""
+    with Raw(server, timeout_s=60) as client:
+        client.begin("tester/pick")
+        client.head()
+        client.chunk(ndjson([{"place": 1}]))
+        client.line()
+        began = time.monotonic()
+        answer = requests.delete(server.model("tester/pick"), auth=server.auth, timeout=60)
+        assert answer.status_code == 200, answer.text
+        assert 1 <= time.monotonic() - began < 10
+        last = json.loads(client.rest().splitlines()[-1])
+        assert (last["code"], last["fatal"], client.was_cut) == ("model_removed", True, True)
