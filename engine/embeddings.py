@@ -52,6 +52,8 @@ BODY_CODES = by_word(
 
 # A list that takes longer than this is divided among the replicas.
 AT_ONCE_S = 0.020
+# Instead of the bytes that a replica embeds at once: it gives every text back as a line.
+NEVER = -1
 # A text hardly ever kills a replica, but all replicas may be killed from outside at once under one text.
 EMBED_DEATHS = 4
 # Bodies that wait share a frame up to these bytes: a dozen short texts, which go through the model together.
@@ -126,6 +128,7 @@ class Embeddings:
             time_limit_s=limits.block_timeout_s,
             max_deaths=EMBED_DEATHS,
             shared_bytes=SHARED_BODIES_BYTES,
+            careful={"careful": True},
         )
         self._pool = engine.pool(self._task.pool)
 
@@ -229,7 +232,9 @@ class Embeddings:
         """What the reader of a body needs of a model: key, values of a vector, bytes embedded at once, counted bytes of a text."""
         model = self._serving.served(listed.version).model
         record_bytes = model.tokens.record_bytes if model.tokens else 1
-        return model.key, listed.dim, self._pool.scheduler.worth(AT_ONCE_S, model), record_bytes
+        # What a model that has cost replicas is asked travels in blocks of its own, which the pool can count and confine.
+        at_once = NEVER if model.key in self._pool.faults else self._pool.scheduler.worth(AT_ONCE_S, model)
+        return model.key, listed.dim, at_once, record_bytes
 
 
 class LoneBlock:

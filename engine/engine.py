@@ -4,8 +4,11 @@ The surfaces decide what the pools do; this file knows no surface and no HTTP. I
 """
 
 import asyncio
+import contextlib
+import os
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from engine import metrics
 from engine.errors import no_instances, shutting_down
@@ -19,14 +22,31 @@ SCORE_OPTIONS = ReplicaOptions(families=("scoring", "embedding"))
 JOBS_OPTIONS = ReplicaOptions(niceness=10)
 
 
+# Replicas that score may take three quarters of the machine's memory together; the rest is for the server, the other replicas and
+# the system's cache. A replica needs 120 MB before it opens a model.
+SCORE_SHARE = 0.75
+LEAST_REPLICA_BYTES = 512 * 1024 * 1024
+CGROUP_MEMORY = Path("/sys/fs/cgroup/memory.max")
+
+
+def share_of_memory(num_replicas: int) -> int:
+    """The bytes that one of these replicas may have, by the memory of the machine and of this process's control group."""
+    memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with contextlib.suppress(OSError, ValueError):  # no control groups here, or the group has no limit ("max")
+        memory_bytes = min(memory_bytes, int(CGROUP_MEMORY.read_text()))
+    return max(LEAST_REPLICA_BYTES, int(SCORE_SHARE * memory_bytes) // num_replicas)
+
+
 @dataclass(frozen=True, slots=True)
 class EngineLimits:
-    """How many replicas there are, and how long they may be silent. Settings of server/config.py, by the same names."""
+    """How many replicas there are, how long they may be silent, and what they may cost. Settings of server/config.py."""
 
     score_replicas: int
     jobs_replicas: int
     block_timeout_s: float
     check_timeout_s: float
+    replica_memory_bytes: int
+    model_faults: int
 
 
 class Engine:
@@ -37,7 +57,14 @@ class Engine:
 
     def __init__(self, limits: EngineLimits) -> None:
         self.draining = asyncio.Event()
-        self._score = Pool("score", limits.score_replicas, SCORE_OPTIONS, silence_limit_s=limits.block_timeout_s)
+        options = replace(SCORE_OPTIONS, memory_bytes=limits.replica_memory_bytes or share_of_memory(limits.score_replicas))
+        self._score = Pool(
+            "score",
+            limits.score_replicas,
+            options,
+            silence_limit_s=limits.block_timeout_s,
+            max_faults=limits.model_faults,
+        )
         self._jobs = Pool("jobs", max(1, limits.jobs_replicas), JOBS_OPTIONS, silence_limit_s=limits.check_timeout_s, is_lazy=True)
         self._pools = {pool.name: pool for pool in (self._score, self._jobs)}
         self._tasks: set[asyncio.Task[None]] = set()

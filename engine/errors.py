@@ -95,6 +95,11 @@ TOO_MANY_REQUESTS = Code(
 )
 SHUTTING_DOWN = Code("shutting_down", Kind.UNAVAILABLE, "the server is shutting down")
 NO_INSTANCES = Code("no_instances", Kind.UNAVAILABLE, "no replica is alive, or the model's files do not load")
+MODEL_OFFLINE = Code(
+    "model_offline",
+    Kind.UNAVAILABLE,
+    "the version has cost the server SLUICE_MODEL_FAULTS processes within 15 minutes, by crashes, time-outs or memory",
+)
 MODEL_BUILDING = Code("model_building", Kind.UNAVAILABLE, "the model is still loading after SLUICE_LOAD_TIMEOUT_S")
 TIMED_OUT = Code("timed_out", Kind.UNAVAILABLE, "no answer, or no end of the body, came within the time limit of the request")
 DISK_FULL = Code("disk_full", Kind.FULL, "the disk of the server is full, or has only SLUICE_DISK_RESERVE_BYTES left")

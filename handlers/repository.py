@@ -69,7 +69,7 @@ async def _model(request: web.Request) -> Model:
 
 def _entry(request: web.Request, model: Model) -> dict[str, Any]:
     """Everything that is told about one model."""
-    return _summary(request, model) | _details(model)
+    return _summary(request, model) | _details(model) | _reason(request, model)
 
 
 def _summary(request: web.Request, model: Model) -> dict[str, Any]:
@@ -104,6 +104,12 @@ def _details(model: Model) -> dict[str, Any]:
 def _status(request: web.Request, model: Model) -> str:
     """The state of the active version: online, building or offline."""
     return request.app[SERVING].status(model.active) if model.active else "offline"
+
+
+def _reason(request: web.Request, model: Model) -> dict[str, str]:
+    """Why a model is offline whose active version has cost too many replicas; nothing for any other model."""
+    reason = request.app[SERVING].reason(model.active) if model.active else None
+    return {} if reason is None else {"reason": reason}
 
 
 # Changing

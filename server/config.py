@@ -170,6 +170,16 @@ class Settings:
     jobs_replicas: int = _setting(
         2, _count, "number of processes for durable work and for checking published models; they start when first needed"
     )
+    replica_memory_bytes: int = _setting(
+        0,
+        _count,
+        "bytes of data that one replica that runs models may have; with 0 each has an equal part of three quarters of the memory",
+    )
+    model_faults: int = _setting(
+        12,
+        _positive,
+        "replicas that one version of a model may cost within 15 minutes; at this number the version goes offline for a while",
+    )
     max_streams: int = _setting(64, _positive, "streams that may be open at once; the server answers a further one with 429")
     max_streams_per_user: int = _setting(
         16, _positive, "streams that one user may have open at once; the server answers a further one with 429"

@@ -40,6 +40,8 @@ class Task:
                   of a task that is not divisible is given up instead, and at once when its time has run out
     refusal       for a divisible task: the arguments that make a replica answer a single line with an error without working on it
     shared_bytes  waiting blocks that need no model share a frame up to this many bytes; 0 means that each travels alone
+    careful       arguments that are added when a block that names no model has lost its replica or outlasted its time: they make
+                  the replica leave the work on models to blocks that name theirs, so that we learn which model is at fault
     """
 
     name: str
@@ -50,6 +52,7 @@ class Task:
     is_divisible: bool = False
     refusal: "Callable[[Block], Arguments] | None" = None
     shared_bytes: int = 0
+    careful: Arguments | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,7 @@ class ServedModel:
     load            header of the frame that makes a replica open the model
     max_batch_size  records in one run at most
     tokens          None for models that do not tokenise
+    is_trusted      it ships with the server or belongs to the admin, so that it is never confined (faults.py)
     """
 
     key: str
@@ -96,6 +100,7 @@ class ServedModel:
     load: Header
     max_batch_size: int
     tokens: TokenLimits | None = None
+    is_trusted: bool = True
 
     @property
     def pace(self) -> Pace:
@@ -152,6 +157,7 @@ class Block:
     is_suspect  it is one half of a block that killed replicas or failed: the next fault divides it again at once
     is_timeout  it has run into its time limit, so we killed the replica ourselves
     is_refused  its line is answered with an error whatever the line holds
+    is_careful  it has the arguments `careful` of its task
     """
 
     task: Task
@@ -166,6 +172,7 @@ class Block:
     is_suspect: bool = False
     is_timeout: bool = False
     is_refused: bool = False
+    is_careful: bool = False
     waiting_since: float = 0.0
 
 

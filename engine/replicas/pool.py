@@ -17,6 +17,7 @@ from engine import frames, metrics
 from engine.errors import EngineError, TaskFailed, no_instances, shutting_down
 from engine.frames import Header
 from engine.replicas.blocks import Answer, Arguments, Batch, Block, Call, Lane, Task, divide
+from engine.replicas.faults import ANSWERED_FAULT, FAULT_OF_A_HALF, Faults
 from engine.replicas.replica import DEFAULT_OPTIONS, Replica, ReplicaGone, ReplicaOptions
 from engine.replicas.scheduler import BlockSource, Scheduler
 
@@ -31,6 +32,11 @@ NO_REPLICA_S = 30.0
 # A replica that died is replaced in about 0.4 s. One record that kills two replicas must not refuse everybody else's requests
 # meanwhile.
 REPLACEMENT_S = 2.0
+# A block is meant to take 20 to 100 ms. When blocks of untrusted models have held all replicas for this long while others wait, all
+# but one of these replicas are taken back.
+HELD_S = 5.0
+# A model whose owner makes one mistake stays online: one record of a block costs up to four faults (faults.py).
+MAX_FAULTS = 12
 # One batch in work and one behind it, so that a replica never waits for us.
 BATCHES_PER_REPLICA = 2
 
@@ -39,16 +45,29 @@ class Pool:
     """`size` replicas and one scheduler. A lazy pool starts each replica when work first finds all others taken.
 
     silence_limit_s  a replica that opens a model, or does nothing, is killed when it gives no sign of life for this long
+    max_faults       replicas that one version of a model may cost within the window of faults.py before it goes offline
     on_ready         is told of each replica before it gets work
+    on_offline       is told the key of each model that goes offline because of faults
+    on_online        is told the key of each such model that has come back by itself
     """
 
     def __init__(
-        self, name: str, size: int, options: ReplicaOptions = DEFAULT_OPTIONS, *, silence_limit_s: float, is_lazy: bool = False
+        self,
+        name: str,
+        size: int,
+        options: ReplicaOptions = DEFAULT_OPTIONS,
+        *,
+        silence_limit_s: float,
+        is_lazy: bool = False,
+        max_faults: int = MAX_FAULTS,
     ) -> None:
         self.name = name
         self.size = size
-        self.scheduler = Scheduler(size)
+        self.faults = Faults(max_faults)
+        self.scheduler = Scheduler(size, confined=self.faults.confined)
         self.on_ready: Callable[[Replica], None] | None = None
+        self.on_offline: Callable[[str], None] | None = None
+        self.on_online: Callable[[str], None] | None = None
         self._silence_limit_s = silence_limit_s
         self._options = options
         self._is_lazy = is_lazy
@@ -136,6 +155,8 @@ class Pool:
         self.wake()
         code = await replica.gone()
         log.warning("replica died name=%s pid=%s exit=%s", replica.name, replica.pid, code)
+        if replica.died_under is not None and code == -signal.SIGKILL and not replica.is_stuck:
+            self.faults.take_back(replica.died_under)  # killed from outside
 
     async def _watch(self) -> None:
         """Every HEARTBEAT_S: ask idle replicas for a sign of life, kill those that are stuck, speak up when no replica is left."""
@@ -149,6 +170,8 @@ class Pool:
     def _look(self, now: float) -> None:
         for replica in self.replicas:
             self._check(replica, now)
+        self._take_back_held(now)
+        self.faults.forget_old()
         if self.replicas or not self._keepers:
             self._last_alive = now
         elif now - self._last_alive > NO_REPLICA_S:
@@ -167,6 +190,24 @@ class Pool:
         else:
             replica.ask_for_sign_of_life()
 
+    def _take_back_held(self, now: float) -> None:
+        """When untrusted models hold all replicas for long while others wait: confine them, and free all replicas but one.
+
+        The blocks that the freed replicas worked on are not blamed. They are sent again, one after the other.
+        """
+        held = [(replica, batch) for replica in self.replicas if (batch := replica.working_on) is not None]
+        if len(held) < max(2, self.size) or not (self.scheduler.num_interactive or self.scheduler.num_bulk):
+            return
+        if any(batch.model is None or batch.model.is_trusted or now - batch.sent_at < HELD_S for _, batch in held):
+            return
+        for _, batch in held:
+            if batch.model is not None:
+                log.warning("model holds replicas for too long, confined model=%s", batch.model.key)
+                self.faults.confine(batch.model)
+        for replica, _ in sorted(held, key=lambda one: one[1].sent_at)[1:]:
+            replica.is_retiring = True
+            replica.kill()
+
     @staticmethod
     def _kill_stuck(replica: Replica) -> None:
         replica.is_stuck = True
@@ -177,6 +218,14 @@ class Pool:
         for source in self.scheduler.sources:  # first, so that a stream hears this reason and not that one of its blocks failed
             source.abandon(error)
         for block in self.scheduler.take_all():
+            block.waiter.failed(block, error)
+
+    def refuse(self, key: str, error: EngineError) -> None:
+        """Nobody will serve what waits for one model: tell its sources and its waiters. Work in replicas goes on."""
+        for source in self.scheduler.sources:  # first, as above
+            if source.model is not None and source.model.key == key:
+                source.abandon(error)
+        for block in self.scheduler.take_out(key):
             block.waiter.failed(block, error)
 
     # Work comes in
@@ -233,13 +282,23 @@ class Pool:
 
     def _feed(self, replica: Replica) -> bool:
         """Send one more batch to this replica; False when nothing waits."""
-        batch = self.scheduler.next_batch(is_prefetch=replica.num_batches > 0)
+        confined = self.faults.confined
+        if confined and replica.num_batches and replica.has_work_on(confined):
+            return True  # nothing waits behind a model that may hang or die
+        gives_confined = not confined or self._has_place_for_confined()
+        batch = self.scheduler.next_batch(is_prefetch=replica.num_batches > 0, gives_confined=gives_confined)
         if batch is None:
             return False
         now = time.monotonic()
         replica.send(batch, now)
         metrics.queue_seconds(batch.lane).observe(now - batch.blocks[0].waiting_since)
         return True
+
+    def _has_place_for_confined(self) -> bool:
+        """Whether a replica may take work on a confined model: none has any, and another is left for everybody else."""
+        if any(replica.has_work_on(self.faults.confined) for replica in self._replicas.values()):
+            return False
+        return sum(not replica.num_opening for replica in self.replicas) >= min(2, self.size)
 
     # Answers come back
 
@@ -250,6 +309,10 @@ class Pool:
             self._batch_failed(replica, batch, error)
             return
         self._learn(batch, header)
+        if "is_harmful" in header:
+            self._note_fault(batch, ANSWERED_FAULT)
+        elif batch.model is not None and batch.model.key in self.faults:
+            self._note_answer(batch)
         parts = header["parts"]
         pieces = frames.cut(payload, (part["size"] for part in parts))
         for block, part, piece in zip(batch.blocks, parts, pieces, strict=True):
@@ -272,6 +335,8 @@ class Pool:
             return
         # The class of the exception: its message may quote a record.
         log.error("task failed task=%s error=%s", batch.task.name, error["reason"].partition(":")[0])
+        if "is_harmful" in error:
+            self._note_fault(batch, ANSWERED_FAULT)
         for block in batch.blocks:
             block.deaths += 1
         self._try_again(batch.blocks)
@@ -280,11 +345,29 @@ class Pool:
         """The connection ended. The batch it worked on is blamed; batches that waited behind it, or behind a model, are not."""
         if replica.heard_at > 0:
             self._last_alive = time.monotonic()
-        if culprit is not None and not replica.is_retiring:
+        if culprit is not None:
             for block in culprit.blocks:
                 block.deaths += 1
+            self._note_fault(culprit, FAULT_OF_A_HALF if culprit.blocks[0].is_suspect else 1.0)
         for batch in reversed(batches):
             self._try_again(batch.blocks)
+
+    def _note_fault(self, batch: Batch, weight: float) -> None:
+        """Count a fault against the version that was at work, which may take it offline."""
+        error = self.faults.note(batch, weight)
+        if error is not None and batch.model is not None:
+            log.error("model offline model=%s reason=%r", batch.model.key, error.message)
+            if self.on_offline:
+                self.on_offline(batch.model.key)
+            for block in batch.blocks:
+                block.waiter.failed(block, error)
+            self.refuse(batch.model.key, error)
+
+    def _note_answer(self, batch: Batch) -> None:
+        if self.faults.answered(batch) and batch.model is not None:
+            log.info("model online again model=%s", batch.model.key)
+            if self.on_online:
+                self.on_online(batch.model.key)
 
     def _try_again(self, blocks: Iterable[Block]) -> None:
         again = [next_block for block in blocks if not block.waiter.has_left for next_block in _next_try(block)]
@@ -305,6 +388,9 @@ def _tell(block: Block, answer: Answer) -> None:
 def _next_try(block: Block) -> list[Block]:
     """What becomes of a block that came back: it is sent as it is, divided, refused, or given up."""
     task = block.task
+    if task.careful is not None and block.model is None and block.deaths and not block.is_careful:
+        block.arguments, block.is_careful, block.is_timeout = block.arguments | task.careful, True, False
+        return [block]
     if block.deaths < _max_deaths(block) and (task.is_divisible or not block.is_timeout):
         return [block]
     if task.is_divisible and block.lines.num_lines > 1:

@@ -11,6 +11,7 @@ import socket
 import sys
 import time
 from collections import deque
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -45,9 +46,11 @@ class ReplicaOptions:
 
     niceness  how far the process yields the cores to others (man 2 nice)
     families  of tasks, imported before the first sign of life; any other family is imported with its first frame
+    memory_bytes  of data that the process may have; an allocation beyond it fails (RLIMIT_DATA). 0 means no limit
     """
 
     niceness: int = 0
+    memory_bytes: int = 0
     families: tuple[str, ...] = ()
 
 
@@ -71,6 +74,7 @@ class Replica(asyncio.BufferedProtocol):
     heard_at      when it last answered anything, monotonic seconds
     is_stuck      we killed it, because it gave no sign of life for too long
     is_retiring   it was told to stop: it gets no more work, and its death is expected
+    died_under    the batch that it was working on when it died, if its death was not expected
     """
 
     def __init__(self, owner: Owner, name: str, options: ReplicaOptions = DEFAULT_OPTIONS) -> None:
@@ -82,6 +86,7 @@ class Replica(asyncio.BufferedProtocol):
         self.is_ready = False
         self.is_stuck = False
         self.is_retiring = False
+        self.died_under: Batch | None = None
         self.answers_given = 0
         self._owner = owner
         self._options = options
@@ -99,7 +104,8 @@ class Replica(asyncio.BufferedProtocol):
         with theirs:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-m", "engine.tasks", str(theirs.fileno()), str(self._options.niceness), *self._options.families),
+                *("-m", "engine.tasks", str(theirs.fileno()), str(self._options.niceness)),
+                *(str(self._options.memory_bytes), *self._options.families),
                 pass_fds=[theirs.fileno()],
                 stdin=asyncio.subprocess.DEVNULL,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))},
@@ -150,6 +156,11 @@ class Replica(asyncio.BufferedProtocol):
         """The batch it works on now; None while it opens a model, or does nothing."""
         first = self._expected[0] if self._expected else None
         return first if isinstance(first, Batch) else None
+
+    def has_work_on(self, keys: Container[str]) -> bool:
+        """Whether a batch of one of these models is in it, in work or behind other work."""
+        batches = (one for one in self._expected if isinstance(one, Batch))
+        return any(batch.model is not None and batch.model.key in keys for batch in batches)
 
     def send(self, batch: Batch, sent_at: float) -> None:
         """Send the blocks of one batch; the owner hears of the answer."""
@@ -205,7 +216,8 @@ class Replica(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost.set()
         self.is_ready = False
-        culprit = self.working_on
+        culprit = None if self.is_retiring else self.working_on
+        self.died_under = culprit
         expected = list(self._expected)
         self._expected.clear()
         self.num_batches = 0

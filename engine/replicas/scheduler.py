@@ -7,7 +7,7 @@ here waits: a replica that is free asks for the next batch and gets what is ther
 import math
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Protocol
 
 from engine.errors import EngineError
@@ -75,9 +75,16 @@ class Costs:
 
 
 class Scheduler:
-    """Two lanes. Interactive: single blocks, grouped by model. Bulk: sources, from which blocks are cut when a replica asks."""
+    """Two lanes. Interactive: single blocks, grouped by model. Bulk: sources, from which blocks are cut when a replica asks.
 
-    def __init__(self, num_replicas: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+    confined  keys of the models whose work waits while `next_batch` must not give any of it; faults.py changes them
+    """
+
+    def __init__(
+        self, num_replicas: int, *, clock: Callable[[], float] = time.monotonic, confined: Collection[str] = frozenset()
+    ) -> None:
+        self._confined = confined
+        self._gives_confined = True
         self._num_replicas = max(1, num_replicas)
         self._clock = clock
         self._groups: OrderedDict[object, deque[Block]] = OrderedDict()
@@ -117,6 +124,16 @@ class Scheduler:
         self.num_interactive = 0
         return blocks
 
+    def take_out(self, key: str) -> list[Block]:
+        """Take out every block of one model that waits, single or requeued."""
+        groups = [group for group, queue in self._groups.items() if _is_of(queue[0], key)]
+        blocks = [block for group in groups for block in self._groups.pop(group)]
+        self.num_interactive -= len(blocks)
+        for lane, again in self._again.items():
+            blocks += [block for block in again if _is_of(block, key)]
+            self._again[lane] = deque(block for block in again if not _is_of(block, key))
+        return blocks
+
     @property
     def sources(self) -> list[BlockSource]:
         return list(self._sources)
@@ -132,12 +149,15 @@ class Scheduler:
 
     # What is served
 
-    def next_batch(self, *, is_prefetch: bool = False) -> Batch | None:
+    def next_batch(self, *, is_prefetch: bool = False, gives_confined: bool = True) -> Batch | None:
         """The blocks of the next frame, for a replica that is free or, as a prefetch, for one that soon will be.
 
         The interactive lane goes first, but a bulk block that has waited longer than BULK_PATIENCE_S goes before it every second
         turn. Nothing is prefetched while single requests come, because they would have to wait for the prefetched block.
+
+        gives_confined  whether the batch may be of a confined model; a prefetched one never is
         """
+        self._gives_confined = gives_confined and not is_prefetch
         if is_prefetch:
             return None if self.is_interactive_recent else self._next_bulk(is_prefetch=True)
         if not self._was_aged_turn and self._is_bulk_impatient() and (batch := self._next_bulk()):
@@ -149,16 +169,16 @@ class Scheduler:
     def _is_bulk_impatient(self) -> bool:
         if not self.num_interactive:
             return False
-        since = [source.waiting_since for source in self._sources if source.num_waiting]
-        since += [block.waiting_since for block in self._again[Lane.BULK]]
+        since = [source.waiting_since for source in self._sources if source.num_waiting and not self._is_held(source.model)]
+        since += [block.waiting_since for block in self._again[Lane.BULK] if not self._is_held(block.model)]
         return bool(since) and self._clock() - min(since) > BULK_PATIENCE_S
 
     def _next_interactive(self) -> Batch | None:
         if block := self._pop_again(Lane.INTERACTIVE):
             return Batch([block])
-        while self._groups:
+        for _ in range(len(self._groups)):
             group, queue = self._groups.popitem(last=False)
-            blocks = self._take_group(queue)
+            blocks = [] if self._is_held(queue[0].model) else self._take_group(queue)
             if queue:
                 self._groups[group] = queue  # to the back: round robin over models
             if blocks:
@@ -196,17 +216,28 @@ class Scheduler:
         for _ in range(len(self._sources)):
             source = self._sources[0]
             self._sources.rotate(-1)
+            if self._is_held(source.model):
+                continue
             if source.num_waiting and not (is_prefetch and source.model is not None and not source.model.pace.is_prefetched):
                 return Batch([source.take(self.block_size(source))])
         return None
 
     def _pop_again(self, lane: Lane) -> Block | None:
         queue = self._again[lane]
-        while queue:
+        held: list[Block] = []
+        found = None
+        while queue and found is None:
             block = queue.popleft()
-            if self._is_wanted(block):
-                return block
-        return None
+            if self._is_held(block.model):
+                held.append(block)
+            elif self._is_wanted(block):
+                found = block
+        queue.extendleft(reversed(held))
+        return found
+
+    def _is_held(self, model: ServedModel | None) -> bool:
+        """Whether work on this model must wait, because it is confined and another replica works on a confined one."""
+        return bool(self._confined) and not self._gives_confined and model is not None and model.key in self._confined
 
     def _is_wanted(self, block: Block) -> bool:
         if block.waiter.has_left:
@@ -239,6 +270,10 @@ def _group(block: Block) -> object:
     if block.model is None:
         return block if block.group is None else (block.task, block.group)
     return block.task, block.model.key, *block.arguments.items()
+
+
+def _is_of(block: Block, key: str) -> bool:
+    return block.model is not None and block.model.key == key
 
 
 def _units(block: Block) -> int:

@@ -97,6 +97,8 @@ def _numbers(folder: Path) -> Iterator[int]:
 
 def is_same(incoming: Path, config: ModelConfig, version: Version) -> bool:
     """Whether the upload has the same config as a version, and the same files byte for byte."""
+    if not version.folder.is_dir():  # a person has removed it
+        return False
     if config.as_dict() != version.config.as_dict():
         return False
     sent = _file_names(incoming)

@@ -7,7 +7,7 @@ and `#` begins a comment. A name that has no usable model is left out, with one 
 import contextlib
 import fcntl
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,14 +141,25 @@ class ListedModels:
 
     # Publishing lists a model, deleting takes it off the list
 
-    def add(self, model: Model) -> None:
-        """Add a model at the end of the writable root's list, unless it is listed already. Blocks on the file."""
-        if (model.owner, model.name) in self._listed:
-            return
-        is_taken = any(other.name == model.name and other.title != model.title for other in self._repository.models())
-        is_bare = may_use_bare_name(model) and not is_taken
-        append_name(self._repository.writable_root, model.name if is_bare else model.title)
-        self.read()
+    def enter(self, owner: str, name: str) -> str | None:
+        """Add a model that is about to be published at the end of the writable root's list. Blocks on the file.
+
+        returns  the name in the list, or None for a model that is listed already; `read` makes the server list it
+        """
+        if (owner, name) in self._listed:
+            return None
+        is_taken = any(other.name == name and other.owner != owner for other in self._repository.models())
+        model = self._repository.find(owner, name)
+        is_bare = (owner == ADMIN or (model is not None and model.shipped)) and not is_taken
+        line = name if is_bare else f"{owner}/{name}"
+        append_name(self._repository.writable_root, line)
+        return line
+
+    def withdraw(self, line: str) -> None:
+        """Take a name off the writable root's list again, because its model was not published after all. Blocks on the file."""
+        path = self._repository.writable_root / LIST_FILE
+        with _locked(path):
+            _remove_lines(path, {line})
 
     def remove(self, model: Model) -> None:
         """Take a model that is about to be deleted off the writable root's list. Blocks on the file."""
@@ -157,8 +168,7 @@ class ListedModels:
             names = read_names(path)
             gone = {name for name in names if (found := self._resolve(name, names)) and found.title == model.title}
             if gone:
-                lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-                files.replace_text(path, "".join(line for line in lines if _without_comment(line) not in gone))
+                _remove_lines(path, gone)
         if gone:
             self.read()
 
@@ -180,6 +190,11 @@ def read_names(path: Path) -> list[str]:
     except OSError:
         return []
     return [name for line in lines if (name := _without_comment(line))]
+
+
+def _remove_lines(path: Path, names: Collection[str]) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    files.replace_text(path, "".join(line for line in lines if _without_comment(line) not in names))
 
 
 def _without_comment(line: str) -> str:

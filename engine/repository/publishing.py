@@ -11,7 +11,7 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,9 @@ log = logging.getLogger("sluice.publishing")
 SHIPPED_MODEL = Code("shipped_model", Kind.CONFLICT, "a model that ships with the server cannot be deleted or shared otherwise")
 ACTIVE_VERSION = Code("active_version", Kind.CONFLICT, "the active version of a model cannot be deleted alone")
 
-# Uploads at once, also those that wait; this bounds how much of the disk half-sent files can take.
+FILES_MISSING = Code("files_missing", Kind.CONFLICT, "files of the model were removed by hand while the server was running")
+
+# Uploads at once, also those that wait for their check; this bounds how much of the disk half-sent files can take.
 MAX_UPLOADS = 8
 # The first death under a check may be an accident; after the second we blame the upload.
 CHECK_DEATHS = 2
@@ -52,6 +54,7 @@ class PublishingLimits:
     user_models: int
     user_versions: int
     user_bytes: int
+    drain_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,7 @@ class Publisher:
         )
         self._owner_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+        self._checks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by owner
         self._uploads: Counter[str] = Counter()  # by owner
 
     # A new version
@@ -110,33 +114,43 @@ class Publisher:
         try:
             quota_bytes = await asyncio.to_thread(self._quotas.room_bytes, owner) if is_counted else None
             await asyncio.to_thread(folders.make, folder)
-            yield Incoming(owner, name, folder, Room(self.limits.model_limit_bytes, quota_bytes, self._disk))
+            with _files_are_there():
+                yield Incoming(owner, name, folder, Room(self.limits.model_limit_bytes, quota_bytes, self._disk))
         finally:
-            self._uploads[owner] -= 1
+            self._uploads -= Counter({owner: 1})  # an owner without uploads is not kept
             await asyncio.to_thread(folders.remove, folder)
 
     async def publish(self, incoming: Incoming, *, confirm: Callable[[], Awaitable[None]] | None = None) -> Published:
         """Check an upload and make it the active version.
 
+        Uploads of one owner are checked one after the other, so that they take one replica of the pool at most, however long they
+        take. A model can be changed while an upload of it is checked.
+
         confirm  called after the check, which takes time, and before anything changes; its EngineError ends the upload
         raises   EngineError `invalid_model`, `quota_exceeded`, `disk_full`; `load_failed`: the version is kept and the active
                  one is as it was
         """
-        started = time.monotonic()
-        owner, name = incoming.owner, incoming.name
-        async with self._lock(owner, name):
+        async with self._checks.setdefault(incoming.owner, asyncio.Lock()):
             config, warnings = await self._check(incoming, await asyncio.to_thread(incoming.config))
+        async with self._lock(incoming.owner, incoming.name):
             if confirm is not None:
                 await confirm()
-            active = self._active(owner, name)
-            if active is not None and await asyncio.to_thread(folders.is_same, incoming.folder, config, active):
+            return await self._publish_checked(incoming, config, warnings)
+
+    async def _publish_checked(self, incoming: Incoming, config: ModelConfig, warnings: list[str]) -> Published:
+        """Make an upload the active version, unless it is the same as the active one."""
+        started = time.monotonic()
+        owner, name = incoming.owner, incoming.name
+        active = self._active(owner, name)
+        if active is not None and await asyncio.to_thread(folders.is_same, incoming.folder, config, active):
+            self._serving.pardon(active)
+            async with self._listing(config):
                 return Published(active.number, False, warnings)
+        async with self._listing(config):
             number = await self._put_in_place(incoming, config)
             model = await self._read(owner, name)
             await self._activate(model, number, active)
-            if config.is_embedding:
-                await asyncio.to_thread(self._listed.add, model)
-            await self._prune(model)
+        await self._prune(model)
         log.info("model published model=%s/%s version=%d seconds=%.3f", owner, name, number, time.monotonic() - started)
         return Published(number, True, warnings)
 
@@ -149,6 +163,26 @@ class Publisher:
             number = await take_number(self._store, self._repository, owner, name)
             await asyncio.to_thread(folders.put_in_place, incoming.folder, config, incoming.folder.with_name(str(number)))
         return number
+
+    @contextlib.asynccontextmanager
+    async def _listing(self, config: ModelConfig) -> AsyncIterator[None]:
+        """List an embedding model that becomes active inside the context, unless it is listed; undone when the context fails.
+
+        Its name is written first. So a list that cannot be written stops the publish before anything has changed, and a server
+        that dies in between has the name already when it starts again; the name of a model that is not there yet is left out.
+        """
+        if not config.is_embedding:
+            yield
+            return
+        name = await asyncio.to_thread(self._listed.enter, config.owner, config.name)
+        try:
+            yield
+        except BaseException:  # also when the publisher is cancelled
+            if name is not None:
+                await asyncio.to_thread(self._listed.withdraw, name)
+            raise
+        if name is not None:
+            await asyncio.to_thread(self._listed.read)
 
     async def _check(self, incoming: Incoming, sent: ModelConfig | None) -> tuple[ModelConfig, list[str]]:
         """The config of the new version, and warnings. EngineError `invalid_model`."""
@@ -205,6 +239,7 @@ class Publisher:
             if number != model.active_version or number in model.faults:
                 await self._activate(model, number, model.active)
                 log.info("model activated model=%s version=%d", model.title, number)
+            self._serving.pardon(model.versions[number])
 
     def check_shareable(self, owner: str, name: str) -> None:
         """EngineError `shipped_model`, `model_not_found`."""
@@ -219,16 +254,17 @@ class Publisher:
             model.shared = shared
 
     async def delete(self, owner: str, name: str) -> None:
-        """Remove a model with all its versions once its running streams have ended; new requests do not find it any more."""
+        """Remove a model with all its versions; new requests do not find it any more. Its streams may go on for `drain_s`."""
         async with self._lock(owner, name):
             model = self._found(owner, name)
             check_not_shipped(model)
             await self._keep_number(model)  # this and the list may fail on a full disk, so they come before anything is removed
             await asyncio.to_thread(self._listed.remove, model)
             self._repository.replace(owner, name, None)
+            until = time.monotonic() + self.limits.drain_s  # of all versions together
             # The active version goes last, so that a server that dies in between serves it again.
             for number in sorted(model.numbers, key=lambda number: number == model.active_version):
-                await self._remove_version(model, number)
+                await self._remove_version(model, number, max(0.0, until - time.monotonic()))
             await asyncio.to_thread(folders.remove_config, self._folder(model))
             await self._store.forget_model(owner, name)
             metrics.keep_models(self._serving.titles())
@@ -243,9 +279,9 @@ class Publisher:
             if number == model.active_version:
                 raise EngineError(ACTIVE_VERSION, f"version {number} is active: activate another one first, or delete the model")
             if not await asyncio.to_thread((self._folder(model) / str(number)).is_dir):
-                raise _shipped()
+                raise _shipped() if model.shipped else _files_missing()
             await self._keep_number(model)
-            await self._remove_version(model, number)
+            await self._remove_version(model, number, self.limits.drain_s)
             self._repository.replace(owner, name, await self._read(owner, name))
             log.info("model version deleted model=%s version=%d", model.title, number)
 
@@ -260,14 +296,14 @@ class Publisher:
             version = model.versions.get(number)
             is_ours = await asyncio.to_thread((self._folder(model) / str(number)).is_dir)
             if is_ours and number != model.active_version and not (version and self._serving.is_used(version)):
-                await self._remove_version(model, number)
+                await self._remove_version(model, number, self.limits.drain_s)
 
-    async def _remove_version(self, model: Model, number: int) -> None:
-        """Hide a version from new requests; when the last running one has ended, unload it and remove its files."""
+    async def _remove_version(self, model: Model, number: int, drain_s: float) -> None:
+        """Hide a version from new requests; when the last running one has ended, or been ended, unload it and remove its files."""
         version = model.versions.get(number)
         model.forget(number)
         if version is not None:
-            await self._serving.retire(version).wait()
+            await self._serving.retire_within(version, drain_s)
         await asyncio.to_thread(folders.remove_version, self._folder(model) / str(number))
 
     async def reload(self) -> int:
@@ -281,6 +317,8 @@ class Publisher:
                 for number, version in (old.versions if old else {}).items():
                     if model is None or model.versions.get(number) != version:
                         self._serving.retire(version)
+                    else:
+                        self._serving.pardon(version)
         await asyncio.to_thread(self._listed.read)
         self._serving.open_new()
         metrics.keep_models(self._serving.titles())
@@ -309,7 +347,7 @@ class Publisher:
         overrides = await self._store.list_model_overrides()
         model = await asyncio.to_thread(self._repository.read, owner, name, overrides.get((owner, name), ModelOverrides()))
         if model is None:
-            raise model_not_found()
+            raise _files_missing()
         return model
 
 
@@ -328,6 +366,20 @@ def check_not_shipped(model: Model) -> None:
     """EngineError `shipped_model` for a model that came with the server."""
     if model.shipped:
         raise _shipped()
+
+
+@contextlib.contextmanager
+def _files_are_there() -> Iterator[None]:
+    """EngineError `files_missing` when a file or folder of the model has gone: only a person removes them while the server runs."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise _files_missing() from None
+
+
+def _files_missing() -> EngineError:
+    text = "files of the model were removed while the server was running: publish it again, or let the admin reload the models"
+    return EngineError(FILES_MISSING, text)
 
 
 def _shipped() -> EngineError:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import ujson
 
 from engine import metrics
+from engine.accounts import ADMIN
 from engine.errors import MODEL_BUILDING, Code, EngineError, Kind, no_instances
 from engine.frames import Header
 from engine.replicas.blocks import ServedModel
@@ -32,6 +33,8 @@ LOAD_FAILED = Code(
     "a version that passed its check does not load in a replica; the active version is as it was",
 )
 
+MODEL_REMOVED = Code("model_removed", Kind.UNAVAILABLE, "the owner removed this version of the model while it was in use")
+
 # A version that kills this many replicas while they open it is not opened any more.
 OPENING_DEATHS = 2
 # A replica that was killed from outside says little about the model that it was opening. It still counts a little, because the
@@ -46,7 +49,7 @@ Spawn = Callable[[Coroutine[None, None, None], str], asyncio.Task[None]]
 class LoadState(enum.StrEnum):
     BUILDING = "building"  # no replica has opened it yet
     ONLINE = "online"
-    OFFLINE = "offline"  # its files do not load
+    OFFLINE = "offline"  # its files do not load, or it has cost too many replicas
 
 
 @dataclass(slots=True)
@@ -86,6 +89,8 @@ class Serving:
         self._turn = asyncio.Lock()
         self._replica_came = asyncio.Event()  # set when the next replica becomes ready, and replaced by a new event
         pool.on_ready = self.open_active
+        pool.on_offline = self._note_offline
+        pool.on_online = self._note_online
 
     def served(self, version: Version) -> VersionInUse:
         """The engine's side of a version, made when it is first asked for."""
@@ -100,6 +105,7 @@ class Serving:
                 load=_load_header(key, version),
                 max_batch_size=config.max_batch_size,
                 tokens=TokenLimits(config.text.max_tokens, config.max_batch_tokens) if config.text else None,
+                is_trusted=self._is_trusted(config.owner),
             )
             self._served[key] = VersionInUse(model, ujson.dumps(config.example).encode())
         return self._served[key]
@@ -107,6 +113,29 @@ class Serving:
     def titles(self) -> set[str]:
         """The models that there are, with those that are on their way in or out, as `owner/name`."""
         return {model.title for model in self.repository.models()} | {served.model.title for served in self._served.values()}
+
+    def _is_trusted(self, owner: str) -> bool:
+        """Whether the models of this owner are the operator's: the admin's, or those that ship with the server."""
+        return owner == ADMIN or any(model.shipped for model in self.repository.models() if model.owner == owner)
+
+    def _note_offline(self, key: str) -> None:
+        if key in self._served:
+            self._served[key].state = LoadState.OFFLINE
+
+    def _note_online(self, key: str) -> None:
+        if key in self._served:
+            self._served[key].state = LoadState.ONLINE
+
+    def pardon(self, version: Version) -> None:
+        """Serve a version again that went offline because it cost too many replicas, as if it had cost none."""
+        key = _key(version)
+        if self._pool.faults.reason(key) is not None:
+            self._note_online(key)
+        self._pool.faults.forget(key)
+
+    def reason(self, version: Version) -> str | None:
+        """Why a version that cost too many replicas is offline; None for any other version."""
+        return self._pool.faults.reason(_key(version))
 
     def status(self, version: Version | None) -> str:
         """`online`, `building` or `offline`; None is a version whose files cannot be used."""
@@ -166,7 +195,9 @@ class Serving:
             metrics.MODEL_LOADS.series(model.title, "failed").inc()
             log.error("model does not load model=%s reason=%r", model.key, error["reason"])
             return
-        served.state, served.num_lost = LoadState.ONLINE, 0
+        served.num_lost = 0
+        if self._pool.faults.reason(model.key) is None:
+            served.state = LoadState.ONLINE
         self._pool.scheduler.costs.begin(model.key, header["seconds_per_record"] / model.units(1, len(served.example)))
         metrics.MODEL_LOADS.series(model.title, "loaded").inc()
 
@@ -180,10 +211,13 @@ class Serving:
             log.error("model kills replicas, not opened any more model=%s", served.model.key)
 
     async def ensure_loaded(self, version: Version) -> ServedModel:
-        """The model, once some replica has opened it. EngineError `model_building` or `no_instances`."""
+        """The model, once some replica has opened it. EngineError `model_building`, `no_instances` or `model_offline`."""
         served = self.served(version)
         if served.state is not LoadState.ONLINE:
-            await self._wait_for_load(served)
+            if self._pool.faults.reason(served.model.key) is None:
+                await self._wait_for_load(served)
+            else:
+                self._pool.faults.admit(served.model.key)
         return served.model
 
     async def _wait_for_load(self, served: VersionInUse) -> None:
@@ -253,6 +287,18 @@ class Serving:
             self._unload_if_unused(served)
         return served.retired
 
+    async def retire_within(self, version: Version, seconds: float) -> None:
+        """Unload a version everywhere. What still uses it after this time is ended with `model_removed`."""
+        served = self.served(version)
+        retired = self.retire(version)
+        try:
+            async with asyncio.timeout(seconds):
+                await retired.wait()
+        except TimeoutError:
+            log.warning("version removed while it is used model=%s users=%d", served.model.key, served.num_users)
+            self._pool.refuse(served.model.key, EngineError(MODEL_REMOVED, MODEL_REMOVED.text))
+            self._unload(served, retired)
+
     def is_used(self, version: Version) -> bool:
         """Whether a stream or a single record uses this version now."""
         key = _key(version)
@@ -270,16 +316,19 @@ class Serving:
 
     def _unload_if_unused(self, served: VersionInUse) -> None:
         """Unload a retired version. Blocks that still wait for it have no waiter left: the scheduler drops them."""
-        if served.retired is None or served.num_users:
-            return
+        if served.retired is not None and not served.retired.is_set() and not served.num_users:
+            self._unload(served, served.retired)
+
+    def _unload(self, served: VersionInUse, retired: asyncio.Event) -> None:
         key = served.model.key
+        self._pool.faults.forget(key)
         self._served.pop(key, None)
         self._pool.scheduler.costs.forget(key)
         for replica in self._pool.replicas:
             if key in replica.loaded:
                 replica.loaded.discard(key)
                 replica.ask({"family": UNLOADING_FAMILY, "task": "unload", "model": key})
-        served.retired.set()
+        retired.set()
 
 
 def _load_header(key: str, version: Version) -> Header:

@@ -1,6 +1,7 @@
 """Why a stream ends before its end: the codes of its last line, and the exception that carries one."""
 
-from engine.errors import DISK_FULL, INTERNAL, SHUTTING_DOWN, Code, Kind
+from engine.errors import DISK_FULL, INTERNAL, MODEL_OFFLINE, SHUTTING_DOWN, Code, Kind
+from engine.repository.serving import MODEL_REMOVED
 
 IDLE_TIMEOUT = Code("idle_timeout", Kind.TOO_SLOW, "the upload stopped for SLUICE_IDLE_TIMEOUT_S")
 STALLED = Code("stalled", Kind.TOO_SLOW, "the client took no byte for SLUICE_STALL_TIMEOUT_S")
@@ -20,6 +21,8 @@ STREAM_CODES = (
     NO_REPLICA,
     DISK_FULL,
     KEY_REVOKED,
+    MODEL_OFFLINE,
+    MODEL_REMOVED,
     INTERNAL,
 )
 

@@ -12,10 +12,11 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from engine.errors import INTERNAL, RECORD_CODES, SHUTTING_DOWN, EngineError
+from engine.errors import INTERNAL, MODEL_OFFLINE, RECORD_CODES, SHUTTING_DOWN, EngineError
 from engine.frames import Buffer, cut
 from engine.replicas.blocks import Answer, Arguments, Block, Lane, ServedModel, Task
 from engine.replicas.lines import GroupedLineQueue, LineQueue, Lines, Segment
+from engine.repository.serving import MODEL_REMOVED
 from engine.spill import Outbox, num_lines
 from engine.streaming.failures import NO_REPLICA, StreamFailure
 
@@ -24,6 +25,8 @@ WINDOW_BLOCKS = 16
 GROUPING_LINES = 4096
 # The same where results are held back until their turn, because each result that is held back takes some kilobytes.
 ORDERED_GROUPING_LINES = 512
+# The reasons of a model for which nobody serves its streams any more.
+MODEL_REASONS = (MODEL_OFFLINE, MODEL_REMOVED)
 # A client that took nothing for this long while results wait is not reading: it will get them from the spill. A client that is only
 # slower than the replicas never waits that long, so its results never touch the disk.
 SPILL_AFTER_S = 0.1
@@ -250,10 +253,17 @@ class Stream:
     def failed(self, block: Block, error: EngineError) -> None:
         """One block was given up, and with it the stream: a record without an answer must never look like a clean end."""
         self._unanswered_blocks -= 1
-        self.fail(StreamFailure(INTERNAL, "the server failed on this stream"))
+        if error.code in MODEL_REASONS:
+            self.abandon(error)
+        else:
+            self.fail(StreamFailure(INTERNAL, "the server failed on this stream"))
 
     def abandon(self, error: EngineError) -> None:
-        self.fail(StreamFailure(SHUTTING_DOWN if error.code == SHUTTING_DOWN else NO_REPLICA))
+        """Nobody will serve what waits: there is no replica, or the reason is the model's and `error` names it."""
+        if error.code in MODEL_REASONS:
+            self.fail(StreamFailure(error.code, error.message))
+        else:
+            self.fail(StreamFailure(SHUTTING_DOWN if error.code == SHUTTING_DOWN else NO_REPLICA))
 
     def taken(self) -> None:
         """The client took bytes: there may be room again."""

@@ -1,4 +1,4 @@
-"""The program a replica runs: `python -m engine.tasks SOCKET_FD NICENESS [FAMILY ...]`.
+"""The program a replica runs: `python -m engine.tasks SOCKET_FD NICENESS MEMORY_BYTES [FAMILY ...]`.
 
 Reads frames from the socket, runs the task that each one names and answers in the same order. It ends when the server closes the
 socket; if the server dies while a task runs, the kernel kills the replica with it. Knows no task by name: families.py finds
@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import gc
 import os
+import resource
 import signal
 import socket
 import sys
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from engine import frames
 from engine.frames import Header
-from engine.tasks.families import Families, LoadFailed, Reply
+from engine.tasks.families import ENDS, Families, LoadFailed, Reply, is_harmful
 
 # <sys/prctl.h>
 PR_SET_PDEATHSIG = 1
@@ -59,9 +60,12 @@ class Worker:
             return self._families.task(header["family"], header["task"])(header, payload)
         except LoadFailed as failure:
             return _error("load_failed", str(failure)), []
-        except Exception as error:  # the replica must live on; the server decides whether to try again
+        except ENDS:
+            raise
+        except BaseException as error:  # the replica must live on; the server decides whether to try again
             report(error)
-            return _error("task_failed", f"{type(error).__name__}: {error}"[:MAX_REASON_CHARACTERS]), []
+            told = {"is_harmful": True} if is_harmful(error) else {}
+            return _error("task_failed", f"{type(error).__name__}: {error}"[:MAX_REASON_CHARACTERS], **told), []
 
 
 def report(error: BaseException) -> None:
@@ -70,12 +74,13 @@ def report(error: BaseException) -> None:
     print(f"Traceback (most recent call last):\n{where}{type(error).__name__}", file=sys.stderr, flush=True)
 
 
-def _error(code: str, reason: str) -> Header:
-    return {"error": {"code": code, "reason": reason}}
+def _error(code: str, reason: str, **told: bool) -> Header:
+    return {"error": {"code": code, "reason": reason, **told}}
 
 
-def prepare_process(niceness: int) -> None:
+def prepare_process(niceness: int, memory_bytes: int) -> None:
     """Make this process a replica: it ends when the server wants it to, uses one core, and yields core and memory to the server."""
+    limit_memory(memory_bytes)
     for number in (signal.SIGINT, signal.SIGTERM):  # the server gets them too, and drains before it closes our socket
         signal.signal(number, signal.SIG_IGN)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # replicas are the parallelism
@@ -102,12 +107,24 @@ def prepare_stderr() -> None:
     sys.excepthook = lambda kind, error, where: report(error)
 
 
+def limit_memory(limit_bytes: int) -> None:
+    """Let allocations fail that would take the data of this process beyond a limit; 0 means no limit.
+
+    onnxruntime and numpy then raise, which costs the record; tokenizers aborts, which costs this replica. RLIMIT_DATA counts
+    private memory that can be written; RLIMIT_AS would count mapped files and libraries as well, 110 MB before any model is open.
+    """
+    if limit_bytes:
+        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        wanted = limit_bytes if hard == resource.RLIM_INFINITY else min(limit_bytes, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
+
+
 def main() -> None:
     connection = socket.socket(fileno=int(sys.argv[1]))
-    prepare_process(int(sys.argv[2]))
+    prepare_process(int(sys.argv[2]), int(sys.argv[3]))
     prepare_stderr()
     worker = Worker()
-    worker.prepare(sys.argv[3:])
+    worker.prepare(sys.argv[4:])
     # A block makes thousands of objects and no cycles: when the collector ran among them it took 2 to 16 per cent of the time.
     gc.set_threshold(YOUNG_OBJECTS)
     try:

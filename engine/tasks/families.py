@@ -12,9 +12,21 @@ from typing import Any, TypeVar
 
 from engine.frames import Buffer, Header
 
+# What ends a replica on purpose. Anything else that a task raises is its answer, also what is no Exception: a panic in a library
+# that is written in Rust comes as pyo3's PanicException, a BaseException.
+ENDS = (KeyboardInterrupt, SystemExit)
+
 Reply = tuple[Header, list[Buffer]]
 TaskFunction = Callable[[Header, memoryview], Reply]
 Shared = TypeVar("Shared")
+
+
+def is_harmful(error: BaseException) -> bool:
+    """Whether a failure cost the replica much: an allocation failed, in Python or in onnxruntime, or a library panicked.
+
+    A regular expression that explodes, for example, runs for 0.2 s before the library gives up and panics.
+    """
+    return isinstance(error, MemoryError) or not isinstance(error, Exception) or "std::bad_alloc" in str(error)
 
 
 class UnknownTask(LookupError):

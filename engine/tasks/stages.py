@@ -9,12 +9,14 @@ from typing import Any
 class Stages:
     """The stages of one frame: parse, tokenise, infer, encode. A stage begins when the one before it ends.
 
+    is_harmful  some run failed in a way that costs the replica much (families.is_harmful)
     cells, padded  all cells [text, token] of the runs of a model that tokenises, and those of them that hold no token
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
     cells: int = 0
     padded: int = 0
+    is_harmful: bool = False
     _since: float = field(default_factory=time.perf_counter)
 
     def ended(self, stage: str) -> None:
@@ -24,5 +26,13 @@ class Stages:
         self._since = now
 
     def report(self) -> dict[str, Any]:
-        """For the header of the answer: `stages`, and for a model that tokenises `padding`, the share of cells without a token."""
-        return {"stages": self.seconds} | ({"padding": self.padded / self.cells} if self.cells else {})
+        """For the header of the answer: `stages`; for a model that tokenises `padding`, the share of cells without a token.
+
+        Also `is_harmful`, but only if it is true.
+        """
+        report: dict[str, Any] = {"stages": self.seconds}
+        if self.cells:
+            report["padding"] = self.padded / self.cells
+        if self.is_harmful:
+            report["is_harmful"] = True
+        return report

@@ -6,7 +6,17 @@ Every status of a refusal is chosen here, except the 422 of `/embeddings` for ev
 import ujson
 from aiohttp import web
 
-from engine.errors import DISK_FULL, MODEL_BUILDING, MODEL_NOT_FOUND, NO_INSTANCES, TIMED_OUT, Code, EngineError, Kind
+from engine.errors import (
+    DISK_FULL,
+    MODEL_BUILDING,
+    MODEL_NOT_FOUND,
+    MODEL_OFFLINE,
+    NO_INSTANCES,
+    TIMED_OUT,
+    Code,
+    EngineError,
+    Kind,
+)
 from engine.repository.incoming import INVALID_MODEL
 from engine.repository.quotas import QUOTA_EXCEEDED
 from engine.repository.serving import LOAD_FAILED
@@ -35,10 +45,10 @@ STATUSES = {
 HTTP_STATUSES: dict[Code, int] = {METHOD_NOT_ALLOWED: 405, UNSUPPORTED_MEDIA_TYPE: 415, EXPECTATION_FAILED: 417}
 
 # Codes of routing errors and of refused records that ScienceOps answered with 500; so do we under SLUICE_COMPAT_STATUS.
-COMPAT_CODES = frozenset({MODEL_NOT_FOUND, NO_INSTANCES, MODEL_BUILDING, TIMED_OUT})
+COMPAT_CODES = frozenset({MODEL_NOT_FOUND, NO_INSTANCES, MODEL_BUILDING, MODEL_OFFLINE, TIMED_OUT})
 
-# Codes that the answer shows beside the message, because programs read what publishing refuses.
-CODES_SHOWN_IN_ANSWERS = frozenset({INVALID_MODEL, LOAD_FAILED, QUOTA_EXCEEDED, DISK_FULL})
+# Codes that the answer shows beside the message: programs read what publishing refuses, and why a model is offline.
+CODES_SHOWN_IN_ANSWERS = frozenset({INVALID_MODEL, LOAD_FAILED, MODEL_OFFLINE, QUOTA_EXCEEDED, DISK_FULL})
 
 REALM = 'Basic realm="sluice"'
 

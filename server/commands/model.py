@@ -150,10 +150,9 @@ async def _publish(data_dir: Path, root: Path, order: Order, incoming: Path, con
         repository.scan(await store.list_model_overrides())
     finally:
         await store.close()
-    listed = ListedModels(repository)
-    listed.read()
-    if model := repository.find(order.owner, order.name):
-        listed.add(model)
+    listing = ListedModels(repository)
+    listing.read()
+    listing.enter(order.owner, order.name)
     return number
 
 

@@ -59,7 +59,8 @@ class TextsToEmbed:
 def embed(models: LoadedModels, header: Header, payload: memoryview) -> tuple[Header, list[Buffer]]:
     """Answer one frame: request bodies or, if the header names a `model`, lines. LoadFailed if that model is not open.
 
-    header   of bodies: `shape`, `models` (name -> Choice), `limits`; of lines: `model`, `encoding_format`, `dimensions`, `truncate`
+    header   of bodies: `shape`, `models` (name -> Choice), `limits`, perhaps `careful` (embed nothing at once);
+             of lines: `model`, `encoding_format`, `dimensions`, `truncate`
     returns  a part for each block. Of a refused one: `refused`, `message`, `param`, and the JSON of the answer as its bytes. Of an
              embedded one: `sizes`, `num_tokens`, `num_cut`, and the JSON of each vector. Of a body to be divided: `lines` (their
              number), `arguments` for the header of the blocks they will travel in, and the lines.
@@ -101,7 +102,8 @@ def _plan_of_body(models: LoadedModels, header: Header, raw: bytes, stages: Stag
     stages.ended("parse")
     units = sum(min(choice.record_bytes, _line_bytes(one)) for one in body.inputs)
     is_short = len(body.inputs) <= 1 or units <= choice.at_once
-    model = models.find(choice.key)
+    is_left_to_blocks = choice.at_once < 0 or header.get("careful", False)
+    model = None if is_left_to_blocks else models.find(choice.key)
     if model is not None:
         _refuse_early(_embedder(model), body, limits)
     if model is None or not is_short:

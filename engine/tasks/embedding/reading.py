@@ -30,7 +30,8 @@ class Choice(NamedTuple):
 
     key           "owner/name@version"
     dim           number of values of its vectors
-    at_once       the replica that reads the body embeds up to this many bytes of text; longer lists are divided among replicas
+    at_once       the replica that reads the body embeds up to this many bytes of text; longer lists are divided among replicas,
+                  and with a negative number all lists are
     record_bytes  bytes of one text that count for its cost: the model cuts off what lies beyond
     """
 

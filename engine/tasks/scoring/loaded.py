@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.frames import Header
-from engine.tasks.families import LoadFailed
+from engine.tasks.families import ENDS, LoadFailed
 from engine.tasks.scoring.model import Scorer
 
 MAX_FAULT_CHARACTERS = 500
@@ -36,7 +36,9 @@ class LoadedModels:
             try:
                 model = open_model(key, Path(header["folder"]), header["config"])
                 self._costs[key] = model.warm_up(header["config"]["example"])
-            except Exception as error:  # a user's file may fail in any way; the server logs the reason
+            except ENDS:
+                raise
+            except BaseException as error:  # a user's file may fail in any way; the server logs the reason
                 self._faults[key] = f"{type(error).__name__}: {error}"[:MAX_FAULT_CHARACTERS]
                 raise LoadFailed(self._faults[key]) from None
             self._models[key] = model

@@ -13,6 +13,7 @@ from typing import Any
 from engine.frames import LINE_END, Buffer, Header, cut
 from engine.tasks import codec
 from engine.tasks.codec import Fault, Ids, Parsed, TooManyRecords
+from engine.tasks.families import ENDS, is_harmful
 from engine.tasks.scoring.model import Scorer
 from engine.tasks.scoring.outputs import Form, TextColumn
 from engine.tasks.stages import Stages
@@ -71,7 +72,10 @@ def _run(model: Scorer, records: list[Any], form: Form, stages: Stages) -> Score
         if not kept:
             return Scored([], [], faults)
         columns = model.run(feeds, len(kept), form, stages)
-    except Exception as error:  # a graph or an encoder may raise anything, and must cost only the record that caused it
+    except ENDS:
+        raise
+    except BaseException as error:  # a graph or a tokenizer may raise anything, and must cost only the record that caused it
+        stages.is_harmful |= is_harmful(error)
         if len(kept) == 1:
             faults[kept[0]] = Fault("model_failed", _one_line(error))
             return Scored([], [], faults)
@@ -104,7 +108,7 @@ def _whole(columns: list[TextColumn]) -> TextColumn:
     return TextColumn(b"", join_columns(columns, b"", LINE_END).split(LINE_END)[:-1])
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     """A reason that strangers may see: the first line, without paths, at most 200 characters."""
     text = (str(error).splitlines() or [""])[0]
     words = [word for word in text.split() if "/" not in word]

@@ -27,6 +27,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 LIMIT_BYTES = 10_000_000
 KEEP_VERSIONS = 3
+DRAIN_S = 3
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -54,6 +55,7 @@ class House:
             user_models=1000,
             user_versions=1000,
             user_bytes=1000 * LIMIT_BYTES,
+            drain_s=DRAIN_S,
         )
         self.world = world
         self.publisher = Publisher(world.store, world.serving, jobs, Disk(world.root.parent, reserve_bytes=0), limits)
@@ -231,6 +233,95 @@ async def test_a_published_embedding_model_is_listed_until_it_is_deleted(
     assert house.world.listed.visible(None) == []
     assert read_names(house.world.root / LIST_FILE) == []
     assert house.world.files() == []
+
+
+async def test_a_list_that_cannot_be_written_stops_a_publish_before_anything_changes(
+    house: House, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """With models.txt a folder, as with a full disk, nothing is published; once it can be written, the same upload is listed."""
+    folder, sent = SmallModels(tmp_path_factory.mktemp("small")).files()
+
+    async def publish() -> Published:
+        async with house.publisher.incoming("eva", "unlisted") as incoming:
+            for path in folder.iterdir():
+                await receive(incoming, path.name, path.read_bytes())
+            await receive(incoming, "config.json", json.dumps(sent | {"owner": "eva", "name": "unlisted"}).encode())
+            return await house.publisher.publish(incoming)
+
+    house.world.root.mkdir(exist_ok=True)
+    blocked = house.world.root / "models.txt"
+    blocked.mkdir()
+    with pytest.raises(IsADirectoryError):
+        await publish()
+    assert house.find("unlisted") is None
+    blocked.rmdir()
+    assert (await publish()).is_new
+    assert [model.name for model in house.world.listed.visible(None)] == ["unlisted"]
+    (house.world.root / "models.txt").write_text("")
+    house.world.listed.read()
+    assert house.world.listed.visible(None) == []
+    assert not (await publish()).is_new, "the files are the same"
+    assert [model.name for model in house.world.listed.visible(None)] == ["unlisted"], "and the list is repaired"
+
+
+async def test_a_name_that_was_listed_for_a_version_that_does_not_load_is_taken_off_again(house: House) -> None:
+    house.world.root.mkdir(exist_ok=True)
+    entered = house.world.listed.enter("eva", "gone")
+    assert entered == "gone"
+    house.world.listed.withdraw(entered)
+    assert (house.world.root / "models.txt").read_text() == ""
+
+
+# Uploads wait for their own owner's checks
+
+
+async def test_checks_of_one_owner_run_one_after_the_other_and_another_owner_goes_past(tmp_path: Path, pool: Pool) -> None:
+    """Two replicas check: the uploads of eva take one of them, however many there are."""
+    async with opened(tmp_path, pool) as world, running("jobs", 2, is_lazy=True) as checkers:
+        house = House(world, checkers)
+        hanging = [asyncio.create_task(house.publish(f"hang{i}", slow(), counting(10**15))) for i in range(3)]
+        await until(lambda: any(replica.working_on for replica in checkers.replicas))
+        async with asyncio.timeout(25), house.publisher.incoming("tom", "quick") as incoming:
+            await receive(incoming, "model.onnx", times(2))
+            assert (await house.publisher.publish(incoming)).is_new
+        assert sum(replica.working_on is not None for replica in checkers.replicas) == 1
+        assert not any(task.done() for task in hanging)
+        for task in hanging:
+            task.cancel()
+        await asyncio.wait(hanging)
+
+
+# What others do meanwhile
+
+
+async def test_a_user_of_a_version_does_not_hold_its_deletion_for_longer_than_the_drain(house: House) -> None:
+    await house.publish("held", times(2))
+    served = house.world.serving.served(house.version("held", 1))
+    with house.world.serving.using(served):
+        began = asyncio.get_running_loop().time()
+        await house.publisher.delete("eva", "held")
+        assert DRAIN_S - 0.1 < asyncio.get_running_loop().time() - began < DRAIN_S + 10
+        assert house.find("held") is None
+        number = (await house.publish("held", times(3))).version
+    assert await house.answer("held") == (number, 3), "the old user's end does not unload the new version"
+
+
+async def test_a_folder_that_was_removed_by_hand_is_told_and_can_be_published_again(house: House) -> None:
+    await house.publish("byhand", times(2))
+    await house.publish("byhand", times(3))
+    shutil.rmtree(house.world.root / "eva/byhand/1")
+    with refused("files_missing"):
+        await house.publisher.delete_version("eva", "byhand", 1)
+    shutil.rmtree(house.world.root / "eva/byhand")
+    assert (await house.publish("byhand", times(3))).is_new
+    assert (await house.answer("byhand"))[1] == 3
+    shutil.rmtree(house.world.root / "eva/byhand")
+    await house.publisher.delete("eva", "byhand")
+    async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(refused("files_missing"))
+        incoming = await stack.enter_async_context(house.publisher.incoming("eva", "byhand"))
+        shutil.rmtree(house.world.root / "eva")
+        await receive(incoming, "model.onnx", times(2))
 
 
 # Activate and share

@@ -27,7 +27,7 @@ class Child:
     def __init__(self, *families: str) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
-            line = [sys.executable, "-m", "engine.tasks", str(theirs.fileno()), "0", *families]
+            line = [sys.executable, "-m", "engine.tasks", str(theirs.fileno()), "0", "0", *families]
             self._process = subprocess.Popen(line, cwd=ROOT, pass_fds=[theirs.fileno()])
         ours.settimeout(60)
         self._socket = ours
