@@ -17,7 +17,15 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 NAMES = [setting.name for setting in fields(Settings)]
 COUNTS = [name for name in NAMES if isinstance(getattr(Settings(), name), int) and not isinstance(getattr(Settings(), name), bool)]
 SECONDS = [name for name in NAMES if name.endswith("_s")]
-MAY_BE_ZERO = {"port", "jobs_replicas", "idle_timeout_s", "drain_s", "interactive_bytes", "replica_memory_bytes"}
+MAY_BE_ZERO = {
+    "disk_reserve_bytes",
+    "port",
+    "jobs_replicas",
+    "idle_timeout_s",
+    "drain_s",
+    "interactive_bytes",
+    "replica_memory_bytes",
+}
 
 
 def read(name: str, text: str) -> object:
