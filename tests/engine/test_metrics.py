@@ -13,6 +13,7 @@ REPORT = {"stages": {"parse": 0.001, "tokenise": 0.002, "infer": 0.02, "encode":
 
 @pytest.fixture(autouse=True)
 def forget() -> Iterator[None]:
+    metrics.keep_models(())  # other tests of this process have left series
     yield
     metrics.keep_models(())
 

@@ -85,5 +85,5 @@ def test_a_bare_name_is_for_the_models_of_the_admin_and_never_for_those_of_a_use
 def test_publishing_lists_the_model_of_a_user_in_full(tmp_path: Path) -> None:
     listing = listing_of(tmp_path, "", "eva/new", "admin/own")
     for model in listing._repository.models():
-        listing.add(model)
+        listing.enter(model.owner, model.name)
     assert read_names(tmp_path / "written" / LIST_FILE) == ["own", "eva/new"]

@@ -256,18 +256,18 @@ async def test_a_list_that_cannot_be_written_stops_a_publish_before_anything_cha
     assert house.find("unlisted") is None
     blocked.rmdir()
     assert (await publish()).is_new
-    assert [model.name for model in house.world.listed.visible(None)] == ["unlisted"]
+    assert [model.name for model in house.world.listed.visible(None)] == ["eva/unlisted"]
     (house.world.root / "models.txt").write_text("")
     house.world.listed.read()
     assert house.world.listed.visible(None) == []
     assert not (await publish()).is_new, "the files are the same"
-    assert [model.name for model in house.world.listed.visible(None)] == ["unlisted"], "and the list is repaired"
+    assert [model.name for model in house.world.listed.visible(None)] == ["eva/unlisted"], "and the list is repaired"
 
 
 async def test_a_name_that_was_listed_for_a_version_that_does_not_load_is_taken_off_again(house: House) -> None:
     house.world.root.mkdir(exist_ok=True)
     entered = house.world.listed.enter("eva", "gone")
-    assert entered == "gone"
+    assert entered == "eva/gone"
     house.world.listed.withdraw(entered)
     assert (house.world.root / "models.txt").read_text() == ""
 
