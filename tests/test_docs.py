@@ -1,5 +1,6 @@
 """What is written about the server is what the server does: README.md, docs/, /openapi.json, /docs, the words of the Makefile."""
 
+import math
 import re
 import subprocess
 from pathlib import Path
@@ -52,6 +53,32 @@ def test_every_table_stands_in_one_document() -> None:
 @pytest.mark.parametrize("name", [environment_name(name) for name in Settings.__dataclass_fields__])
 def test_every_setting_is_documented(name: str) -> None:
     assert f"| `{name}` |" in WRITTEN
+
+
+UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "s": 1}
+NUMBER = r"[\d,.]+(?: (?:KiB|MiB|GiB|s)\b)?"
+SETTING = rf"`SLUICE_\w+` \({NUMBER}\)"
+FORMULA = re.compile(rf"((?:{SETTING}|{NUMBER})(?: [x+] (?:{SETTING}|{NUMBER}))+) = ({NUMBER})")
+
+
+def amount(text: str) -> float:
+    number, _, unit = text.partition(" ")
+    return float(number.replace(",", "")) * UNITS[unit]
+
+
+def test_the_numbers_beside_settings_are_their_defaults_and_the_arithmetic_is_right() -> None:
+    """Where the text has `SETTING` (number), and number x number = number, as the bounds of docs/operations.md are written."""
+    text = " ".join(WRITTEN.split())
+    shown = re.findall(rf"`(SLUICE_\w+)` \(({NUMBER})\)", text)
+    defaults = {environment_name(name): getattr(Settings(), name) for name in Settings.__dataclass_fields__}
+    assert [(name, number) for name, number in shown if amount(number) != defaults[name]] == []
+    formulas = FORMULA.findall(text)
+    assert len(shown) > 20
+    assert len(formulas) > 5
+    for terms, result in formulas:
+        numbers = re.sub(rf"`SLUICE_\w+` \(({NUMBER})\)", r"\1", terms)
+        factors = [amount(number) for number in re.split(r" [x+] ", numbers)]
+        assert (math.prod(factors) if " x " in numbers else sum(factors)) == amount(result), f"{terms} = {result}"
 
 
 @pytest.mark.parametrize("code", sorted({*docs.defined_codes(), *RECORD_CODES.values(), *STREAM_CODES}))
