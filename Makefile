@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-all lint format bench models lock clean
+.PHONY: help install run test test-all lint format bench models lock swagger-ui clean
 
 # The first of these programs that is Python 3.11 or newer. make looks for it once, when a target needs it.
 # Choose another with `make run PYTHON=/path/to/python`.
@@ -21,7 +21,7 @@ REQUIREMENTS := setup.cfg pyproject.toml $(wildcard requirements/*.txt)
 FETCH_FIRST = $(VENV)/bin/python models/build.py --first
 
 help: ## print these words
-	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1 \2/p' Makefile | while read -r word text; do printf '  make %-9s %s\n' "$$word" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1 \2/p' Makefile | while read -r word text; do printf '  make %-10s %s\n' "$$word" "$$text"; done
 
 install: $(VENV)/installed ## make the environment .venv and install what the server needs
 
@@ -54,6 +54,9 @@ models: $(if $(MODELS),$(BUILD_VENV),$(VENV))/installed ## fetch the embedding m
 
 lock: $(LOCK_VENV)/installed ## write the lock files in requirements/ again, with the newest versions that setup.cfg allows
 	@$(LOCK_VENV)/bin/python requirements/lock.py
+
+swagger-ui: ## fetch the newest Swagger UI 5, which the page /docs shows, from npm
+	@handlers/swagger_ui/renew.sh
 
 clean: ## remove the environments and caches that make made; data/ stays
 	rm -rf $(VENV) $(BUILD_VENV) $(LOCK_VENV) build sluice.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

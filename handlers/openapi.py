@@ -4,16 +4,18 @@ Knows the shape of a Route and the media types of this server. Knows nothing of 
 forbids the browser to load anything from one.
 """
 
+import asyncio
+import gzip
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from importlib import metadata
+from pathlib import Path
 from typing import Any, TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
-from swagger_ui_bundle import swagger_ui_path
 
 from engine.accounts import OWNER_NAME
 from engine.errors import EngineError
@@ -256,16 +258,12 @@ def _answer(route: Route, status: int) -> Json:
 
 # The pages
 
-# The package contains Swagger UI 4.15.5, which refuses to show a document of version 3.1. Our document is valid in 3.0 as well, so
-# the page, and only the page, calls it 3.0.3.
-START = """fetch("/openapi.json").then((answer) => answer.json()).then((spec) => {
-  SwaggerUIBundle({
-    spec: {...spec, openapi: "3.0.3"},
-    dom_id: "#docs",
-    deepLinking: true,
-    validatorUrl: null,
-    presets: [SwaggerUIBundle.presets.apis],
-  });
+START = """SwaggerUIBundle({
+  url: "/openapi.json",
+  dom_id: "#docs",
+  deepLinking: true,
+  validatorUrl: null,
+  presets: [SwaggerUIBundle.presets.apis],
 });
 """
 PAGE = """<!DOCTYPE html>
@@ -288,8 +286,9 @@ PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-# The files of the package that the page uses. No other name is ever made into a path.
-PACKAGE_FILES = {
+# The files of Swagger UI that the page uses. No other name is ever made into a path.
+SWAGGER_UI = Path(__file__).with_name("swagger_ui")
+SWAGGER_UI_FILES = {
     "swagger-ui.css": "text/css; charset=utf-8",
     "swagger-ui-bundle.js": "text/javascript; charset=utf-8",
     "favicon-32x32.png": "image/png",
@@ -308,13 +307,21 @@ async def docs(request: web.Request) -> web.Response:
 
 
 async def docs_file(request: web.Request) -> web.StreamResponse:
-    """A file of the page. FileResponse reads it in a thread and answers conditional requests."""
+    """A file of the page. FileResponse reads it in a thread, answers conditional requests, and sends NAME.gz if it may."""
     name = request.match_info["file"]
     if name == "start.js":
         return web.Response(text=START, content_type="text/javascript", charset="utf-8")
-    if name not in PACKAGE_FILES:
+    if name not in SWAGGER_UI_FILES:
         raise EngineError(NOT_FOUND, "not found")
-    return web.FileResponse(swagger_ui_path / name, headers={"Content-Type": PACKAGE_FILES[name]})
+    path, packed = SWAGGER_UI / name, SWAGGER_UI / f"{name}.gz"
+    headers = {"Content-Type": SWAGGER_UI_FILES[name]}
+    if "gzip" not in request.headers.get("Accept-Encoding", "") and await asyncio.to_thread(packed.exists):
+        return web.Response(body=await asyncio.to_thread(_unpacked, packed), headers=headers | {"Vary": "Accept-Encoding"})
+    return web.FileResponse(path, headers=headers)
+
+
+def _unpacked(path: Path) -> bytes:
+    return gzip.decompress(path.read_bytes())
 
 
 # Routes

@@ -2,6 +2,7 @@
 
 import math
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import requests
 from engine.errors import RECORD_CODES
 from engine.streaming.failures import STREAM_CODES
 from handlers.http.routes import Route
-from handlers.openapi import PACKAGE_FILES, merged, public_path
+from handlers.openapi import SWAGGER_UI_FILES, merged, public_path
 from server import docs
 from server.app import ROUTES
 from server.config import Settings, environment_name
@@ -173,7 +174,7 @@ def test_refusals_are_described_in_the_shape_of_their_surface(document: dict[str
 
 
 @pytest.mark.parametrize(
-    "path", ["/docs", "/docs/", "/openapi.json", "/docs/start.js", *(f"/docs/{name}" for name in PACKAGE_FILES)]
+    "path", ["/docs", "/docs/", "/openapi.json", "/docs/start.js", *(f"/docs/{name}" for name in SWAGGER_UI_FILES)]
 )
 def test_the_pages_are_open_and_head_is_get_without_a_body(server: Server, path: str) -> None:
     got = requests.get(server.url + path, timeout=10)
@@ -182,6 +183,24 @@ def test_the_pages_are_open_and_head_is_get_without_a_body(server: Server, path:
     assert got.content
     assert not head.content
     assert head.headers["Content-Type"] == got.headers["Content-Type"]
+
+
+@pytest.mark.parametrize("name", ["swagger-ui.css", "swagger-ui-bundle.js"])
+def test_a_file_of_the_page_is_the_same_for_clients_that_take_gzip_and_for_others(server: Server, name: str) -> None:
+    packed = requests.get(f"{server.url}/docs/{name}", headers={"Accept-Encoding": "gzip"}, timeout=10)
+    plain = requests.get(f"{server.url}/docs/{name}", headers={"Accept-Encoding": "identity"}, timeout=10)
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert "Content-Encoding" not in plain.headers
+    assert packed.content == plain.content
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs a browser: Debian's package chromium")
+def test_a_browser_shows_every_operation(server: Server, tmp_path: Path) -> None:
+    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}", "--enable-logging=stderr"]
+    command = ["chromium", *options, "--virtual-time-budget=20000", "--dump-dom", f"{server.url}/docs"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert shown.stdout.count('class="opblock-summary-method"') == len(OPERATIONS)
+    assert "CONSOLE" not in shown.stderr  # errors, and what the policy of the page has forbidden
 
 
 def test_the_page_names_no_other_host_and_keeps_the_browser_here(server: Server) -> None:
