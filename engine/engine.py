@@ -57,14 +57,9 @@ class Engine:
 
     def __init__(self, limits: EngineLimits) -> None:
         self.draining = asyncio.Event()
-        options = replace(SCORE_OPTIONS, memory_bytes=limits.replica_memory_bytes or share_of_memory(limits.score_replicas))
-        self._score = Pool(
-            "score",
-            limits.score_replicas,
-            options,
-            silence_limit_s=limits.block_timeout_s,
-            max_faults=limits.model_faults,
-        )
+        memory_bytes = limits.replica_memory_bytes or share_of_memory(limits.score_replicas)
+        options = replace(SCORE_OPTIONS, memory_bytes=memory_bytes, max_faults=limits.model_faults)
+        self._score = Pool("score", limits.score_replicas, options, silence_limit_s=limits.block_timeout_s)
         self._jobs = Pool("jobs", max(1, limits.jobs_replicas), JOBS_OPTIONS, silence_limit_s=limits.check_timeout_s, is_lazy=True)
         self._pools = {pool.name: pool for pool in (self._score, self._jobs)}
         self._tasks: set[asyncio.Task[None]] = set()

@@ -35,8 +35,6 @@ REPLACEMENT_S = 2.0
 # A block is meant to take 20 to 100 ms. When blocks of untrusted models have held all replicas for this long while others wait, all
 # but one of these replicas are taken back.
 HELD_S = 5.0
-# A model whose owner makes one mistake stays online: one record of a block costs up to four faults (faults.py).
-MAX_FAULTS = 12
 # One batch in work and one behind it, so that a replica never waits for us.
 BATCHES_PER_REPLICA = 2
 
@@ -45,7 +43,6 @@ class Pool:
     """`size` replicas and one scheduler. A lazy pool starts each replica when work first finds all others taken.
 
     silence_limit_s  a replica that opens a model, or does nothing, is killed when it gives no sign of life for this long
-    max_faults       replicas that one version of a model may cost within the window of faults.py before it goes offline
     on_ready         is told of each replica before it gets work
     on_offline       is told the key of each model that goes offline because of faults
     on_online        is told the key of each such model that has come back by itself
@@ -59,11 +56,10 @@ class Pool:
         *,
         silence_limit_s: float,
         is_lazy: bool = False,
-        max_faults: int = MAX_FAULTS,
     ) -> None:
         self.name = name
         self.size = size
-        self.faults = Faults(max_faults)
+        self.faults = Faults(options.max_faults)
         self.scheduler = Scheduler(size, confined=self.faults.confined)
         self.on_ready: Callable[[Replica], None] | None = None
         self.on_offline: Callable[[str], None] | None = None

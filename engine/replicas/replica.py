@@ -45,14 +45,17 @@ class ReplicaGone(Exception):
 class ReplicaOptions:
     """What the replicas of one pool have in common.
 
-    niceness  how far the process yields the cores to others (man 2 nice)
-    families  of tasks, imported before the first sign of life; any other family is imported with its first frame
+    niceness      how far the process yields the cores to others (man 2 nice)
     memory_bytes  of data that the process may have; an allocation beyond it fails (RLIMIT_DATA). 0 means no limit
+    families      of tasks, imported before the first sign of life; any other family is imported with its first frame
+    max_faults    that one version of a model may cost within the window of faults.py before it goes offline. A model whose owner
+                  makes one mistake stays online: one record of a block costs up to four
     """
 
     niceness: int = 0
     memory_bytes: int = 0
     families: tuple[str, ...] = ()
+    max_faults: int = 12
 
 
 DEFAULT_OPTIONS = ReplicaOptions()
