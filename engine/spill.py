@@ -130,6 +130,11 @@ class Outbox:
         return (self._late_bytes if self.is_spilling else self._memory_bytes) > MEMORY_LIMIT_BYTES
 
     @property
+    def is_disk_short(self) -> bool:
+        """Whether results wait on a disk that has no room for more."""
+        return self.is_spilling and self._spill.is_disk_short
+
+    @property
     def is_full(self) -> bool:
         """Whether the stream must pause because the spill is at one of its limits."""
         return self.is_spilling and self._spill.is_full(self.spilled_bytes)

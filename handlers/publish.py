@@ -179,6 +179,7 @@ ANSWERS = {
     413: "the model is larger than SLUICE_MODEL_LIMIT_BYTES",
     415: "the body is neither application/octet-stream nor a form, or it has a Content-Encoding",
     417: "Expect names something other than 100-continue",
+    409: "files of the model were removed by hand while the server was running",
     422: "the files do not make a model that can be served",
     429: "too many uploads; see Retry-After",
     500: "the version does not load; it is kept, and the active version stays active",

@@ -33,8 +33,10 @@ async def answer_everything(request: web.Request, handler: Handler) -> web.Strea
 
 async def _counted_answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     started = time.monotonic()
-    response = await _answer(request, handler)
-    request.app[BODY_MEMORY].release(request)
+    try:
+        response = await _answer(request, handler)
+    finally:
+        request.app[BODY_MEMORY].release(request)
     if not response.prepared and (is_spare(request) or (request.can_read_body and not request.content.at_eof())):
         response.force_close()  # others wait for the place, or the rest of the body is not read and would be the next request
     if response.status != SWITCHED:  # a WebSocket was counted when it opened: how long it lives is not an answer time

@@ -192,9 +192,11 @@ class Pool:
         The blocks that the freed replicas worked on are not blamed. They are sent again, one after the other.
         """
         held = [(replica, batch) for replica in self.replicas if (batch := replica.working_on) is not None]
-        if len(held) < max(2, self.size) or not (self.scheduler.num_interactive or self.scheduler.num_bulk):
+        if len(held) < max(2, self.size):
             return
         if any(batch.model is None or batch.model.is_trusted or now - batch.sent_at < HELD_S for _, batch in held):
+            return
+        if not self.scheduler.has_work_beside({batch.model.key for _, batch in held if batch.model is not None}):
             return
         for _, batch in held:
             if batch.model is not None:

@@ -49,7 +49,7 @@ class ReplicaOptions:
     memory_bytes  of data that the process may have; an allocation beyond it fails (RLIMIT_DATA). 0 means no limit
     families      of tasks, imported before the first sign of life; any other family is imported with its first frame
     max_faults    that one version of a model may cost within the window of faults.py before it goes offline. A model whose owner
-                  makes one mistake stays online: one record of a block costs up to four
+                  makes one mistake stays online: one record costs up to twelve replicas, which count less than four
     """
 
     niceness: int = 0

@@ -134,6 +134,12 @@ class Scheduler:
             self._again[lane] = deque(block for block in again if not _is_of(block, key))
         return blocks
 
+    def has_work_beside(self, keys: Collection[str]) -> bool:
+        """Whether anything waits that is not work of one of these models."""
+        blocks = [*(queue[0] for queue in self._groups.values()), *(block for again in self._again.values() for block in again)]
+        models = [block.model for block in blocks] + [source.model for source in self._sources if source.num_waiting]
+        return any(model is None or model.key not in keys for model in models)
+
     @property
     def sources(self) -> list[BlockSource]:
         return list(self._sources)

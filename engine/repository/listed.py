@@ -144,7 +144,7 @@ class ListedModels:
     def enter(self, owner: str, name: str) -> str | None:
         """Add a model that is about to be published at the end of the writable root's list. Blocks on the file.
 
-        returns  the name in the list, or None for a model that is listed already; `read` makes the server list it
+        returns  the line that was added, or None if the list has the model already; `read` makes the server list it
         """
         if (owner, name) in self._listed:
             return None
@@ -152,8 +152,7 @@ class ListedModels:
         model = self._repository.find(owner, name)
         is_bare = (owner == ADMIN or (model is not None and model.shipped)) and not is_taken
         line = name if is_bare else f"{owner}/{name}"
-        append_name(self._repository.writable_root, line)
-        return line
+        return line if append_name(self._repository.writable_root, line) else None
 
     def withdraw(self, line: str) -> None:
         """Take a name off the writable root's list again, because its model was not published after all. Blocks on the file."""
@@ -201,13 +200,15 @@ def _without_comment(line: str) -> str:
     return line.partition("#")[0].strip()
 
 
-def append_name(root: Path, name: str) -> None:
-    """Add a name to the list of a root, unless the list has it already."""
+def append_name(root: Path, name: str) -> bool:
+    """Add a name to the list of a root, unless the list has it already, which is False."""
     path = root / LIST_FILE
     with _locked(path):
-        if name not in read_names(path):
-            text = path.read_text(encoding="utf-8") if path.exists() else ""
-            files.replace_text(path, text + ("" if not text or text.endswith("\n") else "\n") + name + "\n")
+        if name in read_names(path):
+            return False
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        files.replace_text(path, text + ("" if not text or text.endswith("\n") else "\n") + name + "\n")
+        return True
 
 
 @contextlib.contextmanager

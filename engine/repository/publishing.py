@@ -181,8 +181,7 @@ class Publisher:
             if name is not None:
                 await asyncio.to_thread(self._listed.withdraw, name)
             raise
-        if name is not None:
-            await asyncio.to_thread(self._listed.read)
+        await asyncio.to_thread(self._listed.read)
 
     async def _check(self, incoming: Incoming, sent: ModelConfig | None) -> tuple[ModelConfig, list[str]]:
         """The config of the new version, and warnings. EngineError `invalid_model`."""

@@ -157,7 +157,7 @@ class Predictions:
         try:
             yield
         finally:
-            self._conversations[user] -= 1
+            self._conversations -= Counter({user: 1})  # a user without any is not kept
 
     # Streams
 
@@ -180,7 +180,7 @@ class Predictions:
                 async with self._running(work) as stream:
                     yield stream
         finally:
-            self._places[user] -= 1
+            self._places -= Counter({user: 1})
 
     def _check_places(self, user: str | None) -> None:
         limits = self.limits
@@ -204,13 +204,13 @@ class Predictions:
             self._streams.remove(stream)
 
     async def watch_disk(self) -> None:
-        """Look at the disk while streams spill, and while it is short; then streams that found it short go on."""
+        """Look at the disk while streams spill, and while it is short; streams that found it short go on as far as they can."""
         while True:
             await asyncio.sleep(DISK_INTERVAL_S)  # no event tells that somebody else has made room
             if not (was_short := self._spill.is_disk_short) and not self._spill.total_bytes:
                 continue
             await asyncio.to_thread(self._spill.look_at_disk)
-            if was_short and not self._spill.is_disk_short:
+            if was_short:  # there may be room now, or a stream has emptied its files meanwhile
                 for stream in self._streams:
                     stream.look_again()
 

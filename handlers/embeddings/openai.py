@@ -13,6 +13,7 @@ from engine.errors import (
     INTERNAL,
     MODEL_BUILDING,
     MODEL_NOT_FOUND,
+    MODEL_OFFLINE,
     NO_CREDENTIALS,
     NO_INSTANCES,
     SHUTTING_DOWN,
@@ -56,6 +57,7 @@ CODES: dict[Code, str] = {
     SHUTTING_DOWN: "unavailable",
     NO_INSTANCES: "unavailable",
     MODEL_BUILDING: "unavailable",
+    MODEL_OFFLINE: "unavailable",
     TIMED_OUT: "unavailable",
     INTERNAL: "internal_error",
 }

@@ -103,6 +103,7 @@ async def read_whole(request: web.Request, limit_bytes: int, timeout_s: float, *
         body = content.read_nowait()  # a small body comes together with its head
         if len(body) > limit_bytes:
             raise too_large(limit_bytes)
+        request.app[BODY_MEMORY].grow(request, user, len(body))
         return body
     async with asyncio.timeout(timeout_s):
         return await _read_pieces(request, limit_bytes, user)

@@ -125,7 +125,7 @@ class Connection(web.RequestHandler):
         self._connections = connections
         self._line: asyncio.Transport | None = None  # aiohttp lets go of its own reference before everything has been sent
         self._head_began_at: float | None = time.monotonic()  # None while we do not wait for the rest of a head
-        self._acked_bytes = -1
+        self._acked_bytes: int | None = None  # at the last look, if bytes waited then
         self._acked_at = 0.0
 
     # Called by the event loop
@@ -193,6 +193,7 @@ class Connection(web.RequestHandler):
     def _is_stalled(self, now: float, timeout_s: float) -> bool:
         """Whether bytes have waited for the client all this time, and it has taken none."""
         if self._line is None or not self._line.get_write_buffer_size() + unsent_bytes(self._line):
+            self._acked_bytes = None
             return False
         acked_bytes = _acked_bytes(self._line)
         if acked_bytes != self._acked_bytes:

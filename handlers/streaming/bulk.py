@@ -199,7 +199,7 @@ class BulkExchange:
             if self._request.transport is None or self._request.transport.is_closing():
                 return self._leave()
             if self._stream.outbox.is_full and not self._response.prepared:  # the client can take nothing yet
-                self._stream.fail(StreamFailure(SPILL_FULL))
+                self._stream.fail(StreamFailure(DISK_FULL if self._stream.outbox.is_disk_short else SPILL_FULL))
             now = time.monotonic()
             if self._taken_bytes() != taken or not self._must_be_taken():
                 taken, since = self._taken_bytes(), now

@@ -1,9 +1,8 @@
 """Predictions over a WebSocket: each text message is a record, each answer a text message, in order.
 
-One record of a socket is in flight and MAX_QUEUED more wait here, or fewer that have QUEUED_BYTES together. Beyond that we
-take nothing from the socket, and aiohttp stops
-reading it as soon as it holds 512 KiB. Credentials and the model were checked at the upgrade. Knows nothing of what a record
-holds.
+One record of a socket is in flight and MAX_QUEUED more wait here, or fewer that have QUEUED_BYTES together. Beyond that we take
+nothing from the socket, and aiohttp stops reading it as soon as it holds 512 KiB. Credentials and the model were checked at the
+upgrade. Knows nothing of what a record holds.
 """
 
 import asyncio
