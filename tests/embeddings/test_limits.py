@@ -411,7 +411,7 @@ def test_half_sent_bodies_take_no_places(tight: Server, path: str) -> None:
 
 def test_nobody_takes_all_places_or_all_memory(tmp_path: Path, small: SmallModels) -> None:
     """All anonymous callers together have the share of one user."""
-    small.put(tmp_path / "data", f"tester/{BERT}")
+    small.put(tmp_path / "data", f"admin/{BERT}")
     settings = {
         "SLUICE_EMBEDDING_MODELS": BERT,
         "SLUICE_SCORE_REPLICAS": "1",
