@@ -86,7 +86,7 @@ class Faults:
         last = "did not answer in time" if batch.blocks[0].is_timeout else "ended its process, panicked or ran out of memory"
         record.reason = (
             f"version {model.version} failed {len(record.faults)} times within {WINDOW_S / 60:g} minutes in a way that harms the "
-            f"server (at last it {last}); publish a version that does not, activate this one again, or try again later"
+            f"server (the last time it {last}); publish a version that does not, activate this one again, or try again later"
         )
         return self.refusal(model.key)
 

@@ -451,6 +451,20 @@ def test_bodies_share_a_frame_up_to_a_limit_and_only_with_their_kind(clock: Cloc
 
 # Models that tokenise
 
+
+def test_work_beside_some_models_is_that_of_others() -> None:
+    clock = Clock()
+    scheduler = Scheduler(2, clock=clock)
+    scheduler.attach(Source(clock, 10, IRIS))
+    submit(scheduler, single(IRIS))
+    assert not scheduler.has_work_beside({IRIS.key})
+    scheduler.attach(Source(clock, 0, WINE))
+    assert not scheduler.has_work_beside({IRIS.key}), "a source with nothing to do does not wait"
+    submit(scheduler, single(WINE))
+    assert scheduler.has_work_beside({IRIS.key})
+    assert not scheduler.has_work_beside({IRIS.key, WINE.key})
+
+
 TEXTS = ServedModel("kermit/texts@1", "kermit/texts", "texts", 1, {}, 16, TokenLimits(record=256, run=4096))
 
 
