@@ -34,7 +34,6 @@ log = logging.getLogger("sluice.publishing")
 
 SHIPPED_MODEL = Code("shipped_model", Kind.CONFLICT, "a model that ships with the server cannot be deleted or shared otherwise")
 ACTIVE_VERSION = Code("active_version", Kind.CONFLICT, "the active version of a model cannot be deleted alone")
-
 FILES_MISSING = Code("files_missing", Kind.CONFLICT, "files of the model were removed by hand while the server was running")
 
 # Uploads at once, also those that wait for their check; this bounds how much of the disk half-sent files can take.
