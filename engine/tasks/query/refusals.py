@@ -1,0 +1,49 @@
+"""Refusals of a query: what a replica says against a text or against its data, with the place in the text.
+
+The server process knows the codes and their statuses (engine/query.py). Knows no parser and no dataset.
+"""
+
+import difflib
+from typing import Any
+
+# An error quotes at most this much of what the caller wrote.
+MAX_QUOTED_CHARACTERS = 80
+
+
+class Refused(Exception):
+    """The query cannot be answered, and the caller can do something about it.
+
+    code  word of the contract, such as `unknown_column`
+    at    offset in the text as sent, in characters from 0; None where no place is known
+    hint  one sentence that says what would work, or None
+    """
+
+    def __init__(self, code: str, message: str, *, at: int | None = None, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.at = at
+        self.hint = hint
+
+    def report(self, text: str = "") -> dict[str, Any]:
+        """For the header of an answer: `code` and `message`, and `position` and `hint` where there are some."""
+        report: dict[str, Any] = {"code": self.code, "message": self.message}
+        if self.at is not None:
+            before = text[: self.at]
+            line_start = before.rfind("\n") + 1
+            report["position"] = {"offset": self.at, "line": before.count("\n") + 1, "column": self.at - line_start + 1}
+        if self.hint is not None:
+            report["hint"] = self.hint
+        return report
+
+
+def quoted(text: str) -> str:
+    """What the caller wrote, cut to the length that an error may quote."""
+    return text if len(text) <= MAX_QUOTED_CHARACTERS else text[: MAX_QUOTED_CHARACTERS - 1] + "…"
+
+
+def nearest(word: str, known: list[str] | tuple[str, ...]) -> str | None:
+    """The hint `Did you mean "...?"`, if a known word is close to this one."""
+
+    found = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f'Did you mean "{found[0]}"?' if found else None
