@@ -1,8 +1,8 @@
 """Comparing vectors: the score of each row of one side with the other side, in numpy.
 
 A score is a float32; NaN stands for null: one side is null, or the score is beyond float32. Equal vectors have equal scores
-wherever they lie, so that they tie. That is why all products are `np.vecdot`, which takes one row at a time: in a product of a matrix and a
-vector the last rows of the matrix are summed in another order, and their last digits differ.
+wherever they lie, so that they tie. That is why all products are `np.vecdot`, which takes one row at a time: in a product of
+a matrix and a vector the last rows of the matrix are summed in another order, and their last digits differ.
 
 Cosine is 0 where one side is a zero vector. Distances are computed by difference, in float64. Knows no segments and no threads.
 """

@@ -11,8 +11,8 @@ import pyarrow as pa
 class OutputColumn:
     """One column of the output.
 
-    kind   what the values mean: bool, int, float32, float64, string, bytes, timestamp, date, json, class, vector, null, or list<KIND>
-           of one of these, also nested. JSON travels as its text, a class label as its index
+    kind   what the values mean: bool, int, float32, float64, string, bytes, timestamp, date, json, class, vector, null, or
+           list<KIND> of one of these, also nested. JSON travels as its text, a class label as its index
     type   what the record batches hold: as in segments.ARROW_TYPES; float32 for a score; a list of float32 for a vector, with a
            fixed size where all rows have the same
     names  of the classes, by their index; for kind class, and for lists of it
