@@ -19,8 +19,9 @@ Any task may answer, in place of what stands below:
             schema: null for the first block, whose answer gives the schema that all other blocks of the upload are asked with
             existing: the columns of the dataset, [] for a new one; looked at with the first block only
             options: {"types": {name: type}, "class_labels": [name], "words": [name], "on_error": "stop"|"skip",
-                      "embed": [{"source", "column", "model", "dim"}]}; a type is bool int64 float64 string bytes timestamp date json
-                      `vector(n)` or `list<T>`. Those of the dataset (its embedded, indexed and class columns) need not be repeated
+                      "embed": [{"source", "column", "model", "dim"}]}
+                      A type is bool int64 float64 string bytes timestamp date json `vector(n)`, or `list<T>` of bool int64 float64
+                      string. What the dataset has (its embedded, indexed and class columns) need not be repeated
             payload: the lines; may be empty (an upload without rows asks for one block, so that it has a schema)
     gives   schema; rows; skipped; errors: [{"line", "message"}], the first 20 skipped; and
             texts: [{"column": number, "source": number, "model", "dim", "lines", "size"}], one for each column to be embedded
@@ -29,7 +30,7 @@ Any task may answer, in place of what stands below:
 
 `vectors`: the vectors of one column of one block become `<staging>/<number>.c<column>.f32`.
     asked   staging, number; column, dim: as in `texts`; lines: how many vectors there are
-            form: "f32", the payload is float32 little-endian; or "base64", the payload is `lines` JSON strings of base64, a line each
+            form: "f32", the payload is float32 little-endian; or "base64", it is `lines` JSON strings of base64, a line each
     gives   {}
 
 `seal`: the blocks become segments. May be asked again, with newer `existing`, as long as staging stands.
@@ -51,10 +52,57 @@ Any task may answer, in place of what stands below:
     gives   deleted; segments: those that take the place of the ones given, in order. One that lost rows is new and has "was": the
             id it replaces; one that did not has its old "id", "rows" and "was": null, and nothing else; one that lost all is absent
 
-`lines`: a file of a person becomes NDJSON lines, about 1 MiB at a time, for `dataset import`. Asked with Replica.ask, so there are no
-    parts. The child keeps the file open from one question to the next.
+`lines`: a file of a person becomes NDJSON lines, about 1 MiB at a time, for `dataset import`. Asked with Replica.ask, so there are
+    no parts. The child keeps the file open from one question to the next.
     asked   source: path; part: from 0, each time one more. Kinds by name: .csv .tsv .jsonl .ndjson .parquet, also with .gz
     gives   is_last; rows: in this part; done: share of the file that is read, 0 to 1; types: {name: type} that the upload must ask
             for, the same in every part (timestamps, dates, bytes); or refused: one line that says why
             payload: the lines
 """
+
+import errno
+from collections.abc import Callable
+
+from engine.frames import Buffer, Header
+from engine.tasks.families import Families, Reply, TaskFunction
+from engine.tasks.ingestion import ingest, rewriting, seal, vectors
+from engine.tasks.ingestion.files import FileLines
+from engine.tasks.ingestion.refusals import RefusedUpload
+
+Work = Callable[[Header, memoryview], tuple[Header, list[Buffer]]]
+
+
+def tasks(families: Families) -> dict[str, TaskFunction]:
+    """ingest, vectors, seal, mend, merge, cut, lines: as the docstring of this file says."""
+    files = families.the(FileLines)
+
+    def read_lines(header: Header, payload: memoryview) -> Reply:
+        return files.answer(header)
+
+    works: dict[str, Work] = {
+        "ingest": ingest.ingest,
+        "vectors": lambda header, payload: (vectors.keep(header, payload), []),
+        "seal": lambda header, payload: (seal.seal(header), []),
+        "mend": lambda header, payload: (rewriting.mend(header), []),
+        "merge": lambda header, payload: (rewriting.merge(header), []),
+        "cut": lambda header, payload: (rewriting.cut(header, payload), []),
+    }
+    return {name: _in_one_part(work) for name, work in works.items()} | {"lines": read_lines}
+
+
+def _in_one_part(work: Work) -> TaskFunction:
+    """The task whose answer is what `work` returns, a refusal, or that the disk is full."""
+
+    def run(header: Header, payload: memoryview) -> Reply:
+        pieces: list[Buffer] = []
+        try:
+            told, pieces = work(header, payload)
+        except RefusedUpload as refused:
+            told = {"refused": refused.report()}
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            told = {"full": True}
+        return {"parts": [{"size": sum(map(len, pieces)), **told}]}, pieces
+
+    return run
