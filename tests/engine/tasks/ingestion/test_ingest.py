@@ -396,7 +396,7 @@ def tables(draw: st.DrawFn) -> list[dict[str, Any]]:
     return draw(st.lists(row, min_size=1, max_size=6).filter(any))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=tables(), appended=st.booleans())
 def test_any_rows_come_out_equal_by_value(
     tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]], appended: bool
@@ -421,7 +421,7 @@ def same(got: Any, expected: Any) -> bool:
     return got == expected and isinstance(got, bool) == isinstance(expected, bool)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     raw=st.binary(max_size=200)
     | st.text(alphabet='{}[]":,\\ntrue0123456789.eE-+ \r\n\ud800', max_size=200).map(lambda text: text.encode(errors="replace"))
