@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from engine.tasks.ingestion import ingest
 from tests.engine.tasks.ingestion.uploads import Dataset, Refusal, Staged, ask, lines, vector_of
 
 WORDS = ("alpha", "beta", "gamma")
@@ -131,7 +132,7 @@ INSTANTS = st.datetimes(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(instants=st.lists(st.none() | INSTANTS, min_size=1, max_size=5), is_careful=st.booleans())
 def test_any_instant_comes_out_as_it_went_in(
     tmp_path_factory: pytest.TempPathFactory, instants: list[datetime | None], is_careful: bool
@@ -301,7 +302,26 @@ def test_lines_with_names_of_their_own_cost_no_more_than_their_bytes(dataset: Da
     told = dataset.upload([{f"field {i}": i} for i in range(num_rows)], on_error="skip")
     assert told["skipped"] == num_rows - 1000
     assert [error["line"] for error in told["errors"]] == list(range(1001, 1021))
-    assert dataset.column("field 999") == [None] * 999 + [999]
+    assert dataset.source.table["c999"].to_pylist() == [None] * 999 + [999]
+
+
+def test_fields_that_few_lines_have_keep_their_rows_types_and_faults(dataset: Dataset) -> None:
+    rows: list[dict[str, Any]] = [{"id": i} for i in range(100)]
+    rows[3] |= {"a": 1, "v": [0.5] * 8, "s": "x", "g": "news", "null": None}
+    rows[70] |= {"a": 2.5, "v": [1.5] * 8, "s": "y", "g": "news"}
+    rows[80]["g"] = "poem"
+    dataset.upload(rows, class_labels=["g"])
+    names = ["id", "a", "v", "s", "g", "null"]
+    assert dataset.rows == [{name: row.get(name) for name in names} for row in rows]
+    rows[50]["s"] = 5
+    report = refusal(dataset, rows)
+    assert (report["line"], report["column"]) == (51, "s")
+
+
+def test_lines_that_would_fill_the_memory_with_nulls_are_refused(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingest, "MAX_CELLS", 1000)
+    report = refusal(dataset, b"\n" + lines({str(i): i} for i in range(50)))
+    assert (report["code"], report["line"]) == ("bad_row", 2)
 
 
 def test_a_block_need_not_bring_all_columns(dataset: Dataset) -> None:
@@ -438,7 +458,7 @@ def tables(draw: st.DrawFn) -> list[dict[str, Any]]:
     return draw(st.lists(row, min_size=1, max_size=6).filter(any))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=tables(), appended=st.booleans())
 def test_any_rows_come_out_equal_by_value(
     tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]], appended: bool
@@ -463,7 +483,7 @@ def same(got: Any, expected: Any) -> bool:
     return got == expected and isinstance(got, bool) == isinstance(expected, bool)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     raw=st.binary(max_size=200)
     | st.text(alphabet='{}[]":,\\ntrue0123456789.eE-+ \r\n\ud800', max_size=200).map(lambda text: text.encode(errors="replace"))
