@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NoReturn
 
 from sqlglot import exp
 from sqlglot.errors import ParseError
-from sqlglot.parser import Parser
+from sqlglot.parser import IsPredicatePrecedence, Parser
 from sqlglot.tokens import Token as ParserToken
 from sqlglot.tokens import TokenType
 
@@ -53,6 +53,8 @@ class Grammar(Parser):
     FACTOR: ClassVar[Any] = {TokenType.MOD: exp.Mod, TokenType.SLASH: exp.Div, TokenType.STAR: exp.Mul}
     EXPONENT: ClassVar[Any] = {TokenType.CARET: exp.Pow}
     LAMBDAS: ClassVar[Any] = {}
+    # `a = b IS NULL` asks whether the comparison is null.
+    IS_PREDICATE_PRECEDENCE: ClassVar[Any] = IsPredicatePrecedence.LOW
     COLUMN_OPERATORS: ClassVar[Any] = {
         TokenType.DOT: None,
         TokenType.DCOLON: lambda self, this, to: self.expression(exp.Cast(this=this, to=to)),
