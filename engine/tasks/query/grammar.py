@@ -41,7 +41,7 @@ class Grammar(Parser):
     NO_PAREN_FUNCTIONS: ClassVar[Any] = {}
     NO_PAREN_FUNCTION_PARSERS: ClassVar[Any] = {"CASE": lambda self: self._parse_case()}
     FUNCTION_PARSERS: ClassVar[Any] = {"CAST": lambda self: self._parse_cast(True)}
-    FUNC_TOKENS: ClassVar[Any] = {TokenType.VAR, TokenType.ALL, TokenType.LEFT, TokenType.RIGHT, TokenType.CASE}
+    FUNC_TOKENS: ClassVar[Any] = {TokenType.VAR, TokenType.LEFT, TokenType.RIGHT}
     SUBQUERY_PREDICATES: ClassVar[Any] = {}
     STATEMENT_PARSERS: ClassVar[Any] = {}
     ID_VAR_TOKENS: ClassVar[Any] = {TokenType.VAR}
@@ -73,11 +73,11 @@ class Grammar(Parser):
         TokenType.FALSE: lambda self, token: self.expression(exp.Boolean(this=False), token),
         TokenType.STAR: lambda self, token: self.expression(exp.Star(), token),
         TokenType.ARRAY: lambda self, token: self._parse_array(token),
+        TokenType.PLACEHOLDER: lambda self, token: self.expression(exp.Placeholder(this=token.text), token),
+        TokenType.PARAMETER: lambda self, token: self.expression(exp.Parameter(this=token.text), token),
     }
-    PLACEHOLDER_PARSERS: ClassVar[Any] = {
-        TokenType.PLACEHOLDER: lambda self: self.expression(exp.Placeholder(this=self._prev.text), self._prev),
-        TokenType.PARAMETER: lambda self: self.expression(exp.Parameter(this=self._prev.text), self._prev),
-    }
+    # sqlglot would take them for names, and so for an alias: `select a ?`.
+    PLACEHOLDER_PARSERS: ClassVar[Any] = {}
     RANGE_PARSERS: ClassVar[Any] = {
         kind: Parser.RANGE_PARSERS[kind]
         for kind in (TokenType.BETWEEN, TokenType.ILIKE, TokenType.IN, TokenType.IS, TokenType.LIKE)
