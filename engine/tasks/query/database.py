@@ -138,6 +138,6 @@ def refusal_of(error: Exception) -> Exception:
         return Refused("out_of_memory", "The query needs more memory than a query may use.")
     if message.startswith(_VALUE_ERRORS):
         return Refused("arithmetic_error", "A number left its range, or a CAST failed.", hint="Integers have 64 bits.")
-    if "expression depth" in message.lower():
+    if "depth" in message:
         return Refused("too_complex", "The query is too deep.")
     return RuntimeError(f"this is a bug: DuckDB refused our SQL as {type(error).__name__}")

@@ -34,7 +34,7 @@ from engine.tasks.query.ordering import is_in_scan_order, is_row_number, order_o
 from engine.tasks.query.ranking import MAX_RRF_RANK, RRF_CONSTANT
 from engine.tasks.query.sql import Sql, fill, join
 from engine.tasks.query.walking import leaves
-from engine.tasks.query.writing import Writer
+from engine.tasks.query.writing import NAN, Writer
 
 Leaf = Field | Score
 # Positions of the right side of a set operation begin here, behind all of the left side.
@@ -263,7 +263,7 @@ class Emitter:
         """Nulls last, and NaN with them, which DuckDB takes for the largest number."""
         written = self.writer.write(key.expression)
         if key.expression.type.is_float and isinstance(key.expression, Field | Apply):
-            written = fill("CASE WHEN isnan({0}) THEN NULL ELSE {0} END", written)
+            written = fill("NULLIF({}, CAST(? AS DOUBLE))", written, own=(NAN,))
         return fill(f"{{}} {'DESC' if key.is_descending else 'ASC'} NULLS LAST", written)
 
     def _position(self, order: tuple[SortKey, ...]) -> Sql:

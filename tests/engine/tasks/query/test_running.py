@@ -1,8 +1,10 @@
 """What each part of the language gives, on one small dataset."""
 
+import contextlib
 import datetime
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -393,6 +395,44 @@ def test_null_lists_and_empty_lists(source: Source) -> None:
     assert [list(row.values()) for row in found] == [[False, True, None, [], [], [0]], [None] * 6]
 
 
+@pytest.mark.parametrize(
+    "expression",
+    ["nums[-1:]" + "[-1:]" * 40, "nums[n:]" + "[n:]" * 40, "tags[" * 30 + "n" + "]" * 30, "shape(" * 40 + "nums" + ")" * 40],
+)
+def test_templates_that_repeat_their_parts_do_not_explode(source: Source, expression: str) -> None:
+    began = time.perf_counter()
+    with contextlib.suppress(Refused):
+        column_of(f"select {expression} as e", source)
+    assert time.perf_counter() - began < 5
+
+
+@pytest.mark.parametrize(
+    "text", ["select distinct n from ({} order by n limit 9)", "select n from ({} order by n limit 9 by genre)"]
+)
+def test_deep_queries_are_answered_or_refused(source: Source, text: str) -> None:
+    deep = "select *"
+    for _ in range(50):
+        deep = text.format(deep).replace("select n", "select n, genre").replace("distinct n", "distinct n, genre")
+    try:
+        assert len(rows_of(deep, source)) == 5
+    except Refused as refused:
+        code = refused.code
+    else:
+        code = "too_complex"
+    assert code == "too_complex"
+
+
+def test_sums_and_products_of_whole_numbers_are_whole(tmp_path: Path) -> None:
+    source = store(tmp_path, columns_of(l="list<int64>"), [{"l": [2, 3]}, {"l": []}, {"l": [None, 2**40]}, {"l": [2**40, 2**40]}])
+    assert rows_of("select sum(l) as s, prod(l) as p limit 3", source) == [
+        {"s": 5, "p": 6},
+        {"s": None, "p": None},
+        {"s": 2**40, "p": 2**40},
+    ]
+    with pytest.raises(Refused, match="range"):
+        rows_of("select prod(l) as p", source)
+
+
 def test_numbers_that_json_writes_beyond_doubles_are_compared_exactly(tmp_path: Path) -> None:
     source = store(tmp_path, columns_of(m="json"), [{"m": '{"id":9007199254740993}'}, {"m": '{"id":9007199254740992}'}])
     assert column_of("select row_number() where m['id'] = 9007199254740993", source) == [0]
@@ -518,6 +558,7 @@ def plan_of(text: str, source: Source) -> tuple[list[dict[str, Any]], list[str]]
 def test_a_plain_top_k_does_not_load_the_database(tmp_path: Path) -> None:
     program = f"""
 import sys
+import time
 from pathlib import Path
 from tests.engine.tasks.query.facts import facts
 from tests.engine.tasks.query.stored import rows_of
