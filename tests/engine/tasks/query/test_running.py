@@ -407,19 +407,18 @@ def test_templates_that_repeat_their_parts_do_not_explode(source: Source, expres
 
 
 @pytest.mark.parametrize(
-    "text", ["select distinct n from ({} order by n limit 9)", "select n from ({} order by n limit 9 by genre)"]
+    "level", ["select distinct n, genre from ({}) order by n limit 9", "select n, genre from ({}) order by n limit 9 by genre"]
 )
-def test_deep_queries_are_answered_or_refused(source: Source, text: str) -> None:
-    deep = "select *"
+def test_deep_queries_are_answered_or_refused(source: Source, level: str) -> None:
+    deep = "select n, genre"
     for _ in range(50):
-        deep = text.format(deep).replace("select n", "select n, genre").replace("distinct n", "distinct n, genre")
+        deep = level.format(deep)
+    found: Any = None
     try:
-        assert len(rows_of(deep, source)) == 5
+        found = len(rows_of(deep, source))
     except Refused as refused:
-        code = refused.code
-    else:
-        code = "too_complex"
-    assert code == "too_complex"
+        found = refused.code
+    assert found in (5, "too_complex")
 
 
 def test_sums_and_products_of_whole_numbers_are_whole(tmp_path: Path) -> None:
