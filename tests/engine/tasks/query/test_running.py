@@ -453,6 +453,25 @@ def test_the_replica_answers_after_an_error_of_the_database(source: Source) -> N
     assert column_of("select count(*)", source) == [5]
 
 
+def test_an_answer_may_be_dropped_in_the_middle(tmp_path: Path) -> None:
+    many = store(tmp_path, columns_of(i="int64", s="string"), [{"i": i, "s": str(i)} for i in range(20_000)])
+    for text in ("select i, s where i >= 0", "select i, s"):
+        batches = answer(text, many, format="ndjson").batches
+        first = next(batches)
+        assert 0 < first.num_rows <= 8192
+        del batches, first
+        assert column_of("select count(*) where i > 9", many) == [19_990]
+    sizes = [batch.num_rows for batch in answer("select i, s where i >= 0 order by s", many, format="ndjson").batches]
+    assert sum(sizes) == 20_000
+    assert max(sizes) <= 8192
+
+
+def test_a_dataset_of_vectors_alone_can_be_counted(tmp_path: Path) -> None:
+    source = store(tmp_path, columns_of(v="vector 2"), [{"v": [1, 0]}, {"v": None}])
+    assert column_of("select count(*)", source) == [2]
+    assert column_of("select v where v is not null", source) == [[1.0, 0.0]]
+
+
 def test_unnamed_expressions_have_the_name_of_their_function_or_their_place(source: Source) -> None:
     result = answer("select n, LENGTH(text), n + 1, meta['doc'], cosine_distance(v, v)", source)
     assert [column.name for column in result.columns] == ["n", "length", "column_2", "column_3", "cosine_distance"]
