@@ -174,7 +174,8 @@ class Emitter:
         if uses_order:
             outputs[node.first] = Sql(f"min({node.first.name})")
         keys = ", ".join(new.name for new, _ in node.keys)
-        shown = self._computed(needed or [*named][:1], outputs) if needed or named else Sql("count(*)")
+        # Where nothing is needed the number of groups is, and without keys there is one.
+        shown = self._computed(needed, outputs) if needed else Sql(node.keys[0][0].name if node.keys else "count(*)")
         return fill(f"SELECT {{}} FROM ({{}}){' GROUP BY ' + keys if keys else ''}", shown, rows)
 
     def _aggregate(self, aggregated: Aggregated, position: Field) -> Sql:
@@ -248,7 +249,7 @@ class Emitter:
     def _computed(self, needed: list[Leaf], made: dict[Leaf, Sql]) -> Sql:
         """The needed columns, some of which are computed here."""
         columns = []
-        for leaf in needed:
+        for leaf in dict.fromkeys(needed):
             name = self.writer.name(leaf)
             columns.append(fill(f"{{}} AS {name}", made[leaf]) if leaf in made else Sql(name))
         return join(", ", columns) if columns else Sql("TRUE AS r")
