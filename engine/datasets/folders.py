@@ -69,8 +69,14 @@ class DatasetFolder:
         return folder
 
     def remove_staging(self, folder: Path) -> None:
-        """Remove the folder of an upload, and what is empty above it if no dataset is here."""
-        shutil.rmtree(folder, ignore_errors=True)
+        """Remove the folder of an upload, and what is empty above it if no dataset is here.
+
+        A replica may still be writing there: under another name it finds the folder no more.
+        """
+        gone = folder.with_suffix(".gone")
+        with contextlib.suppress(OSError):
+            folder.rename(gone)
+            shutil.rmtree(gone, ignore_errors=True)
         self.remove_empty()
 
     # Commit
