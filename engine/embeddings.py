@@ -177,7 +177,9 @@ class Embeddings:
         listed = self._serving.listed
         found = next(iter(listed.visible(caller)), None) if name is None else listed.accepted(caller).get(name)
         if found is None:
-            raise EngineError(MODEL_NOT_FOUND, "There is no embedding model." if name is None else f'There is no model "{name[:80]}".')
+            raise EngineError(
+                MODEL_NOT_FOUND, "There is no embedding model." if name is None else f'There is no model "{name[:80]}".'
+            )
         return found
 
     async def embed_lines(self, model: ListedModel, lines: memoryview, num_lines: int) -> list[Buffer]:

@@ -1,6 +1,6 @@
 """Ingestion: the lines of an upload become rows of a new version of a dataset, all of them or, when asked to skip, all good ones.
 
-The lines travel in blocks to replicas of the pool `jobs`, which write what they parsed into a staging folder and give back the texts
+The lines travel in blocks to replicas of the pool `jobs`. They write what they parsed into a staging folder and give back the texts
 to embed; these go through the pool `score` as those of a long embeddings request do. At the end one replica seals the segments, and
 the commit makes them a version. Nothing that breaks off leaves anything behind. Knows no HTTP, and never parses a line.
 """
@@ -18,7 +18,7 @@ from engine.accounts import Caller
 from engine.datasets import Conditions, Dataset, DatasetChanges
 from engine.datasets.changes import NewRows
 from engine.datasets.folders import DatasetFolder
-from engine.datasets.versions import DEFAULT_CONFIG, DEFAULT_SPLIT, Column, StoredSegment
+from engine.datasets.versions import DEFAULT_CONFIG, DEFAULT_SPLIT, Column, DatasetVersion, StoredSegment
 from engine.datasets.work import BAD_ROW, INGEST, SEAL, VECTORS, ask, columns_for_task, staged_folder
 from engine.errors import INVALID_PARAMETER, RECORD_CODES, TOO_MANY_REQUESTS, DetailedError, EngineError
 from engine.frames import Buffer
@@ -123,8 +123,8 @@ class Order:
 class Uploaded:
     """What became of an upload. `errors` has the first of the lines that were skipped, each with `line` and `message`."""
 
-    dataset: Dataset
-    version: int
+    title: str
+    version: DatasetVersion
     is_new: bool
     added: int
     skipped: int
@@ -344,7 +344,7 @@ class Upload:
         rows = NewRows("create" if dataset is None else order.what, order.user, columns, [*kept, *new], staged)
         changed = await self._changes.commit(self._folder, order.org, order.name, rows)
         num_rows = sum(segment.num_rows for segment in new)
-        return Uploaded(changed, changed.head.number, dataset is None, num_rows, self._num_skipped, self._errors)
+        return Uploaded(order.title, changed, dataset is None, num_rows, self._num_skipped, self._errors)
 
     async def _sealed(self, dataset: Dataset | None) -> tuple[list[Column], list[StoredSegment]]:
         """All columns of the dataset with the new rows, and the segments of these rows."""

@@ -167,7 +167,7 @@ class DatasetFolder:
     def recover(self) -> dict[int, DatasetVersion]:
         """What is here after a stop or a crash: the versions up to the current one, which is the last; none for no dataset.
 
-        Removes what an upload or a commit has left behind. ValueError, LookupError: a file of the dataset does not say what it must.
+        Removes what an upload or a commit has left. ValueError, LookupError: a file of the dataset does not say what it must.
         """
         shutil.rmtree(self._staging, ignore_errors=True)
         head = self.head()

@@ -108,7 +108,7 @@ class Upkeep:
 def mergeable(segments: Sequence[StoredSegment]) -> Sequence[StoredSegment]:
     """The neighbours to merge: as many as bring the number down to MERGED_SEGMENTS, or fewer, those with the fewest rows.
 
-    Neighbours have the same config and split, and SEGMENT_ROWS together at most. Empty when there are few segments, or none to merge.
+    Neighbours have the same config and split, and SEGMENT_ROWS together at most. Empty if nothing is to be merged.
     """
     if len(segments) <= MAX_SEGMENTS:
         return ()

@@ -27,7 +27,7 @@ INGESTION = web.AppKey("ingestion", Ingestion)
 PATH = "/api/datasets/{org}/{dataset}"
 ETAG = re.compile(r'(?:W/)?"([^"]*)"')
 WRITER = "the owner's full, or the admin's"
-READER = "any"
+READER = "any that reads the dataset"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ async def writable(request: web.Request) -> DatasetPath:
 def _names(request: web.Request) -> tuple[str, str]:
     org, name = request.match_info["org"], request.match_info["dataset"]
     if not DATASET_NAME.fullmatch(name):
-        raise EngineError(BAD_NAME, "A dataset has a name of 1 to 96 letters, digits, . _ and -, and begins with a letter or digit.")
+        raise EngineError(BAD_NAME, "A dataset has a name of 1 to 96 letters, digits, . _ and -, the first a letter or digit.")
     if not ORG_NAME.fullmatch(org) or org.lower() in RESERVED:
         raise EngineError(BAD_NAME, "The first part of the name of a dataset is a user.")
     return org, name
