@@ -42,6 +42,7 @@ shape of FastAPI, below `/v1/models` and `/v1/embeddings` the shape of OpenAI.""
 PATH_PARAMETERS: dict[str, Json] = {
     "owner": {"description": "the owner of the model", "pattern": f"^{OWNER_NAME.pattern}$", "example": "brandon"},
     "model": {"description": "the name of the model", "pattern": f"^{MODEL_NAME.pattern}$", "example": "HelloWorld"},
+    "workspace": {"description": "the org of datasets whose names have none", "pattern": f"^{OWNER_NAME.pattern}$", "example": "ann"},
     "file": {"description": "the name of a file", "pattern": "^[^/]+$", "example": "records.ndjson"},
 }
 
@@ -59,6 +60,17 @@ BASE_SCHEMAS: Json = {
         "type": "object",
         "description": "`error` says what was wrong. The other properties are there when a record was refused.",
         "properties": _RECORD,
+    },
+    "QueryError": {
+        "type": "object",
+        "description": "`code` names the reason. `position` points into the text of the query; it and `hint` are there if known.",
+        "required": ["message", "code"],
+        "properties": {
+            "message": {"type": "string"},
+            "code": {"type": "string"},
+            "position": {"type": "object", "properties": {key: {"type": "integer"} for key in ("offset", "line", "column")}},
+            "hint": {"type": "string"},
+        },
     },
     "DetailError": {
         "type": "object",

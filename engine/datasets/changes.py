@@ -23,7 +23,9 @@ from engine.store import StoreError, Visibility
 
 log = logging.getLogger("sluice.datasets")
 
-DATASET_EXISTS = Code("dataset_exists", Kind.CONFLICT, "there is a dataset of this name, or files that a person has put in its place")
+DATASET_EXISTS = Code(
+    "dataset_exists", Kind.CONFLICT, "there is a dataset of this name, or files that a person has put in its place"
+)
 VERSION_CHANGED = Code("version_changed", Kind.CONFLICT, "the dataset has another version than If-Match names")
 
 Result = TypeVar("Result")

@@ -2,7 +2,9 @@
 
 from typing import Any
 
+from engine.datasets.names import BAD_NAME
 from engine.errors import (
+    BODY_TOO_LARGE,
     INTERNAL,
     INVALID_BODY,
     INVALID_PARAMETER,
@@ -22,8 +24,11 @@ TOO_MANY_QUERIES = Code(
 TIMEOUT = Code("timeout", Kind.EXPIRED, "the query passed its timeout_ms")
 OUT_OF_MEMORY = Code("out_of_memory", Kind.INVALID, "the query needs more than SLUICE_QUERY_MEMORY_BYTES, or killed its process")
 
+# What a report may say beside its code and its message.
+DETAILS = ("position", "hint")
 # What a replica may say against a query, by its word.
 QUERY_CODES = by_word(
+    BODY_TOO_LARGE,
     INVALID_BODY,
     INVALID_PARAMETER,
     OUT_OF_MEMORY,
@@ -44,13 +49,13 @@ QUERY_CODES = by_word(
     Code("arithmetic_error", Kind.MALFORMED, "a number does not fit its type, or a cast failed"),
     Code("too_complex", Kind.MALFORMED, "the query is larger than a limit of the language, or its join has too many rows"),
     Code("result_too_large", Kind.MALFORMED, "the result is larger than one answer may be"),
-    Code("bad_name", Kind.MALFORMED, "the name of a source is not hub://org/name"),
+    BAD_NAME,
 )
 
 
 def refused(report: dict[str, Any]) -> DetailedError:
     """The error for what a replica says in the header of its answer: `code`, `message`, perhaps `position` and `hint`."""
-    details = {key: report[key] for key in ("position", "hint") if key in report}
+    details: dict[str, Any] = {key: report[key] for key in DETAILS if key in report}
     return DetailedError(QUERY_CODES.get(report["code"], INTERNAL), report["message"], details)
 
 

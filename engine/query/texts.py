@@ -65,51 +65,51 @@ class Texts:
     def __init__(self, embed: Embed, listed: ListedModels) -> None:
         self._embed = embed
         self._listed = listed
-        self._kept: OrderedDict[tuple[str, str], bytes] = OrderedDict()  # (key of the version, text) -> vector
+        self._kept: OrderedDict[tuple[str, str], bytes] = OrderedDict()  # (_key of the model, text) -> vector
 
     async def embedded(self, texts: Sequence[Text], caller: Caller) -> TextVectors:
         """The vector of each text. EngineError `model_not_found`, and what embedding raises."""
         choices = self._listed.accepted(caller)
-        wanted: dict[str, list[str]] = {}
-        found: list[tuple[ListedModel, Text]] = []
-        for one in texts:
-            listed = self._model(one, choices, caller)
-            found.append((listed, one))
-            if (listed.version.key, one.text) not in self._kept:
-                wanted.setdefault(listed.name, []).append(one.text)
-        made: dict[tuple[str, str], bytes] = {}
-        for name, missing in wanted.items():
-            distinct = list(dict.fromkeys(missing))
-            made |= await self._made(choices[name], distinct, choices)
-        vectors = [made.get((listed.version.key, one.text)) or self._look_up(listed, one.text) for listed, one in found]
+        models = [self._model(one, choices, caller) for one in texts]
+        keys = [(_key(model), one.text) for model, one in zip(models, texts, strict=True)]
+        vectors = {key: self._kept[key] for key in keys if key in self._kept}
+        missing: dict[str, tuple[ListedModel, dict[str, None]]] = {}
+        for model, key in zip(models, keys, strict=True):
+            if key not in vectors:
+                missing.setdefault(key[0], (model, {}))[1][key[1]] = None
+        for model, wanted in missing.values():
+            vectors |= await self._made(model, list(wanted), choices)
+        self._keep(vectors)
+        buffers = [vectors[key] for key in keys]
         described = [
             {"text": one.text, "model": one.written, "dim": len(vector) // FLOAT_BYTES}
-            for (_, one), vector in zip(found, vectors, strict=True)
+            for one, vector in zip(texts, buffers, strict=True)
         ]
-        self._keep(made)
-        return TextVectors(described, vectors)
+        return TextVectors(described, buffers)
 
     def _model(self, text: Text, choices: Mapping[str, ListedModel], caller: Caller) -> ListedModel:
-        listed = next(iter(self._listed.visible(caller)), None) if text.model is None else choices.get(text.model)
-        if listed is None:
+        found = next(iter(self._listed.visible(caller)), None) if text.model is None else choices.get(text.model)
+        if found is None:
             details = {"position": text.position} if text.position else {}
             raise DetailedError(MODEL_NOT_FOUND, "The server has no such embedding model.", details)
-        return listed
+        return found
 
-    async def _made(
-        self, listed: ListedModel, texts: list[str], choices: Mapping[str, ListedModel]
-    ) -> dict[tuple[str, str], bytes]:
-        body = ujson.dumps({"model": listed.name, "input": texts, "encoding_format": "base64"}).encode()
+    async def _made(self, model: ListedModel, texts: list[str], choices: Mapping[str, ListedModel]) -> dict[tuple[str, str], bytes]:
+        """The vectors of distinct texts, by the model and the text."""
+        body = ujson.dumps({"model": model.title, "input": texts, "encoding_format": "base64"}).encode()
         vectors = await self._embed("openai", body, choices)
         decoded = (binascii.a2b_base64(bytes(piece)[1:-1]) for piece in vectors.pieces)
-        return {(listed.version.key, text): vector for text, vector in zip(texts, decoded, strict=True)}
+        return {(_key(model), text): vector for text, vector in zip(texts, decoded, strict=True)}
 
-    def _look_up(self, listed: ListedModel, text: str) -> bytes:
-        key = (listed.version.key, text)
-        self._kept.move_to_end(key)
-        return self._kept[key]
-
-    def _keep(self, made: Mapping[tuple[str, str], bytes]) -> None:
-        self._kept.update(made)
+    def _keep(self, vectors: Mapping[tuple[str, str], bytes]) -> None:
+        """Keep these, and forget the ones that were not used for the longest time."""
+        for key, vector in vectors.items():
+            self._kept[key] = vector
+            self._kept.move_to_end(key)
         while len(self._kept) > MAX_KEPT:
             self._kept.popitem(last=False)
+
+
+def _key(model: ListedModel) -> str:
+    """The same for equal vectors: the model and its version."""
+    return f"{model.title}@{model.version.number}"
