@@ -239,7 +239,7 @@ class WorkspaceQuery(BaseModel):
     timeout_ms: int = 10_000
 
 
-SURFACE = Surface(name="query", refuse=refuse, prefixes=("/api/query",), schema="QueryError")
+SURFACE = Surface(name="query", refuse=refuse, prefixes=("/api/query",), schema="CodedError")
 WORKSPACE_SURFACE = Surface(name="query", refuse=refuse_workspace, prefixes=("/workspaces",), schema="Error")
 
 REFUSALS = {

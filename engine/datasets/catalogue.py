@@ -127,6 +127,10 @@ class Datasets:
     def __iter__(self) -> Iterator[Dataset]:
         return iter(list(self._datasets.values()))
 
+    def orgs(self) -> set[str]:
+        """The users that have datasets, also those who are gone."""
+        return {org for org, _ in self._datasets}
+
     def get(self, org: str, name: str) -> Dataset | None:
         return self._datasets.get((org, name))
 

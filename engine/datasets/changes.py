@@ -130,11 +130,11 @@ class DatasetChanges:
         async with self._locks.setdefault((org, name), asyncio.Lock()):
             yield self.datasets.get(org, name)
 
-    async def commit(self, folder: DatasetFolder, org: str, name: str, rows: NewRows) -> Dataset:
-        """Give a dataset its next version, or make it. Only inside its `turn`. OSError: it is as it was."""
+    async def commit(self, folder: DatasetFolder, org: str, name: str, rows: NewRows) -> DatasetVersion:
+        """Give a dataset its next version, or make it; returns that version. Only inside its `turn`. OSError: it is as it was."""
         return await _to_its_end(self._commit(folder, org, name, rows))
 
-    async def _commit(self, folder: DatasetFolder, org: str, name: str, rows: NewRows) -> Dataset:
+    async def _commit(self, folder: DatasetFolder, org: str, name: str, rows: NewRows) -> DatasetVersion:
         known = self.datasets.get(org, name)
         previous = known.head if known else None
         number = previous.number + 1 if previous else 1
@@ -148,7 +148,7 @@ class DatasetChanges:
         await self._forget_versions(dataset, list(dataset.versions)[: -self._limits.dataset_versions])
         if self.on_commit:
             self.on_commit(dataset)
-        return dataset
+        return version
 
     async def _note(self, dataset: Dataset) -> None:
         """Write the row of a dataset. The commit stands without it, and the next start corrects the row."""

@@ -69,8 +69,14 @@ class DatasetFolder:
         return folder
 
     def remove_staging(self, folder: Path) -> None:
-        """Remove the folder of an upload, and what is empty above it if no dataset is here."""
-        shutil.rmtree(folder, ignore_errors=True)
+        """Remove the folder of an upload, and what is empty above it if no dataset is here.
+
+        A replica may still be writing there: under another name it finds the folder no more.
+        """
+        gone = folder.with_suffix(".gone")
+        with contextlib.suppress(OSError):
+            folder.rename(gone)
+            shutil.rmtree(gone, ignore_errors=True)
         self.remove_empty()
 
     # Commit
@@ -161,7 +167,7 @@ class DatasetFolder:
     def recover(self) -> dict[int, DatasetVersion]:
         """What is here after a stop or a crash: the versions up to the current one, which is the last; none for no dataset.
 
-        Removes what an upload or a commit has left behind. ValueError, LookupError: a file of the dataset does not say what it must.
+        Removes what an upload or a commit has left. ValueError, LookupError: a file of the dataset does not say what it must.
         """
         shutil.rmtree(self._staging, ignore_errors=True)
         head = self.head()

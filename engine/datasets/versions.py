@@ -1,6 +1,6 @@
 """What a dataset holds: its columns, its segments and its versions, as the files `versions/<n>.json` keep them.
 
-Plain data. Knows no folder, no caller and no replica. A version never changes, and a segment belongs to every version that names it.
+Plain data. Knows no folder, no caller and no replica. A version never changes; a segment belongs to every version that names it.
 """
 
 from collections.abc import Iterable
@@ -66,8 +66,9 @@ class StoredSegment:
     @classmethod
     def from_json(cls, written: Json, *, config: str | None = None, split: str | None = None) -> "StoredSegment":
         """From a version file; or from the answer of a replica, which knows neither config nor split."""
-        part = (written["config"], written["split"]) if config is None or split is None else (config, split)
-        return cls(written["id"], written["rows"], written["bytes"], *part, tuple(written["nulls"]))
+        config = written["config"] if config is None else config
+        split = written["split"] if split is None else split
+        return cls(written["id"], written["rows"], written["bytes"], config, split, tuple(written["nulls"]))
 
     def has(self, column: "Column") -> bool:
         """Whether the segment is not older than a column."""

@@ -6,6 +6,7 @@ Every status of a refusal is chosen here, except the 422 of `/embeddings` for ev
 import ujson
 from aiohttp import web
 
+from engine.datasets.changes import VERSION_CHANGED
 from engine.errors import (
     DISK_FULL,
     MODEL_BUILDING,
@@ -47,6 +48,7 @@ STATUSES = {
 HTTP_STATUSES: dict[Code, int] = {
     METHOD_NOT_ALLOWED: 405,
     NOT_ACCEPTABLE: 406,
+    VERSION_CHANGED: 412,
     UNSUPPORTED_MEDIA_TYPE: 415,
     EXPECTATION_FAILED: 417,
 }
