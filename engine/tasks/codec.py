@@ -356,6 +356,7 @@ def _plain(values: np.ndarray) -> np.ndarray:
 def numbers(text: str) -> list[Any] | None:
     """The items of a JSON array; None if the text is not JSON, or has a number that no float64 holds."""
     try:
-        return orjson.loads(text)  # type: ignore[no-any-return]
+        items: list[Any] = orjson.loads(text)
+        return items
     except orjson.JSONDecodeError:
         return None

@@ -102,73 +102,19 @@ _REASONS: dict[type, tuple[str, str | None]] = {
     exp.Tuple: ("A row of values is not offered here.", None),
 }
 
-FUNCTIONS = frozenset(
-    [
-        "cosine_similarity",
-        "l2_norm",
-        "l1_norm",
-        "linf_norm",
-        "dot",
-        "cosine_distance",
-        "l2_distance",
-        "euclidean_distance",
-        "l1_distance",
-        "manhattan_distance",
-        "dot_product",
-        "inner_product",
-        "embed",
-        "bm25_similarity",
-        "rrf",
-        "sum",
-        "avg",
-        "prod",
-        "amin",
-        "amax",
-        "shape",
-        "any",
-        "all",
-        "nonzero",
-        "count",
-        "min",
-        "max",
-        "contains",
-        "equals",
-        "lower",
-        "upper",
-        "length",
-        "starts_with",
-        "ends_with",
-        "sqrt",
-        "abs",
-        "round",
-        "floor",
-        "ceil",
-        "ln",
-        "exp",
-        "coalesce",
-        "row_number",
-        "keys",
-    ]
-)
-TQL_FUNCTIONS = frozenset(
-    [
-        "maxsim",
-        "hamming_distance",
-        "random",
-        "data",
-        "logical_and",
-        "logical_or",
-        "logical_not",
-        "score",
-        "predict",
-        "mean",
-        "std",
-        "var",
-        "argmin",
-        "argmax",
-        "sample",
-    ]
-)
+# fmt: off
+FUNCTIONS = frozenset({
+    "cosine_similarity", "cosine_distance", "dot", "dot_product", "inner_product", "l2_norm", "l2_distance", "euclidean_distance",
+    "l1_norm", "l1_distance", "manhattan_distance", "linf_norm", "embed", "bm25_similarity", "rrf",
+    "sum", "avg", "prod", "amin", "amax", "shape", "any", "all", "nonzero", "count", "min", "max",
+    "contains", "equals", "lower", "upper", "length", "starts_with", "ends_with",
+    "sqrt", "abs", "round", "floor", "ceil", "ln", "exp", "coalesce", "row_number", "keys",
+})
+TQL_FUNCTIONS = frozenset({
+    "maxsim", "hamming_distance", "random", "data", "logical_and", "logical_or", "logical_not", "score", "predict", "mean", "std",
+    "argmin", "argmax",
+})
+# fmt: on
 
 
 def check_tree(root: Any) -> None:
@@ -213,8 +159,7 @@ def place(node: Any) -> int | None:
 def check_function(name: str, at: int | None) -> None:
     """Refused unless this is one of our functions, by its name in lower case."""
     if name in TQL_FUNCTIONS:
-        hint = "It is known in TQL, and not offered here."
+        hint = "It is known in TQL, not offered here."
         raise Refused("unknown_function", f'There is no function "{quoted(name)}".', at=at, hint=hint)
     if name not in FUNCTIONS:
-        hint = nearest(name, sorted(FUNCTIONS))
-        raise Refused("unknown_function", f'Unknown function "{quoted(name)}".', at=at, hint=hint)
+        raise Refused("unknown_function", f'Unknown function "{quoted(name)}".', at=at, hint=nearest(name, sorted(FUNCTIONS)))

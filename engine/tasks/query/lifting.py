@@ -2,9 +2,9 @@
 
     'strings' ('' doubles)   "names"   -- to the line's end   # to the line's end   /* not nested */
 
-`ARRAY[...]` that holds numbers alone becomes a float32 vector or matrix, and the lifted text has `:__v0`, `:__v1`, ... in its place:
-a parser would need tens of milliseconds for 1,536 numbers. Any other `ARRAY[...]` stays in the text. Everything after this pass
-works with the tokens, so nobody else decides where a string ends.
+`ARRAY[...]` that holds numbers alone becomes a float32 vector or matrix, and the lifted text has `:__v0`, `:__v1`, ... in its
+place: a parser would need tens of milliseconds for 1,536 numbers. Any other `ARRAY[...]` stays in the text. Everything after this
+pass works with the tokens, so nobody else decides where a string ends.
 
 Positions are offsets in characters from 0. Knows no grammar: what may follow what is said in outline.py and dialect.py.
 """
@@ -175,7 +175,8 @@ class _Scanner:
 
     def word(self, text: str, end: int) -> None:
         if self._is_glued() and self.tokens[-1].kind == "number":
-            raise self._refused("syntax_error", f'A number runs into "{quoted(text)}".')
+            number = self.tokens[-1]
+            raise self._refused("syntax_error", f'A number runs into "{quoted(text)}".', number.start + self.shift)
         if len(text) == 5 and text.upper() == "ARRAY" and not (self.tokens and self.tokens[-1].text == "."):
             opening = _ARRAY_START.match(self.source, end)
             if opening is not None and self._lift_array(opening.end()):

@@ -118,7 +118,7 @@ def check_parameters(parsed: Parsed, parameters: Parameters) -> None:
     keys = {parameter.key: parameter.at for parameter in reversed(parsed.parameters)}
     if len({type(key) for key in keys}) > 1:
         raise Refused("bad_param", "A text has either ? and $1, or names.", at=parsed.parameters[-1].at)
-    given: dict[int | str, Any] = dict(parameters if isinstance(parameters, dict) else enumerate(parameters or []))
+    given: dict[Any, Any] = parameters if isinstance(parameters, dict) else dict(enumerate(parameters or []))
     if given and keys and type(next(iter(given))) is not type(next(iter(keys))):
         wanted = "an object" if isinstance(next(iter(keys)), str) else "a list"
         raise Refused("bad_param", f"The parameters of this text are {wanted}.", at=parsed.parameters[0].at)

@@ -40,7 +40,7 @@ _PART = "[A-Za-z0-9_][A-Za-z0-9._-]{0,95}"
 # An org is a user's name or a team, which may hold `@` and `+`. A version is behind the last slash, so it is never part of an org.
 _ORG = r"[A-Za-z0-9][A-Za-z0-9_.@+-]{0,99}"
 _SOURCE = re.compile(rf"(?:{_NAME}|{_ORG}/{_NAME}(?:/{_PART}){{0,2}})(?:@[0-9]{{1,18}})?")
-SOURCE_HINT = "A source is hub://org/name."
+SOURCE_FORM = "A source is hub://org/name."
 
 _OPERATORS = {exp.Union: "union", exp.Intersect: "intersect", exp.Except: "except"}
 
@@ -262,13 +262,13 @@ class Translation(Operands):
         is_number = isinstance(number, Constant) and type(number.value) is int and number.value >= 0
         if not is_number and not isinstance(number, Parameter):
             message = f"{clause} takes a whole number of at least 0, or a parameter."
-            raise Refused("type_mismatch", message, at=place(node))
+            raise Refused("invalid_parameter", message, at=place(node))
         return number  # type: ignore[return-value]
 
 
 def source_name(name: str, at: int | None = None) -> str:
     """A name of a source without `hub://`. Refused if it does not have the form of one."""
     bare = name.removeprefix(SOURCE_PREFIX)
-    if _SOURCE.fullmatch(bare) is None or (bare is not name and bare != name and "/" not in bare):
-        raise Refused("bad_name", f'"{quoted(name)}" is no name of a source.', at=at, hint=SOURCE_HINT)
+    if _SOURCE.fullmatch(bare) is None or (bare != name and "/" not in bare):
+        raise Refused("bad_name", SOURCE_FORM, at=at)
     return bare
