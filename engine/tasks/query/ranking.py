@@ -1,0 +1,111 @@
+"""Ranking: the best rows by one score, in an order in which no two rows are equal, and scores fused by rank.
+
+A better score comes first; nulls come last in both directions; rows with equal scores come by row number. Knows no vectors and no
+words.
+"""
+
+import threading
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+# Reciprocal rank fusion: a row at rank r of a score gets 1 / (RRF_CONSTANT + r); ranks begin at 1 and end at MAX_RRF_RANK.
+# Source: Cormack, Clarke and Büttcher 2009, which takes 60.
+RRF_CONSTANT = 60
+MAX_RRF_RANK = 1000
+
+
+def first(scores: Array, k: int, *, is_descending: bool) -> Array:
+    """Positions int64 of the first k rows, in order.
+
+    scores  float [N], in row order; NaN is null
+    """
+    keys, rows = _keys(scores, is_descending), np.arange(len(scores))
+    chosen = _best(keys, rows, k)
+    return chosen[_order(keys[chosen], rows[chosen])]
+
+
+class Best:
+    """The k best rows of those seen so far. Several threads may add rows, in any order of rows."""
+
+    def __init__(self, k: int, *, is_descending: bool) -> None:
+        self._k = k
+        self._is_descending = is_descending
+        self._lock = threading.Lock()
+        self._keys: Array = np.empty(0, dtype=np.float32)
+        self._rows: Array = np.empty(0, dtype=np.int64)
+
+    def add(self, scores: Array, rows: Array) -> None:
+        """Take in the scores float [N] of the rows int64 [N]; NaN is null."""
+        keys = _keys(scores, self._is_descending)
+        with self._lock:
+            if self._k and len(self._keys) == self._k:
+                # An equal score with a smaller row number is better.
+                contenders = np.flatnonzero(keys >= self._keys.min())
+                if not len(contenders):
+                    return
+                keys, rows = keys[contenders], rows[contenders]
+            keys, rows = np.concatenate([self._keys, keys]), np.concatenate([self._rows, rows])
+            chosen = _best(keys, rows, self._k)
+            self._keys, self._rows = keys[chosen], rows[chosen]
+
+    def ordered(self) -> tuple[Array, Array]:
+        """Rows int64 and their scores, the best first."""
+        order = _order(self._keys, self._rows)
+        keys = self._keys[order]
+        scores = np.where(np.isneginf(keys), np.nan, keys if self._is_descending else -keys)
+        return self._rows[order], scores.astype(keys.dtype) + 0.0
+
+
+class Ranked(NamedTuple):
+    """One score of a fusion.
+
+    scores         float [N], NaN is null
+    is_descending  whether the largest score is the best one
+    skips_zeros    whether a score of 0 means that nothing was found, as it does in BM25
+    """
+
+    scores: Array
+    is_descending: bool
+    skips_zeros: bool = False
+
+
+def rrf(rankings: Sequence[Ranked]) -> Array:
+    """float32 [N]: for each row the sum of 1 / (60 + rank) over the scores; a row that no score ranks gets 0.
+
+    The scores of all rankings are of the same rows in the same order: the rows that are ranked against each other.
+    """
+    total = np.zeros(len(rankings[0].scores))
+    for scores, is_descending, skips_zeros in rankings:
+        ranked = np.where(scores == 0, np.nan, scores) if skips_zeros else scores
+        positions = first(ranked, MAX_RRF_RANK, is_descending=is_descending)
+        positions = positions[~np.isnan(ranked[positions])]
+        total[positions] += 1 / (RRF_CONSTANT + 1 + np.arange(len(positions)))
+    return total.astype(np.float32)
+
+
+def _keys(scores: Array, is_descending: bool) -> Array:
+    """What the rows are compared by: larger is better, and a null is below everything."""
+    return np.where(np.isnan(scores), -np.inf, scores if is_descending else -scores).astype(scores.dtype)
+
+
+def _best(keys: Array, rows: Array, k: int) -> Array:
+    """Positions of the k best, in no order. Among rows with the key of the last place those with the smallest numbers are taken."""
+    if len(keys) <= k:
+        return np.arange(len(keys))
+    if k <= 0:
+        return np.empty(0, dtype=np.int64)
+    edge = np.partition(keys, len(keys) - k)[len(keys) - k]
+    better = np.flatnonzero(keys > edge)
+    tied = np.flatnonzero(keys == edge)
+    missing = k - len(better)
+    if len(tied) > missing:
+        tied = tied[np.argpartition(rows[tied], missing - 1)[:missing]]
+    return np.concatenate([better, tied])
+
+
+def _order(keys: Array, rows: Array) -> Array:
+    return np.lexsort((rows, -keys))
