@@ -174,7 +174,7 @@ class Settings:
     query_memory_bytes: int = _setting(
         2 * GIB, _positive, "bytes of data that one replica that runs queries may have; a query that needs more is refused"
     )
-    query_queue: int = _setting(64, _positive, "queries that may wait beside those that run; the server answers a further one with 429")
+    query_queue: int = _setting(64, _positive, "queries that may wait; the server answers a further one with 429")
     query_per_user: int = _setting(
         4, _positive, "queries that one user may have open, the admin excepted; the server answers a further one with 429"
     )

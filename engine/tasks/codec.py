@@ -368,7 +368,7 @@ def dumps(value: Any) -> bytes:
         return ujson.dumps(value, escape_forward_slashes=False).encode()
 
 
-def encode_lines(names: Sequence[str], columns: Sequence[list[Any]]) -> bytes:
+def encode_table_lines(names: Sequence[str], columns: Sequence[list[Any]]) -> bytes:
     """Rows as lines of JSON objects; the columns are lists of one length.
 
     Also takes bytes (as base64), dates, instants (those without a zone are in UTC), decimals and other values (as their text).

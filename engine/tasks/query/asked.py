@@ -12,13 +12,11 @@ from engine.frames import Header
 from engine.tasks.query import tree
 from engine.tasks.query.refusals import Refused
 from engine.tasks.query.request import Request, read_request, read_table_request
-from engine.tasks.query.tql import Parsed, check_parameters, parse
+from engine.tasks.query.tql import Parsed, check_parameters, embedded_text, parse
 
-# The name of the source that the request names and the text does not, in headers.
+# In `Parsed.sources` and in headers, the name of the source that the request names and the text does not.
 DEFAULT_SOURCE = ""
 HUB = "hub://"
-MAX_TEXTS = 16
-MAX_TEXT_BYTES = 32 * 1024
 EMBED = "embed"
 
 
@@ -56,53 +54,31 @@ class Asked:
 
     def _sources(self) -> list[Header]:
         """Each source by its name in the tree, with the name that the server knows it by."""
-        sources = [self._source(name, at) for name, at in self.parsed.sources]
-        if self.request.dataset is not None and any(isinstance(one, tree.Table) and one.name is None for one in self._nodes()):
-            sources.append(self._source(None, None))
-        return sources
+        return [self._source(name, at) for name, at in self.parsed.sources]
 
-    def _source(self, name: str | None, at: int | None) -> Header:
+    def _source(self, name: str, at: int | None) -> Header:
         offset = self.position(at)
-        written = self.request.dataset or "" if name is None else name
-        is_whole = self.workspace is None or written.startswith(HUB) or _is_hub(self.request.query, offset)
-        return {
-            "name": DEFAULT_SOURCE if name is None else name,
-            "source": written.removeprefix(HUB) if is_whole else f"{self.workspace}/{written}",
-            "position": place(self.request.query, offset),
-        }
+        written = name if name != DEFAULT_SOURCE else self.request.dataset or ""
+        is_whole = self.workspace is None or _is_hub(self.request.query, offset)
+        source = written.removeprefix(HUB) if is_whole else f"{self.workspace}/{written}"
+        is_in_text = name != DEFAULT_SOURCE
+        return {"name": name, "source": source, "position": place(self.request.query, offset) if is_in_text else None}
 
     def _texts(self) -> list[Header]:
-        """The distinct texts to embed, by text and model. Refused for too many, and for one that is too long."""
+        """The distinct texts to embed, by text and model. Refused for what is no text, or a long one."""
         columns = self._compared_columns() if self.parsed.texts else {}
         texts: dict[tuple[str, str | None], Header] = {}
         for call in self.parsed.texts:
-            text, model = self._words(call)
+            text, model = embedded_text(call, self.request.params)
             position = place(self.request.query, self.position(call.at))
             texts.setdefault((text, model), {"text": text, "model": model, "column": columns.get(call), "position": position})
-        if len(texts) > MAX_TEXTS:
-            raise Refused("too_complex", f"A query embeds {MAX_TEXTS} texts at most, and this one has {len(texts)}.")
         return list(texts.values())
-
-    def _words(self, call: tree.Call) -> tuple[str, str | None]:
-        """The text of a call of `embed`, and its model."""
-        values = [self._value(argument) for argument in call.arguments]
-        text, model = values if len(values) == 2 else (values[0] if values else None, None)
-        if len(values) not in (1, 2) or not isinstance(text, str) or not (model is None or isinstance(model, str)):
-            raise Refused("type_mismatch", "embed takes a text, and perhaps the name of a model.", at=call.at)
-        if len(text.encode(errors="replace")) > MAX_TEXT_BYTES:
-            raise Refused("invalid_parameter", f"A text to embed has at most {MAX_TEXT_BYTES} bytes.", at=call.at)
-        return text, model
-
-    def _value(self, node: tree.Expression) -> Any:
-        if isinstance(node, tree.Parameter):
-            return self.request.params[node.key]  # type: ignore[index]  # check_parameters has looked
-        return node.value if isinstance(node, tree.Constant) else None
 
     def _compared_columns(self) -> dict[tree.Call, str]:
         """For each call of `embed`, the name of the column that stands beside it in another call or in a difference."""
         columns: dict[tree.Call, str] = {}
         for node in self._nodes():
-            pair = node.arguments if isinstance(node, tree.Call) else (node.left, node.right) if isinstance(node, tree.Binary) else ()
+            pair = _neighbours(node)
             names = [one.name for one in pair if isinstance(one, tree.Column)]
             calls = [one for one in pair if isinstance(one, tree.Call) and one.name == EMBED]
             for call in calls if names else ():
@@ -119,6 +95,13 @@ class Asked:
             elif is_dataclass(node):
                 yield node
                 waiting.extend(getattr(node, one.name) for one in fields(node))
+
+
+def _neighbours(node: Any) -> tuple[Any, ...]:
+    """What stands beside each other in a call or around an operator."""
+    if isinstance(node, tree.Call):
+        return node.arguments
+    return (node.left, node.right) if isinstance(node, tree.Binary) else ()
 
 
 def read(body: memoryview, header: Header) -> Asked:
