@@ -201,7 +201,7 @@ def _strict_fault(line: bytes) -> Fault:
         return value
     return Fault(
         "invalid_json",
-        "is not JSON: it has NaN, an infinity, a number beyond float64 or half a surrogate pair, or is nested too deeply",
+        "is not JSON: NaN, an infinity, a number beyond float64, half a surrogate pair, or nested too deeply",
     )
 
 

@@ -40,7 +40,7 @@ _TOKEN = re.compile(
   | (?P<name>     "[^"]*+(?:""[^"]*+)*+" )
   | (?P<refused>  <->|<=>|<\#>|<<->>|->>|->|=>|:=|/\*\+ )
   | (?P<parameter>\?|\$\w++ )
-  | (?P<operator> ::|==|!=|<>|<=|>=|\|\||[=<>+\-*/%^(),.;\[\]:] )
+  | (?P<operator> ::|==|!=|<>|<=|>=|\|\||/(?!\*)|[=<>+\-*%^(),.;\[\]:] )
     """,
     re.VERBOSE,
 )
@@ -157,8 +157,8 @@ class _Scanner:
 
     def _unexpected(self) -> Refused:
         character = self.source[self.start]
-        if character == ":" or self.source.startswith("/*", self.start) or character in "'\"":
-            return self._refused("syntax_error", _UNTERMINATED.get(character, "A colon has no name."))
+        if character in _UNTERMINATED:
+            return self._refused("syntax_error", _UNTERMINATED[character])
         return self._refused("syntax_error", f'Unexpected character "{character}".')
 
     def _refused(self, code: str, message: str, at: int | None = None, hint: str | None = None) -> Refused:

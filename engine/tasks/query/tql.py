@@ -23,6 +23,8 @@ NUM_KEPT_TREES = 256
 MAX_KEPT_CHARACTERS = 16 * 1024
 # The parser calls itself up to ten times for each level of brackets, and the limit of 64 levels is what protects.
 RECURSION_LIMIT = 10_000
+# In `Parsed.sources`, the source that the request names and the text does not.
+DEFAULT_SOURCE = ""
 
 Parameters = list[Any] | dict[str, Any] | None
 
@@ -44,7 +46,8 @@ class Parsed:
     query       its tree
     vectors     float32 [dim] or [rows, dim], by Lifted.index
     numbers     the same numbers as they were written, as lists of int and float, for IN
-    sources     the names of datasets in order of appearance, without `hub://`, each with its first offset
+    sources     the names of datasets in order of appearance, without `hub://`, each with its first offset; DEFAULT_SOURCE is the
+                dataset of the request, at the first SELECT that has no FROM
     texts       the calls of embed, in order of appearance
     parameters  the places of parameters, in order of appearance
     """
@@ -104,7 +107,7 @@ def _read(lifted: LiftedText, has_default_source: bool) -> _Tree:
     query = translation.query(root)
     sources: dict[str, int | None] = {}
     for table in sorted(translation.tables, key=_offset):
-        sources.setdefault(table.name or "", table.at)
+        sources.setdefault(DEFAULT_SOURCE if table.name is None else table.name, table.at)
     texts = tuple(sorted(translation.embeds, key=_offset))
     return _Tree(query, tuple(sources.items()), texts, tuple(sorted(translation.parameters, key=_offset)))
 

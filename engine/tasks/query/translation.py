@@ -63,7 +63,7 @@ class Translation(Operands):
     """Reads queries.
 
     has_default_source  whether a SELECT without FROM reads the dataset of the request
-    tables              every table of a dataset
+    tables              every table of a dataset, also where the text does not name it
     named               the queries of WITH that can be used where we are
     """
 
@@ -190,7 +190,7 @@ class Translation(Operands):
         if not self.has_default_source:
             hint = "Add FROM, or the field `dataset`."
             raise Refused("syntax_error", "The select has no FROM, and the request no dataset.", at=place(select), hint=hint)
-        return Table(None, at=place(select))
+        return self._add_table(Table(None, at=place(select)), select)
 
     def _from(self, node: Any) -> Table | Subquery:
         alias = node.args.get("alias")
@@ -200,11 +200,13 @@ class Translation(Operands):
         name, at = node.this.this, place(node)
         if name in self.named:
             return self._use(self.named[name], alias or name, node)
-        table = Table(source_name(name, at), alias, at)
+        return self._add_table(Table(source_name(name, at), alias, at), node)
+
+    def _add_table(self, table: Table, node: Any) -> Table:
         self.count(node, 1)
         self.tables.append(table)
         if len({table.name for table in self.tables}) > MAX_SOURCES:
-            raise Refused("too_complex", f"The text has more than {MAX_SOURCES} datasets.", at=at)
+            raise Refused("too_complex", f"The text has more than {MAX_SOURCES} datasets.", at=table.at)
         return table
 
     def _use(self, named: _Named, alias: str, node: Any) -> Subquery:
