@@ -216,7 +216,7 @@ def _parquet_parts(file: pq.ParquetFile) -> Iterator[Part]:
 def _part(table: pa.Table, done: float) -> Part:
     """Rows as lines."""
     columns = [column.to_pylist() for column in map(_readable, table.columns)]
-    lines = codec.encode_lines(table.column_names, columns)
+    lines = codec.encode_table_lines(table.column_names, columns)
     return Part(lines, table.num_rows, done)
 
 

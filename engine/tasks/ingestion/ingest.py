@@ -61,6 +61,8 @@ def ingest(header: Header, payload: memoryview) -> tuple[Header, list[Buffer]]:
         columns = _decided(Plan(map(column_info, header["existing"]), options), values, faults)
     else:
         columns = schema_from(header["schema"])
+    if not columns and read.records:
+        raise RefusedUpload("bad_row", "None of the first lines has a field.", line=read.lines[0])
     converted = _converted(columns, values, len(read.records), faults)
     if not options.skips_bad_rows:
         _refuse_bad_rows(faults, read)
@@ -100,7 +102,7 @@ def _decided(plan: Plan, values: Fields, faults: Faults) -> list[UploadColumn]:
             found[name] = ColumnInfo(0, name, dtype, dim)
         else:
             _note_values(faults, name, column, f"cannot be a column: {fault}")
-    return plan.columns(found)
+    return plan.columns(values, found)
 
 
 def _note_values(faults: Faults, name: str, column: Sequence[Any], message: str) -> None:

@@ -50,7 +50,7 @@ def compare(metric: Metric, left: Side, right: Side) -> Vectors:
             scores = np.vecdot(left.vectors, right.vectors)
         else:
             scores = _distances(metric, left.vectors, right.vectors)
-    scores[np.isnan(left.norms + right.norms) | ~np.isfinite(scores)] = np.nan
+    scores[np.isnan(left.norms) | np.isnan(right.norms) | ~np.isfinite(scores)] = np.nan
     return scores + np.float32(0)  # -0.0 becomes 0.0
 
 

@@ -1,7 +1,7 @@
 """Words: an index of the words of a text column, and how well each row matches some words (BM25).
 
-A word is a run of letters and digits, in lower case. The index of a segment is a sidecar, `c<i>.words`: an Arrow IPC file, mapped when
-it is read, with one record of lists.
+A word is a run of letters and digits, in lower case. The index of a segment is a sidecar, `c<i>.words`: an Arrow IPC file, mapped
+when it is read, with one record of lists.
 
     words    the words of the segment, sorted by their UTF-8 bytes
     starts   int64 [words + 1]: where the entries of each word begin in `rows` and `counts`
