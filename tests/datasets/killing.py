@@ -6,7 +6,7 @@ beside the data directory.
 
 from pathlib import Path
 
-HOOK = '''
+HOOK = """
 import os, signal, sys
 
 EVENTS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree"}
@@ -30,7 +30,7 @@ def hook(event, args):
 
 if "engine.tasks" not in sys.orig_argv:
     sys.addaudithook(hook)
-'''
+"""
 
 
 def killing(tmp_path: Path, *, before: str = "", after: int = 0) -> dict[str, str]:
