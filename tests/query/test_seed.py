@@ -7,13 +7,10 @@ import requests
 from tests.query.asking import API, answered, ask, literal, rows
 from tests.serving import Server
 
-SEED = (
-    'select * from (select text, cosine_similarity(embedding, ARRAY[{numbers}]) as score from "{path}") order by score desc limit 5'
-)
-
 
 def seed_query(vectors: np.ndarray, path: str = "hub://admin/facts") -> str:
-    return SEED.format(numbers=literal(vectors[3])[6:-1], path=path)
+    score = f"cosine_similarity(embedding, {literal(vectors[3])}) as score"
+    return f'select * from (select text, {score} from "{path}") order by score desc limit 5'
 
 
 def test_the_snippet_of_the_original_api(server: Server, facts: str, vectors: np.ndarray) -> None:
