@@ -1,8 +1,7 @@
 """Meaning: texts become vectors on the way in (`embed=`) and in a query (`embed('..')`), by the same model."""
 
-from collections.abc import Iterator
-
 import pytest
+import requests
 
 from tests import corpora
 from tests.query.asking import MINILM, ask, column, has_minilm, put, rows
@@ -16,7 +15,7 @@ QUESTION = "how long do bees live"
 
 
 @pytest.fixture(scope="module")
-def about(server: Server) -> Iterator[str]:
+def about(server: Server) -> str:
     """A dataset of 500 facts, among them all about bees, with vectors of MiniLM and an index of words."""
     facts = corpora.facts()
     bees = [fact for fact in facts if " bee" in fact.lower()]
@@ -25,7 +24,7 @@ def about(server: Server) -> Iterator[str]:
     said = put(server, "admin/about", ({"text": text} for text in chosen), embed="text:embedding", words="text")
     (embedding,) = [one for one in said["columns"] if one["name"] == "embedding"]
     assert (embedding["dtype"], embedding["dim"], embedding["model"]) == ("vector", 384, MINILM)
-    yield "hub://admin/about"
+    return "hub://admin/about"
 
 
 def test_facts_are_found_by_meaning(server: Server, about: str) -> None:
@@ -51,8 +50,6 @@ def embedded(server: Server) -> float:
 
 
 def test_the_vector_is_that_of_the_embeddings_surface(server: Server, about: str) -> None:
-    import requests
-
     body = {"model": MINILM, "input": QUESTION}
     vector = requests.post(f"{server.url}/v1/embeddings", json=body, auth=server.auth, timeout=60).json()["data"][0]["embedding"]
     ours = column(server, f"select cosine_similarity(embedding, embed('{QUESTION}')) as s from \"{about}\"")
