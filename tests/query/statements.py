@@ -55,11 +55,9 @@ class Statement:
     hint: str | None = None
     message: str | None = None
     duckdb: str | None = None
-    deeplake: str | None = None
-    fault: str | None = None
 
 
-KEYS = {"says", "query", "in", "with", "tensors", "rows", "refused", "hint", "message", "duckdb", "deeplake", "fault"}
+KEYS = {"says", "query", "in", "with", "tensors", "rows", "refused", "hint", "message", "duckdb"}
 
 
 @functools.cache
@@ -87,7 +85,7 @@ def _statement(entry: dict[str, Any]) -> Statement:
         body["dataset"] = f"admin/{entry['in']}"
     codes = entry.get("refused", [])
     codes = [codes] if isinstance(codes, str) else codes
-    kept = {key: entry[key] for key in ("tensors", "rows", "hint", "message", "duckdb", "deeplake", "fault") if key in entry}
+    kept = {key: entry[key] for key in ("tensors", "rows", "hint", "message", "duckdb") if key in entry}
     return Statement(entry["says"], text, body, codes=codes, span=span, **kept)
 
 

@@ -1,8 +1,8 @@
 """Hostile statements: each is refused with a 4xx, opens nothing but the data of the request, and disturbs nobody."""
 
+import re
 import statistics
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.query.asking import API, TIMEOUT_S, ask, column, put, put_table
+from tests.query.asking import ask, column, put_table
+from tests.query.neighbours import GOOD, Neighbour
 from tests.query.statements import hostile, tables
 from tests.query.tracing import Trace, can_trace, traced
 from tests.serving import ROOT, Server, serving
 
 SECRET = "canary-7f3b9c"
-GOOD = 'select id, cosine_similarity(vec, ARRAY[1, 0]) as s from "admin/books" where id > 0 order by s desc limit 3'
 AT_ONCE = 3
 LONGEST_QUOTE = 80
 # What an error may never tell: what the server is made of.
@@ -33,7 +33,7 @@ SYSTEM = (
     "/dev/null",
     "/dev/urandom",
     "/etc/localtime",
-    "/usr/share/zoneinfo",
+    "/usr/share/zoneinfo/",
 )
 
 
@@ -89,12 +89,8 @@ def shown(text: str) -> str:
 
 
 def test_each_is_refused(attack: Attack) -> None:
-    wrong = [
-        (shown(text), answer.status_code, answer.text[:200])
-        for text, answer in attack.answers
-        if not 400 <= answer.status_code < 500
-    ]
-    assert not wrong, f"{len(wrong)}: {wrong[:20]}"
+    wrong = [(text, answer) for text, answer in attack.answers if not 400 <= answer.status_code < 500]
+    assert not wrong, [len(wrong), *((shown(text), answer.status_code, answer.text[:200]) for text, answer in wrong[:20])]
 
 
 def test_each_refusal_has_a_code_that_is_told_of(attack: Attack) -> None:
@@ -134,14 +130,10 @@ def test_places_lie_in_the_text(attack: Attack) -> None:
 def test_nothing_but_the_data_is_opened(attack: Attack) -> None:
     if attack.trace is None:
         pytest.skip("strace is not installed, or may not watch the replicas")
-    segments = str(attack.server.data_dir / "datasets" / "admin")
-    allowed = (segments, *PROGRAMS, *SYSTEM)
-    foreign = {
-        path
-        for path in attack.trace.opened
-        if not path.startswith(allowed) or (path.startswith(segments) and "/segments/" not in path)
-    }
-    assert not foreign
+    datasets = str(attack.server.data_dir / "datasets")
+    outside = {path for path in attack.trace.opened if not path.startswith((datasets, *PROGRAMS, *SYSTEM))}
+    inside = {path for path in attack.trace.opened if path.startswith(datasets) and "/.sluice/segments/" not in path}
+    assert not outside | inside
     assert not any(str(attack.canary) in call for call in attack.trace.calls)
 
 
@@ -150,54 +142,13 @@ def test_nothing_is_written_started_or_called(attack: Attack) -> None:
         pytest.skip("strace is not installed, or may not watch the replicas")
     for name in ("execve", "connect", "unlink", "rename", "mkdir", "creat"):
         assert not attack.trace.of(name)
-    assert not [
-        call
-        for call in attack.trace.calls
-        if "O_CREAT" in call or "O_WRONLY" in call or ("O_RDWR" in call and "/dev/null" not in call)
-    ]
+    writing = re.compile("O_CREAT|O_WRONLY|O_RDWR|O_TRUNC|O_APPEND")
+    assert not [call for call in attack.trace.calls if writing.search(call) and "/dev/null" not in call]
 
 
 def test_no_replica_has_died(attack: Attack) -> None:
     assert attack.server.replica_pids() == attack.pids
     assert [row["id"] for row in ask(attack.server, GOOD).json()["data"]] == [1, 3, 2]
-
-
-# Bombs: they may be answered, refused or stopped, but never harm
-
-
-BOMBS = {
-    "aliases that double": "select f as g, f + f as h from (select e as f, e + e as e2 from (select d + d as e from (select c + c as d from "
-    '(select b + b as c from (select a + a as b from (select id + id as a from "admin/books"))))))',
-    "a product of joins": 'select count(*) as n from "admin/wide" a join "admin/wide" b on a.k = b.k join "admin/wide" c on a.k = c.k',
-    "joins of unions": 'with u as (select k from "admin/wide" union all select k from "admin/wide"), '
-    "v as (select k from u union all select k from u) select sum(a.k) as s from v a join v b on a.k = b.k",
-    "long chains of cases": f'select {" ".join(["case when id > 1 then 1 else"] * 40)} 0 {"end " * 40} as x from "admin/books"',
-    "many likes": 'select count(*) as n from "admin/wide" where ' + " or ".join(f"t like '%a%b%c%d%{i}%e%f%'" for i in range(300)),
-    "texts that double": "select length(e || e) as n from (select d || d as e from (select c || c as d from (select b || b as c from "
-    '(select a || a as b from (select t || t as a from "admin/wide")))))',
-    "lists of everything": 'select k, t, n from "admin/wide" group by k',
-    "sorted by many": 'select n from "admin/wide" order by ' + ", ".join(f"length(t) % {i}" for i in range(2, 90)) + " limit 1",
-}
-
-
-@pytest.fixture(scope="module")
-def wide(fort: tuple[Server, Path]) -> Server:
-    server, _ = fort
-    put(server, "admin/wide", ({"n": i, "k": i % 3, "t": f"abcdef {i} " * 20} for i in range(20_000)))
-    return server
-
-
-@pytest.mark.parametrize("bomb", BOMBS)
-def test_a_bomb_harms_nobody(wide: Server, bomb: str) -> None:
-    """Whatever becomes of it, it ends in time, and another user is answered meanwhile."""
-    with Neighbour(wide) as neighbour:
-        started = time.monotonic()
-        answer = ask(wide, BOMBS[bomb], timeout_ms=3000)
-        assert time.monotonic() - started < 3.0 + 2.0
-        assert answer.status_code in (200, 400, 422, 504), answer.text
-        if answer.status_code != 200:
-            assert answer.json()["code"] in ("too_complex", "result_too_large", "timeout", "out_of_memory"), answer.text
-    assert neighbour.faults == []
 
 
 @pytest.mark.heavy
@@ -211,32 +162,3 @@ def test_neighbours_keep_their_latency(fort: tuple[Server, Path]) -> None:
     assert beside.faults == []
     assert statistics.median(beside.seconds) < 10 * statistics.median(alone.seconds) + 0.05
     assert sorted(beside.seconds)[int(len(beside.seconds) * 0.99)] < 1.0
-
-
-class Neighbour:
-    """Another caller, who asks a small question again and again."""
-
-    def __init__(self, server: Server) -> None:
-        self.seconds: list[float] = []
-        self.faults: list[str] = []
-        self._server = server
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self) -> "Neighbour":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        with requests.Session() as session:
-            session.auth = self._server.auth
-            while not self._stopped.wait(0.02):
-                started = time.monotonic()
-                answer = session.post(self._server.url + API, json={"query": GOOD}, timeout=TIMEOUT_S)
-                self.seconds.append(time.monotonic() - started)
-                if answer.status_code != 200:
-                    self.faults.append(answer.text)
