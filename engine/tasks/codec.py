@@ -351,3 +351,12 @@ def encode_base64(values: np.ndarray) -> list[bytes]:
 def _plain(values: np.ndarray) -> np.ndarray:
     """The array as orjson takes it: in C order, its bytes in the order of this machine."""
     return np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
+
+
+def numbers(text: str) -> list[Any] | None:
+    """The items of a JSON array; None if the text is not JSON, or has a number that no float64 holds."""
+    try:
+        items: list[Any] = orjson.loads(text)
+        return items
+    except orjson.JSONDecodeError:
+        return None
