@@ -204,6 +204,49 @@ def parse_json(raw: bytes) -> Any:
         raise NotJson(0, "a number is too long, or it is nested too deeply") from None
 
 
+# Rows of queries
+
+
+def encode_lines(values: list[Any]) -> bytes:
+    """Each value as one line of JSON with its newline. numpy arrays and `as_written` texts may be in the values."""
+    if not values:
+        return b""
+    # One call for all lines is a hundred times as fast as one for each.
+    separated = [SEPARATOR_VALUE] * (2 * len(values) - 1)
+    separated[::2] = values
+    return dumps(separated)[1:-1].replace(SEPARATOR, LINE_END) + LINE_END
+
+
+def as_written(texts: list[str | None]) -> list[Any]:
+    """JSON texts as values that `dumps` writes as they are, so that no digit of a number is lost; None stays.
+
+    A text that is not JSON becomes null, and one with a value that JSON does not have, such as NaN, gets null in its place.
+    """
+    try:
+        joined = ",".join([text for text in texts if text is not None])
+        num_values = len(orjson.loads(f"[{joined}]"))
+        is_plain = num_values == len(texts) - texts.count(None) and "\n" not in joined and "\r" not in joined
+    except orjson.JSONDecodeError:
+        is_plain = False
+    if is_plain:
+        return [None if text is None else orjson.Fragment(text) for text in texts]
+    return [None if text is None else orjson.Fragment(_strict(text)) for text in texts]
+
+
+def _strict(text: str) -> str:
+    """One JSON text in strict JSON, on one line."""
+    try:
+        value = json.loads(text, parse_constant=lambda name: None, parse_float=_finite)
+        return json.dumps(value, separators=(",", ":"))
+    except (ValueError, RecursionError):
+        return "null"
+
+
+def _finite(text: str) -> float | None:
+    value = float(text)
+    return value if math.isfinite(value) else None
+
+
 # yhat_id
 
 

@@ -1,7 +1,7 @@
 """Words: an index of the words of a text column, and how well each row matches some words (BM25).
 
-A word is a run of letters and digits, in lower case. The index of a segment is a sidecar, `c<i>.words`: an Arrow IPC file, mapped when
-it is read, with one record of lists.
+A word is a run of letters and digits, in lower case. The index of a segment is a sidecar, `c<i>.words`: an Arrow IPC file, mapped
+when it is read, with one record of lists.
 
     words    the words of the segment, sorted by their UTF-8 bytes
     starts   int64 [words + 1]: where the entries of each word begin in `rows` and `counts`
@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.tasks.query.segments import ColumnInfo, Segment, Source
-from engine.tasks.query.vectors import Control, Rows
+from engine.tasks.query.vectors import Rows, ScanControl
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -62,7 +62,7 @@ class WordIndex:
         return self._rows[entries], self._counts[entries]
 
 
-def bm25(source: Source, column: ColumnInfo, text: str, rows: Rows | None = None, *, control: Control) -> Array:
+def bm25(source: Source, column: ColumnInfo, text: str, rows: Rows | None = None, *, control: ScanControl) -> Array:
     """float32 [N]: how well each row of the source, or each of `rows`, matches the words of the text; 0 if it has none of them.
 
     rows  row numbers in any order, -1 for a row that is null, which gives NaN; None for all rows
