@@ -4,6 +4,7 @@ The clauses of a SELECT are bound in the order in which they see each other: FRO
 LIMIT; then its relation is put together in the order in which they take effect. Knows no SQL, and reads no row.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from engine.tasks.query.bound import (
     Bound,
     Combined,
     Field,
+    Fields,
     Filter,
     Fused,
     Limit,
@@ -54,18 +56,18 @@ class Named:
 def bind(
     query: tree.Query,
     *,
-    vectors: "tuple[Vectors, ...]" = (),
+    vectors: Sequence[Vectors] = (),
     params: Any = None,
     embedded: Embedded | None = None,
-    sources: dict[str | None, Source],
-) -> Rows:
+    sources: Mapping[str | None, Source],
+) -> tuple[Rows, Fields]:
     """Refused where the query does not fit the sources or the parameters."""
     asked = Asked(vectors, params, embedded or {}, sources, bind_expression, _bind_query)
     rows = _bind_query(asked, query, None)
     for name, expression in rows.columns:
         if expression.type.name == "interval":
             raise Refused("type_mismatch", f'The column "{quoted(name)}" is an interval, which no answer can hold.')
-    return rows
+    return rows, asked.fields
 
 
 def _bind_query(asked: Asked, query: tree.Query, outer: Scope | None) -> Rows:
