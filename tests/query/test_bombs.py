@@ -34,7 +34,8 @@ BOMBS = {
     "many patterns": f"select count(*) as n from {WIDE} where " + " or ".join(f"t like '%a%b%c%d%{i}%e%f%'" for i in range(300)),
     "lists of everything": f"select k, t, n from {WIDE} group by k",
     "many keys": f"select n from {WIDE} order by " + ", ".join(f"length(t) % {i}" for i in range(2, 90)) + " limit 1",
-    "every pair of rows": f"select a.n as n, b.n as m, a.t || b.t as t from {WIDE} a join {WIDE} b on a.j = b.j order by t desc limit 9",
+    "every pair of rows": f"select a.n as n, b.n as m, a.t || b.t as t from {WIDE} a join {WIDE} b on a.j = b.j "
+    "order by t desc limit 9",
 }
 
 

@@ -1,4 +1,5 @@
-"""The database: one DuckDB in memory for each replica, closed off from files, network and settings. Loaded with its first statement.
+"""The database: one DuckDB in memory for each replica, closed off from files, network and settings. Its first
+statement loads it.
 
 It gets SQL of our own words only, and tables that are mapped or made here. Knows no query.
 """
@@ -12,7 +13,7 @@ import pyarrow as pa
 from engine.tasks.query.refusals import Refused
 from engine.tasks.query.segments import PAYLOAD_ROWS
 from engine.tasks.query.sql import Sql
-from engine.tasks.query.vectors import Control as ScoringControl
+from engine.tasks.query.vectors import ScanControl
 
 # A connection keeps a little of each statement; a new one costs 30 ms.
 MAX_STATEMENTS = 1000
@@ -30,10 +31,11 @@ SETTINGS = (
 )
 
 
-class Control(ScoringControl, Protocol):
-    """How a query is told to stop. `interrupt` is called by another thread, while a statement runs; else it is None."""
+class Control(ScanControl, Protocol):
+    """How a query is told to stop."""
 
-    interrupt: Callable[[], None] | None
+    def interrupt_with(self, interrupt: Callable[[], object] | None) -> None:
+        """What another thread calls to end the statement that runs from now on; None when none runs."""
 
 
 class Database:
@@ -66,7 +68,7 @@ class Database:
         connection = self._connected()
         for name, table in tables.items():
             connection.register(name, table)
-        control.interrupt = connection.interrupt
+        control.interrupt_with(connection.interrupt)
         try:
             yield connection
         except connection.errors as error:
@@ -74,7 +76,7 @@ class Database:
             control.check()
             raise connection.refusal(error) from None
         finally:
-            control.interrupt = None
+            control.interrupt_with(None)
             for name in tables:
                 connection.unregister(name)
 

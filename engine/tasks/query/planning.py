@@ -21,7 +21,6 @@ from engine.tasks.query.bound import (
     Fields,
     Filter,
     Fused,
-    InRows,
     Joined,
     Limit,
     LimitBy,
@@ -59,21 +58,38 @@ MAX_TOP_ROWS = 10_000
 MAX_JOINED_ROWS = 5_000_000
 
 
+# What the relations are called in a plan.
+_SQL_WORDS: dict[type, str] = {
+    Filter: "filter",
+    Sort: "sort",
+    Limit: "limit",
+    LimitBy: "limit_by",
+    Numbered: "number",
+    Extended: "extend",
+    Fused: "rrf",
+    Aggregation: "group",
+    Joined: "join",
+    Combined: "combine",
+}
+
+
 class Planning:
     """Plans and runs the parts of one query. With `is_dry` filters run, for the plan depends on them, and nothing else does."""
 
-    def __init__(self, fields: Fields, database: Database, control: Control, *, is_dry: bool = False) -> None:
+    def __init__(self, database: Database, control: Control, *, is_dry: bool = False) -> None:
         self.steps: list[dict[str, Any]] = []
+        self._began: dict[int, float] = {}
         self.timings = {"scan": 0.0, "sql": 0.0}
         self.is_dry = is_dry
         self.control = control
         self.database = database
-        self._fields = fields
+        self._fields = Fields()
         self._scored: set[Scan] = set()
         self._settled: set[int] = set()
 
-    def settle(self, rows: Rows) -> None:
-        """Run what needs no SQL; `rows.node` becomes what is left."""
+    def settle(self, rows: Rows, fields: Fields) -> None:
+        """Run what needs no SQL; `rows.node` becomes what is left. `fields` made those of the rows."""
+        self._fields = fields
         self._scored |= set(_scored_scans(rows))
         self._settle_rows(rows)
 
@@ -149,10 +165,10 @@ class Planning:
 
     def chosen(self, node: Filter, below: Taken) -> Taken:
         """The rows that a condition leaves."""
-        step = self._begin("filter", dataset=below.scan.source.title, rows=below.num_rows)
-        table = self.query(node, [below.scan.row], in_dry=True)
+        step = self.begin("filter", dataset=below.scan.source.title, rows=below.num_rows)
+        table = self.query(node, [below.scan.row])
         rows = table.column(0).to_numpy()
-        self._end(step, len(rows), kept=len(rows))
+        self.end(step, len(rows), kept=len(rows))
         places = rows if below.rows is None else np.searchsorted(below.rows, rows)
         return Taken(below.scan, rows, {score: known[places] for score, known in below.scores.items()})
 
@@ -180,14 +196,14 @@ class Planning:
             rows, scores = self._top_k(taken, key, last, keys[0].is_descending)
             best = Taken(taken.scan, rows, {key: scores}, self._fields.new(INT))
             return _sliced(best, limit)
-        scores = self.scores(taken, key)  # type: ignore[arg-type]  # a score, or a field of `taken.scores`
+        scores = self.scores(taken, key)
         places = first(scores, last, is_descending=keys[0].is_descending)
         rows = places if taken.rows is None else taken.rows[places]
         known = {score: values[places] for score, values in taken.scores.items()}
         return _sliced(Taken(taken.scan, rows, known, self._fields.new(INT)), limit)
 
     def _top_k(self, taken: Taken, score: VectorScore, k: int, is_descending: bool) -> tuple[Any, Any]:
-        step = self._begin(self._way(taken, "scan_topk"), **_described(taken, score), k=k)
+        step = self.begin(self._way(taken, "scan_topk"), **_described(taken, score), k=k)
         if self.is_dry:
             num_rows = min(k, taken.num_rows)
             return np.arange(num_rows), np.zeros(num_rows, dtype=np.float32)
@@ -201,7 +217,7 @@ class Planning:
             rows=taken.rows,
             control=self.control,
         )
-        self._end(step, len(rows))
+        self.end(step, len(rows))
         return rows, scores
 
     def _way(self, taken: Taken, name: str) -> str:
@@ -217,7 +233,7 @@ class Planning:
 
     def _computed(self, taken: Taken, score: Score) -> Any:
         name = "words" if isinstance(score, WordScore) else self._way(taken, "scan")
-        step = self._begin(name, **_described(taken, score))
+        step = self.begin(name, **_described(taken, score))
         source, column = taken.scan.source, _column(score.field)
         if self.is_dry:
             return np.zeros(taken.num_rows, dtype=np.float32)
@@ -226,7 +242,7 @@ class Planning:
         else:
             segments, other = source.vectors(column), _compared(score)
             found = score_rows(score.metric, segments, other, rows=taken.rows, control=self.control)  # type: ignore[arg-type]
-        self._end(step, len(found))
+        self.end(step, len(found))
         return found
 
     def _settle_fused(self, node: Fused) -> Node:
@@ -236,9 +252,9 @@ class Planning:
         if not isinstance(below, Taken) or any(score.field.scan is not below.scan for score, _ in node.scores):
             return replace(node, input=below)
         rankings = [Ranked(self.scores(below, score), best, isinstance(score, WordScore)) for score, best in node.scores]
-        step = self._begin("rrf", dataset=below.scan.source.title, rows=below.num_rows)
+        step = self.begin("rrf", dataset=below.scan.source.title, rows=below.num_rows)
         fused = rrf(rankings)
-        self._end(step, len(fused))
+        self.end(step, len(fused))
         return Taken(below.scan, below.rows, {**below.scores, node.fused: fused}, below.position)
 
     # Joins
@@ -254,17 +270,17 @@ class Planning:
 
     def _check_size(self, node: Joined) -> None:
         """Refused (`too_complex`) before a join makes more rows than memory holds."""
-        step = self._begin("join_size")
+        step = self.begin("join_size")
         emitter = Emitter()
         [num_rows] = self.run(emitter, emitter.join_size(node)).column(0).to_pylist()
-        self._end(step, 1)
+        self.end(step, 1)
         if num_rows is not None and num_rows > MAX_JOINED_ROWS:
             message = f"The JOIN would make {int(num_rows)} rows; the limit is {MAX_JOINED_ROWS}."
             raise Refused("too_complex", message, at=node.at)
 
     # SQL
 
-    def query(self, node: Node, columns: list[Bound], *, in_dry: bool = False) -> Any:
+    def query(self, node: Node, columns: list[Bound]) -> Any:
         emitter = Emitter()
         return self.run(emitter, emitter.statement(node, columns))
 
@@ -291,13 +307,26 @@ class Planning:
 
     # Steps
 
-    def _begin(self, name: str, **described: Any) -> dict[str, Any]:
-        step = {"step": name, **described, "began": time.perf_counter()}
+    def begin(self, name: str, **described: Any) -> dict[str, Any]:
+        step = {"step": name, **described}
         self.steps.append(step)
+        self._began[id(step)] = time.perf_counter()
         return step
 
-    def _end(self, step: dict[str, Any], num_rows: int, **described: Any) -> None:
-        ms = 1000 * (time.perf_counter() - step["began"])
+    def describe_sql(self, node: Node) -> dict[str, Any]:
+        """The step for what is left to DuckDB: the kinds of relations in it, from the bottom up."""
+        names: list[str] = []
+        waiting = [node]
+        while waiting:
+            one = waiting.pop()
+            waiting += inputs_of(one)
+            if not isinstance(one, Scan | Taken):
+                names.append(_SQL_WORDS[type(one)])
+        return self.begin("sql", operations=names[::-1])
+
+    def end(self, step: dict[str, Any], num_rows: int, **described: Any) -> None:
+        """The step is over and gave so many rows."""
+        ms = 1000 * (time.perf_counter() - self._began.pop(id(step)))
         if step["step"] in ("scan_topk", "scan", "gather", "words", "rrf"):
             self.timings["scan"] += ms
         step.update(described, rows_out=num_rows, ms=round(ms, 3))
@@ -421,5 +450,3 @@ def _described(taken: Taken, score: Score) -> dict[str, Any]:
     if isinstance(score, VectorScore):
         described["metric"] = score.metric
     return {**described, "rows": taken.num_rows}
-
-

@@ -252,7 +252,9 @@ class Emitter:
             rows = fill("SELECT {} FROM ({})", join(", ", keys), relation)
             sides.append(fill(f"SELECT {grouped}, count(*) AS {side} FROM ({{}}) GROUP BY {grouped}", rows))
         equal = " AND ".join(f"(t{place} = s{place})" for place in range(len(node.pairs)))
-        return fill(f"SELECT CAST(sum(CAST(t AS DOUBLE) * CAST(s AS DOUBLE)) AS DOUBLE) FROM ({{}}) INNER JOIN ({{}}) ON {equal}", *sides)
+        return fill(
+            f"SELECT CAST(sum(CAST(t AS DOUBLE) * CAST(s AS DOUBLE)) AS DOUBLE) FROM ({{}}) INNER JOIN ({{}}) ON {equal}", *sides
+        )
 
     def _combined(self, node: Combined, needed: list[Leaf]) -> Sql:
         rows = fill("{} UNION ALL {}", self._side(node, node.left, 0), self._side(node, node.right, RIGHT_SIDE))
@@ -288,9 +290,10 @@ class Emitter:
 
     def _computed(self, needed: list[Leaf], made: dict[Leaf, Sql]) -> Sql:
         """The needed columns, some of which are computed here."""
-        columns = [
-            fill(f"{{}} AS {self.writer.name(leaf)}", made[leaf]) if leaf in made else Sql(self.writer.name(leaf)) for leaf in needed
-        ]
+        columns = []
+        for leaf in needed:
+            name = self.writer.name(leaf)
+            columns.append(fill(f"{{}} AS {name}", made[leaf]) if leaf in made else Sql(name))
         return join(", ", columns) if columns else Sql("TRUE AS r")
 
     def _list(self, columns: Sequence[Bound]) -> Sql:

@@ -133,5 +133,3 @@ def _joined(column: pa.ChunkedArray) -> pa.Array:
     """A slice of a column, as one array; mostly it lies in one batch or two."""
     joined = column.combine_chunks()
     return joined if isinstance(joined, pa.Array) else pa.concat_arrays(joined.chunks)
-
-

@@ -79,9 +79,9 @@ TEMPLATES: dict[str, tuple[str, tuple[Any, ...]]] = {
 VECTOR_SCORES: dict[str, tuple[str, tuple[Any, ...]]] = {
     "cosine_similarity": (
         "CASE WHEN {0} IS NULL OR {1} IS NULL THEN NULL"
-        " WHEN list_dot_product({0}, {0}) = CAST(? AS DOUBLE) OR list_dot_product({1}, {1}) = CAST(? AS DOUBLE) THEN CAST(? AS DOUBLE)"
+        " WHEN list_dot_product({0}, {0}) * list_dot_product({1}, {1}) = CAST(? AS DOUBLE) THEN CAST(? AS DOUBLE)"
         " ELSE greatest(least(list_cosine_similarity({0}, {1}), CAST(? AS DOUBLE)), CAST(? AS DOUBLE)) END",
-        (0.0, 0.0, 0.0, 1.0, -1.0),
+        (0.0, 0.0, 1.0, -1.0),
     ),
     "dot": ("list_dot_product({}, {})", ()),
     "l2_norm": ("list_distance({}, {})", ()),
