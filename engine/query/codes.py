@@ -3,11 +3,13 @@
 from typing import Any
 
 from engine.datasets.names import BAD_NAME
+from engine.datasets.work import TYPE_MISMATCH
 from engine.errors import (
     BODY_TOO_LARGE,
     INTERNAL,
     INVALID_BODY,
     INVALID_PARAMETER,
+    MODEL_NOT_FOUND,
     Code,
     DetailedError,
     EngineError,
@@ -31,6 +33,7 @@ QUERY_CODES = by_word(
     BODY_TOO_LARGE,
     INVALID_BODY,
     INVALID_PARAMETER,
+    MODEL_NOT_FOUND,
     OUT_OF_MEMORY,
     Code("unknown_field", Kind.MALFORMED, "the body has a field that no query has"),
     Code("syntax_error", Kind.MALFORMED, "the text is not a query"),
@@ -41,7 +44,7 @@ QUERY_CODES = by_word(
     Code("ambiguous_column", Kind.MALFORMED, "several sources have the column"),
     Code("duplicate_column", Kind.MALFORMED, "two columns of the result have the same name"),
     Code("unknown_function", Kind.MALFORMED, "there is no such function"),
-    Code("type_mismatch", Kind.MALFORMED, "a value or a column has a type that cannot be used there"),
+    TYPE_MISMATCH,
     Code("dimension_mismatch", Kind.MALFORMED, "two vectors differ in their numbers of dimensions"),
     Code("unknown_label", Kind.MALFORMED, "the class column has no such label"),
     Code("bad_param", Kind.MALFORMED, "a parameter is missing, unused or of the wrong kind"),

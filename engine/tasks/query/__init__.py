@@ -17,6 +17,8 @@ RECURSION_LIMIT = 10_000
 
 def tasks(families: Families) -> dict[str, TaskFunction]:
     """plan: what does a body need? query: its rows."""
+    import duckdb  # noqa: F401 - 60 ms that the first statement need not wait for
+
     from engine.tasks.query.plan import plan
     from engine.tasks.query.query import Answering
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from engine.frames import Header
 from engine.tasks.query import tree
-from engine.tasks.query.refusals import Refused
+from engine.tasks.query.refusals import Refused, place
 from engine.tasks.query.request import Request, read_request, read_table_request
 from engine.tasks.query.tql import Parsed, check_parameters, embedded_text, parse
 
@@ -39,6 +39,10 @@ class Asked:
         """The offset in the text as sent of a place in the tree."""
         return None if at is None else self.parsed.position(at)
 
+    def _place(self, at: int | None) -> Header | None:
+        offset = self.position(at)
+        return None if offset is None else place(self.request.query, offset)
+
     def needs(self) -> Header:
         """What the server must find before the query can run. Refused for what no dataset can change."""
         text = self.request.query
@@ -61,8 +65,7 @@ class Asked:
         written = name if name != DEFAULT_SOURCE else self.request.dataset or ""
         is_whole = self.workspace is None or _is_hub(self.request.query, offset)
         source = written.removeprefix(HUB) if is_whole else f"{self.workspace}/{written}"
-        is_in_text = name != DEFAULT_SOURCE
-        return {"name": name, "source": source, "position": place(self.request.query, offset) if is_in_text else None}
+        return {"name": name, "source": source, "position": self._place(at) if name != DEFAULT_SOURCE else None}
 
     def _texts(self) -> list[Header]:
         """The distinct texts to embed, by text and model. Refused for what is no text, or a long one."""
@@ -70,8 +73,8 @@ class Asked:
         texts: dict[tuple[str, str | None], Header] = {}
         for call in self.parsed.texts:
             text, model = embedded_text(call, self.request.params)
-            position = place(self.request.query, self.position(call.at))
-            texts.setdefault((text, model), {"text": text, "model": model, "column": columns.get(call), "position": position})
+            needed = {"text": text, "model": model, "column": columns.get(call), "position": self._place(call.at)}
+            texts.setdefault((text, model), needed)
         return list(texts.values())
 
     def _compared_columns(self) -> dict[tree.Call, str]:
@@ -150,11 +153,6 @@ def _check(request: Request, header: Header) -> None:
 def refusal_of(refused: Refused, text: str, offset: int | None) -> dict[str, Any]:
     """A report with the place in the text as sent."""
     return Refused(refused.code, refused.message, at=offset, hint=refused.hint).report(text)
-
-
-def place(text: str, offset: int | None) -> dict[str, int] | None:
-    """A place in a text, as an error shows it."""
-    return None if offset is None else Refused("", "", at=offset).report(text)["position"]
 
 
 def _is_hub(text: str, offset: int | None) -> bool:

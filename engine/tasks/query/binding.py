@@ -4,6 +4,7 @@ The clauses of a SELECT are bound in the order in which they see each other: FRO
 LIMIT; then its relation is put together in the order in which they take effect. Knows no SQL, and reads no row.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from engine.tasks.query.bound import (
     Bound,
     Combined,
     Field,
+    Fields,
     Filter,
     Fused,
     Limit,
@@ -27,7 +29,7 @@ from engine.tasks.query.bound import (
     leaves,
     size_of,
 )
-from engine.tasks.query.context import Asked, Context, Embedded, Found
+from engine.tasks.query.context import Context, Embedded, Found, Given
 from engine.tasks.query.conversions import as_condition, convert
 from engine.tasks.query.datatypes import BOOL, INT, common_type
 from engine.tasks.query.expressions import bind_expression
@@ -54,36 +56,37 @@ class Named:
 def bind(
     query: tree.Query,
     *,
-    vectors: "tuple[Vectors, ...]" = (),
+    vectors: Sequence[Vectors] = (),
+    numbers: Sequence[list[Any]] = (),
     params: Any = None,
     embedded: Embedded | None = None,
-    sources: dict[str | None, Source],
-) -> Rows:
+    sources: Mapping[str | None, Source],
+) -> tuple[Rows, Fields]:
     """Refused where the query does not fit the sources or the parameters."""
-    asked = Asked(vectors, params, embedded or {}, sources, bind_expression, _bind_query)
-    rows = _bind_query(asked, query, None)
+    given = Given(vectors, numbers, params, embedded, sources, bind_expression, _bind_query)
+    rows = _bind_query(given, query, None)
     for name, expression in rows.columns:
         if expression.type.name == "interval":
             raise Refused("type_mismatch", f'The column "{quoted(name)}" is an interval, which no answer can hold.')
-    return rows
+    return rows, given.fields
 
 
-def _bind_query(asked: Asked, query: tree.Query, outer: Scope | None) -> Rows:
+def _bind_query(given: Given, query: tree.Query, outer: Scope | None) -> Rows:
     if isinstance(query, tree.Combination):
-        return _bind_combination(asked, query, outer)
-    return _Selecting(asked, query, outer).bind()
+        return _bind_combination(given, query, outer)
+    return _Selecting(given, query, outer).bind()
 
 
 class _Selecting:
     """One SELECT while it is bound."""
 
-    def __init__(self, asked: Asked, select: tree.Select, outer: Scope | None) -> None:
-        self.asked = asked
+    def __init__(self, given: Given, select: tree.Select, outer: Scope | None) -> None:
+        self.given = given
         self.select = select
-        self.source = bind_from(asked, select, outer)
+        self.source = bind_from(given, select, outer)
         self.scope = replace(self.source.scope, outer=outer)
         node = self.source.node
-        self.found = Found(node.row if isinstance(node, Scan) else asked.fields.new(INT))
+        self.found = Found(node.row if isinstance(node, Scan) else given.fields.new(INT))
         self.outputs = self._bind_outputs()
         self.aliases = {output.name: output.expression for output in self.outputs}
         self.is_into_lists = bool(select.group_by) and not self.found.aggregates
@@ -104,7 +107,7 @@ class _Selecting:
     # The clauses
 
     def _bind_outputs(self) -> list[Named]:
-        context = Context(self.asked, self.scope, self.found)
+        context = Context(self.given, self.scope, self.found)
         outputs: list[Named] = []
         for written in self.select.outputs:
             if isinstance(written, tree.Star):
@@ -131,7 +134,7 @@ class _Selecting:
         return found
 
     def _context(self, refused: str | None, *, aliases_win: bool = False) -> Context:
-        return Context(self.asked, replace(self.scope, aliases=self.aliases, aliases_win=aliases_win), self.found, refused)
+        return Context(self.given, replace(self.scope, aliases=self.aliases, aliases_win=aliases_win), self.found, refused)
 
     def _bind_where(self) -> Bound | None:
         written = self.select.where
@@ -173,7 +176,7 @@ class _Selecting:
         return SortKey(key, order.is_descending)
 
     def _bind_limit_by(self, written: tree.LimitBy) -> tuple[int, Bound]:
-        number = _whole_number(self.asked, written.number)
+        number = _whole_number(self.given, written.number)
         return number, self._context(None, aliases_win=True).bind(written.column)
 
     def _check_size(self, expressions: list[Bound | None]) -> None:
@@ -198,7 +201,7 @@ class _Selecting:
     ) -> tuple[Node, list[SortKey], tuple[int, Bound] | None]:
         if not keys and not self.found.aggregates and having is None:
             return node, order, limit_by
-        fields = self.asked.fields
+        fields = self.given.fields
         if self.is_into_lists:
             outputs = list(self.aliases.values())
             groups = group_into_lists(node, keys, self.found.aggregates, outputs, fields)
@@ -223,13 +226,13 @@ class _Selecting:
     ) -> tuple[Node, list[SortKey], tuple[int, Bound] | None]:
         if not self.select.is_distinct:
             return node, order, limit_by
-        groups = group(node, [output.expression for output in self.outputs], {}, self.asked.fields)
+        groups = group(node, [output.expression for output in self.outputs], {}, self.given.fields)
         return groups.node, *self._over(groups, order, limit_by, DISTINCT_HINT)
 
     def _cut(self, node: Node, limit_by: tuple[int, Bound] | None) -> Node:
         if limit_by is not None:
-            node = LimitBy(node, *limit_by, self.asked.fields.new(INT))
-        return _limited(self.asked, node, self.select)
+            node = LimitBy(node, *limit_by, self.given.fields.new(INT))
+        return _limited(self.given, node, self.select)
 
 
 def _sorted(node: Node, order: list[SortKey]) -> Node:
@@ -237,15 +240,15 @@ def _sorted(node: Node, order: list[SortKey]) -> Node:
     return Sort(node, keys) if keys else node
 
 
-def _limited(asked: Asked, node: Node, query: tree.Query) -> Node:
-    number = None if query.limit is None else _whole_number(asked, query.limit)
-    offset = 0 if query.offset is None else _whole_number(asked, query.offset)
+def _limited(given: Given, node: Node, query: tree.Query) -> Node:
+    number = None if query.limit is None else _whole_number(given, query.limit)
+    offset = 0 if query.offset is None else _whole_number(given, query.offset)
     return node if number is None and not offset else Limit(node, number, offset)
 
 
-def _whole_number(asked: Asked, written: tree.Constant | tree.Parameter) -> int:
+def _whole_number(given: Given, written: tree.Constant | tree.Parameter) -> int:
     is_parameter = isinstance(written, tree.Parameter)
-    value = asked.parameter(written).value if isinstance(written, tree.Parameter) else written.value
+    value = given.parameter(written).value if isinstance(written, tree.Parameter) else written.value
     if type(value) is not int or value < 0:
         code = "bad_param" if is_parameter else "type_mismatch"
         raise Refused(code, "LIMIT and OFFSET take whole numbers of 0 and more.", at=written.at)
@@ -285,16 +288,16 @@ def _check_sortable(key: Bound, at: int | None) -> None:
 # Set operations
 
 
-def _bind_combination(asked: Asked, query: tree.Combination, outer: Scope | None) -> Rows:
-    left, right = _bind_query(asked, query.left, outer), _bind_query(asked, query.right, outer)
-    fields = _match(asked, left, right, query)
-    node: Node = Combined(query.operator, query.is_all, left, right, fields, asked.fields.new(INT), asked.fields.new(BOOL))
+def _bind_combination(given: Given, query: tree.Combination, outer: Scope | None) -> Rows:
+    left, right = _bind_query(given, query.left, outer), _bind_query(given, query.right, outer)
+    fields = _match(given, left, right, query)
+    node: Node = Combined(query.operator, query.is_all, left, right, fields, given.fields.new(INT), given.fields.new(BOOL))
     columns = {name: column for (name, _), column in zip(left.columns, fields, strict=True)}
-    order = [_order_combined(asked, one, columns) for one in query.order_by]
-    return Rows(_limited(asked, _sorted(node, order), query), tuple(columns.items()))
+    order = [_order_combined(given, one, columns) for one in query.order_by]
+    return Rows(_limited(given, _sorted(node, order), query), tuple(columns.items()))
 
 
-def _match(asked: Asked, left: Rows, right: Rows, query: tree.Combination) -> tuple[Field, ...]:
+def _match(given: Given, left: Rows, right: Rows, query: tree.Combination) -> tuple[Field, ...]:
     """Bring both sides into the same types, by position; the fields of the result."""
     if len(left.columns) != len(right.columns):
         message = f"The two sides of {query.operator.upper()} have {len(left.columns)} and {len(right.columns)} columns."
@@ -310,18 +313,18 @@ def _match(asked: Asked, left: Rows, right: Rows, query: tree.Combination) -> tu
             raise Refused(code, message, at=query.at)
         left.columns = (*left.columns[:i], (name, convert(one, shared)), *left.columns[i + 1 :])
         right.columns = (*right.columns[:i], (other_name, convert(other, shared)), *right.columns[i + 1 :])
-        fields.append(asked.fields.new(shared))
+        fields.append(given.fields.new(shared))
     return tuple(fields)
 
 
-def _order_combined(asked: Asked, order: tree.Order, columns: dict[str, Field]) -> SortKey:
+def _order_combined(given: Given, order: tree.Order, columns: dict[str, Field]) -> SortKey:
     written = order.expression
     if isinstance(written, tree.Constant) and type(written.value) is int:
         if not 1 <= written.value <= len(columns):
             raise Refused("unknown_column", f"There are {len(columns)} output columns.", at=written.at)
         return SortKey(list(columns.values())[written.value - 1], order.is_descending)
     scope = Scope((Visible((), dict(columns)),))
-    context = Context(asked, scope, Found(asked.fields.new(INT)), "The rows of a set operation have no groups.")
+    context = Context(given, scope, Found(given.fields.new(INT)), "The rows of a set operation have no groups.")
     key = context.bind(written)
     _check_sortable(key, written.at)
     if context.found.fused or context.found.uses_row_number:

@@ -15,6 +15,8 @@ from engine.tasks.query.segments import ColumnInfo, Source
 # What aliases and subselects grow to is limited like the text itself.
 MAX_NODES = 4096
 MAX_DEPTH = 64
+# Below this share of its rows, the rows of a scan are copied.
+GATHERED_SHARE = 0.15
 
 # Expressions
 
@@ -235,6 +237,11 @@ class Taken:
     @property
     def num_rows(self) -> int:
         return self.scan.source.num_rows if self.rows is None else len(self.rows)
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether so many rows are left that reading all of them costs less than copying these."""
+        return self.rows is not None and self.position is None and len(self.rows) >= GATHERED_SHARE * self.scan.source.num_rows
 
 
 Node = Scan | Filter | Sort | Limit | LimitBy | Numbered | Extended | Fused | Aggregation | Joined | Combined | Taken

@@ -35,9 +35,10 @@ class Side(NamedTuple):
 
 def constant(metric: Metric, vector: Vectors) -> Side:
     """One vector float32 [dim] as a side. For cosine it gets length 1, so that no product of two long vectors leaves float32."""
-    norm = float(np.linalg.norm(vector.astype(np.float64)))
+    exact = vector.astype(np.float64)
+    norm = float(np.linalg.norm(exact))
     if metric == "cosine_similarity" and norm > 0:
-        return Side((vector / norm).astype(np.float32), 1.0)
+        return Side((exact / norm).astype(np.float32), 1.0)
     return Side(np.ascontiguousarray(vector, dtype=np.float32), norm)
 
 

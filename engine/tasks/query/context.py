@@ -20,23 +20,25 @@ Embedded = Mapping[tuple[str, str | None], Vectors]
 
 
 @dataclass(slots=True)
-class Asked:
-    """What one request asks with.
+class Given:
+    """What one request gives to the names in its text.
 
     vectors     what was lifted out of the text, by index
+    numbers     the same as lists of numbers, for IN
     params      list or object of the request
-    embedded    vectors of the texts of embed(...)
+    embedded    vectors of the texts of embed(...); None while there are none yet, for a plan
     sources     by the name in the text
     bind        an expression in a context
     bind_query  a subquery in the scope around it
     """
 
     vectors: Sequence[Vectors]
+    numbers: Sequence[list[Any]]
     params: Any
-    embedded: Embedded
+    embedded: Embedded | None
     sources: Mapping[str | None, Source]
     bind: "Callable[[Context, tree.Expression], Bound]"
-    bind_query: "Callable[[Asked, tree.Query, Scope | None], Rows]"
+    bind_query: "Callable[[Given, tree.Query, Scope | None], Rows]"
     fields: Fields = field(default_factory=Fields)
 
     def parameter(self, parameter: tree.Parameter) -> Value:
@@ -51,6 +53,10 @@ class Asked:
     def vector(self, lifted: tree.Lifted) -> Value:
         return vector_value(self.vectors[lifted.index], lifted.at)
 
+    def lifted_numbers(self, lifted: tree.Lifted) -> Value:
+        """As they were written: the numbers of a vector are rounded to float32."""
+        return value_of(self.numbers[lifted.index], lifted.at)
+
 
 @dataclass(slots=True)
 class Found:
@@ -59,7 +65,7 @@ class Found:
     aggregates  aggregate -> the field that will hold it
     fused       scores that are fused by rank -> the field that will hold it
     row_number  position of a row in the source
-    uses_row_number  whether an expression asked for it
+    uses_row_number  whether an expression uses it
     """
 
     row_number: Field
@@ -72,13 +78,13 @@ class Found:
 class Context:
     """Of one clause. `aggregates_refused` says why it cannot have aggregates; None where it can."""
 
-    asked: Asked
+    given: Given
     scope: Scope
     found: Found
     aggregates_refused: str | None = None
 
     def bind(self, expression: tree.Expression) -> Bound:
-        return self.asked.bind(self, expression)
+        return self.given.bind(self, expression)
 
     def inside_aggregate(self) -> "Context":
         return replace(self, aggregates_refused="An aggregate cannot stand inside an aggregate.")
@@ -88,12 +94,12 @@ class Context:
         if self.aggregates_refused is not None:
             raise Refused("unsupported", self.aggregates_refused, at=at)
         if aggregated not in self.found.aggregates:
-            self.found.aggregates[aggregated] = self.asked.fields.new(aggregated.type)
+            self.found.aggregates[aggregated] = self.given.fields.new(aggregated.type)
         return self.found.aggregates[aggregated]
 
     def fuse(self, scores: tuple[tuple[Score, bool], ...]) -> Field:
         if scores not in self.found.fused:
-            self.found.fused[scores] = self.asked.fields.new(FLOAT32)
+            self.found.fused[scores] = self.given.fields.new(FLOAT32)
         return self.found.fused[scores]
 
     def row_number(self) -> Field:

@@ -50,8 +50,10 @@ def convert(value: Bound, data_type: DataType) -> Bound:
 
 def as_condition(value: Bound, at: int | None) -> Bound:
     """What WHERE, AND, OR and NOT take."""
-    if value.type in (BOOL, NULL, JSON):
+    if value.type in (BOOL, NULL):
         return convert(value, BOOL)
+    if value.type == JSON:
+        return apply("json_as", (value,), BOOL)
     hint = "Close it with any(...) or all(...)." if value.type.is_list else None
     raise Refused("type_mismatch", f"A condition is true or false, and this is {value.type}.", at=at, hint=hint)
 
@@ -66,8 +68,10 @@ def as_text(value: Bound, at: int | None) -> Bound:
 def as_number(value: Bound, at: int | None) -> Bound:
     if value.type.is_number:
         return value
-    if value.type in (NULL, JSON):
+    if value.type == NULL:
         return convert(value, FLOAT64)
+    if value.type == JSON:
+        return apply("json_as", (value,), FLOAT64)
     raise Refused("type_mismatch", f"A number is needed here, and this is {value.type}.", at=at)
 
 
@@ -146,7 +150,7 @@ def _time(value: Value, other: Bound, at: int | None) -> Value:
 def _json_as(value: Bound, other: Bound) -> Bound:
     """A JSON value is taken as the type of what it is compared with; a value of another type is null then."""
     if other.type.is_number:
-        return apply("json_number", (value,), FLOAT64)
+        return apply("json_as", (value,), FLOAT64)
     if other.type.name in ("bool", "date", "timestamp"):
         return apply("json_as", (value,), other.type)
     return convert(value, STRING)

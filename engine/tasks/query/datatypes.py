@@ -153,3 +153,10 @@ def common_type(left: DataType, right: DataType) -> DataType | None:
         item = common_type(left.element, right.element)
         return None if item is None else list_of(item)
     return None
+
+
+def kind_of(data_type: DataType) -> str:
+    """As the output of a query names it: `list<int>`; the numbers of a vector need no kind."""
+    if data_type.name == "matrix":
+        return "list<vector>"
+    return f"list<{kind_of(data_type.element)}>" if data_type.name == "list" else data_type.name

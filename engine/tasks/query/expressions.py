@@ -55,11 +55,11 @@ def _constant(context: Context, node: tree.Constant) -> Bound:
 
 
 def _parameter(context: Context, node: tree.Parameter) -> Bound:
-    return context.asked.parameter(node)
+    return context.given.parameter(node)
 
 
 def _lifted(context: Context, node: tree.Lifted) -> Bound:
-    return context.asked.vector(node)
+    return context.given.vector(node)
 
 
 def _column(context: Context, node: tree.Column) -> Bound:
@@ -110,6 +110,8 @@ def _between(context: Context, node: tree.Between) -> Bound:
 
 def _in(context: Context, node: tree.In) -> Bound:
     operand = context.bind(node.operand)
+    if len(node.choices) == 1 and isinstance(node.choices[0], tree.Lifted):
+        return among(operand, choices_of(context.given.lifted_numbers(node.choices[0]), node.at), node.at)
     choices = [context.bind(choice) for choice in node.choices]
     if len(choices) == 1:
         choices = choices_of(choices[0], node.at)
@@ -118,7 +120,7 @@ def _in(context: Context, node: tree.In) -> Bound:
 
 def _in_query(context: Context, node: tree.InQuery) -> Bound:
     operand = context.bind(node.operand)
-    query = context.asked.bind_query(context.asked, node.query, context.scope)
+    query = context.given.bind_query(context.given, node.query, context.scope)
     if len(query.columns) != 1:
         raise Refused("type_mismatch", f"IN (SELECT ...) needs one column, and this has {len(query.columns)}.", at=node.at)
     [(name, column)] = query.columns

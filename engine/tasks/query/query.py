@@ -15,11 +15,12 @@ from engine.frames import Buffer, Header
 from engine.tasks.families import LongReply, Reply
 from engine.tasks.query import asked, results, running
 from engine.tasks.query.asked import DEFAULT_SOURCE, Asked, RefusedText
+from engine.tasks.query.database import Interrupted
 from engine.tasks.query.output import Result
 from engine.tasks.query.refusals import Refused
 from engine.tasks.query.segments import Source
 from engine.tasks.query.stopping import Control
-from engine.tasks.stopping import Stopping
+from engine.tasks.stopping import Stopped, Stopping
 
 # Of one frame. While a frame is on its way the replica waits for nothing, so this is the least that a slow reader makes us keep.
 FRAME_BYTES = 1024 * 1024
@@ -64,6 +65,8 @@ class Answering:
             return (yield from self._run(read, header, payload, clock))
         except Refused as refused:
             return _last({"refused": read.report(refused)})
+        except Interrupted:  # by a signal that came while the work before this ended
+            raise Stopped from None
         except MemoryError:  # also pyarrow's
             return _last({"refused": read.report(Refused("out_of_memory", NO_MEMORY))})
 

@@ -23,9 +23,9 @@ def first(scores: Array, k: int, *, is_descending: bool) -> Array:
 
     scores  float [N], in row order; NaN is null
     """
-    keys, rows = _keys(scores, is_descending), np.arange(len(scores))
-    chosen = _best(keys, rows, k)
-    return chosen[_order(keys[chosen], rows[chosen])]
+    keys = _keys(scores, is_descending)
+    chosen = _best(keys, None, k)
+    return chosen[_order(keys[chosen], chosen)]
 
 
 class Best:
@@ -89,22 +89,39 @@ def rrf(rankings: Sequence[Ranked]) -> Array:
 
 def _keys(scores: Array, is_descending: bool) -> Array:
     """What the rows are compared by: larger is better, and a null is below everything."""
-    return np.where(np.isnan(scores), -np.inf, scores if is_descending else -scores).astype(scores.dtype)
+    keys = scores.copy() if is_descending else -scores
+    keys[np.isnan(keys)] = -np.inf
+    return keys
 
 
-def _best(keys: Array, rows: Array, k: int) -> Array:
-    """Positions of the k best, in no order. Among rows with the key of the last place those with the smallest numbers are taken."""
+def _best(keys: Array, rows: Array | None, k: int) -> Array:
+    """Positions of the k best, in no order. Among rows with the key of the last place those with the smallest numbers are taken.
+
+    rows  int64 [N]: the row numbers; None if they ascend
+    """
     if len(keys) <= k:
         return np.arange(len(keys))
     if k <= 0:
         return np.empty(0, dtype=np.int64)
-    edge = np.partition(keys, len(keys) - k)[len(keys) - k]
+    edge = _edge(keys, k)
     better = np.flatnonzero(keys > edge)
     tied = np.flatnonzero(keys == edge)
     missing = k - len(better)
-    if len(tied) > missing:
-        tied = tied[np.argpartition(rows[tied], missing - 1)[:missing]]
+    if len(tied) > missing and rows is not None:
+        tied = tied[np.argpartition(rows[tied], missing - 1)]
+    tied = tied[:missing]
     return np.concatenate([better, tied])
+
+
+def _edge(keys: Array, k: int) -> Any:
+    """The k-th largest key."""
+    lowest = keys.min()
+    # Nulls, and rows with none of the words, share the lowest key. Partition takes 30 times as long among so many equal keys.
+    above = keys[keys > lowest]
+    if len(above) < k:
+        return lowest
+    above.partition(len(above) - k)
+    return above[len(above) - k]
 
 
 def _order(keys: Array, rows: Array) -> Array:

@@ -106,7 +106,7 @@ def _records(columns: tuple[OutputColumn, ...], values: list[list[Any]]) -> list
 # Streams
 
 
-class Lines(Iterator[bytes]):
+class RowLines(Iterator[bytes]):
     """Pieces of NDJSON: a line for each row, then a line with the status.
 
     A Refused before the first piece is raised. After it the error line is the end of the last piece, and `refused` tells why; the
@@ -152,9 +152,9 @@ class Lines(Iterator[bytes]):
         return {"status": "ok", "rows": self.num_rows, "tensors": names, "query_ms": round(self._elapsed_ms(), 1)}
 
 
-def ndjson(result: Result, *, class_labels: ClassLabels, max_rows: int, elapsed_ms: Callable[[], float]) -> Lines:
+def ndjson(result: Result, *, class_labels: ClassLabels, max_rows: int, elapsed_ms: Callable[[], float]) -> RowLines:
     """The pieces of an NDJSON answer, of at most 1 MiB each. `elapsed_ms` is asked at the end."""
-    return Lines(result, class_labels=class_labels, max_rows=max_rows, elapsed_ms=elapsed_ms)
+    return RowLines(result, class_labels=class_labels, max_rows=max_rows, elapsed_ms=elapsed_ms)
 
 
 def arrow(result: Result, *, class_labels: ClassLabels, max_rows: int) -> Iterator[bytes]:

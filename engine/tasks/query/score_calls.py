@@ -7,7 +7,7 @@ from engine.tasks.query import tree
 from engine.tasks.query.bound import Apply, Bound, Field, Score, Value, VectorScore, WordScore, apply
 from engine.tasks.query.constants import as_vector, vector_of_value, vector_value
 from engine.tasks.query.context import Context
-from engine.tasks.query.datatypes import FLOAT32, NULL, STRING
+from engine.tasks.query.datatypes import FLOAT32, NULL, STRING, vector_of
 from engine.tasks.query.refusals import Refused
 from engine.tasks.query.vectors import constant_score
 
@@ -28,6 +28,8 @@ METRICS = {
 }
 # Functions that have a meaning for one vector: its length.
 NORMS = {"l2_norm", "l1_norm", "linf_norm"}
+# Of a text that has no vector yet, while a query is only planned.
+UNKNOWN_DIM = 0
 DISTANCES = {"l2_norm", "l1_norm", "linf_norm"}
 
 
@@ -64,7 +66,7 @@ def _zeros_like(vector: Bound) -> Bound:
 def _score(metric: str, left: Bound, right: Bound, at: int | None) -> Bound:
     if NULL in (left.type, right.type):
         return Value(None, FLOAT32)
-    if left.type.dim != right.type.dim:
+    if left.type.dim != right.type.dim and UNKNOWN_DIM not in (left.type.dim, right.type.dim):
         message = f"{_called(left)} has {left.type.dim} dimensions, {_called(right, is_second=True)} has {right.type.dim}."
         raise Refused("dimension_mismatch", message[0].upper() + message[1:] if message.startswith("the ") else message, at=at)
     if isinstance(left, Value) and isinstance(right, Value):
@@ -99,9 +101,11 @@ def bind_embed(context: Context, node: tree.Call) -> Bound:
     if not 1 <= len(words) <= 2 or any(not isinstance(word, Value) or word.type != STRING for word in words):
         raise Refused("type_mismatch", "embed takes a text, and the name of a model if you like.", at=node.at)
     text, model = (*(word.value for word in words if isinstance(word, Value)), None)[:2]
-    if (text, model) not in context.asked.embedded:
+    if context.given.embedded is None:
+        return Value(b"", vector_of(UNKNOWN_DIM))
+    if (text, model) not in context.given.embedded:
         raise Refused("invalid_parameter", "The text of embed(...) has no vector.", at=node.at)
-    return vector_value(context.asked.embedded[text, model], node.at)
+    return vector_value(context.given.embedded[text, model], node.at)
 
 
 def bind_bm25(context: Context, node: tree.Call) -> Bound:

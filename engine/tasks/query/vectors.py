@@ -22,22 +22,27 @@ Rows = np.ndarray[Any, np.dtype[np.int64]]
 SLAB_ROWS = 16_384
 # The same for distances, which take longer, and for gathered rows, which are copied.
 SMALL_SLAB_ROWS = 4_096
+# Fewer slabs than these are done before another thread has started.
+SHARED_SLABS = 4
 # Below this share of the rows, gathering them costs less than scoring all rows.
 GATHERED_SHARE = 0.15
 
 Part = TypeVar("Part")
 
 
-class Control(Protocol):
-    """How a query is told to stop, and how many threads it may use."""
+class ScanControl(Protocol):
+    """What a scan asks of its query: whether to go on, and how many threads may share the scan."""
 
-    num_threads: int
+    @property
+    def num_threads(self) -> int: ...
 
     def check(self) -> None:
         """Raises if the query shall stop."""
 
 
-def scores(metric: Metric, segments: Segments, query: Vectors | Segments, *, rows: Rows | None = None, control: Control) -> Vectors:
+def scores(
+    metric: Metric, segments: Segments, query: Vectors | Segments, *, rows: Rows | None = None, control: ScanControl
+) -> Vectors:
     """float32 [N]: the score of each row, in row order, or of each of `rows`; NaN is null.
 
     query  float32 [dim], or another vector column of the same source, which is compared row by row
@@ -58,7 +63,7 @@ def top_k(
     *,
     is_descending: bool,
     rows: Rows | None = None,
-    control: Control,
+    control: ScanControl,
 ) -> tuple[Rows, Vectors]:
     """Row numbers int64 and scores float32 of the first k rows, in order: nulls last, ties by row number.
 
@@ -75,7 +80,7 @@ def top_k(
     return best.ordered()
 
 
-def pair_scores(metric: Metric, left: tuple[Segments, Rows], right: tuple[Segments, Rows], *, control: Control) -> Vectors:
+def pair_scores(metric: Metric, left: tuple[Segments, Rows], right: tuple[Segments, Rows], *, control: ScanControl) -> Vectors:
     """float32 [N]: the scores of N pairs of rows, such as a join makes; -1 on a side is a row that is null."""
     found = np.empty(len(left[1]), dtype=np.float32)
 
@@ -133,7 +138,7 @@ class _Scan(NamedTuple):
     def score(self, left: Side, right: Side) -> Vectors:
         return compare(self.metric, left, right)
 
-    def score_all(self, control: Control) -> Vectors:
+    def score_all(self, control: ScanControl) -> Vectors:
         found = np.empty(self.num_rows, dtype=np.float32)
 
         def keep(scores: Vectors, rows: Rows) -> None:
@@ -142,7 +147,7 @@ class _Scan(NamedTuple):
         self.walk(self.score, keep, None, control)
         return found
 
-    def score_gathered(self, rows: Rows, control: Control) -> Vectors:
+    def score_gathered(self, rows: Rows, control: ScanControl) -> Vectors:
         """float32 [N], in the order of `rows`."""
         found = np.empty(len(rows), dtype=np.float32)
 
@@ -153,7 +158,7 @@ class _Scan(NamedTuple):
         return found
 
     def walk(
-        self, score: Callable[[Side, Side], Any], keep: Callable[[Any, Rows], None], rows: Rows | None, control: Control
+        self, score: Callable[[Side, Side], Any], keep: Callable[[Any, Rows], None], rows: Rows | None, control: ScanControl
     ) -> None:
         """Call `keep` with the scores and the row numbers of each slab, in any order, from several threads.
 
@@ -189,7 +194,7 @@ class _Scan(NamedTuple):
         return gather(self.segments, rows), self.other if isinstance(self.other, Side) else gather(self.other, rows)
 
 
-def _nearest(scan: _Scan, k: int, rows: Rows | None, control: Control) -> tuple[Rows, Vectors] | None:
+def _nearest(scan: _Scan, k: int, rows: Rows | None, control: ScanControl) -> tuple[Rows, Vectors] | None:
     """The k nearest rows, from candidates that an estimate has chosen. None if the estimate cannot tell them from the others."""
     num_candidates = max(4 * k, k + 64)
     query = scan.other
@@ -229,16 +234,17 @@ def _slices(num_rows: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, num_rows)) for start in range(0, num_rows, size)]
 
 
-def _share(parts: Iterable[Part], visit: Callable[[Part], None], control: Control) -> None:
+def _share(parts: Iterable[Part], visit: Callable[[Part], None], control: ScanControl) -> None:
     """Visit each part, with all threads that the query may use. Raises what `control.check` or a visit raised."""
-    waiting = iter(list(parts))
+    everything = list(parts)
+    waiting = iter(everything)
 
     def work() -> None:
         for part in waiting:  # a thread's step of a list's iterator is never interrupted by another thread's
             control.check()
             visit(part)
 
-    if control.num_threads < 2:
+    if control.num_threads < 2 or len(everything) < SHARED_SLABS:
         work()
         return
     with ThreadPoolExecutor(control.num_threads - 1) as helpers:

@@ -360,3 +360,16 @@ def test_anything_else_is_encoded_compactly() -> None:
     assert codec.dumps({"a": [1, "/"], "b": None}) == b'{"a":[1,"/"],"b":null}'
     assert json.loads(codec.dumps({"a": "\ud800", "b": 2**70})) == {"a": "\ud800", "b": 2**70}
     assert codec.dumps({1: 0.5}) == b'{"1":0.5}'
+
+
+@given(st.lists(st.recursive(st.none() | st.integers(-(2**63), 2**63 - 1) | st.text(), st.lists)))
+def test_each_value_is_one_line(values: list[object]) -> None:
+    written = codec.encode_lines(values)
+    assert [json.loads(line) for line in written.split(b"\n")[:-1]] == values
+    assert written.endswith(b"\n") == bool(values)
+
+
+def test_json_texts_are_written_as_they_are_unless_they_are_not_strict() -> None:
+    assert codec.dumps(codec.as_written(['{"a":1.50}', None, "12345678901234567890"])) == b'[{"a":1.50},null,12345678901234567890]'
+    assert codec.dumps(codec.as_written(["[NaN,1e999,\n2]", "1,2", '"x"'])) == b'[[null,null,2],null,"x"]'
+    assert codec.as_written([]) == []
