@@ -187,5 +187,6 @@ def _texts(columns: list[UploadColumn], table: pa.Table) -> tuple[list[Header], 
             lines = [codec.dumps(text) + LINE_END for text in table[source.field].drop_null().to_pylist()]
             pieces.append(b"".join(lines))
             told = {"column": info.number, "source": source.number, "model": info.model, "dim": info.dim}
-            texts.append({**told, "lines": len(lines), "size": len(pieces[-1])})
+            if lines:
+                texts.append({**told, "lines": len(lines), "size": len(pieces[-1])})
     return texts, pieces

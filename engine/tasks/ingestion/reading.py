@@ -9,9 +9,10 @@ from engine.frames import LINE_END
 from engine.tasks import codec
 
 BOM = b"\xef\xbb\xbf"
-# For every byte whether it is a digit: a run of 20, or of 19 behind a minus, may be an integer of more than 64 bits.
-_DIGITS = bytes(0x30 if 0x30 <= byte <= 0x39 else byte if byte == 0x2D else 0x20 for byte in range(256))
-_LONG_RUNS = (b"0" * 20, b"-" + b"0" * 19)
+# Digits become 0, and all but digits, minus and point a blank. A run of 20 digits, or of 19 behind a minus, may be an integer of
+# more than 64 bits; behind a point it is the end of a float.
+_DIGITS = bytes(0x30 if 0x30 <= byte <= 0x39 else byte if byte in b"-." else 0x20 for byte in range(256))
+_LONG_RUNS = (b" " + b"0" * 20, b"-" + b"0" * 19)
 _BLANKS = b" \t\r"
 
 

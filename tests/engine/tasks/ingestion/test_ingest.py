@@ -4,7 +4,7 @@ import base64
 import json
 import math
 import struct
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +120,28 @@ def test_the_last_of_equal_keys_counts(dataset: Dataset) -> None:
 def test_a_time_of_rfc_3339_becomes_its_instant_in_utc(dataset: Dataset, text: str, instant: datetime) -> None:
     dataset.upload([{"t": text}, {"t": None}], types={"t": "timestamp"})
     assert dataset.column("t") == [instant, None]
+
+
+INSTANTS = st.datetimes(
+    datetime(2, 1, 1),
+    datetime(9998, 12, 31),
+    timezones=st.timedeltas(timedelta(hours=-23), timedelta(hours=23)).map(
+        lambda offset: timezone(timedelta(minutes=offset // timedelta(minutes=1)))
+    ),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(instants=st.lists(st.none() | INSTANTS, min_size=1, max_size=5), is_careful=st.booleans())
+def test_any_instant_comes_out_as_it_went_in(
+    tmp_path_factory: pytest.TempPathFactory, instants: list[datetime | None], is_careful: bool
+) -> None:
+    dataset = Dataset(tmp_path_factory.mktemp("dataset"))
+    texts = [None if one is None else one.isoformat() for one in instants]
+    if is_careful:  # one small letter is enough to have all of them read one by one
+        texts.append("2026-11-23t05:00:00Z")
+    dataset.upload([{"t": text} for text in texts], types={"t": "timestamp"})
+    assert dataset.column("t")[: len(instants)] == instants
 
 
 @pytest.mark.parametrize(
