@@ -1,7 +1,7 @@
 """`dataset import`: the files of a person, turned into lines by a child process, become one upload to a running server.
 
-The child reads a file part by part, so memory does not grow with the files. All files together are one body: they become rows all at
-once, or not at all. Knows nothing of what a line holds.
+The child reads a file part by part, so memory does not grow with the files. All files together are one body: all of them become
+rows, or none. Knows nothing of what a line holds.
 """
 
 import argparse
@@ -57,10 +57,8 @@ def run(remote: Remote, path: tuple[str, ...], options: argparse.Namespace) -> d
         raise Refused(files.fault or f"no answer from {remote.url.geturl()}: {error or type(error).__name__}") from None
     finally:
         progress.close()
-    skipped = f", {answer['skipped']:,} skipped" if answer["skipped"] else ""
-    progress.end(
-        f"{answer['dataset']} version {answer['version']}: {answer['added']:,} rows added{skipped}, {progress.seconds:.1f} s"
-    )
+    counts = f"{answer['added']:,} rows added" + (f", {answer['skipped']:,} skipped" if answer["skipped"] else "")
+    progress.end(f"{answer['dataset']} version {answer['version']}: {counts}, {progress.seconds:.1f} s")
     return answer
 
 

@@ -1,7 +1,7 @@
 """A server that kills itself, as kill -9 does, just before one step of its work on the files of datasets.
 
-Python tells a hook of each file that it opens, makes, renames or removes. The hook counts nothing before a file called `armed` stands
-beside the data directory.
+Python tells a hook of each file that it opens, makes, renames or removes. The hook counts nothing before a file called `armed`
+stands beside the data directory.
 """
 
 from pathlib import Path
