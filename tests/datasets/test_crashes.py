@@ -138,6 +138,7 @@ def _is_killed(tmp_path: Path, what: str, settings: dict[str, str]) -> bool:
     disarm(tmp_path)
     with serving(tmp_path / "data", **ONE) as server:
         _check_whole(server, what, was_answered=not is_dead)
+        assert not list((server.data_dir / "datasets").rglob(".*.new"))
         assert "Traceback" not in server.log
     return is_dead
 
