@@ -41,7 +41,7 @@ SHARED_WITH_TASKS = {"engine.errors", "engine.frames"}
 SHARED_BY_FAMILIES = {"codec", "families", "runtime", "stages", "stopping"}
 FAMILY_IMPORTS = SHARED_BY_FAMILIES | {"scoring"}
 PUBLISHING_IMPORTS = FAMILY_IMPORTS | {"embedding"}
-# Ingestion writes what queries read: the format of segments and of their word indexes, which have no other importer outside their family.
+# Ingestion writes what queries read: segments, with their word indexes.
 INGESTION_IMPORTS_OF_QUERY = {"engine.tasks.query", "engine.tasks.query.segments", "engine.tasks.query.words"}
 # What a query loads and a replica of the pool `jobs` must not: half a second and 60 MB.
 QUERY_LIBRARIES = {"duckdb", "sqlglot"}
