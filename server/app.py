@@ -13,10 +13,12 @@ from aiohttp import web, web_response
 from engine import metrics
 from engine.accounts import Accounts
 from engine.datasets import Dataset, DatasetChanges, DatasetLimits, Datasets, Upkeep
+from engine.deletion import Deletion
 from engine.disk import Disk
 from engine.embeddings import EmbeddingLimits, Embeddings
 from engine.engine import Engine, EngineLimits
 from engine.ingestion import Ingestion, IngestionLimits
+from engine.query.matching import Matching
 from engine.query.queries import Queries, QueryLimits
 from engine.query.texts import Texts
 from engine.repository import folders
@@ -29,6 +31,7 @@ from engine.store import Store
 from engine.streaming.predictions import PredictionLimits, Predictions
 from handlers import accounts, datasets, embeddings, openapi, operations, publish, query, repository
 from handlers.datasets.admission import CHANGES, DATASETS, INGESTION
+from handlers.datasets.deletion import DELETION
 from handlers.datasets.uploads import ROW_LIMITS, RowLimits
 from handlers.embeddings.admission import EMBED_BODY_LIMIT, EMBEDDINGS, LISTED
 from handlers.http import keys
@@ -154,6 +157,7 @@ async def _open_ingestion(app: web.Application, disk: Disk, settings: Settings) 
     _start_queries_with_the_first_dataset(engine, changes, upkeep)
     app[CHANGES] = changes
     app[INGESTION] = Ingestion(changes, engine.pool("jobs"), app[EMBEDDINGS], settings.part(IngestionLimits))
+    app[DELETION] = Deletion(changes, engine.pool("jobs"), Matching(app[QUERIES]).rows)
     app[ROW_LIMITS] = settings.part(RowLimits)
 
 

@@ -1,12 +1,12 @@
 """A server that kills itself, as kill -9 does, just before one step of its work on the files of datasets.
 
-Python tells a hook of each file that it opens, makes, renames or removes. The hook counts nothing before a file called `armed` stands
-beside the data directory.
+Python tells a hook of each file that it opens, makes, renames or removes. The hook counts nothing before a file called `armed`
+stands beside the data directory.
 """
 
 from pathlib import Path
 
-HOOK = '''
+HOOK = """
 import os, signal, sys
 
 EVENTS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree"}
@@ -30,7 +30,7 @@ def hook(event, args):
 
 if "engine.tasks" not in sys.orig_argv:
     sys.addaudithook(hook)
-'''
+"""
 
 
 def killing(tmp_path: Path, *, before: str = "", after: int = 0) -> dict[str, str]:

@@ -16,14 +16,16 @@ RECURSION_LIMIT = 10_000
 
 
 def tasks(families: Families) -> dict[str, TaskFunction]:
-    """plan: what does a body need? query: its rows."""
+    """plan: what does a body need? query: its rows. matching: the rows that a condition holds for."""
     import duckdb  # noqa: F401 - 60 ms that the first statement need not wait for
 
+    from engine.tasks.query.matching import Matching
     from engine.tasks.query.plan import plan
     from engine.tasks.query.query import Answering
 
     _limit_process()
-    return {"plan": plan, "query": Answering(families.the(Stopping)).answer}
+    stopping = families.the(Stopping)
+    return {"plan": plan, "query": Answering(stopping).answer, "matching": Matching(stopping).answer}
 
 
 def _limit_process() -> None:
