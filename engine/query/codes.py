@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from engine.datasets.catalogue import DATASET_NOT_FOUND
 from engine.datasets.names import BAD_NAME
 from engine.datasets.work import TYPE_MISMATCH
 from engine.errors import (
@@ -31,6 +32,7 @@ DETAILS = ("position", "hint")
 # What a replica may say against a query, by its word.
 QUERY_CODES = by_word(
     BODY_TOO_LARGE,
+    DATASET_NOT_FOUND,
     INVALID_BODY,
     INVALID_PARAMETER,
     MODEL_NOT_FOUND,

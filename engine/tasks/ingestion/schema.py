@@ -121,6 +121,14 @@ class Plan:
         if (there.source, there.model) != (wanted.source, wanted.model):
             raise _contradiction(pair.column, f"is not computed from {quoted(pair.source)} by {pair.model}")
 
+    def accepted(self, names: Iterable[str]) -> set[str]:
+        """The known columns, and as many of these names as can be new columns."""
+        accepted = {*self.existing, *self.asked}
+        for name in names:
+            if len(accepted) < MAX_COLUMNS and name_fault(name) is None:
+                accepted.add(name)
+        return accepted
+
     def columns(self, names: Iterable[str], found: dict[str, ColumnInfo]) -> list[UploadColumn]:
         """All columns, numbered: those of the dataset, then new ones as rows bring them, then those that no row has.
 

@@ -7,7 +7,7 @@ a record batch of payload.arrow, so that sidecars which are made again from rows
 import contextlib
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -50,6 +50,20 @@ def _cut(table: pa.Table, num_bytes: int) -> Iterator[pa.Table]:
     size = max(1, min(PAYLOAD_ROWS, table.num_rows * PIECE_BYTES // max(1, num_bytes)))
     for start in range(0, max(1, table.num_rows), size):
         yield table.slice(start, size).combine_chunks()
+
+
+def with_columns(arrays: Mapping[str, pa.ChunkedArray], num_rows: int, columns: Sequence[ColumnInfo]) -> Iterator[pa.Table]:
+    """Rows with exactly these columns, in tables of no more than about PIECE_BYTES; a column without an array is null.
+
+    arrays  by the fields of the columns
+    """
+    row_bytes = 1 + sum(4 * column.dim or 8 for column in columns)
+    size = max(1, min(PAYLOAD_ROWS, PIECE_BYTES // row_bytes))
+    schema = pa.schema([(column.field, column.arrow_type) for column in columns])
+    for start in range(0, num_rows if columns else 0, size):
+        length = min(size, num_rows - start)
+        found = [arrays[one.name].slice(start, length) if one.name in arrays else pa.nulls(length, one.type) for one in schema]
+        yield pa.table(found, schema=schema)
 
 
 # Segments

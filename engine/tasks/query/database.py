@@ -47,34 +47,32 @@ class Database:
 
     def table(self, statement: Sql, tables: Mapping[str, pa.Table], control: Control) -> pa.Table:
         """All rows of a statement. Refused where a value does not fit its type, or memory is short."""
-        return pa.Table.from_batches(*self._read(statement, tables, control))
-
-    def _read(self, statement: Sql, tables: Mapping[str, pa.Table], control: Control) -> tuple[list[pa.RecordBatch], pa.Schema]:
-        with self._running(tables, control) as connection:
-            reader = connection.sql(statement.text, params=list(statement.constants)).to_arrow_reader(PAYLOAD_ROWS)
-            return list(reader), reader.schema
+        with self._reading(statement, tables, control) as reader:
+            return reader.read_all()
 
     def batches(self, statement: Sql, tables: Mapping[str, pa.Table], control: Control) -> Iterator[pa.RecordBatch]:
         """The rows as they are made, in batches of at most 8,192. No other statement may run before all are taken or dropped."""
-        with self._running(tables, control) as connection:
-            reader = connection.sql(statement.text, params=list(statement.constants)).to_arrow_reader(PAYLOAD_ROWS)
+        with self._reading(statement, tables, control) as reader:
             for batch in reader:
                 control.check()
                 yield batch
 
     @contextmanager
-    def _running(self, tables: Mapping[str, pa.Table], control: Control) -> Iterator[Any]:
+    def _reading(self, statement: Sql, tables: Mapping[str, pa.Table], control: Control) -> Iterator[Any]:
+        """A reader of the rows. An error ends the connection, whose state nobody knows then."""
         control.check()
         connection = self._connected()
-        for name, table in tables.items():
-            connection.register(name, table)
         control.interrupt_with(connection.interrupt)
         try:
-            yield connection
-        except connection.errors as error:
+            for name, table in tables.items():
+                connection.register(name, table)
+            relation = connection.sql(statement.text, params=list(statement.constants))
+            yield relation.to_arrow_reader(PAYLOAD_ROWS)
+        except (*connection.errors, OSError, pa.ArrowException) as error:
+            # What goes wrong while rows are read comes through Arrow, with the message of DuckDB and a class of Arrow's.
             self._connection = None
             control.check()
-            raise connection.refusal(error) from None
+            raise refusal_of(error) from None
         finally:
             control.interrupt_with(None)
             for name in tables:
@@ -99,7 +97,6 @@ class Connection:
         import duckdb
 
         self.errors = (duckdb.Error,)
-        self._duckdb = duckdb
         self._connection = duckdb.connect(":memory:", config={"threads": 1})
         for setting in SETTINGS:
             self._connection.execute(f"SET {setting}")
@@ -108,15 +105,22 @@ class Connection:
         self.unregister = self._connection.unregister
         self.interrupt = self._connection.interrupt
 
-    def refusal(self, error: Exception) -> Exception:
-        """What a user learns about an error of DuckDB. Its own message quotes our SQL and the user's values."""
-        duckdb = self._duckdb
-        if isinstance(error, duckdb.InterruptException):
-            return Interrupted()
-        if isinstance(error, duckdb.OutOfMemoryException):
-            return Refused("out_of_memory", "The query needs more memory than a query may use.")
-        if isinstance(error, duckdb.OutOfRangeException | duckdb.ConversionException | duckdb.InvalidInputException):
-            return Refused("arithmetic_error", "A number left its range, or a CAST failed.", hint="Integers have 64 bits.")
-        if "expression depth" in str(error).lower():
-            return Refused("too_complex", "The query is too deep.")
-        return RuntimeError(f"this is a bug: DuckDB refused our SQL as {type(error).__name__}")
+
+# How the messages of DuckDB begin.
+_INTERRUPTED = "INTERRUPT"
+_OUT_OF_MEMORY = "Out of Memory"
+_VALUE_ERRORS = ("Conversion Error", "Out of Range Error", "Invalid Input Error")
+
+
+def refusal_of(error: Exception) -> Exception:
+    """What a user learns about an error of DuckDB. Its own message quotes our SQL and the user's values."""
+    message = str(error).removeprefix("Query Error: ")
+    if message.startswith(_INTERRUPTED):
+        return Interrupted()
+    if message.startswith(_OUT_OF_MEMORY) or isinstance(error, pa.ArrowMemoryError):
+        return Refused("out_of_memory", "The query needs more memory than a query may use.")
+    if message.startswith(_VALUE_ERRORS):
+        return Refused("arithmetic_error", "A number left its range, or a CAST failed.", hint="Integers have 64 bits.")
+    if "expression depth" in message.lower():
+        return Refused("too_complex", "The query is too deep.")
+    return RuntimeError(f"this is a bug: DuckDB refused our SQL as {type(error).__name__}")

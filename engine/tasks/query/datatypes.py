@@ -149,7 +149,7 @@ def common_type(left: DataType, right: DataType) -> DataType | None:
         return TIMESTAMP
     if names <= {"class", "string"}:
         return STRING
-    if left.name == right.name == "list":
+    if left.is_list and right.is_list and "list" in (left.name, right.name):
         item = common_type(left.element, right.element)
         return None if item is None else list_of(item)
     return None

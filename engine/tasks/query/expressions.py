@@ -20,6 +20,7 @@ from engine.tasks.query.conversions import (
     common,
     comparable,
     compare,
+    convert,
     negative,
 )
 from engine.tasks.query.datatypes import BOOL, DATE, FLOAT32, FLOAT64, INT, NULL, STRING, TIMESTAMP, DataType, list_of
@@ -91,8 +92,8 @@ def _place(node: tree.Expression) -> int | None:
 
 
 def _concatenation(left: Bound, right: Bound, at: int | None) -> Bound:
-    if left.type.name == right.type.name == "list":
-        left, right = common([left, right], at)
+    if left.type.is_list and right.type.is_list:
+        left, right = common([convert(one, list_of(one.type.element)) for one in (left, right)], at)
         return apply("concat_lists", (left, right), left.type)
     return apply("||", (as_text(left, at), as_text(right, at)), STRING)
 

@@ -32,7 +32,9 @@ def check_outline(tokens: Sequence[Token], size: int) -> None:
         word = _word(token) if before != "." else ""
         nesting.take(word, token.start)
         _check_pair(before, before_at, word, token)
-        before, before_at = word, token.start
+        # SELECT DISTINCT is as empty as SELECT.
+        if (before, word) != ("SELECT", "DISTINCT"):
+            before, before_at = word, token.start
     if before == ",":
         raise Refused("syntax_error", "Nothing follows the comma.", at=before_at)
     if before == "SELECT":
@@ -66,9 +68,9 @@ def _check_pair(before: str, before_at: int, word: str, token: Token) -> None:
         raise Refused("one_statement", "Only one statement is answered.", at=token.start)
     if before == "," and word in _ENDS_OF_LISTS:
         raise Refused("syntax_error", "Nothing follows the comma.", at=before_at)
-    if word == "," and before in ("(", "[", "SELECT", "DISTINCT"):
+    if word == "," and before in ("(", "[", "SELECT"):
         raise Refused("syntax_error", "Nothing is before the comma.", at=token.start)
-    if before in ("SELECT", "DISTINCT") and word in _AFTER_EMPTY_SELECT and not (before == "DISTINCT" and word == ")"):
+    if before == "SELECT" and word in _AFTER_EMPTY_SELECT:
         raise Refused("syntax_error", "The select is empty.", at=token.start)
     if word in _NO_QUERIES and before in _QUERY_STARTS:
         raise Refused("unsupported", f"A query cannot begin with {word}.", at=token.start, hint=_NO_QUERIES[word])

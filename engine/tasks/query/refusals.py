@@ -47,7 +47,7 @@ def quoted(text: str) -> str:
 
 
 def nearest(word: str, known: list[str] | tuple[str, ...]) -> str | None:
-    """The hint `Did you mean "...?"`, if a known word is close to this one."""
-
-    found = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f'Did you mean "{found[0]}"?' if found else None
+    """The hint `Did you mean "...?"`, if a known word is close to this one, whatever the case of the letters."""
+    by_lower = {name.lower(): name for name in known}
+    found = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
+    return f'Did you mean "{by_lower[found[0]]}"?' if found else None

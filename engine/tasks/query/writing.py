@@ -143,9 +143,8 @@ def _remainder(writer: Writer, expression: Apply) -> Sql:
 
 
 def _negative(writer: Writer, expression: Apply) -> Sql:
-    """DuckDB has a larger type for the negative of the smallest integer; a difference overflows as it should."""
-    operand = writer.write(expression.arguments[0])
-    return fill("(CAST(? AS BIGINT) - {})", operand, own=(0,)) if expression.type == INT else fill("(- {})", operand)
+    """As a difference: it overflows where DuckDB's own sign takes a larger type, and it never is -0.0."""
+    return fill(f"(CAST(? AS {sql_type(expression.type)}) - {{}})", writer.write(expression.arguments[0]), own=(0,))
 
 
 def _case(writer: Writer, expression: Apply) -> Sql:

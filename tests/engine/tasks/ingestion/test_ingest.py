@@ -296,6 +296,26 @@ def test_a_dataset_has_a_thousand_columns(dataset: Dataset) -> None:
     assert refusal(dataset, [row, row | {"one more": 1}])["column"] == "one more"
 
 
+def test_lines_with_names_of_their_own_cost_no_more_than_their_bytes(dataset: Dataset) -> None:
+    num_rows = 20_000  # a list of all rows for each of their names would take 3 GB
+    told = dataset.upload([{f"field {i}": i} for i in range(num_rows)], on_error="skip")
+    assert told["skipped"] == num_rows - 1000
+    assert [error["line"] for error in told["errors"]] == list(range(1001, 1021))
+    assert dataset.column("field 999") == [None] * 999 + [999]
+
+
+def test_a_block_need_not_bring_all_columns(dataset: Dataset) -> None:
+    dataset.upload([{"a": 1, "g": "x", "b": [1]}], [{"b": [0.5]}, {}], [{"g": "y", "a": 2.5}], class_labels=["g"])
+    assert dataset.column("a") == [1.0, None, None, 2.5]
+    assert dataset.column("b") == [[1.0], [0.5], None, None]
+    assert dataset.column("g") == ["x", None, None, "y"]
+
+
+def test_a_fraction_of_many_digits_is_no_long_integer(dataset: Dataset) -> None:
+    dataset.upload(b'{"x": 0.00012345678901234567890}\n{"x": -0.00012345678901234567890}\n')
+    assert dataset.column("x") == [0.00012345678901234567, -0.00012345678901234567]
+
+
 def test_a_name_has_1_to_200_bytes_and_may_hold_anything(dataset: Dataset) -> None:
     row = {"é" * 100: 1, "a.b": 2, "a": 3, "../x": 4, 'q"\n\u0000': 5, "line": 6, "c0": 7, "A": 8}
     dataset.upload([row])
@@ -338,7 +358,7 @@ EMBED = [{"source": "text", "column": "embedding", "model": "m", "dim": 4}]
 
 def test_texts_become_vectors_behind_their_column_in_this_upload_and_in_appends(dataset: Dataset) -> None:
     dataset.upload([{"text": "abc", "n": 1}, {"text": None, "n": 2}], [{"n": 3}, {"text": 'quoted "ä"\n', "n": 4}], embed=EMBED)
-    dataset.upload([{"text": "x"}], [{"text": None}])
+    dataset.upload([{"text": "x"}], [{"n": 5}], [{"text": None}])
     assert [(info.name, info.dim, info.source, info.model) for info in dataset.infos] == [
         ("text", 0, None, None),
         ("embedding", 4, "text", "m"),
@@ -346,7 +366,7 @@ def test_texts_become_vectors_behind_their_column_in_this_upload_and_in_appends(
     ]
     texts = dataset.column("text")
     assert dataset.column("embedding") == [None if text is None else vector_of(text, 4) for text in texts]
-    assert texts == ["abc", None, None, 'quoted "ä"\n', "x", None]
+    assert texts == ["abc", None, None, 'quoted "ä"\n', "x", None, None]
 
 
 def test_skipped_rows_have_no_text_to_embed(dataset: Dataset) -> None:

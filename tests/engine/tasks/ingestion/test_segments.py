@@ -268,6 +268,14 @@ def test_large_cells_make_small_batches(dataset: Dataset, monkeypatch: pytest.Mo
     assert dataset.files() == before
 
 
+def test_wide_rows_that_are_nearly_empty_are_written_in_small_batches(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segment_files, "PIECE_BYTES", 100_000)
+    dataset.upload([{f"c{i}": i for i in range(500)}])
+    dataset.upload(b"{}\n" * 100)
+    assert dataset.rows[1:] == [dict.fromkeys(dataset.types)] * 100
+    assert max(chunk.num_rows for chunk in dataset.segment(1).payload.to_batches()) < 50
+
+
 @pytest.mark.heavy
 def test_a_million_rows_fill_a_segment(dataset: Dataset) -> None:
     block = lines({"i": i} for i in range(50_000))
