@@ -217,6 +217,7 @@ def test_comments_of_three_kinds_are_blanks() -> None:
         ("a not in (select b limit 1)", Unary("not", InQuery(A, Select((Output(B),), ROWS, limit=ONE)))),
         ("a is null", IsNull(A)),
         ("a is not null", Unary("not", IsNull(A))),
+        ("a = b is null", IsNull(Binary("=", A, B))),
         ("a like 'b%'", Like(A, Constant("b%"), False)),
         ("a not ilike b", Unary("not", Like(A, B, True))),
         ("case when a then b end", Case(None, ((A, B),), None)),
