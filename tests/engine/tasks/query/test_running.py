@@ -355,6 +355,8 @@ def test_a_join_that_would_explode_is_refused_before_it_runs(tmp_path: Path) -> 
         ("meta['k']", '[1,2,"z"]'),
         ("meta['n']::int", 5),
         ("lower(meta['doc']) || 'x'", "a.mdx"),
+        ("coalesce(meta['none'], 'x')", "x"),
+        ("coalesce(meta['n'], 0)", 5.0),
         ("keys(meta)", ["doc", "k", "n"]),
         # Time.
         ("at = '2024-01-01T01:00:00+01:00'", True),
