@@ -65,10 +65,17 @@ def bind(
     """Refused where the query does not fit the sources or the parameters."""
     given = Given(vectors, numbers, params, embedded, sources, bind_expression, _bind_query)
     rows = _bind_query(given, query, None)
-    for name, expression in rows.columns:
-        if expression.type.name == "interval":
-            raise Refused("type_mismatch", f'The column "{quoted(name)}" is an interval, which no answer can hold.')
+    _check_kinds(query, rows)
     return rows, given.fields
+
+
+def _check_kinds(query: tree.Query, rows: Rows) -> None:
+    """Refused for a column of a type that no answer can hold."""
+    for i, (name, expression) in enumerate(rows.columns):
+        if expression.type.name == "interval":
+            written = query.outputs[i] if isinstance(query, tree.Select) and i < len(query.outputs) else None
+            at = _place(written) if isinstance(written, tree.Output) else None
+            raise Refused("type_mismatch", f'The column "{quoted(name)}" is an interval, which no answer can hold.', at=at)
 
 
 def _bind_query(given: Given, query: tree.Query, outer: Scope | None) -> Rows:
