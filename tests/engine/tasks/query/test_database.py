@@ -61,9 +61,8 @@ class Stoppable(Unstopped):
             interrupt()
 
 
-ENDLESS = Sql(
-    "SELECT count(*) FROM range(CAST(? AS BIGINT)) a, range(CAST(? AS BIGINT)) b WHERE a.range * b.range = CAST(? AS BIGINT)"
-)
+MILLION = "range(CAST(? AS BIGINT))"
+ENDLESS = Sql(f"SELECT count(*) FROM {MILLION} a, {MILLION} b WHERE a.range * b.range = CAST(? AS BIGINT)", (10**6, 10**6, -1))
 
 
 def test_a_query_that_nobody_wants_ends_within_a_statement() -> None:
