@@ -70,4 +70,5 @@ class Steps:
         ms = 1000 * (time.perf_counter() - self._began.pop(id(step)))
         if step["step"] in SCORING:
             self.timings["scan"] += ms
+        step.setdefault("rows", num_rows)
         step.update(described, rows_out=num_rows, ms=round(ms, 3))
