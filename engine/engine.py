@@ -6,20 +6,34 @@ The surfaces decide what the pools do; this file knows no surface and no HTTP. I
 import asyncio
 import contextlib
 import os
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine import metrics
 from engine.errors import no_instances, shutting_down
-from engine.replicas.blocks import Lane
+from engine.frames import Buffer
+from engine.replicas.blocks import Answer, Arguments, Lane, Task
 from engine.replicas.pool import Pool
 from engine.replicas.replica import ReplicaOptions
 
 # A replica that scores imports these before it reports ready, so that no request waits for an import.
 SCORE_OPTIONS = ReplicaOptions(families=("scoring", "embedding"))
 # Jobs yield the cores to scoring.
-JOBS_OPTIONS = ReplicaOptions(niceness=10)
+JOBS_OPTIONS = ReplicaOptions(niceness=10, is_lazy=True)
+# A replica that queries never loads onnxruntime, and one that scores never DuckDB: each takes half a second. Its libraries use one
+# thread, because replicas are the parallelism. The allocator that pyarrow brings reserves 1 GiB at once, which would count against
+# the memory of the replica.
+QUERY_OPTIONS = ReplicaOptions(
+    is_lazy=True,
+    families=("query",),
+    environment={
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "ARROW_DEFAULT_MEMORY_POOL": "system",
+    },
+)
 
 
 # Replicas that score may take three quarters of the machine's memory together; the rest is for the server, the other replicas and
@@ -43,6 +57,8 @@ class EngineLimits:
 
     score_replicas: int
     jobs_replicas: int
+    query_replicas: int
+    query_memory_bytes: int
     block_timeout_s: float
     check_timeout_s: float
     replica_memory_bytes: int
@@ -60,8 +76,10 @@ class Engine:
         memory_bytes = limits.replica_memory_bytes or share_of_memory(limits.score_replicas)
         options = replace(SCORE_OPTIONS, memory_bytes=memory_bytes, max_faults=limits.model_faults)
         self._score = Pool("score", limits.score_replicas, options, silence_limit_s=limits.block_timeout_s)
-        self._jobs = Pool("jobs", max(1, limits.jobs_replicas), JOBS_OPTIONS, silence_limit_s=limits.check_timeout_s, is_lazy=True)
-        self._pools = {pool.name: pool for pool in (self._score, self._jobs)}
+        jobs = Pool("jobs", max(1, limits.jobs_replicas), JOBS_OPTIONS, silence_limit_s=limits.check_timeout_s)
+        options = replace(QUERY_OPTIONS, memory_bytes=limits.query_memory_bytes)
+        query = Pool("query", limits.query_replicas, options, silence_limit_s=limits.block_timeout_s)
+        self._pools = {pool.name: pool for pool in (self._score, jobs, query)}
         self._tasks: set[asyncio.Task[None]] = set()
         self._was_ready = False
 
@@ -88,6 +106,10 @@ class Engine:
 
     def pool(self, name: str) -> Pool:
         return self._pools[name]
+
+    async def run_task(self, task: Task, arguments: Arguments, buffers: Sequence[Buffer] = ()) -> Answer:
+        """Run a task in its pool on some raw bytes, and wait for its answer. EngineError: TaskFailed, `no_instances`."""
+        return await self.pool(task.pool).run(task, arguments, buffers)
 
     # How things are
 

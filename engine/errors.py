@@ -7,6 +7,7 @@ engine raises is defined in that part. Knows no protocol.
 """
 
 import enum
+from typing import Any
 
 
 class Kind(enum.Enum):
@@ -119,15 +120,28 @@ class EngineError(Exception):
         self.retry_after_s = retry_after_s
 
 
+class DetailedError(EngineError):
+    """An error that says more than a message, for a program to read.
+
+    details  such as `position` ({"offset", "line", "column"} in a text), `hint`, or `line` and `column` of a bad row
+    """
+
+    def __init__(self, code: Code, message: str, details: dict[str, Any], *, retry_after_s: int | None = None) -> None:
+        super().__init__(code, message, retry_after_s=retry_after_s)
+        self.details = details
+
+
 class TaskFailed(EngineError):
     """A block was given up: it cost as many replicas as its task allows, or ran past its time limit.
 
     is_timeout  it ran past its time limit
+    is_lost     the replica that worked on it died, and not because of its time limit
     """
 
-    def __init__(self, *, is_timeout: bool) -> None:
+    def __init__(self, *, is_timeout: bool, is_lost: bool = False) -> None:
         super().__init__(INTERNAL, "the server failed on this request")
         self.is_timeout = is_timeout
+        self.is_lost = is_lost
 
 
 # Refusals that several parts give in the same words.

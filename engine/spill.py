@@ -19,6 +19,9 @@ from engine.frames import Buffer
 PIECE_BYTES = 256 * 1024
 # With more than this in memory a stream pauses; it begins to spill if its client reads nothing.
 MEMORY_LIMIT_BYTES = 1024 * 1024
+# A client that took nothing for this long while results wait is not reading: it will get them from the spill. A client that is only
+# slower than the replicas never waits that long, so its results never touch the disk.
+SPILL_AFTER_S = 0.1
 # A segment file is removed when it was read, so a long spill gives its disk space back in steps of this size.
 SEGMENT_BYTES = 64 * 1024 * 1024
 
@@ -173,6 +176,11 @@ class Outbox:
                 return None
             self._changed.clear()
             await self._changed.wait()
+
+    async def flushed(self) -> None:
+        """While spilling: wait until the bytes that were put so far have left memory. Raises what the disk raises."""
+        if self._flusher is not None:
+            await asyncio.shield(self._flusher)  # a waiter that is cancelled must not cancel the flusher
 
     async def num_lines(self) -> int:
         """The lines that `get` has not returned to their ends."""

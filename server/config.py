@@ -170,6 +170,10 @@ class Settings:
     jobs_replicas: int = _setting(
         2, _count, "number of processes for durable work and for checking published models; they start when first needed"
     )
+    query_replicas: int = _setting(2, _positive, "number of processes that run queries; they start with the first dataset")
+    query_memory_bytes: int = _setting(
+        2 * GIB, _positive, "bytes of data that one replica that runs queries may have; a query that needs more is refused"
+    )
     replica_memory_bytes: int = _setting(
         0,
         _count,

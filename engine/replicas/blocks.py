@@ -8,7 +8,7 @@ import enum
 from asyncio import Future
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from engine.errors import EngineError
 from engine.frames import Buffer, Header
@@ -143,6 +143,21 @@ class Waiter(Protocol):
     def failed(self, block: "Block", error: EngineError) -> None: ...
 
 
+class Feed(Protocol):
+    """Where the frames of a long answer come from. A waiter that has no room for more pauses it, and resumes it later."""
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+
+@runtime_checkable
+class LongWaiter(Waiter, Protocol):
+    """A waiter for an answer of several frames: `continued` is called for each frame but the last, for which `answered` is."""
+
+    def continued(self, block: "Block", part: Answer, feed: Feed) -> None: ...
+
+
 @dataclass(slots=True, eq=False)
 class Block:
     """Work for one replica: raw lines, what to do with them, and who waits for the answer.
@@ -153,7 +168,9 @@ class Block:
     group       for work without a model: waiting blocks whose group is equal may share a frame; None means that this one travels
                 alone
     half        0 or 1 in a divided block
-    deaths      replicas that died while they worked on it
+    num_parts   frames of its answer that its waiter has; the answer cannot begin again then
+    deaths      replicas that died while they worked on it, or could not
+    is_lost     the last of these died
     is_suspect  it is one half of a block that killed replicas or failed: the next fault divides it again at once
     is_timeout  it has run into its time limit, so we killed the replica ourselves
     is_refused  its line is answered with an error whatever the line holds
@@ -168,7 +185,9 @@ class Block:
     model: ServedModel | None = None
     group: object = None
     half: int = 0
+    num_parts: int = 0
     deaths: int = 0
+    is_lost: bool = False
     is_suspect: bool = False
     is_timeout: bool = False
     is_refused: bool = False

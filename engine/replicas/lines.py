@@ -73,6 +73,10 @@ class Lines(NamedTuple):
     def of_body(cls, body: bytes) -> "Lines":
         return cls((body,), num_bytes=len(body))
 
+    @classmethod
+    def of_buffers(cls, buffers: Sequence[Buffer]) -> "Lines":
+        return cls(buffers, num_bytes=sum(map(len, buffers)))
+
     def without_bytes(self) -> "Lines":
         """The same places, with nothing left of what stood there."""
         return self._replace(buffers=(), num_bytes=0)

@@ -11,13 +11,14 @@ import itertools
 import logging
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 from engine import frames, metrics
 from engine.errors import EngineError, TaskFailed, no_instances, shutting_down
-from engine.frames import Header
-from engine.replicas.blocks import Answer, Arguments, Batch, Block, Call, Lane, Task, divide
+from engine.frames import Buffer, Header
+from engine.replicas.blocks import Answer, Arguments, Batch, Block, Call, Lane, LongWaiter, Task, divide
 from engine.replicas.faults import ANSWERED_FAULT, FAULT_OF_A_HALF, Faults
+from engine.replicas.lines import Lines
 from engine.replicas.replica import DEFAULT_OPTIONS, Replica, ReplicaGone, ReplicaOptions
 from engine.replicas.scheduler import BlockSource, Scheduler
 
@@ -35,12 +36,14 @@ REPLACEMENT_S = 2.0
 # A block is meant to take 20 to 100 ms. When blocks of untrusted models have held all replicas for this long while others wait, all
 # but one of these replicas are taken back.
 HELD_S = 5.0
+# A replica that was asked to stop its work and goes on for this long is killed.
+STOP_GRACE_S = 0.5
 # One batch in work and one behind it, so that a replica never waits for us.
 BATCHES_PER_REPLICA = 2
 
 
 class Pool:
-    """`size` replicas and one scheduler. A lazy pool starts each replica when work first finds all others taken.
+    """`size` replicas and one scheduler.
 
     silence_limit_s  a replica that opens a model, or does nothing, is killed when it gives no sign of life for this long
     on_ready         is told of each replica before it gets work
@@ -55,7 +58,6 @@ class Pool:
         options: ReplicaOptions = DEFAULT_OPTIONS,
         *,
         silence_limit_s: float,
-        is_lazy: bool = False,
     ) -> None:
         self.name = name
         self.size = size
@@ -66,7 +68,6 @@ class Pool:
         self.on_online: Callable[[str], None] | None = None
         self._silence_limit_s = silence_limit_s
         self._options = options
-        self._is_lazy = is_lazy
         self._replicas: dict[int, Replica] = {}
         self._keepers: list[asyncio.Task[None]] = []
         self._watcher: asyncio.Task[None] | None = None
@@ -80,9 +81,13 @@ class Pool:
         """Begin to keep `size` replicas alive, or none yet in a lazy pool; returns at once."""
         self._last_alive = time.monotonic()
         self._watcher = asyncio.create_task(self._watch(), name=f"watch {self.name}")
-        if not self._is_lazy:
-            for _ in range(self.size):
-                self._keep_one_more()
+        if not self._options.is_lazy:
+            self.fill()
+
+    def fill(self) -> None:
+        """Begin to keep all `size` replicas alive, also in a lazy pool."""
+        while len(self._keepers) < self.size:
+            self._keep_one_more()
 
     def _keep_one_more(self) -> None:
         slot = len(self._keepers)
@@ -175,7 +180,7 @@ class Pool:
 
     def _check(self, replica: Replica, now: float) -> None:
         if (batch := replica.working_on) is not None:
-            if now - batch.sent_at > batch.task.time_limit_s:
+            if now - batch.sent_at > batch.task.time_limit_s and not replica.is_paused:
                 log.warning("replica stuck, killing it name=%s task=%s", replica.name, batch.task.name)
                 for block in batch.blocks:
                     block.is_timeout = True
@@ -228,18 +233,37 @@ class Pool:
 
     # Work comes in
 
-    async def run(self, task: Task, arguments: Arguments) -> Answer:
-        """Run a task that has no lines, and wait for its answer. Raises EngineError: TaskFailed, `no_instances`."""
+    async def run(self, task: Task, arguments: Arguments, buffers: Sequence[Buffer] = ()) -> Answer:
+        """Run a task on some raw bytes, and wait for its answer. Raises EngineError: TaskFailed, `no_instances`."""
         call = Call()
-        self.submit(Block(task, Lane.INTERACTIVE, call, arguments))
+        self.submit(Block(task, Lane.INTERACTIVE, call, arguments, Lines.of_buffers(buffers)))
         return await call.future
 
     def submit(self, block: Block) -> None:
         """Put a single block into the interactive lane and let a free replica take it."""
         self.scheduler.submit(block)
-        if self._is_lazy:
+        if self._options.is_lazy:
             self._grow()
         self.wake()
+
+    def stop_work(self, block: Block) -> None:
+        """Nobody wants the answer to this block any more: its waiter must have left.
+
+        A block that waits is dropped when a replica would take it. A replica that works on it is asked to stop, and killed when it
+        still works on it after a grace.
+        """
+        for replica in self.replicas:
+            batch = replica.working_on
+            if batch is not None and block in batch.blocks:
+                replica.resume()  # it may wait until we read
+                replica.ask_to_stop()
+                asyncio.get_running_loop().call_later(STOP_GRACE_S, self._kill_if_at, replica, batch)
+
+    @staticmethod
+    def _kill_if_at(replica: Replica, batch: Batch) -> None:
+        if replica.working_on is batch:
+            log.warning("replica does not stop, killing it name=%s task=%s", replica.name, batch.task.name)
+            replica.kill()
 
     @contextlib.asynccontextmanager
     async def offered(self, source: BlockSource) -> AsyncIterator[None]:
@@ -316,6 +340,15 @@ class Pool:
         for block, part, piece in zip(batch.blocks, parts, pieces, strict=True):
             _tell(block, Answer(part, piece))
 
+    def batch_continued(self, replica: Replica, batch: Batch, header: Header, payload: memoryview) -> None:
+        """A replica sent a frame of a long answer, after which more will come. Only a block that travels alone has one."""
+        [block] = batch.blocks
+        block.num_parts += 1
+        if isinstance(block.waiter, LongWaiter):
+            block.waiter.continued(block, Answer(header, payload), replica)
+        else:  # a bug: it would take the last frame for the whole answer
+            block.waiter.failed(block, TaskFailed(is_timeout=False))
+
     def _learn(self, batch: Batch, header: Header) -> None:
         if (model := batch.model) is None:
             return
@@ -331,12 +364,16 @@ class Pool:
             for block in batch.blocks:
                 block.waiter.failed(block, no_instances())
             return
+        if error["code"] == "stopped":  # nobody waits, or the signal was meant for work before this: then it is done again
+            self._try_again(batch.blocks)
+            return
         # The class of the exception: its message may quote a record.
         log.error("task failed task=%s error=%s", batch.task.name, error["reason"].partition(":")[0])
         if "is_harmful" in error:
             self._note_fault(batch, ANSWERED_FAULT)
         for block in batch.blocks:
             block.deaths += 1
+            block.is_lost = False
         self._try_again(batch.blocks)
 
     def replica_lost(self, replica: Replica, batches: list[Batch], culprit: Batch | None) -> None:
@@ -346,6 +383,7 @@ class Pool:
         if culprit is not None:
             for block in culprit.blocks:
                 block.deaths += 1
+                block.is_lost = True
             self._note_fault(culprit, FAULT_OF_A_HALF if culprit.blocks[0].is_suspect else 1.0)
         for batch in reversed(batches):
             self._try_again(batch.blocks)
@@ -386,6 +424,9 @@ def _tell(block: Block, answer: Answer) -> None:
 def _next_try(block: Block) -> list[Block]:
     """What becomes of a block that came back: it is sent as it is, divided, refused, or given up."""
     task = block.task
+    if block.num_parts:
+        block.waiter.failed(block, _failure(block))
+        return []
     if task.careful is not None and block.model is None and block.deaths and not block.is_careful:
         block.arguments, block.is_careful, block.is_timeout = block.arguments | task.careful, True, False
         return [block]
@@ -400,8 +441,12 @@ def _next_try(block: Block) -> list[Block]:
     if block.is_refused and block.lines.num_bytes:  # even reading its id kills replicas
         block.lines = block.lines.without_bytes()
         return [block]
-    block.waiter.failed(block, TaskFailed(is_timeout=block.is_timeout))
+    block.waiter.failed(block, _failure(block))
     return []
+
+
+def _failure(block: Block) -> TaskFailed:
+    return TaskFailed(is_timeout=block.is_timeout, is_lost=block.is_lost and not block.is_timeout)
 
 
 def _max_deaths(block: Block) -> int:

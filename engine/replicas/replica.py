@@ -12,8 +12,8 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Container
-from dataclasses import dataclass
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +26,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SOCKET_BUFFER_BYTES = 1024 * 1024
 # A child that has read the end of its socket gets this long to end by itself.
 STOP_TIMEOUT_S = 0.5
+# Asks a child to leave the work that it is doing (engine/tasks/stopping.py).
+STOP_SIGNAL = signal.SIGUSR1
 
 Reply = tuple[Header, memoryview]
 
@@ -43,17 +45,21 @@ class ReplicaGone(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ReplicaOptions:
-    """What the replicas of one pool have in common.
+    """What the replicas of one pool have in common, and in what pools differ.
 
     niceness      how far the process yields the cores to others (man 2 nice)
+    is_lazy       each replica starts when work first finds all others taken, or when the pool is told to fill up
     memory_bytes  of data that the process may have; an allocation beyond it fails (RLIMIT_DATA). 0 means no limit
+    environment   variables of the process, beside those of the server
     families      of tasks, imported before the first sign of life; any other family is imported with its first frame
     max_faults    that one version of a model may cost within the window of faults.py before it goes offline. A model whose owner
                   makes one mistake stays online: one record costs up to twelve replicas, which count less than four
     """
 
     niceness: int = 0
+    is_lazy: bool = False
     memory_bytes: int = 0
+    environment: Mapping[str, str] = field(default_factory=dict)
     families: tuple[str, ...] = ()
     max_faults: int = 12
 
@@ -66,16 +72,20 @@ class Owner(Protocol):
 
     def batch_answered(self, replica: "Replica", batch: Batch, header: Header, payload: memoryview) -> None: ...
 
+    def batch_continued(self, replica: "Replica", batch: Batch, header: Header, payload: memoryview) -> None: ...
+
     def replica_lost(self, replica: "Replica", batches: list[Batch], culprit: Batch | None) -> None: ...
 
 
 class Replica(asyncio.BufferedProtocol):
-    """One child process. It answers frames in the order they were sent.
+    """One child process. It answers frames in the order they were sent. An answer has one frame, or several: all but its last one
+    have `more` in their headers.
 
     loaded        keys of the models that it was told to load
     num_batches   batches that were sent and not answered; it works on the first of them
     num_opening   models that it is opening now, while it answers nothing else
     heard_at      when it last answered anything, monotonic seconds
+    is_paused     we do not read what it answers, because nobody has room for it
     is_stuck      we killed it, because it gave no sign of life for too long
     is_retiring   it was told to stop: it gets no more work, and its death is expected
     died_under    the batch that it was working on when it died, if its death was not expected
@@ -88,6 +98,7 @@ class Replica(asyncio.BufferedProtocol):
         self.num_opening = 0
         self.heard_at = -math.inf
         self.is_ready = False
+        self.is_paused = False
         self.is_stuck = False
         self.is_retiring = False
         self.died_under: Batch | None = None
@@ -112,12 +123,16 @@ class Replica(asyncio.BufferedProtocol):
                 *(str(self._options.memory_bytes), *self._options.families),
                 pass_fds=[theirs.fileno()],
                 stdin=asyncio.subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))},
+                env=self._environment(),
                 start_new_session=True,  # Ctrl-C in a terminal reaches the server alone, which then drains
             )
         await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=ours)
         await self.ask_for_sign_of_life()
         self.is_ready = True
+
+    def _environment(self) -> dict[str, str]:
+        environment = {**os.environ, **self._options.environment}
+        return environment | {"PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), environment.get("PYTHONPATH"))))}
 
     @property
     def pid(self) -> int | None:
@@ -130,11 +145,19 @@ class Replica(asyncio.BufferedProtocol):
 
     def kill(self) -> None:
         """End the child at once; the owner hears of the loss as of any other death."""
+        self._signal(signal.SIGKILL)
+        self.resume()  # asyncio tells nobody of the end of a socket that it does not read
+
+    def ask_to_stop(self) -> None:
+        """Ask the child to leave the work that it is doing. A task that hears of this ends soon; any other goes on."""
+        self._signal(STOP_SIGNAL)
+
+    def _signal(self, number: signal.Signals) -> None:
         if self._process and self._process.returncode is None:
             # Not with its own send_signal: that asks for the exit status first, and then asyncio never learns how a child died that
             # was dead already (it says 255), and a model is blamed for a SIGKILL from outside.
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self._process.pid, signal.SIGKILL)
+                os.kill(self._process.pid, number)
 
     async def stop(self) -> None:
         """Close the connection, which ends the child, and wait until it is gone; kill it if it does not end by itself."""
@@ -210,6 +233,21 @@ class Replica(asyncio.BufferedProtocol):
         transport.set_write_buffer_limits(high=64 * 1024 * 1024)
         self._transport = transport
 
+    def pause(self) -> None:
+        """Read nothing more of its answer until `resume`: soon the child waits for us, and that is no fault of its own."""
+        if not self.is_paused and self._transport is not None and not self._transport.is_closing():
+            self.is_paused = True
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read its answer again. The time of its work begins anew."""
+        if self.is_paused and self._transport is not None:
+            self.is_paused = False
+            if (batch := self.working_on) is not None:
+                batch.sent_at = time.monotonic()
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
+
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._reader.buffer()
 
@@ -234,8 +272,12 @@ class Replica(asyncio.BufferedProtocol):
         self._owner.replica_lost(self, [one for one in expected if isinstance(one, Batch)], culprit)
 
     def _answered(self, header: Header, payload: memoryview) -> None:
-        expected = self._expected.popleft()
         self.heard_at = time.monotonic()
+        if "more" in header and (batch := self.working_on) is not None:
+            batch.sent_at = self.heard_at
+            self._owner.batch_continued(self, batch, header, payload)
+            return
+        expected = self._expected.popleft()
         if (next_batch := self.working_on) is not None:
             next_batch.sent_at = self.heard_at  # only now does the replica begin with it
         if isinstance(expected, Batch):

@@ -17,7 +17,7 @@ from engine.frames import Buffer, cut
 from engine.replicas.blocks import Answer, Arguments, Block, Lane, ServedModel, Task
 from engine.replicas.lines import GroupedLineQueue, LineQueue, Lines, Segment
 from engine.repository.serving import MODEL_REMOVED
-from engine.spill import Outbox, num_lines
+from engine.spill import SPILL_AFTER_S, Outbox, num_lines
 from engine.streaming.failures import NO_REPLICA, StreamFailure
 
 WINDOW_BLOCKS = 16
@@ -27,9 +27,6 @@ GROUPING_LINES = 4096
 ORDERED_GROUPING_LINES = 512
 # The reasons of a model for which nobody serves its streams any more.
 MODEL_REASONS = (MODEL_OFFLINE, MODEL_REMOVED)
-# A client that took nothing for this long while results wait is not reading: it will get them from the spill. A client that is only
-# slower than the replicas never waits that long, so its results never touch the disk.
-SPILL_AFTER_S = 0.1
 
 
 class StreamState(enum.StrEnum):

@@ -14,12 +14,13 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from engine import frames
 from engine.frames import Header
-from engine.tasks.families import ENDS, Families, LoadFailed, Reply, is_harmful
+from engine.tasks.families import ENDS, Families, LoadFailed, LongReply, Reply, is_harmful
+from engine.tasks.stopping import Stopped, block_signal
 
 # <sys/prctl.h>
 PR_SET_PDEATHSIG = 1
@@ -49,23 +50,41 @@ class Worker:
         for family in families:
             self._families.ensure(family)
 
-    def run(self, header: Header, payload: memoryview) -> Reply:
-        """The answer to one frame: a frame without a task asks for a sign of life; a failure is an answer with `error`.
+    def run(self, header: Header, payload: memoryview) -> Iterator[Reply]:
+        """The answer to one frame: one reply, or several, all but the last of which have `more` in their headers.
+
+        A frame without a task asks for a sign of life; a failure is a last reply with `error`.
 
         header  family, task, and what the task is asked with
         """
         if "task" not in header:
-            return {}, []
+            yield {}, []
+            return
         try:
-            return self._families.task(header["family"], header["task"])(header, payload)
+            answer = self._families.task(header["family"], header["task"])(header, payload)
+            last = answer if isinstance(answer, tuple) else (yield from _with_more(answer))
         except LoadFailed as failure:
-            return _error("load_failed", str(failure)), []
+            last = _error("load_failed", str(failure)), []
+        except Stopped:
+            last = _error("stopped", "the server asked for it"), []
         except ENDS:
             raise
         except BaseException as error:  # the replica must live on; the server decides whether to try again
             report(error)
             told = {"is_harmful": True} if is_harmful(error) else {}
-            return _error("task_failed", f"{type(error).__name__}: {error}"[:MAX_REASON_CHARACTERS], **told), []
+            last = _error("task_failed", f"{type(error).__name__}: {error}"[:MAX_REASON_CHARACTERS], **told), []
+        yield last
+
+
+def _with_more(answer: LongReply) -> LongReply:
+    """The same replies, each but the last marked with `more`."""
+    while True:
+        try:
+            header, buffers = next(answer)
+        except StopIteration as end:
+            last: Reply = end.value
+            return last
+        yield {**header, "more": True}, buffers
 
 
 def report(error: BaseException) -> None:
@@ -80,6 +99,7 @@ def _error(code: str, reason: str, **told: bool) -> Header:
 
 def prepare_process(niceness: int, memory_bytes: int) -> None:
     """Make this process a replica: it ends when the server wants it to, uses one core, and yields core and memory to the server."""
+    block_signal()
     limit_memory(memory_bytes)
     for number in (signal.SIGINT, signal.SIGTERM):  # the server gets them too, and drains before it closes our socket
         signal.signal(number, signal.SIG_IGN)
@@ -129,7 +149,8 @@ def main() -> None:
     gc.set_threshold(YOUNG_OBJECTS)
     try:
         for header, payload in frames.receive(connection):
-            frames.send(connection, *worker.run(header, payload))
+            for reply in worker.run(header, payload):
+                frames.send(connection, *reply)
     except (BrokenPipeError, ConnectionResetError):
         pass  # the server is gone, and the replica ends too
 

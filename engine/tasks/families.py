@@ -7,17 +7,19 @@ what it imported and the objects that several families share. Knows no task and 
 
 import gc
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
 from engine.frames import Buffer, Header
 
-# What ends a replica on purpose. Anything else that a task raises is its answer, also what is no Exception: a panic in a library
-# that is written in Rust comes as pyo3's PanicException, a BaseException.
-ENDS = (KeyboardInterrupt, SystemExit)
+# What ends a replica on purpose, or a long answer whose reader is gone. Anything else that a task raises is its answer, also what
+# is no Exception: a panic in a library that is written in Rust comes as pyo3's PanicException, a BaseException.
+ENDS = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
 Reply = tuple[Header, list[Buffer]]
-TaskFunction = Callable[[Header, memoryview], Reply]
+# A long answer: replies that are sent as they are made, and the one that a generator returns is the last.
+LongReply = Generator[Reply, None, Reply]
+TaskFunction = Callable[[Header, memoryview], Reply | LongReply]
 Shared = TypeVar("Shared")
 
 

@@ -139,7 +139,8 @@ def _check_arguments(node: Any) -> None:
         if value not in (None, False, []) and name not in allowed:
             found = value[0] if isinstance(value, list) else value
             at = place(found) if isinstance(found, exp.Expr) else None
-            raise Refused("unsupported", "A clause is not offered here.", at=place(node) if at is None else at)
+            message, hint = _REASONS[exp.Dot] if name == "db" else ("A clause is not offered here.", None)
+            raise Refused("unsupported", message, at=place(node) if at is None else at, hint=hint)
 
 
 def place(node: Any) -> int | None:

@@ -21,6 +21,7 @@ _KEYWORDS = (
 )
 # fmt: on
 KEYWORDS = {"AS": TokenType.ALIAS, **{word: TokenType[word] for word in _KEYWORDS}}
+_SET_OPERATORS = ("UNION", "INTERSECT", "EXCEPT")
 _PAIRS = {"GROUP": TokenType.GROUP_BY, "ORDER": TokenType.ORDER_BY}
 OPERATORS = {
     "(": TokenType.L_PAREN,
@@ -66,7 +67,7 @@ def parser_tokens(tokens: Sequence[Token]) -> list[ParserToken]:
         kind = _parser_kind(token, following, before)
         if kind in _PAIRS.values():
             next(rest)
-        before = token.text if token.kind == "operator" else ""
+        before = token.text.upper() if token.kind in ("operator", "word") else ""
         if kind is not None:
             text = str(token.key) if token.kind in ("parameter", "vector") else token.text
             found.append(ParserToken(kind, text, 1, 1, token.start, token.end - 1))
@@ -87,6 +88,9 @@ def _parser_kind(token: Token, following: Token | None, before: str) -> TokenTyp
         return TokenType.VAR
     if next_word == "BY" and word in _PAIRS:
         return _PAIRS[word]
+    # `all(condition)` is a function, except behind a set operator, where the parenthesis begins a query.
+    if next_word == "(" and word == "ALL" and before not in _SET_OPERATORS:
+        return TokenType.VAR
     if next_word == "[" and word == "ARRAY":
         return TokenType.ARRAY
     if word == "INTERVAL" and following is not None and following.kind in ("string", "number"):

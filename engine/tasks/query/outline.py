@@ -15,7 +15,7 @@ MAX_DEPTH = 64
 _CLOSING = {")": "(", "]": "["}
 _ENDS_OF_LISTS = frozenset({")", "]", ",", ";", "FROM", "WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "OFFSET"})
 _SET_OPERATORS = frozenset({"UNION", "INTERSECT", "EXCEPT"})
-_AFTER_EMPTY_SELECT = (_ENDS_OF_LISTS | _SET_OPERATORS) - {","}
+_AFTER_EMPTY_SELECT = (_ENDS_OF_LISTS | _SET_OPERATORS | {"AS"}) - {","}
 # The parser takes FROM before SELECT, and a TABLE, as whole queries; we do not.
 _QUERY_STARTS = frozenset({"(", "AS", "ALL", "UNION", "INTERSECT", "EXCEPT"})
 _NO_QUERIES = {"FROM": "Begin with SELECT.", "TABLE": "Write SELECT * FROM.", "VALUES": "Use parameters, or a dataset."}
@@ -32,7 +32,9 @@ def check_outline(tokens: Sequence[Token], size: int) -> None:
         word = _word(token) if before != "." else ""
         nesting.take(word, token.start)
         _check_pair(before, before_at, word, token)
-        before, before_at = word, token.start
+        # SELECT DISTINCT is as empty as SELECT.
+        if before != "SELECT" or word not in ("DISTINCT", "ALL"):
+            before, before_at = word, token.start
     if before == ",":
         raise Refused("syntax_error", "Nothing follows the comma.", at=before_at)
     if before == "SELECT":
@@ -66,9 +68,9 @@ def _check_pair(before: str, before_at: int, word: str, token: Token) -> None:
         raise Refused("one_statement", "Only one statement is answered.", at=token.start)
     if before == "," and word in _ENDS_OF_LISTS:
         raise Refused("syntax_error", "Nothing follows the comma.", at=before_at)
-    if word == "," and before in ("(", "[", "SELECT", "DISTINCT"):
+    if word == "," and before in ("(", "[", "SELECT"):
         raise Refused("syntax_error", "Nothing is before the comma.", at=token.start)
-    if before in ("SELECT", "DISTINCT") and word in _AFTER_EMPTY_SELECT and not (before == "DISTINCT" and word == ")"):
+    if before == "SELECT" and word in _AFTER_EMPTY_SELECT:
         raise Refused("syntax_error", "The select is empty.", at=token.start)
     if word in _NO_QUERIES and before in _QUERY_STARTS:
         raise Refused("unsupported", f"A query cannot begin with {word}.", at=token.start, hint=_NO_QUERIES[word])

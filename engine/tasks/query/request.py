@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -116,7 +117,9 @@ def _timeout_ms(fields: Mapping[str, Any]) -> int | None:
 
 
 def _choice(fields: Mapping[str, Any], name: str, choices: tuple[Any, ...], default: Any) -> Any:
-    value = fields.get(name, default)
+    if name not in fields:
+        return default
+    value = fields[name]
     # 0 is not false here.
     if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):
         words = [str(choice).lower() if isinstance(choice, bool) else f'"{choice}"' for choice in choices]
@@ -152,6 +155,9 @@ def _value(value: Any, title: str) -> Any:
 
 
 def _check_list(values: list[Any], title: str, max_depth: int) -> None:
+    # A vector has thousands of numbers, so numbers alone are checked in one go.
+    if set(map(type, values)) == {float} and all(map(math.isfinite, values)):
+        return
     for value in values:
         if isinstance(value, list) and max_depth > 1:
             _check_list(value, title, max_depth - 1)
@@ -164,7 +170,7 @@ def _check_list(values: list[Any], title: str, max_depth: int) -> None:
 def _check_scalar(value: Any, title: str) -> None:
     if isinstance(value, int) and not _SMALLEST_INTEGER <= value <= _LARGEST_INTEGER:
         raise Refused("bad_param", f"{title} has an integer of more than 64 bits.")
-    if isinstance(value, float) and not np.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         raise Refused("bad_param", f"{title} has a number that is not finite.")
     if isinstance(value, str) and not _is_text(value):
         raise Refused("bad_param", f"{title} has half of a surrogate pair, which is no character.")

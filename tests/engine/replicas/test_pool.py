@@ -14,6 +14,7 @@ from engine.errors import EngineError, TaskFailed
 from engine.replicas.blocks import Answer, Block, Call, Lane, ServedModel, Task
 from engine.replicas.lines import Lines
 from engine.replicas.pool import Pool
+from engine.replicas.replica import DEFAULT_OPTIONS, ReplicaOptions
 from tests.streaming import graphs
 
 SCORE = Task("score", family="scoring", pool="test", time_limit_s=30, max_deaths=2, is_divisible=True)
@@ -40,8 +41,8 @@ def refusal(block: Block) -> dict[str, object]:
 
 
 @asynccontextmanager
-async def running(size: int = 1, *, is_lazy: bool = False, silence_limit_s: float = 30) -> AsyncIterator[Pool]:
-    pool = Pool("test", size, silence_limit_s=silence_limit_s, is_lazy=is_lazy)
+async def running(size: int = 1, options: ReplicaOptions = DEFAULT_OPTIONS, *, silence_limit_s: float = 30) -> AsyncIterator[Pool]:
+    pool = Pool("test", size, options, silence_limit_s=silence_limit_s)
     await pool.start()
     try:
         yield pool
@@ -125,7 +126,7 @@ async def test_a_replica_that_is_killed_is_replaced_and_its_work_is_done_by_the_
 
 
 async def test_a_lazy_pool_starts_a_replica_when_work_finds_all_others_taken(data_dir: Path) -> None:
-    async with running(2, is_lazy=True) as pool:
+    async with running(2, ReplicaOptions(is_lazy=True)) as pool:
         assert pool.num_started == 0
         turns = model(data_dir, "turns")
         await scored(pool, SCORE, turns, {"count": 1})
@@ -153,7 +154,7 @@ async def test_on_ready_hears_of_a_replica_before_it_gets_work(data_dir: Path) -
 async def test_everybody_who_waits_hears_that_the_pool_stops(data_dir: Path) -> None:
     block, call = one(SCORE, model(data_dir, "turns"), {"count": 1})
     source = ManyLines(SCORE, model(data_dir, "turns"), [{"count": 1}])
-    async with running(1, is_lazy=True) as pool:
+    async with running(1, ReplicaOptions(is_lazy=True)) as pool:
         pool.scheduler.submit(block)  # without the pool, which would start a replica for it
         pool.scheduler.attach(source)
     for waiting in (call.future, source.done):

@@ -14,7 +14,7 @@ from engine import metrics
 from engine.replicas.blocks import Block, Call, Lane, ServedModel, Task
 from engine.replicas.lines import Lines
 from engine.replicas.pool import Pool
-from engine.replicas.replica import Replica
+from engine.replicas.replica import DEFAULT_OPTIONS, Replica, ReplicaOptions
 from engine.repository.index import Repository, Version
 from engine.repository.listed import ListedModels
 from engine.repository.serving import Serving
@@ -27,9 +27,9 @@ SLOW_TURNS = 3000
 
 
 @asynccontextmanager
-async def running(name: str = "score", size: int = 2, *, is_lazy: bool = False) -> AsyncIterator[Pool]:
+async def running(name: str = "score", size: int = 2, options: ReplicaOptions = DEFAULT_OPTIONS) -> AsyncIterator[Pool]:
     """A pool of replicas."""
-    pool = Pool(name, size, silence_limit_s=30, is_lazy=is_lazy)
+    pool = Pool(name, size, options, silence_limit_s=30)
     await pool.start()
     try:
         yield pool

@@ -14,6 +14,7 @@ import pytest_asyncio
 from engine.disk import Disk
 from engine.errors import EngineError
 from engine.replicas.pool import Pool
+from engine.replicas.replica import ReplicaOptions
 from engine.repository.incoming import Incoming
 from engine.repository.index import Model, Version
 from engine.repository.listed import LIST_FILE, read_names
@@ -39,7 +40,7 @@ async def pool() -> AsyncIterator[Pool]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def jobs() -> AsyncIterator[Pool]:
-    async with running("jobs", 1, is_lazy=True) as pool:
+    async with running("jobs", 1, ReplicaOptions(is_lazy=True)) as pool:
         yield pool
 
 
@@ -277,7 +278,7 @@ async def test_a_name_that_was_listed_for_a_version_that_does_not_load_is_taken_
 
 async def test_checks_of_one_owner_run_one_after_the_other_and_another_owner_goes_past(tmp_path: Path, pool: Pool) -> None:
     """Two replicas check: the uploads of eva take one of them, however many there are."""
-    async with opened(tmp_path, pool) as world, running("jobs", 2, is_lazy=True) as checkers:
+    async with opened(tmp_path, pool) as world, running("jobs", 2, ReplicaOptions(is_lazy=True)) as checkers:
         house = House(world, checkers)
         hanging = [asyncio.create_task(house.publish(f"hang{i}", slow(), counting(10**15))) for i in range(3)]
         await until(lambda: any(replica.working_on for replica in checkers.replicas))

@@ -16,9 +16,9 @@ from engine.disk import Disk
 from engine.errors import INTERNAL, NO_INSTANCES, RECORD_CODES, EngineError
 from engine.replicas.blocks import Answer, Block, ServedModel, Task, divide
 from engine.replicas.lines import Segment, TokenLimits
-from engine.spill import MEMORY_LIMIT_BYTES, Spill
+from engine.spill import MEMORY_LIMIT_BYTES, SPILL_AFTER_S, Spill
 from engine.streaming.failures import BAD_ENCODING, STALLED, StreamFailure
-from engine.streaming.stream import SPILL_AFTER_S, WINDOW_BLOCKS, Stream, StreamState, StreamWork
+from engine.streaming.stream import WINDOW_BLOCKS, Stream, StreamState, StreamWork
 
 IRIS = ServedModel("kermit/iris@1", "kermit/iris", "iris", 1, {}, max_batch_size=1000)
 TEXTS = ServedModel("kermit/texts@1", "kermit/texts", "texts", 1, {}, max_batch_size=1000, tokens=TokenLimits(record=100, run=100))

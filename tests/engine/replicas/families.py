@@ -1,0 +1,78 @@
+"""A family of tasks for tests, and the options of replicas that know it: it answers in several frames, waits, fails and dies."""
+
+from pathlib import Path
+
+from engine.replicas.blocks import Task
+from engine.replicas.replica import ReplicaOptions
+
+# Python imports this file when it starts, if it finds it. It lets a replica find more families.
+SITE = """
+import os, engine.tasks
+engine.tasks.__path__.append(os.environ["TEST_FAMILIES"])
+"""
+FAMILY = """
+import os, signal, threading
+from engine.tasks.stopping import Stopping
+
+
+def tasks(families):
+    stopping = families.the(Stopping)
+
+    def count(header, payload):
+        for number in range(header["parts"]):
+            yield {"number": number}, [payload or bytes(header["part_bytes"])]
+        if header.get("end") == "raise":
+            raise LookupError("after the parts")
+        if header.get("end") == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return {"parts": [{"size": 5, "count": header["parts"]}]}, [b"last\\n"]
+
+    def swap(header, payload):
+        half = len(payload) // 2
+        return {"parts": [{"size": len(payload)}]}, [payload[half:], payload[:half]]
+
+    def look(header, payload):
+        here = {name: os.environ.get(name) for name in header["names"]}
+        return {"parts": [{"size": 0, "environment": here, "niceness": os.nice(0)}]}, []
+
+    def wait(header, payload):
+        open(header["mark"], "a").write("begun\\n")
+        woken = threading.Event()
+        with stopping.hearing():
+            stopping.interrupt_with(woken.set)
+            while True:
+                (woken if header["hears"] else threading.Event()).wait(3600)
+                stopping.check()
+
+    def once(header, payload):
+        # The first time, a signal that was meant for other work stops this.
+        try:
+            open(header["mark"], "x").close()
+        except FileExistsError:
+            return {"parts": [{"size": 0}]}, []
+        with stopping.hearing():
+            os.kill(os.getpid(), signal.SIGUSR1)
+            while True:
+                stopping.check()
+
+    def die(header, payload):
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+    def fail(header, payload):
+        raise LookupError("a bug")
+
+    return {task.__name__: task for task in (count, swap, look, wait, once, die, fail)}
+"""
+
+
+def options(folder: Path) -> ReplicaOptions:
+    """Options of replicas that know the family `testing`, whose files are written into this folder."""
+    (folder / "families" / "testing").mkdir(parents=True, exist_ok=True)
+    (folder / "families" / "testing" / "__init__.py").write_text(FAMILY)
+    (folder / "sitecustomize.py").write_text(SITE)
+    environment = {"PYTHONPATH": str(folder), "TEST_FAMILIES": str(folder / "families"), "KNOWN_ONLY_HERE": "yes"}
+    return ReplicaOptions(niceness=3, environment=environment, families=("testing",))
+
+
+def task(name: str, *, max_deaths: int = 1, time_limit_s: float = 30) -> Task:
+    return Task(name, family="testing", pool="test", time_limit_s=time_limit_s, max_deaths=max_deaths)
