@@ -266,6 +266,10 @@ def _recovered(root: Path) -> tuple[list[Dataset], set[tuple[str, str]]]:
     """Every dataset under the root, and the names of those that cannot be read. Blocks on the disk."""
     found: list[Dataset] = []
     unreadable: set[tuple[str, str]] = set()
+    for path in root.glob("*/*"):
+        with contextlib.suppress(OSError):  # it is not empty, as most are; a crash may leave an empty one
+            path.rmdir()
+            path.parent.rmdir()
     for home in sorted(root.glob(f"*/*/{HOME}")):
         org, name = home.parent.parent.name, home.parent.name
         folder = DatasetFolder(root, org, name)

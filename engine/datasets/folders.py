@@ -170,6 +170,9 @@ class DatasetFolder:
         Removes what an upload or a commit has left. ValueError, LookupError: a file of the dataset does not say what it must.
         """
         shutil.rmtree(self._staging, ignore_errors=True)
+        for folder in (self.path, self._home, self._versions):
+            for path in folder.glob(".*.new"):  # a file that was about to take the place of another (engine/files.py)
+                path.unlink()
         head = self.head()
         if head is None:
             shutil.rmtree(self._home, ignore_errors=True)

@@ -108,13 +108,16 @@ class Upkeep:
 def mergeable(segments: Sequence[StoredSegment]) -> Sequence[StoredSegment]:
     """The neighbours to merge: as many as bring the number down to MERGED_SEGMENTS, or fewer, those with the fewest rows.
 
-    Neighbours have the same config and split, and SEGMENT_ROWS together at most. Empty if nothing is to be merged.
+    Neighbours follow each other in one config and split, and have SEGMENT_ROWS together at most. Empty if nothing is to be merged.
     """
     if len(segments) <= MAX_SEGMENTS:
         return ()
+    parts: dict[tuple[str, str], list[StoredSegment]] = {}
+    for segment in segments:
+        parts.setdefault(_part(segment), []).append(segment)
     for size in range(len(segments) - MERGED_SEGMENTS + 1, 1, -1):
-        runs = [segments[start : start + size] for start in range(len(segments) - size + 1)]
-        fitting = [run for run in runs if _are_alike(run) and _num_rows(run) <= SEGMENT_ROWS]
+        runs = [part[start : start + size] for part in parts.values() for start in range(len(part) - size + 1)]
+        fitting = [run for run in runs if _num_rows(run) <= SEGMENT_ROWS]
         if fitting:
             return min(fitting, key=_num_rows)
     return ()
@@ -123,14 +126,17 @@ def mergeable(segments: Sequence[StoredSegment]) -> Sequence[StoredSegment]:
 def replaced(
     segments: Sequence[StoredSegment], old: Sequence[StoredSegment], new: Sequence[StoredSegment]
 ) -> list[StoredSegment] | None:
-    """The segments with `new` where the neighbours `old` were; None when these are not neighbours there any more."""
-    start = segments.index(old[0]) if old[0] in segments else len(segments)
-    end = start + len(old)
-    return [*segments[:start], *new, *segments[end:]] if list(segments[start:end]) == list(old) else None
+    """The segments with `new` in place of the neighbours `old`; None when these are not neighbours there any more."""
+    part = [segment for segment in segments if _part(segment) == _part(old[0])]
+    start = part.index(old[0]) if old[0] in part else len(part)
+    if part[start : start + len(old)] != list(old):
+        return None
+    place = segments.index(old[0])
+    return [*segments[:place], *new, *(segment for segment in segments[place:] if segment not in old)]
 
 
-def _are_alike(segments: Sequence[StoredSegment]) -> bool:
-    return len({(segment.config, segment.split) for segment in segments}) == 1
+def _part(segment: StoredSegment) -> tuple[str, str]:
+    return segment.config, segment.split
 
 
 def _num_rows(segments: Sequence[StoredSegment]) -> int:

@@ -24,6 +24,7 @@ def all_calls(server: Server, title: str, auth: Auth | None) -> dict[str, reques
         ("PUT", "", {"data": BODY, "headers": lines | {"If-Match": '"999"'}}),
         ("PUT", "?embed=n:v&model=nothing", {"data": BODY, "headers": lines | {"If-None-Match": "*"}}),
         ("POST", "/rows", {"data": b"nonsense", "headers": lines}),
+        ("POST", "/delete", {"json": {"where": "nonsense"}}),
         ("PATCH", "", {"json": {"visibility": "nonsense"}}),
         ("DELETE", "", {"headers": {"If-Match": '"999"'}}),
         ("DELETE", "?version=999", {}),
