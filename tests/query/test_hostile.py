@@ -67,7 +67,7 @@ def fort(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Pat
         for table in tables().values():
             put_table(server, table)
         for _ in range(8):  # both replicas have imported what a query needs
-            assert column(server, "select count(*) as n from \"admin/books\" where upper(title) like '%E%'") == [3]
+            assert column(server, "select count(*) as n from \"admin/books\" where upper(title) like '%E%'") == [4]
             assert ask(server, GOOD).status_code == 200
         yield server, canary
 
