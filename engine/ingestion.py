@@ -266,12 +266,14 @@ class Upload:
                 self._share.blocks.release()
 
     def _arguments(self, number: int, first_line: int) -> dict[str, Any]:
+        """The first block is told the columns of the dataset, and its answer tells them to the others."""
+        dataset = None if number else self._changes.datasets.get(self._order.org, self._order.name)
         return {
             "staging": str(self._staging),
             "number": number,
             "first_line": first_line,
             "schema": self._schema,
-            "existing": columns_for_task(self._existing(self._changes.datasets.get(self._order.org, self._order.name))),
+            "existing": columns_for_task(self._existing(dataset)),
             "options": self._order.options.for_task(),
         }
 

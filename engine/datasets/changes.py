@@ -107,7 +107,7 @@ class DatasetChanges:
         kept = [dataset for dataset in self.datasets if dataset.org == org]
         if self.datasets.get(org, name) is None and len(kept) >= self._limits.user_datasets:
             raise exceeded(f"{org} keeps {len(kept)} datasets, which is the limit: delete one first")
-        if sum(_kept_bytes(dataset) for dataset in kept) + num_bytes > self._limits.user_dataset_bytes:
+        if sum(dataset.kept_bytes for dataset in kept) + num_bytes > self._limits.user_dataset_bytes:
             raise exceeded(f"the datasets of {org} take as many bytes as they may: delete a dataset or old versions first")
 
     async def folder(self, org: str, name: str) -> DatasetFolder:
@@ -221,10 +221,6 @@ def _current(dataset: Dataset) -> set[int]:
 
 def _exists(title: str) -> EngineError:
     return EngineError(DATASET_EXISTS, f'"hub://{title}" exists already.')
-
-
-def _kept_bytes(dataset: Dataset) -> int:
-    return sum(segment.num_bytes for segment in dataset.segments)
 
 
 def _now() -> str:

@@ -8,7 +8,8 @@ from pydantic import Field, ValidationError
 
 from engine.datasets import Dataset
 from engine.datasets.catalogue import dataset_not_found, version_not_found
-from engine.errors import INVALID_PARAMETER, EngineError
+from engine.datasets.names import shown
+from engine.errors import INVALID_PARAMETER, UNKNOWN_FIELD, DetailedError, EngineError
 from handlers.datasets.admission import (
     CHANGE_REFUSALS,
     CHANGES,
@@ -25,7 +26,7 @@ from handlers.datasets.admission import (
     wanted_version,
     writable,
 )
-from handlers.datasets.options import check_known
+from handlers.datasets.options import check_known, nearest
 from handlers.http.auth import known_caller
 from handlers.http.bodies import Body, in_steps, send_whole, small_body, undecodable
 from handlers.http.errors import dumps, json_response
@@ -117,14 +118,17 @@ async def change_dataset(request: web.Request) -> web.Response:
 
 
 def _change(body: bytes) -> DatasetChange:
-    """EngineError `invalid_body`, `invalid_parameter`."""
+    """EngineError `invalid_body`, `invalid_parameter`, `unknown_field`."""
     try:
         change = DatasetChange.model_validate_json(body)
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         if fault["type"] == "json_invalid":
             raise undecodable(fault["ctx"]["error"]) from None
-        name = ".".join(map(str, fault["loc"]))[:80]
+        name = ".".join(map(str, fault["loc"]))
+        if fault["type"] == "extra_forbidden":
+            known = list(DatasetChange.model_fields)
+            raise DetailedError(UNKNOWN_FIELD, f'Unknown field "{shown(name)}".', nearest(name, known)) from None
         raise EngineError(INVALID_PARAMETER, f'Field "{name}": {fault["msg"]}.' if name else "Send a JSON object.") from None
     if change.visibility is None and change.description is None:
         raise EngineError(INVALID_PARAMETER, "Send visibility or description.")
