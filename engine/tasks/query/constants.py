@@ -54,7 +54,7 @@ def vector_value(array: Any, at: int | None = None) -> Value:
 
 def vector_of_value(value: Value) -> Vectors:
     """float32 [dim], or [rows, dim] of a matrix."""
-    array: Vectors = np.frombuffer(value.value, dtype=np.float32)
+    array: Vectors = np.frombuffer(value.value, dtype=np.float32) if value.value else np.empty(0, dtype=np.float32)
     return array.reshape(-1, value.type.dim) if value.type.name == "matrix" else array
 
 

@@ -47,11 +47,28 @@ class Database:
 
     def table(self, statement: Sql, tables: Mapping[str, pa.Table], control: Control) -> pa.Table:
         """All rows of a statement. Refused where a value does not fit its type, or memory is short."""
+        try:
+            return self._table(statement, tables, control)
+        except Interrupted:
+            return self._table(statement, tables, control)
+
+    def _table(self, statement: Sql, tables: Mapping[str, pa.Table], control: Control) -> pa.Table:
         with self._reading(statement, tables, control) as reader:
             return reader.read_all()
 
     def batches(self, statement: Sql, tables: Mapping[str, pa.Table], control: Control) -> Iterator[pa.RecordBatch]:
         """The rows as they are made, in batches of at most 8,192. No other statement may run before all are taken or dropped."""
+        has_begun = False
+        try:
+            for batch in self._batches(statement, tables, control):
+                has_begun = True
+                yield batch
+        except Interrupted:
+            if has_begun:
+                raise
+            yield from self._batches(statement, tables, control)
+
+    def _batches(self, statement: Sql, tables: Mapping[str, pa.Table], control: Control) -> Iterator[pa.RecordBatch]:
         with self._reading(statement, tables, control) as reader:
             for batch in reader:
                 control.check()
@@ -86,7 +103,7 @@ class Database:
 
 
 class Interrupted(Exception):
-    """A statement was stopped, and nobody had stopped this query: the signal was meant for the one before."""
+    """A statement was stopped, and nobody had stopped this query: the signal was late, and meant for the one before."""
 
 
 class Connection:

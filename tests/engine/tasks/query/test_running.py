@@ -125,6 +125,17 @@ def test_a_score_filters_after_scoring(source: Source) -> None:
     ]
 
 
+def test_few_rows_are_copied_for_the_database_and_many_are_marked(tmp_path: Path) -> None:
+    columns = columns_of(i="int64", t="string", v="vector 2", at="timestamp")
+    rows = [{"i": i, "t": f"t{i}", "v": [i % 7, 1], "at": utc(2024, 1, 1 + i % 28)} for i in range(100)]
+    many = store(tmp_path, columns, rows, cuts=3)
+    for kept in ([3, 10, 50, 97], list(range(20, 100))):
+        text = "select i, t, v, at, dot(v, ARRAY[1,0]) as s where i in ? order by s desc, i desc"
+        expected = sorted((rows[i] for i in kept), key=lambda row: (-row["v"][0], -row["i"]))
+        found = rows_of(text, many, [kept])
+        assert found == [{**row, "s": float(row["v"][0])} for row in expected]
+
+
 def test_inner_and_outer_limits_stay_in_their_order(source: Source) -> None:
     text = f"select text, n from (select *, {SIMILARITY} as s order by s desc limit 3) where n > 1 order by n desc limit 1"
     assert column_of(text, source) == [SKY]
@@ -355,6 +366,8 @@ def test_a_join_that_would_explode_is_refused_before_it_runs(tmp_path: Path) -> 
         ("meta['k']", '[1,2,"z"]'),
         ("meta['n']::int", 5),
         ("lower(meta['doc']) || 'x'", "a.mdx"),
+        ("coalesce(meta['none'], 'x')", "x"),
+        ("coalesce(meta['n'], 0)", 5.0),
         ("keys(meta)", ["doc", "k", "n"]),
         # Time.
         ("at = '2024-01-01T01:00:00+01:00'", True),
