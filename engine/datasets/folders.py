@@ -120,8 +120,9 @@ class DatasetFolder:
     ) -> None:
         """Remove what a commit that failed has written."""
         with contextlib.suppress(OSError):
-            self._remove_unfinished()
             self._version_path(version.number).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._remove_unfinished()
         for folder in staged:
             self.remove_segment(folder.name)
         with contextlib.suppress(OSError):
