@@ -23,6 +23,7 @@ class Kind(enum.Enum):
     OVERLOADED = "we have too much to do, or they ask for too much at once"
     UNAVAILABLE = "we cannot do it now"
     TOO_SLOW = "they did not send or take in time"
+    EXPIRED = "we could not do it in the time that they gave us"
     FAILED = "we tried and failed"
     FULL = "there is no room left to keep it"
 
@@ -87,6 +88,7 @@ BODY_TOO_LARGE = Code(
 )
 INVALID_REQUEST = Code("invalid_request", Kind.INVALID, "a field of the request is missing or wrong")
 INVALID_PARAMETER = Code("invalid_parameter", Kind.MALFORMED, "a parameter is missing or wrong")
+UNKNOWN_FIELD = Code("unknown_field", Kind.MALFORMED, "the body has a field that such a body does not have")
 NAME_TAKEN = Code("name_taken", Kind.CONFLICT, "the name is reserved or in use")
 MODEL_NOT_FOUND = Code("model_not_found", Kind.NOT_FOUND, "there is no such model, or the caller may not see it")
 TOO_MANY_REQUESTS = Code(

@@ -25,10 +25,12 @@ FORBIDDEN = {
 }
 # The files and folders of `engine`, from top to bottom: each may import what is below it, and those at the bottom each other. The
 # first are the surfaces. What is not here yet comes with its surface.
-ENGINE_SURFACES = {"embeddings", "streaming"}
+ENGINE_SURFACES = {"embeddings", "query", "streaming"}
 ENGINE_LEVELS = [
     ENGINE_SURFACES,
     {"engine"},
+    {"ingestion", "deletion"},
+    {"datasets"},
     {"repository"},
     {"replicas"},
     {"accounts", "disk", "errors", "files", "frames", "key_watch", "metrics", "pieces", "spill", "store"},

@@ -29,12 +29,16 @@ class Refused(Exception):
         """For the header of an answer: `code` and `message`, and `position` and `hint` where there are some."""
         report: dict[str, Any] = {"code": self.code, "message": self.message}
         if self.at is not None:
-            before = text[: self.at]
-            line_start = before.rfind("\n") + 1
-            report["position"] = {"offset": self.at, "line": before.count("\n") + 1, "column": self.at - line_start + 1}
+            report["position"] = place(text, self.at)
         if self.hint is not None:
             report["hint"] = self.hint
         return report
+
+
+def place(text: str, at: int) -> dict[str, int]:
+    """An offset in a text as an error shows it: `offset` from 0, `line` and `column` from 1, all in characters."""
+    before = text[:at]
+    return {"offset": at, "line": before.count("\n") + 1, "column": at - before.rfind("\n")}
 
 
 def quoted(text: str) -> str:

@@ -18,6 +18,9 @@ Params = list[Any] | dict[str, Any] | None
 
 FIELDS = ("query", "as_list", "params", "dataset", "timeout_ms", "explain", "format", "class_labels")
 TABLE_FIELDS = ("query", "params", "timeout_ms")
+CONDITION_FIELDS = ("where", "params")
+# A condition is read as the end of this text, whose source the request names.
+CONDITION_START = "select row_number() where "
 # A list of a parameter is a vector, a matrix, or the choices of IN.
 MAX_LIST_DEPTH = 2
 _SMALLEST_INTEGER, _LARGEST_INTEGER = -(2**63), 2**63 - 1
@@ -63,6 +66,17 @@ def read_table_request(body: bytes | memoryview) -> Request:
     """The body of `POST /workspaces/{w}/tables/query`. Refused, without a place."""
     fields = _fields(body, TABLE_FIELDS)
     return Request(query=_query(fields), params=_params(fields), timeout_ms=_timeout_ms(fields))
+
+
+def read_condition(body: bytes | memoryview) -> Request:
+    """The body of a deletion: `where`, and `params`. The query begins with CONDITION_START. Refused, without a place."""
+    fields = _fields(body, CONDITION_FIELDS)
+    where = fields.get("where")
+    if not isinstance(where, str) or not where.strip():
+        raise Refused("invalid_parameter", "where is a text with a condition.")
+    if not _is_text(where):
+        raise Refused("invalid_body", "where has half of a surrogate pair, which is no character.")
+    return Request(query=CONDITION_START + where, params=_params(fields))
 
 
 def _fields(body: bytes | memoryview, known: tuple[str, ...]) -> Mapping[str, Any]:
