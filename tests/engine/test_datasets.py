@@ -192,7 +192,7 @@ async def test_a_commit_comes_to_its_end_when_its_caller_is_cancelled(house: Hou
 
 
 async def test_a_commit_that_fails_leaves_the_version_before(house: House) -> None:
-    """A folder stands where HEAD would be written beside."""
+    """A folder stands where HEAD would be written first."""
     await house.append()
     obstacle = house.datasets.root / "eva/facts/.sluice/.HEAD.new"
     obstacle.mkdir()
