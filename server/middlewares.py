@@ -22,7 +22,7 @@ SWITCHED = 101
 
 @web.middleware
 async def answer_everything(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """The outermost step of every request. It is one coroutine, because each more costs a hundredth of a single prediction."""
+    """The outermost step of every request."""
     started = time.monotonic()
     app = request.app
     does_count = app[OPEN_REQUESTS].began()
