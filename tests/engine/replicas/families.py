@@ -76,7 +76,7 @@ def tasks(families):
             if len(interrupts) == 3:
                 woken.set()
 
-        open(header["mark"], "a").write("begun\n")
+        open(header["mark"], "a").write("begun\\n")
         with stopping.hearing():
             stopping.interrupt_with(interrupt)
             woken.wait(3600)
