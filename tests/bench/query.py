@@ -1,7 +1,8 @@
 """Speed and memory of the query surface, against the bars of query.md, section 5.
 
-`python -m tests.bench.query [--quick] [--save] [NAME ...]`; report.py says how figures are measured and judged. Ours is HTTP from end
-to end, with the vector as 384 numbers in the text; the others run in process. A rival that is not installed is left out, with a note.
+`python -m tests.bench.query [--quick] [--save] [NAME ...]`; report.py says how figures are measured and judged. Ours is HTTP from
+end to end, with the vector as 384 numbers in the text; the others run in process. A rival that is not installed is left out, with a
+note.
 """
 
 import functools
@@ -252,11 +253,10 @@ def measure_reader(bench: Bench) -> list[Figure]:
     running = _ready(count)
     rows = count * query_data.PARTNERS
     text = 'select a.n as n, b.n as m, b.text as text from "admin/rows" a join "admin/rows" b on a.partner = b.partner'
+    request = _request(running, text, "application/x-ndjson", timeout_ms=60_000)
     before = running.rss_bytes() / MIB
     running.forget_peak()
-    last = clients.paced_answer(
-        running, _request(running, text, "application/x-ndjson", timeout_ms=60_000), SLOW_READER_BYTES_PER_SECOND
-    )
+    last = clients.paced_answer(running, request, SLOW_READER_BYTES_PER_SECOND)
     peak = running.rss_bytes("VmHWM") / MIB
     if f'"rows":{rows},'.encode() not in last.replace(b" ", b""):
         raise clients.Failed(f"the long answer ended with {last[-300:]!r}")

@@ -104,6 +104,8 @@ def interval_value(number: int, unit: str, at: int | None = None) -> Value:
 def _list_value(items: list[Any], at: int | None) -> Value:
     if items and all(isinstance(item, list | np.ndarray) for item in items):
         return _matrix_value(items, at)
+    if items and set(map(type, items)) == {float}:
+        return Value(tuple(items), list_of(FLOAT64))  # the usual list is a vector of hundreds of numbers
     item_type = NULL
     for item in items:
         found = value_of(item, at)

@@ -84,7 +84,8 @@ class Database:
             for name, table in tables.items():
                 connection.register(name, table)
             relation = connection.sql(statement.text, params=list(statement.constants))
-            yield relation.to_arrow_reader(PAYLOAD_ROWS)
+            with relation.to_arrow_reader(PAYLOAD_ROWS) as reader:  # closed before the tables go, for it may not be drained
+                yield reader
         except (*connection.errors, OSError, pa.ArrowException) as error:
             # What goes wrong while rows are read comes through Arrow, with the message of DuckDB and a class of Arrow's.
             self._connection = None
@@ -138,6 +139,6 @@ def refusal_of(error: Exception) -> Exception:
         return Refused("out_of_memory", "The query needs more memory than a query may use.")
     if message.startswith(_VALUE_ERRORS):
         return Refused("arithmetic_error", "A number left its range, or a CAST failed.", hint="Integers have 64 bits.")
-    if "expression depth" in message.lower():
+    if "depth" in message:
         return Refused("too_complex", "The query is too deep.")
     return RuntimeError(f"this is a bug: DuckDB refused our SQL as {type(error).__name__}")

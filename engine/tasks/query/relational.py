@@ -34,7 +34,7 @@ from engine.tasks.query.ordering import is_in_scan_order, is_row_number, order_o
 from engine.tasks.query.ranking import MAX_RRF_RANK, RRF_CONSTANT
 from engine.tasks.query.sql import Sql, fill, join
 from engine.tasks.query.walking import leaves
-from engine.tasks.query.writing import Writer
+from engine.tasks.query.writing import NAN, Writer
 
 Leaf = Field | Score
 # Positions of the right side of a set operation begin here, behind all of the left side.
@@ -174,7 +174,8 @@ class Emitter:
         if uses_order:
             outputs[node.first] = Sql(f"min({node.first.name})")
         keys = ", ".join(new.name for new, _ in node.keys)
-        shown = self._computed(needed or [*named][:1], outputs) if needed or named else Sql("count(*)")
+        # Where nothing is needed the number of groups is, and without keys there is one.
+        shown = self._computed(needed, outputs) if needed else Sql(node.keys[0][0].name if node.keys else "count(*)")
         return fill(f"SELECT {{}} FROM ({{}}){' GROUP BY ' + keys if keys else ''}", shown, rows)
 
     def _aggregate(self, aggregated: Aggregated, position: Field) -> Sql:
@@ -248,7 +249,7 @@ class Emitter:
     def _computed(self, needed: list[Leaf], made: dict[Leaf, Sql]) -> Sql:
         """The needed columns, some of which are computed here."""
         columns = []
-        for leaf in needed:
+        for leaf in dict.fromkeys(needed):
             name = self.writer.name(leaf)
             columns.append(fill(f"{{}} AS {name}", made[leaf]) if leaf in made else Sql(name))
         return join(", ", columns) if columns else Sql("TRUE AS r")
@@ -263,7 +264,7 @@ class Emitter:
         """Nulls last, and NaN with them, which DuckDB takes for the largest number."""
         written = self.writer.write(key.expression)
         if key.expression.type.is_float and isinstance(key.expression, Field | Apply):
-            written = fill("CASE WHEN isnan({0}) THEN NULL ELSE {0} END", written)
+            written = fill("NULLIF({}, CAST(? AS DOUBLE))", written, own=(NAN,))
         return fill(f"{{}} {'DESC' if key.is_descending else 'ASC'} NULLS LAST", written)
 
     def _position(self, order: tuple[SortKey, ...]) -> Sql:

@@ -65,9 +65,11 @@ def run(parsed: Parsed, request: Request, sources: Mapping[str | None, Source], 
     return Result(columns, _batches(rows, planning), planning.steps.listed, warnings, planning.steps.timings)
 
 
-def plan(parsed: Parsed, request: Request, sources: Mapping[str | None, Source]) -> tuple[list[dict[str, Any]], list[str]]:
+def plan(
+    parsed: Parsed, request: Request, sources: Mapping[str | None, Source], control: Control | None = None
+) -> tuple[list[dict[str, Any]], list[str]]:
     """The steps and the warnings for `explain`. Filters run, because the way of a score depends on the rows that are left."""
-    planning = Planning(_database, Unstoppable(), is_dry=True)
+    planning = Planning(_database, control or Unstoppable(), is_dry=True)
     rows, planning, warnings = _settled(parsed, request, sources, None, planning)
     if _direct(rows) is None:
         planning.steps.describe_sql(rows.node)
@@ -75,7 +77,7 @@ def plan(parsed: Parsed, request: Request, sources: Mapping[str | None, Source])
 
 
 class Unstoppable:
-    """The control of what is over at once."""
+    """The control of a query that nobody stops."""
 
     num_threads = 1
 

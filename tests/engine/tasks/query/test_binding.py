@@ -36,6 +36,8 @@ def refusal_of(text: str, sources: dict[str | None, Source], params: Any = None)
     ("text", "code", "at", "hint"),
     [
         ("select txt", "unknown_column", 7, 'Did you mean "text"?'),
+        ("select TEXT", "unknown_column", 7, 'Did you mean "text"?'),
+        (f"select a.n from {JOIN} and b.n = 1", "unsupported", None, None),
         ("select n where txet = 'a'", "unknown_column", 15, 'Did you mean "text"?'),
         (f"select a.m from {JOIN}", "unknown_column", 7, None),
         (f"select c.n from {JOIN}", "unknown_column", 7, None),

@@ -105,6 +105,7 @@ def test_a_connection_is_renewed_after_many_statements_and_after_an_error() -> N
         ("Out of Range Error: Overflow in addition of INT64", "arithmetic_error"),
         ("Out of Memory Error: failed to allocate", "out_of_memory"),
         ("Binder Error: Max expression depth limit of 250 exceeded", "too_complex"),
+        ("Parser Error: Maximum tree depth of 250 exceeded in logical planner", "too_complex"),
     ],
 )
 def test_errors_of_the_database_become_codes_without_its_words(message: str, code: str) -> None:
