@@ -225,7 +225,7 @@ class Embeddings:
             self._learn(served.model, part)
             return embedded
         with self._serving.using(served):
-            model = await self._serving.ensure_loaded(version)
+            model = await self._serving.ensure_loaded(served)
             texts = TextList(self._task, model, answer, embedded, max_tokens=self.limits.embed_max_tokens)
             await self._divided(texts)
         embedded.queue_s = max(0.0, texts.began_at - started)
