@@ -193,7 +193,7 @@ class Embeddings:
         arguments: Arguments = {"encoding_format": "f32", "dimensions": None, "truncate": True}
         with self._serving.using(served):
             read = Answer({"lines": num_lines, "arguments": arguments}, lines)
-            loaded = await self._serving.ensure_loaded(model.version)
+            loaded = await self._serving.ensure_loaded(served)
             await self._divided(TextList(self._task, loaded, read, embedded, max_tokens=sys.maxsize))
         return embedded.pieces
 
