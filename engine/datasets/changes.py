@@ -170,9 +170,12 @@ class DatasetChanges:
         except OSError as error:
             log.error("old versions not removed dataset=%s reason=%s", dataset.title, type(error).__name__)
 
-    async def describe(self, dataset: Dataset, *, visibility: Visibility | None, description: str | None) -> None:
-        """Change who may read a dataset, or its description; None leaves either as it is."""
+    async def describe(
+        self, dataset: Dataset, conditions: Conditions, *, visibility: Visibility | None, description: str | None
+    ) -> None:
+        """Change who may read a dataset, or its description; None leaves either as it is. No new version comes of it."""
         async with self.turn(dataset.org, dataset.name) as current:
+            conditions.check(dataset.title, current)
             if current is None:
                 raise dataset_not_found(dataset.title)
             await _to_its_end(self._describe(current, visibility, description))

@@ -111,8 +111,10 @@ async def change_dataset(request: web.Request) -> web.Response:
     if path.dataset is None:
         raise dataset_not_found(path.title)
     check_known(request)
+    wanted = conditions(request, must_exist=True)
+    wanted.check(path.title, path.dataset)
     change = _change(await small_body(request))
-    await request.app[CHANGES].describe(path.dataset, visibility=change.visibility, description=change.description)
+    await request.app[CHANGES].describe(path.dataset, wanted, visibility=change.visibility, description=change.description)
     head = path.dataset.head.number
     return json_response(_description(path.dataset, head), headers=etag(head), sort_keys=False)
 
@@ -182,8 +184,7 @@ ROUTES = (
         summary="Change who may read a dataset, or its description",
         key=WRITER,
         body=DatasetChange,
-        answers={200: "the description after the change", 507: "the disk of the server is full"}
-        | {status: text for status, text in CHANGE_REFUSALS.items() if status != 412},
+        answers={200: "the description after the change", 507: "the disk of the server is full"} | CHANGE_REFUSALS,
         admit=writable,
     ),
     Route(

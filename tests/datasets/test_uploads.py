@@ -297,3 +297,4 @@ def test_a_condition_that_fails_is_told_before_a_byte_is_read(house: Server) -> 
     made(put(house, "admin/condition", FACTS, If_Match='"3", "1"'), 200)
     made(post(house, "admin/condition", FACTS, If_Match="*"), 200)
     refused(ask("DELETE", house, "admin/condition", If_Match='"1"'), 412, "version_changed")
+    refused(ask("PATCH", house, "admin/condition", change={"description": "a"}, If_Match='"1"'), 412, "version_changed")

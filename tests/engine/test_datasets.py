@@ -209,7 +209,7 @@ async def test_a_commit_that_fails_leaves_the_version_before(house: House) -> No
 async def test_what_was_committed_is_read_again_by_the_next_server(house: House) -> None:
     await house.append()
     await house.append(split="test")
-    await house.changes.describe(house.facts, visibility="public", description="Facts.")
+    await house.changes.describe(house.facts, Conditions(), visibility="public", description="Facts.")
     again = Datasets(house.datasets.root, house.datasets.store)
     await again.open()
     facts = again.find(TOM, "eva", "facts")
