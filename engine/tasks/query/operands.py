@@ -251,7 +251,9 @@ _READERS: dict[type, Callable[[Operands, Any], Expression]] = {
 
 
 def check_embedded(text: str, at: int | None) -> None:
-    """Refused if a text is too long to be embedded."""
+    """Refused if a text is empty, or too long to be embedded."""
+    if not text:
+        raise Refused("invalid_parameter", "A text to embed is not empty.", at=at)
     if len(text.encode(errors="surrogatepass")) > MAX_EMBEDDED_BYTES:
         raise Refused("invalid_parameter", f"A text to embed has at most {MAX_EMBEDDED_BYTES // 1024} KiB.", at=at)
 
