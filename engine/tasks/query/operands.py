@@ -136,6 +136,8 @@ class Operands:
             if name != "count":
                 raise Refused("unsupported", "DISTINCT stands in count alone.", at=place(nodes[0]))
             return Call(name, self.expressions(nodes[0].expressions), is_distinct=True, at=at)
+        if any(isinstance(one, exp.Distinct) for one in nodes):
+            raise Refused("unsupported", "DISTINCT takes one expression.", at=at)
         call = Call(name, self.expressions(nodes), at=at)
         if name == "embed":
             self._embed(call)
