@@ -25,6 +25,7 @@ WORK = ", ".join(f"sum(case when a.text || b.text like '%{n}%y%' then 1 else 0 e
 HEAVY = f'select {WORK} from "admin/wide" a join "admin/wide" b on a.k = b.k where a.text != ?'
 SHORT = 'select n from "admin/wide" where n = 7'
 RUNNING = 'sluice_queries{state="running"}'
+WAITING = 'sluice_queries{state="waiting"}'
 JSON_HEAD = {"Content_Type": "application/json"}
 
 
@@ -153,7 +154,7 @@ def test_a_client_that_leaves_gives_its_place_back_and_ends_its_query(server: Se
     for client in clients:
         client.ask("POST", API, Content_Length=str(len(body)), **JSON_HEAD)
         client.send(body)
-    until(lambda: server.metric(RUNNING) == 2)
+    until(lambda: server.metric(RUNNING) == 2 and server.metric(WAITING) == 1)
     place = len(server.log)
     for client in clients:
         leave(client)  # type: ignore[operator]
