@@ -164,10 +164,10 @@ async def unless_client_leaves(request: web.Request, work: Awaitable[Result]) ->
             if request.transport is None or request.transport.is_closing():
                 raise ConnectionResetError
         return task.result()
-    finally:
-        if not task.done():
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+    except BaseException:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)  # it may have failed already, because the client has left
+        raise
 
 
 async def in_steps(request: web.Request, parts: Iterable[Buffer]) -> list[Buffer]:

@@ -89,6 +89,19 @@ def test_an_arrow_answer_that_fails_has_no_end(short: Server) -> None:
     assert not done.body.endswith(b"\xff\xff\xff\xff\x00\x00\x00\x00")
 
 
+def test_a_query_works_after_one_that_failed_in_the_middle(short: Server) -> None:
+    """An answer that is given up must let go of the tables that it reads, which the next one in the same replica calls the same."""
+    cut_short = TWO_PARTS.format("hub://admin/facts")
+    for accept in (NDJSON, ARROW) * 3:
+        for query in (cut_short, cut_short.replace(" as v", " as w")):
+            body = json.dumps({"query": query}).encode()
+            headers = ["-H", f"Accept: {accept}", "-H", "Content-Type: application/json"]
+            done = curl(short.url + API, *headers, "--data-binary", "@-", auth=short.auth, data=body)
+            assert (done.status, done.code) == (200, 18), done.body[-500:]
+        assert column(short, 'select count(*) as n from "admin/facts"') == [1000]
+    assert "task failed" not in short.log
+
+
 # Arrow
 
 

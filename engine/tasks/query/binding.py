@@ -167,7 +167,7 @@ class _Selecting:
         if not isinstance(written, tree.Constant) or type(written.value) is not int:
             return None
         if not 1 <= written.value <= len(self.outputs):
-            raise Refused("unknown_column", f"There are {len(self.outputs)} output columns.", at=written.at)
+            raise Refused("unknown_column", f"Output columns are counted from 1 to {len(self.outputs)}.", at=written.at)
         return self.outputs[written.value - 1].expression
 
     def _bind_having(self) -> Bound | None:

@@ -43,7 +43,7 @@ def _order_combined(given: Given, order: tree.Order, columns: dict[str, Field]) 
     written = order.expression
     if isinstance(written, tree.Constant) and type(written.value) is int:
         if not 1 <= written.value <= len(columns):
-            raise Refused("unknown_column", f"There are {len(columns)} output columns.", at=written.at)
+            raise Refused("unknown_column", f"Output columns are counted from 1 to {len(columns)}.", at=written.at)
         return SortKey(list(columns.values())[written.value - 1], order.is_descending)
     scope = Scope((Visible((), dict(columns)),))
     context = Context(given, scope, Found(given.fields.new(INT)), "The rows of a set operation have no groups.")

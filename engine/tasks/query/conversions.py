@@ -118,7 +118,7 @@ def comparable(left: Bound, right: Bound, at: int | None, *, is_ordering: bool =
 
 def _as_other(value: Bound, other: Bound, at: int | None, is_ordering: bool) -> Bound:
     """One side of a comparison, as the other side wants it."""
-    if isinstance(value, Value) and value.type == STRING:
+    if isinstance(value, Value) and value.type == STRING and value.value is not None:
         if other.type in (DATE, TIMESTAMP):
             return _time(value, other, at)
         if other.type.name == "class" and not is_ordering:
@@ -171,7 +171,7 @@ def label_index(value: Value, class_type: DataType, at: int | None) -> int:
 def among(operand: Bound, choices: list[Bound], at: int | None) -> Bound:
     """`operand IN (choices)`."""
     if not all(isinstance(choice, Value) for choice in choices) or operand.type.is_list:
-        return any_of([compare("=", operand, choice, at) for choice in choices])
+        return any_of([as_condition(compare("=", operand, choice, at), at) for choice in choices])
     known = [choice for choice in choices if choice.type != NULL]
     nulls = (None,) * (len(known) < len(choices))
     if not known:
@@ -234,7 +234,7 @@ def negative(value: Bound, at: int | None) -> Bound:
 
 def cast(value: Bound, data_type: DataType, at: int | None) -> Bound:
     """CAST(value AS type), as the user writes it."""
-    if isinstance(value, Value) and value.type == STRING and data_type in (DATE, TIMESTAMP):
+    if isinstance(value, Value) and value.type == STRING and value.value is not None and data_type in (DATE, TIMESTAMP):
         try:
             return time_value(value, data_type, at)
         except Refused as refused:

@@ -126,13 +126,13 @@ def sql_type(data_type: DataType) -> str:
 
 
 def arrow_type(data_type: DataType) -> pa.DataType:
-    """Type of an output column; an interval has none."""
+    """Type of an output column; an interval has none. Nulls in a list have the type that they have in SQL."""
     if data_type.name == "matrix":
         return pa.list_(pa.list_(pa.float32()))
     if data_type.name == "vector":
         return pa.list_(pa.float32(), data_type.dim)
     if data_type.name == "list":
-        return pa.list_(arrow_type(data_type.element))
+        return pa.list_(pa.bool_() if data_type.element == NULL else arrow_type(data_type.element))
     return _ARROW[data_type.name]
 
 

@@ -52,9 +52,8 @@ def _sum_or_avg(context: Context, node: tree.Call) -> Bound:
     if argument.type.is_list:
         return _of_list(argument, node)
     number = convert(argument, INT) if argument.type == BOOL else as_number(argument, node.at)
-    is_whole = node.name == "sum" and number.type == INT
-    number = number if is_whole else convert(number, FLOAT64)
-    return context.aggregate(Aggregated(node.name, number, INT if is_whole else FLOAT64), node.at)
+    number = number if number.type == INT else convert(number, FLOAT64)
+    return context.aggregate(Aggregated(node.name, number, number.type if node.name == "sum" else FLOAT64), node.at)
 
 
 def _min_or_max(context: Context, node: tree.Call) -> Bound:
@@ -103,6 +102,8 @@ def _nonzero(context: Context, node: tree.Call) -> Bound:
 
 def _conditions(context: Context, node: tree.Call) -> Bound:
     values = _list(context, node)
+    if values.type.element.is_list:
+        raise Refused("type_mismatch", f"{node.name} takes a list of scalars, and this is {values.type}.", at=node.at)
     if values.type.element in (BOOL, NULL):
         return convert(values, list_of(BOOL))
     return each(values, lambda element: compare("!=", element, Value(0, INT), node.at))
@@ -114,7 +115,11 @@ def _conditions(context: Context, node: tree.Call) -> Bound:
 def _contains(context: Context, node: tree.Call) -> Bound:
     """Whether a text holds another, or a list an element."""
     held, wanted = _arguments(context, node, 2)
+    if held.type.is_list and wanted.type == NULL:
+        return Value(None, BOOL)
     if held.type.is_list:
+        if held.type.element.is_list or wanted.type.is_list:
+            raise Refused("type_mismatch", f"A {held.type} cannot be searched for a {wanted.type}.", at=node.at)
         return apply("any", (compare("=", held, wanted, node.at),), BOOL)
     return apply("contains", (as_text(held, node.at), as_text(wanted, node.at)), BOOL)
 
@@ -163,7 +168,7 @@ def _round(context: Context, node: tree.Call) -> Bound:
     number, *digits = _arguments(context, node, 1, 2)
     number = as_number(number, node.at)
     places = digits[0] if digits else Value(0, INT)
-    if not isinstance(places, Value) or places.type != INT or abs(places.value) > 30:
+    if not isinstance(places, Value) or places.type != INT or places.value is None or abs(places.value) > 30:
         raise Refused("type_mismatch", "The number of digits is a whole number up to 30.", at=node.at)
     if number.type == INT:
         return number if places.value >= 0 else apply("round", (number, places), INT)

@@ -136,6 +136,8 @@ class Operands:
             if name != "count":
                 raise Refused("unsupported", "DISTINCT stands in count alone.", at=place(nodes[0]))
             return Call(name, self.expressions(nodes[0].expressions), is_distinct=True, at=at)
+        if any(isinstance(one, exp.Distinct) for one in nodes):
+            raise Refused("unsupported", "DISTINCT takes one expression.", at=at)
         call = Call(name, self.expressions(nodes), at=at)
         if name == "embed":
             self._embed(call)
@@ -251,7 +253,9 @@ _READERS: dict[type, Callable[[Operands, Any], Expression]] = {
 
 
 def check_embedded(text: str, at: int | None) -> None:
-    """Refused if a text is too long to be embedded."""
+    """Refused if a text is empty, or too long to be embedded."""
+    if not text:
+        raise Refused("invalid_parameter", "A text to embed is not empty.", at=at)
     if len(text.encode(errors="surrogatepass")) > MAX_EMBEDDED_BYTES:
         raise Refused("invalid_parameter", f"A text to embed has at most {MAX_EMBEDDED_BYTES // 1024} KiB.", at=at)
 

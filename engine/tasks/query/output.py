@@ -1,6 +1,6 @@
 """The output of a query: its columns and its rows, before they become an answer. Knows no format of answers."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,13 +28,13 @@ class OutputColumn:
 class Result:
     """What a query gives. The rows come as they are computed, in record batches of at most 8,192 rows.
 
-    batches  with the columns in order; their own names and nullability do not matter
+    batches  with the columns in order; their own names and nullability do not matter. Whoever does not take all closes them
     plan     the steps, for `explain`
     timings  milliseconds by the name of a part of the run
     """
 
     columns: tuple[OutputColumn, ...]
-    batches: Iterator[pa.RecordBatch]
+    batches: Generator[pa.RecordBatch, None, None]
     plan: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)

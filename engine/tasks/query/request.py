@@ -86,7 +86,8 @@ def _fields(body: bytes | memoryview, known: tuple[str, ...]) -> Mapping[str, An
     except codec.NotJson as error:
         raise Refused("invalid_body", f"The body is not JSON: {error.reason} at byte {error.offset + 1}.") from None
     if not isinstance(fields, dict):
-        raise Refused("invalid_body", "The body is one JSON object.", hint='Send {"query": "select ..."}.')
+        hint = 'Send {"where": "..."}.' if known is CONDITION_FIELDS else 'Send {"query": "select ..."}.'
+        raise Refused("invalid_body", "The body is one JSON object.", hint=hint)
     for name in fields:
         if name not in known:
             raise Refused("unknown_field", f'Unknown field "{quoted(codec.without_surrogates(name))}".', hint=nearest(name, known))

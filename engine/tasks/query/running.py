@@ -4,7 +4,7 @@ Rows that were chosen without SQL are taken from the mapped files; DuckDB does t
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -162,7 +162,7 @@ def _repeated(value: Value, times: int) -> pa.Array:
 # Batches
 
 
-def _batches(rows: Rows, planning: Planning) -> Iterator[pa.RecordBatch]:
+def _batches(rows: Rows, planning: Planning) -> Generator[pa.RecordBatch, None, None]:
     """In parts of at most 8,192 rows, in the types of the output."""
     node = rows.node
     if isinstance(node, Taken):

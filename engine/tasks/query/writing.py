@@ -24,6 +24,8 @@ INTERVALS = {
     "year": "to_years(CAST(? AS INTEGER))",
 }
 
+# No list has more elements.
+LONGEST = 2**31
 # For DuckDB NaN is equal to NaN.
 NAN, INFINITY = float("nan"), float("inf")
 # Function -> its template and the constants of the template.
@@ -188,8 +190,9 @@ def _element(writer: Writer, expression: Apply) -> Sql:
     if isinstance(index, Value):
         place = index.value if index.value is None or index.value < 0 else min(index.value, MAX_INT - 1) + 1
         return fill("list_extract({}, {})", writer.write(values), write_value(Value(place, INT)))
-    template = "list_extract({0}, CASE WHEN {1} < CAST(? AS BIGINT) THEN {1} ELSE {1} + CAST(? AS BIGINT) END)"
-    return fill(template, writer.write(values), writer.write(index), own=(0, 1))
+    later = "least({1}, CAST(? AS BIGINT)) + CAST(? AS BIGINT)"
+    template = f"list_extract({{0}}, CASE WHEN {{1}} < CAST(? AS BIGINT) THEN {{1}} ELSE {later} END)"
+    return fill(template, writer.write(values), writer.write(index), own=(0, MAX_INT - 1, 1))
 
 
 def _slice(writer: Writer, expression: Apply) -> Sql:
@@ -205,9 +208,10 @@ def _from_start(writer: Writer, values: Sql, end: Bound) -> Sql | None:
     if isinstance(end, Value) and end.value is None:
         return None
     if isinstance(end, Value) and end.value >= 0:
-        return write_value(Value(min(end.value, 2**31), INT))
-    template = "CASE WHEN {1} < CAST(? AS BIGINT) THEN greatest(len({0}) + {1}, CAST(? AS BIGINT)) ELSE {1} END"
-    return fill(template, values, writer.write(end), own=(0, 0))
+        return write_value(Value(min(end.value, LONGEST), INT))
+    before = "greatest(len({0}) + {1}, CAST(? AS BIGINT))"
+    template = f"CASE WHEN {{1}} < CAST(? AS BIGINT) THEN {before} ELSE least({{1}}, CAST(? AS BIGINT)) END"
+    return fill(template, values, writer.write(end), own=(0, 0, LONGEST))
 
 
 def _vector_score(writer: Writer, expression: Apply) -> Sql:

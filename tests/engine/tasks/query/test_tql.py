@@ -389,3 +389,12 @@ def test_texts_to_embed_come_from_the_text_or_from_parameters() -> None:
     with pytest.raises(Refused) as caught:
         embedded_text(found.texts[1], ["MiniLM", "x" * 32769])
     assert caught.value.code == "invalid_parameter"
+
+
+@pytest.mark.parametrize("text", ["", "x" * 32769])
+def test_a_text_that_no_model_embeds_is_refused_with_its_place(text: str) -> None:
+    with pytest.raises(Refused, match="A text to embed") as written:
+        parsed(f"select dot(v, embed('{text}'))")
+    with pytest.raises(Refused, match="A text to embed") as sent:
+        embedded_text(parsed("select dot(v, embed(?))").texts[0], [text])
+    assert [(one.value.code, one.value.at) for one in (written, sent)] == [("invalid_parameter", 14)] * 2
