@@ -40,7 +40,7 @@ from handlers.http.errors import UNSUPPORTED_MEDIA_TYPE, json_response
 from handlers.http.keys import ACCOUNTS
 from handlers.http.lines import LineCutter
 from handlers.http.routes import Route
-from handlers.http.uploads import in_all, in_time, while_valid
+from handlers.http.uploads import while_valid, within_idle_timeout, within_upload_timeout
 
 LINE_TYPES = (NDJSON, "application/jsonl", "application/json")
 # Bytes that are cut into lines at once.
@@ -136,7 +136,7 @@ async def append_rows(request: web.Request) -> web.Response:
 async def _upload(request: web.Request, admitted: Admitted) -> web.Response:
     accounts, caller = request.app[ACCOUNTS], admitted.path.caller
     async with request.app[INGESTION].upload(admitted.order) as upload:
-        async with while_valid(request, caller), in_all(request):
+        async with while_valid(request, caller), within_upload_timeout(request):
             await _receive(request, upload)
         uploaded = await upload.finish(lambda: accounts.confirm(caller))
     return _answer(uploaded)
@@ -148,7 +148,7 @@ async def _receive(request: web.Request, upload: Upload) -> None:
     cutter, unpack = LineCutter(limits.line_limit_bytes), decoder(content_encoding(request))
     num_bytes = 0
     try:
-        while data := await in_time(request, read_some(request)):
+        while data := await within_idle_timeout(request, read_some(request)):
             unpack.feed(data)
             while unpack.has_more:
                 decoded = await decode_step(request, unpack)
