@@ -88,14 +88,14 @@ class Queries:
         self.places.check(caller)
 
     @contextlib.asynccontextmanager
-    async def opened(self, body: bytes, caller: Caller, *, workspace: str | None = None) -> AsyncIterator["Query"]:
+    async def opened(self, body: bytes, caller: Caller, *, workspace: str | None = None) -> AsyncIterator["OpenQuery"]:
         """One query, whose place and files are given back when the context ends, and whose work then ends.
 
         workspace  the org of names without one, for requests in the shape of the workspace
         raises     EngineError `too_many_queries`
         """
         with self.places.taken():
-            query = Query(self, body, caller, workspace)
+            query = OpenQuery(self, body, caller, workspace)
             try:
                 yield query
             except BaseException as error:
@@ -105,7 +105,7 @@ class Queries:
                 await query.close()
 
 
-class Query:
+class OpenQuery:
     """One query: first `plan`, then `run`, then `flow` has the bytes of its answer.
 
     seconds   by stage, as known so far
@@ -155,8 +155,8 @@ class Query:
             self._timeout_s = self._needs["timeout_ms"] / 1000
         return Plan(self._needs["format"], bool(self._needs["explain"]))
 
-    async def run(self, form: str) -> Header:
-        """Let a replica answer in a format; returns the header of the first frame.
+    async def run(self, form: str) -> Flow:
+        """Let a replica answer in a format; returns the answer, of which the first frame is here.
 
         raises  EngineError: what is wrong with the query, `dataset_not_found`, `version_not_found`, `model_not_found`, `timeout`,
                 `out_of_memory`
@@ -181,7 +181,7 @@ class Query:
         if flow.last is None and not head["is_made"]:
             left_s = self._timeout_s - self.total_s
             self._timer = asyncio.get_running_loop().call_later(left_s, self._expire)
-        return head
+        return flow
 
     def _submit(self, task: Task, waiter: Waiter, arguments: Arguments, buffers: list[Buffer]) -> None:
         self._block = Block(task, Lane.INTERACTIVE, waiter, arguments, Lines.of_buffers(buffers))
