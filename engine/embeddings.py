@@ -30,7 +30,7 @@ from engine.errors import (
 )
 from engine.frames import Buffer, Header, cut
 from engine.replicas.blocks import Answer, Arguments, Block, Call, Lane, ServedModel, Task
-from engine.replicas.lines import GroupedLineQueue, LineQueue, Lines, Segment
+from engine.replicas.lines import GroupedLineQueue, LineQueue, Lines, LineSpan
 from engine.repository.listed import ListedModel
 from engine.repository.serving import Serving
 
@@ -312,7 +312,7 @@ class TextList:
         embedded.pieces, embedded.num_tokens = [b""] * num_lines, [0] * num_lines
         if num_lines:
             data = bytes(read.payload)
-            self._queue.append(Segment(data, 0, len(data), num_lines, 0))
+            self._queue.append(LineSpan(data, 0, len(data), num_lines, 0))
         else:
             self.done.set_result(None)
 

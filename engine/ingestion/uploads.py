@@ -22,7 +22,7 @@ from engine.datasets.work import BAD_ROW, INGEST, SEAL, VECTORS, ask, columns_fo
 from engine.errors import INVALID_PARAMETER, RECORD_CODES, TOO_MANY_REQUESTS, DetailedError, EngineError
 from engine.ingestion.orders import Embedder, Order, Uploaded
 from engine.replicas.blocks import Answer
-from engine.replicas.lines import LineQueue, Lines, Segment
+from engine.replicas.lines import LineQueue, Lines, LineSpan
 from engine.replicas.pool import Pool
 
 # Bytes of lines in one block: 10 to 50 ms of work, and little memory.
@@ -98,7 +98,7 @@ class Share:
 
 
 class Upload:
-    """One upload: `feed` it all segments of its body, then `finish` it.
+    """One upload: `feed` it all lines of its body, then `finish` it.
 
     A method raises the EngineError that refuses the upload; nothing else can be done with it then.
 
@@ -127,10 +127,10 @@ class Upload:
 
     # Lines come
 
-    async def feed(self, segment: Segment) -> None:
+    async def feed(self, span: LineSpan) -> None:
         """Take the next lines of the body, when there is room for them."""
-        self._queue.append(segment)
-        await self._send_full(is_last=segment.refusal is not None)
+        self._queue.append(span)
+        await self._send_full(is_last=span.refusal is not None)
 
     async def _send_full(self, *, is_last: bool) -> None:
         """Send blocks while enough lines wait; with `is_last` all of them."""

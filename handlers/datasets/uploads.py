@@ -159,14 +159,14 @@ async def _receive(request: web.Request, upload: Upload) -> None:
         unpack.finish()
     except (BadEncoding, web.RequestPayloadError) as error:
         raise undecodable(error) from None
-    for segment in cutter.finish():
-        await upload.feed(segment)
+    for span in cutter.finish():
+        await upload.feed(span)
 
 
 async def _feed(upload: Upload, cutter: LineCutter, data: bytes) -> None:
     for start in range(0, len(data), CUT_BYTES):
-        for segment in cutter.feed(data[start : start + CUT_BYTES]):
-            await upload.feed(segment)
+        for span in cutter.feed(data[start : start + CUT_BYTES]):
+            await upload.feed(span)
 
 
 def _answer(uploaded: Uploaded) -> web.Response:

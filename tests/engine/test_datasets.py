@@ -23,7 +23,7 @@ from engine.errors import EngineError
 from engine.frames import Buffer
 from engine.ingestion import Ingestion, IngestionLimits, Order, UploadOptions
 from engine.ingestion.uploads import BLOCK_BYTES, BLOCKS_PER_REPLICA
-from engine.replicas.lines import Segment
+from engine.replicas.lines import LineSpan
 from engine.replicas.pool import Pool
 from engine.repository.listed import ListedModel
 from engine.store import Store
@@ -306,11 +306,11 @@ class NoEmbedder:
         raise NotImplementedError
 
 
-def block(first_line: int) -> Segment:
+def block(first_line: int) -> LineSpan:
     """As many lines as are sent to a replica at once."""
     line = b'{"n":1}\n'
     num_lines = -(-BLOCK_BYTES // len(line))
-    return Segment(line * num_lines, 0, len(line) * num_lines, num_lines, first_line)
+    return LineSpan(line * num_lines, 0, len(line) * num_lines, num_lines, first_line)
 
 
 async def test_an_upload_that_breaks_off_before_a_block_has_begun_gives_the_place_of_the_block_back(house: House) -> None:
