@@ -174,8 +174,7 @@ class Embeddings:
 
     def find_model(self, caller: Caller, name: str | None) -> ListedModel:
         """The embedding model of this name; without a name the first one that the caller sees. EngineError `model_not_found`."""
-        listed = self._serving.listed
-        found = next(iter(listed.visible(caller)), None) if name is None else listed.accepted(caller).get(name)
+        found = self._serving.listed.find(caller, name)
         if found is None:
             raise EngineError(
                 MODEL_NOT_FOUND, "There is no embedding model." if name is None else f'There is no model "{name[:80]}".'

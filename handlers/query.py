@@ -15,14 +15,14 @@ from pydantic import BaseModel
 from engine import metrics
 from engine.accounts import OWNER_NAME, Caller
 from engine.disk import disk_full
-from engine.errors import DetailedError, EngineError
+from engine.errors import EngineError
 from engine.query.queries import OpenQuery, Queries
 from engine.replicas.flow import Flow
 from handlers.http.auth import known_caller
 from handlers.http.bodies import NDJSON, PIECE_BYTES, check_head, read_whole, unless_client_leaves
 from handlers.http.connections import unsent_bytes
 from handlers.http.cutting import cut
-from handlers.http.errors import NOT_ACCEPTABLE, NOT_FOUND, UNSUPPORTED_MEDIA_TYPE, dumps, json_response, refusal_headers, status_of
+from handlers.http.errors import NOT_ACCEPTABLE, NOT_FOUND, UNSUPPORTED_MEDIA_TYPE, coded_refusal, dumps, refuse_with_code
 from handlers.http.keys import REQUEST_TIMEOUT
 from handlers.http.routes import Route, Surface
 
@@ -201,19 +201,8 @@ class _Exchange:
 # Refusals
 
 
-def refuse(request: web.Request, error: EngineError) -> web.Response:
-    """Refuse with a code and a sentence, and what a program can use to show the place."""
-    details = error.details if isinstance(error, DetailedError) else {}
-    return _refusal({"message": error.message, "code": error.code, **details}, error)
-
-
 def refuse_workspace(request: web.Request, error: EngineError) -> web.Response:
-    return _refusal({"error": error.message, "code": error.code}, error)
-
-
-def _refusal(body: dict[str, object], error: EngineError) -> web.Response:
-    status = status_of(error.code)
-    return json_response(body, status=status, headers=refusal_headers(status, error.retry_after_s), sort_keys=False)
+    return coded_refusal({"error": error.message, "code": error.code}, error)
 
 
 # Routes
@@ -240,7 +229,7 @@ class WorkspaceQuery(BaseModel):
     timeout_ms: int = 10_000
 
 
-SURFACE = Surface(name="query", refuse=refuse, prefixes=("/api/query",), schema="CodedError")
+SURFACE = Surface(name="query", refuse=refuse_with_code, prefixes=("/api/query",), schema="CodedError")
 WORKSPACE_SURFACE = Surface(name="query", refuse=refuse_workspace, prefixes=("/workspaces",), schema="Error")
 
 REFUSALS = {

@@ -18,8 +18,8 @@ from engine.disk import Disk
 from engine.embeddings import EmbeddingLimits, Embeddings
 from engine.engine import Engine, EngineLimits
 from engine.ingestion import Ingestion, IngestionLimits
-from engine.query.matching import Matching
 from engine.query.queries import Queries, QueryLimits
+from engine.query.row_finder import RowFinder
 from engine.query.texts import Texts
 from engine.repository import folders
 from engine.repository.index import Repository
@@ -157,7 +157,7 @@ async def _open_ingestion(app: web.Application, disk: Disk, settings: Settings) 
     _start_queries_with_the_first_dataset(engine, changes)
     app[CHANGES] = changes
     app[INGESTION] = Ingestion(changes, engine.pool("jobs"), app[EMBEDDINGS], settings.part(IngestionLimits))
-    app[DELETION] = Deletion(changes, engine.pool("jobs"), Matching(app[QUERIES]).rows)
+    app[DELETION] = Deletion(changes, engine.pool("jobs"), RowFinder(app[QUERIES]).find)
     app[ROW_LIMITS] = settings.part(RowLimits)
 
 
