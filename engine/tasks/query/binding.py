@@ -10,7 +10,6 @@ from typing import Any
 
 from engine.tasks.query import tree
 from engine.tasks.query.bound import (
-    MAX_NODES,
     Bound,
     Fields,
     Filter,
@@ -31,12 +30,12 @@ from engine.tasks.query.datatypes import INT
 from engine.tasks.query.expressions import bind_expression
 from engine.tasks.query.grouping import Grouped, group, group_into_lists
 from engine.tasks.query.joining import bind_from
+from engine.tasks.query.limits import MAX_NODES, MAX_OUTPUTS
 from engine.tasks.query.refusals import Refused, quoted
 from engine.tasks.query.scopes import Scope
 from engine.tasks.query.segments import Source, Vectors
 from engine.tasks.query.walking import leaves
 
-MAX_OUTPUTS = 256
 GROUP_HINT = "Add it to GROUP BY, or put it into an aggregate."
 DISTINCT_HINT = "ORDER BY of a SELECT DISTINCT uses its output columns alone."
 
@@ -71,7 +70,7 @@ def _check_kinds(query: tree.Query, rows: Rows) -> None:
     for i, (name, expression) in enumerate(rows.columns):
         if expression.type.name == "interval":
             written = query.outputs[i] if isinstance(query, tree.Select) and i < len(query.outputs) else None
-            at = _place(written) if isinstance(written, tree.Output) else None
+            at = _offset(written) if isinstance(written, tree.Output) else None
             raise Refused("type_mismatch", f'The column "{quoted(name)}" is an interval, which no answer can hold.', at=at)
 
 
@@ -118,7 +117,7 @@ class _Selecting:
                 outputs += self._bind_star(written)
             else:
                 name = _name(written, len(outputs))
-                outputs.append(Named(name, context.bind(written.expression), _place(written)))
+                outputs.append(Named(name, context.bind(written.expression), _offset(written)))
         _check_names(outputs)
         return outputs
 
@@ -248,7 +247,7 @@ def _name(output: tree.Output, position: int) -> str:
     return f"column_{position}"
 
 
-def _place(output: tree.Output) -> int | None:
+def _offset(output: tree.Output) -> int | None:
     return output.at if output.at is not None else output.expression.at
 
 

@@ -8,14 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from engine.tasks.query.datatypes import FLOAT32, INT, DataType, stored_type
+from engine.tasks.query.limits import MAX_DEPTH, MAX_NODES
 from engine.tasks.query.refusals import Refused
 from engine.tasks.query.segments import ColumnInfo, Source
-
-# What aliases and subselects grow to is limited like the text itself.
-MAX_NODES = 4096
-MAX_DEPTH = 64
-# Below this share of its rows, the rows of a scan are copied.
-GATHERED_SHARE = 0.15
+from engine.tasks.query.vectors import GATHERED_SHARE
 
 # Expressions
 

@@ -21,10 +21,9 @@ from engine.tasks.query.datatypes import (
     list_of,
     vector_of,
 )
+from engine.tasks.query.limits import MAX_INT, MIN_INT
 from engine.tasks.query.refusals import Refused, quoted
 from engine.tasks.query.segments import Vectors
-
-MIN_INT, MAX_INT = -(2**63), 2**63 - 1
 
 
 def value_of(value: Any, at: int | None = None) -> Value:

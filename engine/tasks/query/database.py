@@ -4,16 +4,16 @@ statement loads it.
 It gets SQL of our own words only, and tables that are mapped or made here. Knows no query.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 
-from engine.tasks.query.refusals import Refused
+from engine.tasks.query.refusals import NO_MEMORY, Refused
 from engine.tasks.query.segments import PAYLOAD_ROWS
 from engine.tasks.query.sql import Sql
-from engine.tasks.query.vectors import ScanControl
+from engine.tasks.query.stopping import Control
 
 # A connection keeps a little of each statement; a new one costs 30 ms.
 MAX_STATEMENTS = 1000
@@ -29,13 +29,6 @@ SETTINGS = (
     "max_expression_depth=250",
     "lock_configuration=true",
 )
-
-
-class Control(ScanControl, Protocol):
-    """How a query is told to stop."""
-
-    def interrupt_with(self, interrupt: Callable[[], object] | None) -> None:
-        """What another thread calls to end the statement that runs from now on; None when none runs."""
 
 
 class Database:
@@ -136,7 +129,7 @@ def refusal_of(error: Exception) -> Exception:
     if message.startswith(_INTERRUPTED):
         return Interrupted()
     if message.startswith(_OUT_OF_MEMORY) or isinstance(error, pa.ArrowMemoryError):
-        return Refused("out_of_memory", "The query needs more memory than a query may use.")
+        return Refused("out_of_memory", NO_MEMORY)
     if message.startswith(_VALUE_ERRORS):
         return Refused("arithmetic_error", "A number left its range, or a CAST failed.", hint="Integers have 64 bits.")
     if "depth" in message:

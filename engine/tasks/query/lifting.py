@@ -101,7 +101,7 @@ class LiftedText:
     starts: list[int]
     shifts: list[int]
 
-    def position(self, at: int) -> int:
+    def offset_as_sent(self, at: int) -> int:
         """Offset in the text as sent of an offset in the lifted text."""
         return at + self.shifts[bisect.bisect_right(self.starts, at) - 1]
 

@@ -25,7 +25,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.tasks.query.segments import ColumnInfo, Segment, Source
-from engine.tasks.query.vectors import Rows, ScanControl
+from engine.tasks.query.stopping import Control
+from engine.tasks.query.vectors import Rows
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -62,7 +63,7 @@ class WordIndex:
         return self._rows[entries], self._counts[entries]
 
 
-def bm25(source: Source, column: ColumnInfo, text: str, rows: Rows | None = None, *, control: ScanControl) -> Array:
+def bm25(source: Source, column: ColumnInfo, text: str, rows: Rows | None = None, *, control: Control) -> Array:
     """float32 [N]: how well each row of the source, or each of `rows`, matches the words of the text; 0 if it has none of them.
 
     rows  row numbers in any order, -1 for a row that is null, which gives NaN; None for all rows

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from engine.tasks.query.bound import Apply, Bound, Element, Field, InRows, Rows, Score, Value
-from engine.tasks.query.constants import MAX_INT, vector_of_value
+from engine.tasks.query.constants import vector_of_value
 from engine.tasks.query.datatypes import FLOAT32, INT, JSON, STRING, sql_type
+from engine.tasks.query.limits import MAX_INT
 from engine.tasks.query.patterns import ESCAPE
 from engine.tasks.query.sql import Sql, fill, join
 
