@@ -8,7 +8,7 @@ import pytest
 
 from engine.tasks.query import allowed, tql
 from engine.tasks.query.refusals import Refused
-from engine.tasks.query.tql import Parsed, check_parameters, embedded_text, parse
+from engine.tasks.query.tql import ParsedText, check_parameters, embedded_text, parse
 from engine.tasks.query.tree import (
     Array,
     Between,
@@ -339,7 +339,7 @@ def test_a_text_is_read_anew_where_it_may_lack_a_from() -> None:
 # Parameters
 
 
-def parsed(text: str) -> Parsed:
+def parsed(text: str) -> ParsedText:
     return parse(text, has_default_source=True)
 
 
