@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from engine.tasks.query.refusals import Refused
+from engine.tasks.query.request import Request
 from engine.tasks.query.running import plan
 from engine.tasks.query.segments import Source
 from engine.tasks.query.tql import parse
 from tests.engine.tasks.query.facts import BIG, facts, utc
-from tests.engine.tasks.query.stored import Asked, answer, columns_of, rows_of, store
+from tests.engine.tasks.query.stored import answer, columns_of, rows_of, store
 from tests.serving import ROOT
 
 HONEY, BEES, SKY, ZERO = "Honey never spoils", "Bees make honey", "The sky is blue", "zero"
@@ -573,7 +574,7 @@ def test_an_analysed_plan_has_rows_and_times(source: Source) -> None:
 
 
 def plan_of(text: str, source: Source) -> tuple[list[dict[str, Any]], list[str]]:
-    return plan(parse(text, has_default_source=True), Asked(), {None: source})
+    return plan(parse(text, has_default_source=True), Request(text), {None: source})
 
 
 def test_a_plain_top_k_does_not_load_the_database(tmp_path: Path) -> None:
