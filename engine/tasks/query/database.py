@@ -1,5 +1,4 @@
-"""The database: one DuckDB in memory for each replica, closed off from files, network and settings. Its first
-statement loads it.
+"""The database: one DuckDB in memory for each replica, closed off from files, network and settings.
 
 It gets SQL of our own words only, and tables that are mapped or made here. Knows no query.
 """
@@ -8,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 
 from engine.tasks.query.refusals import NO_MEMORY, Refused
@@ -104,9 +104,6 @@ class Connection:
     """A connection with its settings locked."""
 
     def __init__(self) -> None:
-        # DuckDB takes 60 ms and 50 MB to load, and a plain top k needs none of it.
-        import duckdb
-
         self.errors = (duckdb.Error,)
         self._connection = duckdb.connect(":memory:", config={"threads": 1})
         for setting in SETTINGS:
