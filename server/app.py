@@ -13,7 +13,7 @@ from aiohttp import web, web_response
 from engine import metrics
 from engine.accounts import Accounts
 from engine.datasets import DatasetChanges, DatasetLimits, Datasets, Upkeep
-from engine.deletion import Deletion
+from engine.datasets.deletion import Deletion
 from engine.disk import Disk
 from engine.embeddings import EmbeddingLimits, Embeddings
 from engine.engine import Engine, EngineLimits

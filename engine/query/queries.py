@@ -98,7 +98,7 @@ class Queries:
             query = OpenQuery(self, body, caller, workspace)
             try:
                 yield query
-            except BaseException as error:
+            except BaseException as error:  # a client that leaves cancels the handler, and that is an end of a query, too
                 query.note_failure(error)
                 raise
             finally:

@@ -26,6 +26,6 @@ class RefusedUpload(Exception):
         return {"code": self.code, "message": self.message, "line": self.line, "column": self.column}
 
 
-def quoted(text: str) -> str:
+def in_quotes(text: str) -> str:
     """What the sender wrote, in quotes, cut to the length that a message may repeat."""
     return f'"{text}"' if len(text) <= MAX_QUOTED_CHARACTERS else f'"{text[: MAX_QUOTED_CHARACTERS - 1]}…"'

@@ -1,10 +1,23 @@
 """Advice: warnings about queries that are right and give what hardly anybody wants. Knows no rows."""
 
-from engine.tasks.query.bound import Apply, Bound, Filter, Limit, LimitBy, Node, Rows, Scan, Sort, Taken, VectorScore, WordScore
+from engine.tasks.query.bound import (
+    Apply,
+    Bound,
+    BoundQuery,
+    Filter,
+    Limit,
+    LimitBy,
+    Node,
+    Scan,
+    Sort,
+    Taken,
+    VectorScore,
+    WordScore,
+)
 from engine.tasks.query.score_calls import is_similarity
 
 
-def warnings_of(rows: Rows) -> list[str]:
+def warnings_of(rows: BoundQuery) -> list[str]:
     """Of the LIMITs of one chain of SELECTs, from the outermost inwards."""
     found: list[str] = []
     node = rows.node

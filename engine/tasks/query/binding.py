@@ -11,13 +11,13 @@ from typing import Any
 from engine.tasks.query import tree
 from engine.tasks.query.bound import (
     Bound,
+    BoundQuery,
     Fields,
     Filter,
     Fused,
     LimitBy,
     Node,
     Numbered,
-    Rows,
     Scan,
     SortKey,
     size_of,
@@ -57,7 +57,7 @@ def bind(
     params: Any = None,
     embedded: Embedded | None = None,
     sources: Mapping[str | None, Source],
-) -> tuple[Rows, Fields]:
+) -> tuple[BoundQuery, Fields]:
     """Refused where the query does not fit the sources or the parameters."""
     given = Given(vectors, numbers, params, embedded, sources, bind_expression, _bind_query)
     rows = _bind_query(given, query, None)
@@ -65,7 +65,7 @@ def bind(
     return rows, given.fields
 
 
-def _check_kinds(query: tree.Query, rows: Rows) -> None:
+def _check_kinds(query: tree.Query, rows: BoundQuery) -> None:
     """Refused for a column of a type that no answer can hold."""
     for i, (name, expression) in enumerate(rows.columns):
         if expression.type.name == "interval":
@@ -74,7 +74,7 @@ def _check_kinds(query: tree.Query, rows: Rows) -> None:
             raise Refused("type_mismatch", f'The column "{quoted(name)}" is an interval, which no answer can hold.', at=at)
 
 
-def _bind_query(given: Given, query: tree.Query, outer: Scope | None) -> Rows:
+def _bind_query(given: Given, query: tree.Query, outer: Scope | None) -> BoundQuery:
     if isinstance(query, tree.Combination):
         return bind_combination(given, query, outer)
     return _Selecting(given, query, outer).bind()
@@ -94,7 +94,7 @@ class _Selecting:
         self.aliases = {output.name: output.expression for output in self.outputs}
         self.is_into_lists = bool(select.group_by) and not self.found.aggregates
 
-    def bind(self) -> Rows:
+    def bind(self) -> BoundQuery:
         where = self._bind_where()
         keys = [self._bind_key(written) for written in self.select.group_by]
         having = self._bind_having()
@@ -105,7 +105,7 @@ class _Selecting:
         node, order, limit_by = self._grouped(node, keys, having, order, limit_by)
         node, order, limit_by = self._distinct(node, order, limit_by)
         columns = tuple((output.name, output.expression) for output in self.outputs)
-        return Rows(self._cut(sorted_by(node, order), limit_by), columns)
+        return BoundQuery(self._cut(sorted_by(node, order), limit_by), columns)
 
     # The clauses
 

@@ -80,7 +80,7 @@ class InRows:
     """Whether a value is among those of the only column of another query."""
 
     operand: "Bound"
-    query: "Rows"
+    query: "BoundQuery"
     type: DataType
 
 
@@ -208,8 +208,8 @@ class Combined:
 
     operator: Literal["union", "intersect", "except"]
     is_all: bool
-    left: "Rows"
-    right: "Rows"
+    left: "BoundQuery"
+    right: "BoundQuery"
     fields: tuple[Field, ...]
     position: Field
     is_right: Field
@@ -243,7 +243,7 @@ Node = Scan | Filter | Sort | Limit | LimitBy | Numbered | Extended | Fused | Ag
 
 
 @dataclass(eq=False, slots=True)
-class Rows:
+class BoundQuery:
     """A query: its relation and its output columns by name."""
 
     node: Node

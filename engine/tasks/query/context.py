@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from engine.tasks.query import tree
-from engine.tasks.query.bound import Aggregated, Bound, Field, Fields, Rows, Score, Value
+from engine.tasks.query.bound import Aggregated, Bound, BoundQuery, Field, Fields, Score, Value
 from engine.tasks.query.constants import value_of, vector_value
 from engine.tasks.query.datatypes import FLOAT32
 from engine.tasks.query.refusals import Refused
@@ -38,7 +38,7 @@ class Given:
     embedded: Embedded | None
     sources: Mapping[str | None, Source]
     bind: "Callable[[Context, tree.Expression], Bound]"
-    bind_query: "Callable[[Given, tree.Query, Scope | None], Rows]"
+    bind_query: "Callable[[Given, tree.Query, Scope | None], BoundQuery]"
     fields: Fields = field(default_factory=Fields)
 
     def parameter(self, parameter: tree.Parameter) -> Value:

@@ -12,6 +12,7 @@ import numpy as np
 
 from engine.tasks.query.bound import (
     Bound,
+    BoundQuery,
     Combined,
     Field,
     Fields,
@@ -20,7 +21,6 @@ from engine.tasks.query.bound import (
     Joined,
     Limit,
     Node,
-    Rows,
     Scan,
     Score,
     Sort,
@@ -64,13 +64,13 @@ class Planning:
         self._scored: set[Scan] = set()
         self._settled: set[int] = set()
 
-    def settle(self, rows: Rows, fields: Fields) -> None:
+    def settle(self, rows: BoundQuery, fields: Fields) -> None:
         """Run what needs no SQL; `rows.node` becomes what is left. `fields` made those of the rows."""
         self._fields = fields
         self._scored |= set(scored_scans(rows))
         self._settle_rows(rows)
 
-    def _settle_rows(self, rows: Rows) -> None:
+    def _settle_rows(self, rows: BoundQuery) -> None:
         if id(rows) not in self._settled:
             self._settled.add(id(rows))
             rows.node = self._settle(rows.node)

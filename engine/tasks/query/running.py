@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from engine.tasks.query.advice import warnings_of
 from engine.tasks.query.binding import bind
-from engine.tasks.query.bound import Apply, Bound, Field, Limit, Rows, Taken, Value, VectorScore, WordScore
+from engine.tasks.query.bound import Apply, Bound, BoundQuery, Field, Limit, Taken, Value, VectorScore, WordScore
 from engine.tasks.query.constants import vector_of_value
 from engine.tasks.query.context import Embedded
 from engine.tasks.query.database import Database
@@ -64,7 +64,7 @@ def output_column(name: str, data_type: DataType) -> OutputColumn:
 
 def _settled(
     parsed: ParsedText, request: Request, sources: Mapping[str | None, Source], embedded: Embedded | None, planning: Planning
-) -> tuple[Rows, Planning, list[str]]:
+) -> tuple[BoundQuery, Planning, list[str]]:
     rows, fields = bind(
         parsed.query,
         vectors=parsed.vectors,
@@ -80,7 +80,7 @@ def _settled(
     return rows, planning, warnings
 
 
-def _check_page(rows: Rows) -> None:
+def _check_page(rows: BoundQuery) -> None:
     node = rows.node
     if isinstance(node, Limit) and node.offset + (node.number or 0) > MAX_JSON_PAGE:
         hint = "Ask for application/x-ndjson."
@@ -92,7 +92,7 @@ def _check_page(rows: Rows) -> None:
 Direct = list[Callable[[slice], pa.Array]]
 
 
-def _direct(rows: Rows) -> Direct | None:
+def _direct(rows: BoundQuery) -> Direct | None:
     """For each column what gives a part of it; None where it takes SQL."""
     node = rows.node
     if not isinstance(node, Taken):
@@ -129,7 +129,7 @@ def _repeated(value: Value, times: int) -> pa.Array:
 # Batches
 
 
-def _batches(rows: Rows, planning: Planning) -> Iterator[pa.RecordBatch]:
+def _batches(rows: BoundQuery, planning: Planning) -> Iterator[pa.RecordBatch]:
     """In parts of at most 8,192 rows, in the types of the output."""
     node = rows.node
     if isinstance(node, Taken):
@@ -153,7 +153,7 @@ def _taken_batches(taken: Taken, columns: Direct, planning: Planning) -> Iterato
     planning.steps.end(step, taken.num_rows)
 
 
-def _computed_batches(rows: Rows, planning: Planning) -> Iterator[pa.RecordBatch]:
+def _computed_batches(rows: BoundQuery, planning: Planning) -> Iterator[pa.RecordBatch]:
     """By SQL. A stored vector travels through it as its row number."""
     expressions = [expression for _, expression in rows.columns]
     emitter = Emitter()

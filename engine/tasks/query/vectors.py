@@ -215,8 +215,8 @@ def _share(parts: Iterable[Part], visit: Callable[[Part], None], control: Contro
         futures = [helpers.submit(work) for _ in range(control.num_threads - 1)]
         try:
             work()
-        except BaseException:
-            for _ in waiting:  # the helpers find nothing more to do
+        except BaseException:  # whatever ends this thread ends the helpers, which find nothing more to do
+            for _ in waiting:
                 pass
             raise
     for future in futures:

@@ -6,7 +6,7 @@ DuckDB counts elements from 1, knows vectors as lists here, and NaN where we hav
 from collections.abc import Callable
 from typing import Any
 
-from engine.tasks.query.bound import Apply, Bound, Element, Field, InRows, Rows, Score, Value
+from engine.tasks.query.bound import Apply, Bound, BoundQuery, Element, Field, InRows, Score, Value
 from engine.tasks.query.constants import vector_of_value
 from engine.tasks.query.datatypes import FLOAT32, INT, JSON, STRING, sql_type
 from engine.tasks.query.limits import MAX_INT
@@ -95,7 +95,7 @@ DIFFERENCES = "list_transform({0}, lambda x, i: abs(x - list_extract({1}, i)))"
 class Writer:
     """Writes expressions. `scores` gives each score of a scan its name, `s0`, `s1`, ..."""
 
-    def __init__(self, write_rows: Callable[[Rows], Sql]) -> None:
+    def __init__(self, write_rows: Callable[[BoundQuery], Sql]) -> None:
         self._write_rows = write_rows
         self.scores: dict[Score, str] = {}
 
