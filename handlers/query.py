@@ -99,7 +99,10 @@ async def _begin(request: web.Request, opened: OpenQuery, *, is_table: bool = Fa
 
 
 def _accepted(request: web.Request) -> str:
-    """The format that Accept asks for: the first one that we have. EngineError `not_acceptable`."""
+    """The format that Accept asks for: the first that we have, whatever its weight `q` is, unless that is 0.
+
+    raises  EngineError `not_acceptable`
+    """
     header = ",".join(request.headers.getall(hdrs.ACCEPT, ())) or "*/*"
     for part in header.split(","):
         media_type, *parameters = (word.strip().lower() for word in part.split(";"))

@@ -192,7 +192,7 @@ ANSWERS = CHANGE_REFUSALS | {
     413: "the body decodes to more than SLUICE_DECODED_LIMIT_BYTES",
     415: "the body is not NDJSON, or its Content-Encoding is unknown",
     417: "Expect names something other than 100-continue",
-    422: "a line is no row of the dataset: `line` and `column` say where; nothing was stored",
+    422: "a line cannot be a row of the dataset: `line` and `column` say where; nothing was stored",
     429: "too many uploads; see Retry-After",
     503: "the server is draining (see Retry-After), or the upload stopped or took too long",
     507: "the owner keeps as much as the quotas allow, or the disk of the server is full",

@@ -22,7 +22,7 @@ class RefusedUpload(Exception):
         self.column = column
 
     def report(self) -> dict[str, Any]:
-        """For the header of an answer."""
+        """What the header of an answer says of it."""
         return {"code": self.code, "message": self.message, "line": self.line, "column": self.column}
 
 

@@ -29,7 +29,7 @@ class Asked:
     workspace: str | None
 
     def report(self, refused: Refused) -> dict[str, Any]:
-        """For the header of an answer. The place is that of a node, and is told in the text as sent."""
+        """What the header of an answer says of a refusal. Its offset is that of a node; the report has it in the text as sent."""
         return refusal_of(refused, self.request.query, self.offset_as_sent(refused.at))
 
     def offset_as_sent(self, at: int | None) -> int | None:
@@ -65,7 +65,7 @@ class Asked:
         return {"name": name, "source": source, "position": self._position(at) if name != DEFAULT_SOURCE else None}
 
     def _texts(self) -> list[Header]:
-        """The distinct texts to embed, by text and model. Refused for what is no text, or a long one."""
+        """The distinct texts to embed, by text and model. Refused if one of them is not a text, or is too long."""
         columns = self._compared_columns() if self.parsed.texts else {}
         texts: dict[tuple[str, str | None], Header] = {}
         for call in self.parsed.texts:

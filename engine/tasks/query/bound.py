@@ -35,7 +35,7 @@ class Field:
 
     @property
     def name(self) -> str:
-        """In SQL."""
+        """What SQL calls it."""
         return f"c{self.number}"
 
 
@@ -141,7 +141,7 @@ class Sort:
 
 @dataclass(eq=False, slots=True)
 class Limit:
-    """`number` None is no limit."""
+    """At most `number` rows behind the first `offset`; all of them if `number` is None."""
 
     input: "Node"
     number: int | None
@@ -235,7 +235,7 @@ class Taken:
 
     @property
     def is_masked(self) -> bool:
-        """Whether so many rows are left that reading all of them costs less than copying these."""
+        """Whether reading all rows of the scan costs less than copying the chosen ones, because these are many."""
         return self.rows is not None and self.position is None and len(self.rows) >= GATHERED_SHARE * self.scan.source.num_rows
 
 

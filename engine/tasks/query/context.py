@@ -54,7 +54,7 @@ class Given:
         return vector_value(self.vectors[lifted.index], lifted.at)
 
     def lifted_numbers(self, lifted: tree.Lifted) -> Value:
-        """As they were written: the numbers of a vector are rounded to float32."""
+        """The numbers as they were written; those of a vector are rounded to float32."""
         return value_of(self.numbers[lifted.index], lifted.at)
 
 
@@ -76,7 +76,7 @@ class Found:
 
 @dataclass(slots=True)
 class Context:
-    """Of one clause. `aggregates_refused` says why it cannot have aggregates; None where it can."""
+    """What one clause is bound with. `aggregates_refused` says why it cannot have aggregates; None if it can."""
 
     given: Given
     scope: Scope

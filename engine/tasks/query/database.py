@@ -77,7 +77,7 @@ class Database:
             for name, table in tables.items():
                 connection.register(name, table)
             relation = connection.sql(statement.text, params=list(statement.constants))
-            with relation.to_arrow_reader(PAYLOAD_ROWS) as reader:  # closed before the tables go, for it may not be drained
+            with relation.to_arrow_reader(PAYLOAD_ROWS) as reader:  # closed before the tables go, because it may not be drained
                 yield reader
         except (*connection.errors, OSError, pa.ArrowException) as error:
             # What goes wrong while rows are read comes through Arrow, with the message of DuckDB and a class of Arrow's.

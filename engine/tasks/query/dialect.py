@@ -136,7 +136,7 @@ class TqlParser(Clauses):
         return this
 
     def _parse_bracket(self, this: Any = None) -> Any:
-        """Indexes behind an expression. A bracket with nothing before it is no expression."""
+        """Indexes behind an expression. A bracket with nothing before it is not an expression."""
         while this is not None and self._match(TokenType.L_BRACKET):
             parts = self._parse_csv(self._parse_index_part)
             if not parts:

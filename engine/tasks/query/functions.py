@@ -43,7 +43,7 @@ def _count(context: Context, node: tree.Call) -> Bound:
 
 
 def _sum_or_avg(context: Context, node: tree.Call) -> Bound:
-    """Of the elements of a list, or of the rows: the type of the argument decides."""
+    """The type of the argument decides: these are of the elements of a list, or of the rows of a group."""
     [argument] = _arguments(context.inside_aggregate(), node, 1)
     if argument.type.is_list:
         return _of_list(argument, node)

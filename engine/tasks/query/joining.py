@@ -101,7 +101,7 @@ def _column(scope: Scope, name: str, at: int | None) -> Bound:
 def _bind_equality(
     given: Given, left: From, right: From, pair: tuple[tree.Expression, tree.Expression], join: tree.Join
 ) -> tuple[Bound, Bound]:
-    """The side of the left relation first, whichever way round the user wrote it."""
+    """The two sides of an equality; that of the left relation comes first, even if the user wrote it second."""
     both = Scope(left.sources + right.sources, shared=left.shared)
     for written in pair:
         _bind_side(given, both, written)  # a name that is unknown or ambiguous is refused as such

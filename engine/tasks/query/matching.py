@@ -103,7 +103,7 @@ def _report(request: Request, refused: Refused) -> dict[str, Any]:
 
 
 def _check(query: tree.Query) -> None:
-    """Refused for a text that is more than a condition, or whose condition asks for more than the row at hand."""
+    """Refused for a text that is more than a condition, or whose condition needs more than the row itself."""
     plain = tree.Select((), tree.Table(None))
     extra = [one.name for one in fields(tree.Select) if one.name not in ("outputs", "where", "at")]
     if not isinstance(query, tree.Select) or any(getattr(query, name) != getattr(plain, name) for name in extra):

@@ -191,7 +191,7 @@ class _Clock:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """As known now. The rows come while they are encoded."""
+        """The seconds so far: rows are computed while others are encoded."""
         counted = {stage: ms / 1000 for stage, ms in self.result.timings.items()} if self.result else {}
         rest = time.perf_counter() - self._started - self._parse_s - sum(counted.values())
         return {"parse": self._parse_s, **counted, "encode": max(0.0, rest)}

@@ -27,7 +27,7 @@ class Refused(Exception):
         self.hint = hint
 
     def report(self, text: str = "") -> dict[str, Any]:
-        """For the header of an answer: `code` and `message`, and `position` and `hint` where there are some."""
+        """What the header of an answer says of it: `code` and `message`, and `position` and `hint` if they are known."""
         report: dict[str, Any] = {"code": self.code, "message": self.message}
         if self.at is not None:
             report["position"] = position_in(text, self.at)

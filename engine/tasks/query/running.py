@@ -93,7 +93,7 @@ Direct = list[Callable[[slice], pa.Array]]
 
 
 def _direct(rows: BoundQuery) -> Direct | None:
-    """For each column what gives a part of it; None where it takes SQL."""
+    """One function for each column, which gives a part of it; None if the rows need SQL."""
     node = rows.node
     if not isinstance(node, Taken):
         return None
@@ -130,7 +130,7 @@ def _repeated(value: Value, times: int) -> pa.Array:
 
 
 def _batches(rows: BoundQuery, planning: Planning) -> Iterator[pa.RecordBatch]:
-    """In parts of at most 8,192 rows, in the types of the output."""
+    """The rows in batches of at most 8,192, in the types of the output."""
     node = rows.node
     if isinstance(node, Taken):
         for _, expression in rows.columns:
@@ -154,7 +154,7 @@ def _taken_batches(taken: Taken, columns: Direct, planning: Planning) -> Iterato
 
 
 def _computed_batches(rows: BoundQuery, planning: Planning) -> Iterator[pa.RecordBatch]:
-    """By SQL. A stored vector travels through it as its row number."""
+    """Rows that DuckDB computes. A stored vector travels through it as its row number."""
     expressions = [expression for _, expression in rows.columns]
     emitter = Emitter()
     statement = emitter.statement(rows.node, [_row_of_vector(one) or one for one in expressions])

@@ -136,5 +136,5 @@ def _ranked(argument: Bound, at: int | None) -> tuple[Score, bool]:
 
 
 def is_similarity(score: Score) -> bool:
-    """Whether more is better; it is not for a distance."""
+    """Whether a larger score is better; for a distance, a smaller one is."""
     return isinstance(score, WordScore) or score.metric not in DISTANCES

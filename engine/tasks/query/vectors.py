@@ -176,7 +176,7 @@ def _nearest(scan: VectorScan, k: int, rows: Rows | None, control: Control) -> t
 
 
 def _is_certain(scan: VectorScan, query: Side, distances: Vectors, worst_estimate: float) -> bool:
-    """Whether each row that is no candidate is farther than the last of the nearest rows, also after rounding to float32."""
+    """Whether each row that is not a candidate is farther than the last of the nearest rows, also after rounding to float32."""
     if np.isnan(worst_estimate):
         return True  # some candidates are nulls, so every other row is null as well
     largest = max(float(np.nanmax(norms, initial=0.0)) for _, norms in scan.segments)

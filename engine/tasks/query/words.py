@@ -34,7 +34,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 K1 = 1.2
 B = 0.75
 NO_WORD = r"[^\p{L}\p{N}]+"
-# The words of so many rows are cut out at once, and this many words are sorted at once: about 200 MB.
+# We cut out the words of CUT_ROWS rows at once, and sort SORTED_WORDS words at once, which takes about 200 MB.
 CUT_ROWS = 8_192
 SORTED_WORDS = 4_000_000
 
@@ -90,7 +90,7 @@ def split(text: str) -> list[str]:
 
 
 def _open(segment: Segment, column: ColumnInfo) -> WordIndex | None:
-    """None if the segment is older than the column: its rows are null there."""
+    """The word index of a segment; None if the segment is older than the column, whose rows are null there."""
     path = segment.folder / f"{column.field}.words"
     return WordIndex(path) if path.exists() else None
 

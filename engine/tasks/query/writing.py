@@ -100,7 +100,7 @@ class Writer:
         self.scores: dict[Score, str] = {}
 
     def name(self, leaf: Field | Score) -> str:
-        """Of a field or a score, as a column."""
+        """The name of a column that holds a field or a score."""
         if isinstance(leaf, Field):
             return leaf.name
         return self.scores.setdefault(leaf, f"s{len(self.scores)}")
@@ -144,7 +144,7 @@ def _remainder(writer: Writer, expression: Apply) -> Sql:
 
 
 def _negative(writer: Writer, expression: Apply) -> Sql:
-    """As a difference: it overflows where DuckDB's own sign takes a larger type, and it never is -0.0."""
+    """We write a difference: it overflows where DuckDB's own sign takes a larger type, and it is never -0.0."""
     return fill(f"(CAST(? AS {sql_type(expression.type)}) - {{}})", writer.write(expression.arguments[0]), own=(0,))
 
 
@@ -224,7 +224,7 @@ def _vector_score(writer: Writer, expression: Apply) -> Sql:
 
 
 def _json_get(writer: Writer, expression: Apply) -> Sql:
-    """As text; the JSON value null is null."""
+    """A part of a JSON value, as text; the JSON value null becomes null."""
     return fill("NULLIF(CAST({} AS VARCHAR), CAST(? AS VARCHAR))", _json_value(writer, expression), own=("null",))
 
 
