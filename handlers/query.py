@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
+from typing import Literal
 
 from aiohttp import hdrs, web
 from pydantic import BaseModel
@@ -16,7 +17,7 @@ from engine import metrics
 from engine.accounts import OWNER_NAME, Caller
 from engine.disk import disk_full
 from engine.errors import EngineError
-from engine.query.queries import OpenQuery, Queries
+from engine.query.queries import DEFAULT_TIMEOUT_S, OpenQuery, Queries
 from engine.replicas.flow import Flow
 from handlers.http.auth import known_caller
 from handlers.http.bodies import NDJSON, PIECE_BYTES, check_head, read_whole, unless_client_leaves
@@ -43,6 +44,7 @@ TABLE = "table"
 EXPLANATION = "explanation"
 # What was sent before a failure, and the line that tells of it, get this long to leave.
 CUT_FLUSH_S = 2.0
+DEFAULT_TIMEOUT_MS = round(DEFAULT_TIMEOUT_S * 1000)
 
 
 # Who may ask
@@ -218,10 +220,10 @@ class QueryRequest(BaseModel):
     as_list: bool = True
     params: list[object] | dict[str, object] | None = None
     dataset: str | None = None
-    timeout_ms: int = 10_000
-    explain: bool | str = False
-    format: str | None = None
-    class_labels: str = "names"
+    timeout_ms: int = DEFAULT_TIMEOUT_MS
+    explain: Literal[False, "plan", "analyze"] = False
+    format: Literal["json", "ndjson", "arrow"] | None = None
+    class_labels: Literal["names", "ids"] = "names"
 
 
 class WorkspaceQuery(BaseModel):
@@ -229,7 +231,7 @@ class WorkspaceQuery(BaseModel):
 
     query: str
     params: list[object] | dict[str, object] | None = None
-    timeout_ms: int = 10_000
+    timeout_ms: int = DEFAULT_TIMEOUT_MS
 
 
 SURFACE = Surface(name="query", refuse=refuse_with_code, prefixes=("/api/query",), schema="CodedError")

@@ -269,10 +269,12 @@ class OpenQuery:
         if self.flow is not None:
             self.flow.leave()
         self._stop()
-        if self.flow is not None:
-            await self.flow.discard()
-        await self._stack.aclose()
-        self._report()
+        try:
+            if self.flow is not None:
+                await self.flow.discard()
+        finally:  # also where a file of the spill cannot be removed
+            await self._stack.aclose()
+            self._report()
 
     def _stop(self) -> None:
         """Nobody wants more of the block that is in work, if there is one: its waiter has left."""
