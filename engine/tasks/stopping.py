@@ -48,7 +48,7 @@ class Stopping:
         try:
             self.check()
             yield
-        except Exception:
+        except Exception:  # a library that was interrupted may raise anything
             self.check()
             raise
         finally:

@@ -183,7 +183,7 @@ class Sidecars:
                         self._floats[name].write(floats.data)
 
     def close(self, payload: Path) -> None:
-        """Finish the files. Word indexes are made now, for they need all rows of the segment.
+        """Finish the files. Word indexes are made now, because they need all rows of the segment.
 
         payload  the segment's payload.arrow, which may be one of those that this object made
         """
@@ -211,7 +211,7 @@ def _vectors_and_norms(vectors: pa.FixedSizeListArray) -> tuple[Vectors, Vectors
 
 
 def _settled(array: pa.Array) -> pa.Array:
-    """The same array, its memory given by its values alone: Arrow leaves open what stands for nulls and behind the last text."""
+    """The same array with the same bytes whenever the values are the same: Arrow leaves open what is under a null."""
     if pa.types.is_list(array.type):
         return _settled_list(array)
     if pa.types.is_boolean(array.type):

@@ -163,7 +163,7 @@ class Source:
 
     @classmethod
     def granted(cls, grant: dict[str, Any]) -> "Source":
-        """From the header of a query block: `title`, `folder`, `columns` and `segments` ({"id", "rows"} each)."""
+        """The source that the header of a query block grants: `title`, `folder`, `columns` and `segments` ({"id", "rows"} each)."""
         folder = Path(grant["folder"])
         columns = tuple(ColumnInfo(**{**column, "names": tuple(column.get("names", ()))}) for column in grant["columns"])
         return cls(grant["title"], columns, tuple(Segment(folder / one["id"], one["rows"]) for one in grant["segments"]))

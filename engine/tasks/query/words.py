@@ -26,7 +26,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.tasks.query.segments import ColumnInfo, Source
-from engine.tasks.query.vectors import Rows, ScanControl
+from engine.tasks.query.stopping import Control
+from engine.tasks.query.vectors import Rows
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -35,7 +36,7 @@ K1 = 1.2
 B = 0.75
 NO_WORD = r"[^\p{L}\p{N}]+"
 ASCII_WORD = re.compile("[a-z0-9]+")
-# The words of so many rows are cut out at once, and this many words are sorted at once: about 200 MB.
+# We cut out the words of CUT_ROWS rows at once, and sort SORTED_WORDS words at once, which takes about 200 MB.
 CUT_ROWS = 8_192
 SORTED_WORDS = 4_000_000
 
@@ -64,7 +65,7 @@ class WordIndex:
         return self._rows[entries], self._counts[entries]
 
 
-def bm25(source: Source, column: ColumnInfo, text: str, rows: Rows | None = None, *, control: ScanControl) -> Array:
+def bm25(source: Source, column: ColumnInfo, text: str, rows: Rows | None = None, *, control: Control) -> Array:
     """float32 [N]: how well each row of the source, or each of `rows`, matches the words of the text; 0 if it has none of them.
 
     rows  row numbers in any order, -1 for a row that is null, which gives NaN; None for all rows
