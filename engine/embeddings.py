@@ -7,12 +7,14 @@ JSON and no tokenizer.
 
 import asyncio
 import contextlib
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from engine import metrics
+from engine.accounts import Caller
 from engine.engine import Engine
 from engine.errors import (
     INTERNAL,
@@ -167,6 +169,33 @@ class Embeddings:
         embedded = await self._finished(answer, choices, started)
         embedded.total_s = time.monotonic() - started
         return embedded
+
+    # For other surfaces
+
+    def find_model(self, caller: Caller, name: str | None) -> ListedModel:
+        """The embedding model of this name; without a name the first one that the caller sees. EngineError `model_not_found`."""
+        listed = self._serving.listed
+        found = next(iter(listed.visible(caller)), None) if name is None else listed.accepted(caller).get(name)
+        if found is None:
+            raise EngineError(
+                MODEL_NOT_FOUND, "There is no embedding model." if name is None else f'There is no model "{name[:80]}".'
+            )
+        return found
+
+    async def embed_lines(self, model: ListedModel, lines: memoryview, num_lines: int) -> list[Buffer]:
+        """The vectors of any number of texts, in order, each as its little-endian float32 bytes; long texts are cut.
+
+        lines   a JSON string on each line
+        raises  EngineError: no_instances, model_building, internal
+        """
+        served = self._serving.served(model.version)
+        embedded = Embedded(model.name)
+        arguments: Arguments = {"encoding_format": "f32", "dimensions": None, "truncate": True}
+        with self._serving.using(served):
+            read = Answer({"lines": num_lines, "arguments": arguments}, lines)
+            loaded = await self._serving.ensure_loaded(model.version)
+            await self._divided(TextList(self._task, loaded, read, embedded, max_tokens=sys.maxsize))
+        return embedded.pieces
 
     async def _read(self, shape: str, body: bytes, choices: Mapping[str, ListedModel]) -> Answer:
         """The answer of the replica that read the body. RefusedBody, EngineError."""

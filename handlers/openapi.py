@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from engine.accounts import OWNER_NAME
+from engine.datasets.names import DATASET_NAME, ORG_NAME
 from engine.errors import EngineError
 from engine.repository.index import MODEL_NAME
 from handlers.http.bodies import NDJSON
@@ -41,6 +42,8 @@ shape of FastAPI, below `/v1/models` and `/v1/embeddings` the shape of OpenAI.""
 
 PATH_PARAMETERS: dict[str, Json] = {
     "owner": {"description": "the owner of the model", "pattern": f"^{OWNER_NAME.pattern}$", "example": "brandon"},
+    "org": {"description": "the user whose dataset it is", "pattern": f"^{ORG_NAME.pattern}$", "example": "admin"},
+    "dataset": {"description": "the name of the dataset", "pattern": f"^{DATASET_NAME.pattern}$", "example": "facts"},
     "model": {"description": "the name of the model", "pattern": f"^{MODEL_NAME.pattern}$", "example": "HelloWorld"},
     "file": {"description": "the name of a file", "pattern": "^[^/]+$", "example": "records.ndjson"},
 }
@@ -59,6 +62,18 @@ BASE_SCHEMAS: Json = {
         "type": "object",
         "description": "`error` says what was wrong. The other properties are there when a record was refused.",
         "properties": _RECORD,
+    },
+    "CodedError": {
+        "type": "object",
+        "description": "`message` says what was wrong, `code` is for programs. Some have `hint`, `line` or `column`.",
+        "required": ["message", "code"],
+        "properties": {
+            "message": {"type": "string"},
+            "code": {"type": "string"},
+            "hint": {"type": "string"},
+            "line": {"type": "integer"},
+            "column": {"type": "string"},
+        },
     },
     "DetailError": {
         "type": "object",

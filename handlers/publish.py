@@ -4,26 +4,25 @@ Decides who may publish before a byte of the body is read, and hands the files o
 they become a version, is known in engine/repository/publishing.py.
 """
 
-import asyncio
-import contextlib
 import re
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 from aiohttp import BodyPartReader, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from engine.accounts import OWNER_NAME, Caller, unauthorized
-from engine.errors import INVALID_REQUEST, TIMED_OUT, EngineError
+from engine.accounts import OWNER_NAME
+from engine.errors import INVALID_REQUEST, EngineError
 from engine.repository.incoming import INVALID_MODEL, TOKENIZER_FILE, Incoming
 from engine.repository.index import CONFIG_FILE, GRAPH_FILE, MODEL_NAME
 from handlers.http.bodies import content_encoding, read_some, too_large, undecodable
 from handlers.http.encodings import PLAIN
 from handlers.http.errors import UNSUPPORTED_MEDIA_TYPE, json_response
-from handlers.http.keys import ACCOUNTS, IDLE_TIMEOUT, PUBLISHER, UPLOAD_TIMEOUT
+from handlers.http.keys import ACCOUNTS, PUBLISHER
 from handlers.http.models import ModelPath, admit_change
 from handlers.http.routes import Route, Surface
+from handlers.http.uploads import in_all, in_time, while_valid
 
 SURFACE = Surface(name="publish")
 OCTETS, FORM = "application/octet-stream", "multipart/form-data"
@@ -39,8 +38,6 @@ FORM_BYTES = 1024 * 1024
 FORM_FAULTS = (ValueError, AssertionError, KeyError, RuntimeError, HttpProcessingError, web.HTTPException)
 
 ADMITTED = web.RequestKey("admitted", ModelPath)
-
-Read = TypeVar("Read")
 
 
 async def admit(request: web.Request) -> ModelPath:
@@ -77,7 +74,7 @@ async def publish(request: web.Request) -> web.Response:
     path = await admit(request)
     publisher = request.app[PUBLISHER]
     async with publisher.incoming(path.owner, path.name, is_counted=not path.caller.is_admin) as incoming:
-        async with _while_valid(request, path.caller):
+        async with while_valid(request, path.caller):
             await _receive(request, incoming)
         accounts = request.app[ACCOUNTS]
         published = await publisher.publish(incoming, confirm=lambda: accounts.confirm(path.caller))
@@ -88,40 +85,23 @@ async def publish(request: web.Request) -> web.Response:
     return json_response(answer, status=201 if published.is_new else 200)
 
 
-@contextlib.asynccontextmanager
-async def _while_valid(request: web.Request, caller: Caller) -> AsyncIterator[None]:
-    """Break off as soon as the caller's key ends. EngineError `unauthorized`."""
-    scope = asyncio.timeout(None)
-    try:
-        async with scope:
-            with request.app[ACCOUNTS].while_valid(caller, lambda: scope.reschedule(0)):
-                yield
-    except TimeoutError:
-        if scope.expired():
-            raise unauthorized() from None
-        raise
-
-
 # The body
 
 
 async def _receive(request: web.Request, incoming: Incoming) -> None:
     """Take all files of the body. EngineError `invalid_body`, `invalid_model`, `body_too_large`, `timed_out`."""
-    limit_s = request.app[UPLOAD_TIMEOUT]
     try:
-        async with asyncio.timeout(limit_s):
+        async with in_all(request):
             if request.content_type == OCTETS:
                 await incoming.receive(GRAPH_FILE, _body_chunks(request))
             else:
                 await _receive_parts(request, incoming)
     except web.RequestPayloadError:
         raise undecodable("it is cut short") from None
-    except TimeoutError:
-        raise EngineError(TIMED_OUT, f"the upload took longer than {limit_s:g} seconds") from None
 
 
 async def _body_chunks(request: web.Request) -> AsyncIterator[bytes]:
-    while chunk := await _in_time(request, read_some(request)):
+    while chunk := await in_time(request, read_some(request)):
         yield chunk
 
 
@@ -129,7 +109,7 @@ async def _receive_parts(request: web.Request, incoming: Incoming) -> None:
     """Take the parts of a form and give each file the name that it has in a model's folder."""
     try:
         form = await request.multipart()
-        while (part := await _in_time(request, form.next())) is not None:
+        while (part := await in_time(request, form.next())) is not None:
             if not isinstance(part, BodyPartReader):
                 raise undecodable("a part of it is a form itself")
             is_data = part.name == "data"
@@ -154,17 +134,8 @@ def _file_name(part: BodyPartReader, incoming: Incoming) -> str:
 
 
 async def _part_chunks(request: web.Request, part: BodyPartReader) -> AsyncIterator[bytes]:
-    while chunk := await _in_time(request, part.read_chunk(CHUNK_BYTES)):
+    while chunk := await in_time(request, part.read_chunk(CHUNK_BYTES)):
         yield chunk
-
-
-async def _in_time(request: web.Request, reading: Awaitable[Read]) -> Read:
-    """The bytes or the part that is read. EngineError `timed_out` when the client sends nothing for SLUICE_IDLE_TIMEOUT_S."""
-    try:
-        async with asyncio.timeout(request.app[IDLE_TIMEOUT] or None):
-            return await reading
-    except TimeoutError:
-        raise EngineError(TIMED_OUT, "the upload stopped") from None
 
 
 # Routes

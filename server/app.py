@@ -12,9 +12,11 @@ from aiohttp import web, web_response
 
 from engine import metrics
 from engine.accounts import Accounts
+from engine.datasets import DatasetChanges, DatasetLimits, Datasets, Upkeep
 from engine.disk import Disk
 from engine.embeddings import EmbeddingLimits, Embeddings
 from engine.engine import Engine, EngineLimits
+from engine.ingestion import Ingestion, IngestionLimits
 from engine.repository import folders
 from engine.repository.index import Repository
 from engine.repository.listed import ListedModels
@@ -23,7 +25,9 @@ from engine.repository.serving import Serving
 from engine.spill import Spill
 from engine.store import Store
 from engine.streaming.predictions import PredictionLimits, Predictions
-from handlers import accounts, embeddings, openapi, operations, publish, repository
+from handlers import accounts, datasets, embeddings, openapi, operations, publish, repository
+from handlers.datasets.admission import CHANGES, DATASETS, INGESTION
+from handlers.datasets.uploads import ROW_LIMITS, RowLimits
 from handlers.embeddings.admission import EMBED_BODY_LIMIT, EMBEDDINGS, LISTED
 from handlers.http import keys
 from handlers.http.connections import ConnectionLimits, Connections
@@ -44,6 +48,7 @@ ROUTES: tuple[Route, ...] = (
     *operations.ROUTES,
     *openapi.ROUTES,
     *accounts.ROUTES,
+    *datasets.ROUTES,
     *embeddings.ROUTES,
     *repository.ROUTES,
     *predict.ROUTES,
@@ -66,9 +71,12 @@ async def open_app(settings: Settings) -> AsyncIterator[web.Application]:
         _configure(app, settings)
         repository = await _read_models(store, settings)
         app[keys.REPOSITORY] = repository
-        app[keys.ACCOUNTS] = await _open_accounts(store, repository, settings, stack)
+        app[DATASETS] = await _open_datasets(store, settings, stack)
+        app[keys.ACCOUNTS] = await _open_accounts(app, store, settings, stack)
         serving = await _open_engine(app, repository, settings, stack)
-        _open_surfaces(app, store, serving, settings, stack)
+        disk = Disk(settings.data_dir, reserve_bytes=settings.disk_reserve_bytes)
+        _open_surfaces(app, store, serving, disk, settings, stack)
+        await _open_ingestion(app, disk, settings)
         RouteTable(ROUTES).register(app)
         yield app
 
@@ -80,8 +88,16 @@ async def _read_models(store: Store, settings: Settings) -> Repository:
     return repository
 
 
-async def _open_accounts(store: Store, repository: Repository, settings: Settings, stack: contextlib.AsyncExitStack) -> Accounts:
-    accounts = Accounts(store, key_file=settings.data_dir / "admin.key", is_taken=name_check(repository))
+async def _open_datasets(store: Store, settings: Settings, stack: contextlib.AsyncExitStack) -> Datasets:
+    datasets = Datasets(settings.data_dir / "datasets", store)
+    await datasets.open()
+    stack.push_async_callback(datasets.close)
+    return datasets
+
+
+async def _open_accounts(app: web.Application, store: Store, settings: Settings, stack: contextlib.AsyncExitStack) -> Accounts:
+    is_taken = name_check(app[keys.REPOSITORY], app[DATASETS].orgs)
+    accounts = Accounts(store, key_file=settings.data_dir / "admin.key", is_taken=is_taken)
     stack.push_async_callback(accounts.close)
     await accounts.ensure_admin()
     return accounts
@@ -104,11 +120,10 @@ async def _open_engine(
 
 
 def _open_surfaces(
-    app: web.Application, store: Store, serving: Serving, settings: Settings, stack: contextlib.AsyncExitStack
+    app: web.Application, store: Store, serving: Serving, disk: Disk, settings: Settings, stack: contextlib.AsyncExitStack
 ) -> None:
     """Open predictions, embeddings and the publisher; none of them knows another."""
     engine = app[keys.ENGINE]
-    disk = Disk(settings.data_dir, reserve_bytes=settings.disk_reserve_bytes)
     spill = Spill(
         settings.data_dir / "spill", disk, limit_bytes=settings.spill_limit_bytes, total_limit_bytes=settings.spill_total_bytes
     )
@@ -121,6 +136,17 @@ def _open_surfaces(
     app[keys.HEALTH_DETAILS] = {"streams": lambda: predictions.num_streams}
     app[EMBEDDINGS] = Embeddings(engine, serving, settings.part(EmbeddingLimits))
     app[keys.PUBLISHER] = Publisher(store, serving, engine.pool("jobs"), disk, settings.part(PublishingLimits))
+
+
+async def _open_ingestion(app: web.Application, disk: Disk, settings: Settings) -> None:
+    """Open the changes of datasets and their upkeep, and lend the models of the embeddings surface to uploads."""
+    engine = app[keys.ENGINE]
+    changes = DatasetChanges(app[DATASETS], disk, settings.part(DatasetLimits))
+    upkeep = Upkeep(changes, engine.pool("jobs"), spawn=engine.spawn)
+    await upkeep.begin()
+    app[CHANGES] = changes
+    app[INGESTION] = Ingestion(changes, engine.pool("jobs"), app[EMBEDDINGS], settings.part(IngestionLimits))
+    app[ROW_LIMITS] = settings.part(RowLimits)
 
 
 @contextlib.contextmanager

@@ -197,7 +197,9 @@ class Settings:
         "bytes of one stream that may be read but not yet answered; at this limit the server stops reading the stream",
     )
     line_limit_bytes: int = _setting(
-        MIB, _positive, "longest line of a stream, in bytes; a longer line gets an error line as its answer"
+        MIB,
+        _positive,
+        "longest line of a stream or of rows, in bytes; a longer line gets an error line as its answer, or is refused as a row",
     )
     max_websockets_per_user: int = _setting(
         100,
@@ -216,7 +218,9 @@ class Settings:
         "seconds in which the head of a request must have come, from its first byte, or from the start of a new connection",
     )
     body_limit_bytes: int = _setting(8 * MIB, _positive, "largest body of a single prediction, in bytes after decoding")
-    decoded_limit_bytes: int = _setting(64 * GIB, _positive, "largest stream with a content encoding, in bytes after decoding")
+    decoded_limit_bytes: int = _setting(
+        64 * GIB, _positive, "largest stream, or upload of rows, with a content encoding, in bytes after decoding"
+    )
     spill_limit_bytes: int = _setting(
         4 * GIB, _positive, "bytes of results that the server keeps on disk for one stream whose client does not read"
     )
@@ -246,9 +250,14 @@ class Settings:
     )
     check_timeout_s: float = _setting(120.0, _positive_seconds, "seconds that the check of a published model may take")
     model_limit_bytes: int = _setting(2 * GIB, _positive, "largest size of all files of a published model together, in bytes")
-    upload_timeout_s: float = _setting(3600.0, _positive_seconds, "seconds that the upload of a published model may take in all")
+    upload_timeout_s: float = _setting(
+        3600.0, _positive_seconds, "seconds that the upload of a published model, or of rows, may take in all"
+    )
     max_uploads_per_user: int = _setting(
-        4, _positive, "models of one owner that may be published at once, of 8 in all; the server answers a further one with 429"
+        4,
+        _positive,
+        "models of one owner that may be published at once, and uploads of rows that one user may have open, of 8 in all for each "
+        "of the two; the server answers a further one with 429",
     )
     keep_versions: int = _setting(
         10, _positive, "number of versions of a model that are kept, the newest ones; the active version is always kept"
@@ -261,6 +270,15 @@ class Settings:
     )
     user_bytes: int = _setting(
         32 * GIB, _positive, "bytes that the models of one user may take on disk, all together; the admin's may take any number"
+    )
+    dataset_versions: int = _setting(20, _positive, "number of versions of a dataset that are kept, the newest ones")
+    user_datasets: int = _setting(
+        200, _positive, "datasets that one user may keep; the server refuses a further one with 507; the admin may keep any number"
+    )
+    user_dataset_bytes: int = _setting(
+        32 * GIB,
+        _positive,
+        "bytes that the datasets of one user, with all their versions, may take on disk; the admin's may take any number",
     )
     request_timeout_s: float = _setting(60.0, _positive_seconds, "seconds after which the server gives up a single prediction")
     load_timeout_s: float = _setting(60.0, _positive_seconds, "seconds that a request waits for a model that is loading")

@@ -29,6 +29,8 @@ ENGINE_SURFACES = {"embeddings", "streaming"}
 ENGINE_LEVELS = [
     ENGINE_SURFACES,
     {"engine"},
+    {"ingestion"},
+    {"datasets"},
     {"repository"},
     {"replicas"},
     {"accounts", "disk", "errors", "files", "frames", "key_watch", "metrics", "pieces", "spill", "store"},

@@ -15,7 +15,7 @@ from engine.repository.index import VERSION
 QUOTA_EXCEEDED = Code(
     "quota_exceeded",
     Kind.FULL,
-    "the user keeps as many models, versions or bytes as SLUICE_USER_MODELS, SLUICE_USER_VERSIONS and SLUICE_USER_BYTES allow",
+    "the user keeps as many models, versions, datasets or bytes as the settings SLUICE_USER_... allow",
 )
 
 

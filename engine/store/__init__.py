@@ -5,11 +5,12 @@ keys in the clear, or of what a name means.
 """
 
 from engine.store.connection import StoreError, StoreFull
+from engine.store.datasets import DatasetRow, DatasetStore, Visibility
 from engine.store.models import ModelOverrides, ModelStore
 from engine.store.users import KeyKind, User, UserStore
 
-__all__ = ["KeyKind", "ModelOverrides", "Store", "StoreError", "StoreFull", "User"]
+__all__ = ["DatasetRow", "KeyKind", "ModelOverrides", "Store", "StoreError", "StoreFull", "User", "Visibility"]
 
 
-class Store(UserStore, ModelStore):
+class Store(UserStore, ModelStore, DatasetStore):
     """The whole database over one connection. Make it with `await Store.open(path)`."""

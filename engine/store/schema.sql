@@ -30,3 +30,19 @@ CREATE TABLE models (
 
 -- The highest number that a version ever had. A number is never used twice, so the row stays when the model is gone.
 ALTER TABLE models ADD COLUMN highest_version INTEGER NOT NULL DEFAULT 0 CHECK (highest_version >= 0);
+
+-- migration 3: datasets
+
+-- The catalogue: one row for each dataset. Its versions are files (engine/datasets/), and where a row and the files differ at a start,
+-- the files are right. Visibility and description stand here only.
+CREATE TABLE datasets (
+    org TEXT NOT NULL,
+    name TEXT NOT NULL,
+    visibility TEXT NOT NULL DEFAULT 'private' CHECK (visibility IN ('private', 'public')),
+    description TEXT NOT NULL DEFAULT '',
+    version INTEGER NOT NULL CHECK (version >= 1),
+    num_rows INTEGER NOT NULL CHECK (num_rows >= 0),
+    num_bytes INTEGER NOT NULL CHECK (num_bytes >= 0),
+    updated_at TEXT NOT NULL,
+    PRIMARY KEY (org, name)
+) STRICT, WITHOUT ROWID;

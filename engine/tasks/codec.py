@@ -73,15 +73,21 @@ class TooManyRecords(Exception):
 
 def parse_block(raw: bytes, num_lines: int) -> Parsed:
     """The records of a block; each of its lines ends in a newline. TooManyRecords when objects share its lines and are too many."""
+    records = plain_records(raw, num_lines)
+    return _parse_lines(raw, num_lines) if records is None else Parsed(records)
+
+
+def plain_records(raw: bytes, num_lines: int) -> list[Record] | None:
+    """The records of a block that has one object on each line, and nothing that orjson refuses; None for any other block."""
     try:
         values = orjson.loads(b"[" + raw[:-1].replace(LINE_END, SEPARATOR) + b"]")
     except orjson.JSONDecodeError:
-        return _parse_lines(raw, num_lines)
+        return None
     if len(values) == 2 * num_lines - 1 and values[1::2].count(SEPARATOR_VALUE) == num_lines - 1:
-        records = values[::2]
+        records: list[Record] = values[::2]
         if set(map(type, records)) == {dict}:
-            return Parsed(records)
-    return _parse_lines(raw, num_lines)
+            return records
+    return None
 
 
 def _parse_lines(raw: bytes, num_lines: int) -> Parsed:
@@ -170,6 +176,33 @@ def parse_object(raw: bytes) -> Record | Fault:
     if type(value) is not dict:
         return Fault("not_an_object", "send one JSON object")
     return value
+
+
+def strict_object(line: bytes, *, has_long_integers: bool = False) -> Record | Fault:
+    """The record of one line that must hold exactly one object, in JSON without NaN, infinities and halves of surrogate pairs.
+
+    has_long_integers  the line may hold integers of more than 64 bits, which orjson would round to floats; they stay integers
+    """
+    try:
+        value = orjson.loads(line)
+        if has_long_integers:
+            value = json.loads(line.decode())
+    except (ValueError, RecursionError):
+        return _strict_fault(line)
+    return value if type(value) is dict else Fault("not_an_object", "is not a JSON object")
+
+
+def _strict_fault(line: bytes) -> Fault:
+    """Why a line is refused by the strict reader."""
+    [value, *others] = _parse_line(line)
+    if others:
+        return Fault("not_an_object", "holds more than one JSON object")
+    if isinstance(value, Fault):
+        return value
+    return Fault(
+        "invalid_json",
+        "is not JSON: it has NaN, an infinity, a number beyond float64 or half a surrogate pair, or is nested too deeply",
+    )
 
 
 def without_surrogates(text: str) -> str:
@@ -333,6 +366,20 @@ def dumps(value: Any) -> bytes:
         return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
     except TypeError:
         return ujson.dumps(value, escape_forward_slashes=False).encode()
+
+
+def encode_lines(names: Sequence[str], columns: Sequence[list[Any]]) -> bytes:
+    """Rows as lines of JSON objects; the columns are lists of one length.
+
+    Also takes bytes (as base64), dates, instants (those without a zone are in UTC), decimals and other values (as their text).
+    """
+    option = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC
+    rows = zip(*columns, strict=True)
+    return b"".join([orjson.dumps(dict(zip(names, row, strict=True)), _foreign, option) for row in rows])
+
+
+def _foreign(value: Any) -> str:
+    return binascii.b2a_base64(value, newline=False).decode() if isinstance(value, bytes) else str(value)
 
 
 def _unquoted_strings(values: list[str]) -> list[bytes] | None:

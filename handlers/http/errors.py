@@ -6,6 +6,7 @@ Every status of a refusal is chosen here, except the 422 of `/embeddings` for ev
 import ujson
 from aiohttp import web
 
+from engine.datasets.changes import VERSION_CHANGED
 from engine.errors import (
     DISK_FULL,
     MODEL_BUILDING,
@@ -42,7 +43,12 @@ STATUSES = {
     Kind.FAILED: 500,
     Kind.FULL: 507,
 }
-HTTP_STATUSES: dict[Code, int] = {METHOD_NOT_ALLOWED: 405, UNSUPPORTED_MEDIA_TYPE: 415, EXPECTATION_FAILED: 417}
+HTTP_STATUSES: dict[Code, int] = {
+    METHOD_NOT_ALLOWED: 405,
+    VERSION_CHANGED: 412,
+    UNSUPPORTED_MEDIA_TYPE: 415,
+    EXPECTATION_FAILED: 417,
+}
 
 # Codes of routing errors and of refused records that ScienceOps answered with 500; so do we under SLUICE_COMPAT_STATUS.
 COMPAT_CODES = frozenset({MODEL_NOT_FOUND, NO_INSTANCES, MODEL_BUILDING, MODEL_OFFLINE, TIMED_OUT})

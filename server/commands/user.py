@@ -102,6 +102,7 @@ async def _accounts(data_dir: Path, repository: Repository) -> AsyncIterator[Acc
     """The accounts of a data directory. A database that is missing is created."""
     store = await Store.open(data_dir / "sluice.db")
     try:
-        yield Accounts(store, key_file=data_dir / "admin.key", is_taken=name_check(repository))
+        orgs = await store.list_dataset_orgs()
+        yield Accounts(store, key_file=data_dir / "admin.key", is_taken=name_check(repository, lambda: orgs))
     finally:
         await store.close()

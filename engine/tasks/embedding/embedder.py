@@ -89,9 +89,11 @@ class Embedder:
 
     @staticmethod
     def encoded(vectors: np.ndarray, form: Form) -> list[bytes]:
-        """The JSON text of each vector of [N, dim]."""
+        """The JSON text of each vector of [N, dim], or its bytes if the form says so."""
         if form.dimensions:
             vectors = normalised(vectors[:, : form.dimensions])
+        if form.is_raw:
+            return [vector.tobytes() for vector in vectors.astype("<f4", copy=False)]
         return codec.encode_base64(vectors) if form.is_base64 else codec.encode_vectors(vectors)
 
     def vectors(self, tokens: Sequence[Tokens], stages: Stages) -> np.ndarray:

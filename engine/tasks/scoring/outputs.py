@@ -25,16 +25,19 @@ class Form(NamedTuple):
     unwrap      arrays of one element become that element
     is_base64   vectors of an embedding model as base64 of their little-endian float32 bytes
     dimensions  keep only the first N values of such a vector and scale it back to length 1; None keeps all
+    is_raw      vectors of an embedding model as these bytes themselves
     """
 
     unwrap: bool = False
     is_base64: bool = False
     dimensions: int | None = None
+    is_raw: bool = False
 
     @classmethod
     def of(cls, header: dict[str, Any]) -> "Form":
         """The form that the header of a frame asks for."""
-        return cls(header.get("non_vectorized", False), header.get("encoding_format") == "base64", header.get("dimensions"))
+        encoding = header.get("encoding_format")
+        return cls(header.get("non_vectorized", False), encoding == "base64", header.get("dimensions"), encoding == "f32")
 
 
 class WrongCount(Exception):

@@ -1,0 +1,14 @@
+"""Datasets: rows that people keep here, in versions that never change, for queries and everything else that reads them.
+
+names, versions   plain data: what a source may be called, what a version holds
+folders           the files of one dataset, and the order in which a commit writes them
+catalogue         `Datasets`: which there are, who may read them, which files a query holds
+changes           `DatasetChanges`: one change of a dataset at a time
+work, upkeep      what `jobs` replicas do for it: sidecars, merges
+"""
+
+from engine.datasets.catalogue import Dataset, Datasets, Readable
+from engine.datasets.changes import Conditions, DatasetChanges, DatasetLimits
+from engine.datasets.upkeep import Upkeep
+
+__all__ = ["Conditions", "Dataset", "DatasetChanges", "DatasetLimits", "Datasets", "Readable", "Upkeep"]

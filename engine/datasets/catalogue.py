@@ -1,0 +1,270 @@
+"""The catalogue: which datasets there are, who may read and write them, and which files a query may open while it runs.
+
+Everything here is answered from memory. changes.py makes the changes, and upkeep.py mends and merges segments. Knows no HTTP, no
+query and no row.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from engine.accounts import Caller, full_key_needed
+from engine.datasets.folders import HOME, DatasetFolder
+from engine.datasets.names import PREFIX, SourceName, parse_source, shown
+from engine.datasets.versions import DatasetVersion, StoredSegment
+from engine.errors import FORBIDDEN, Code, EngineError, Kind
+from engine.store import DatasetRow, Store, Visibility
+
+log = logging.getLogger("sluice.datasets")
+
+DATASET_NOT_FOUND = Code("dataset_not_found", Kind.NOT_FOUND, "there is no such dataset, or the caller may not read it")
+VERSION_NOT_FOUND = Code("version_not_found", Kind.NOT_FOUND, "the dataset has no such version, or not any more")
+
+# What opening one dataset may raise when somebody has changed its files by hand, or the disk has lost them.
+UNREADABLE = (OSError, ValueError, LookupError, TypeError)
+
+
+@dataclass(slots=True, eq=False)
+class Dataset:
+    """One dataset.
+
+    versions  by number, in order; the last one is the current one
+    is_whole  set unless a segment lacks a sidecar, which is being made; a query waits for it
+    """
+
+    org: str
+    name: str
+    folder: DatasetFolder
+    versions: dict[int, DatasetVersion]
+    visibility: Visibility = "private"
+    description: str = ""
+    is_whole: asyncio.Event = field(default_factory=lambda: _set_event())
+
+    @property
+    def title(self) -> str:
+        return f"{self.org}/{self.name}"
+
+    @property
+    def head(self) -> DatasetVersion:
+        return self.versions[next(reversed(self.versions))]
+
+    @property
+    def segments(self) -> set[StoredSegment]:
+        """Those that any version names."""
+        return {segment for version in self.versions.values() for segment in version.segments}
+
+    @property
+    def row(self) -> DatasetRow:
+        head = self.head
+        counts = (head.number, head.num_rows, head.num_bytes, head.created_at)
+        return DatasetRow(self.org, self.name, self.visibility, self.description, *counts)
+
+
+@dataclass(frozen=True, slots=True)
+class Readable:
+    """The part of a dataset that a query may read."""
+
+    dataset: Dataset
+    version: DatasetVersion
+    segments: tuple[StoredSegment, ...]
+
+    @property
+    def title(self) -> str:
+        """org/name@version"""
+        return f"{self.dataset.title}@{self.version.number}"
+
+    def grant(self) -> dict[str, Any]:
+        """What the header of a query block says of this source; engine/tasks/query/segments.py reads it."""
+        return {
+            "title": self.title,
+            "folder": str(self.dataset.folder.segments),
+            "columns": [column.as_json() for column in self.version.columns],
+            "segments": [{"id": segment.id, "rows": segment.num_rows} for segment in self.segments],
+        }
+
+    def model_of(self, column: str) -> str | None:
+        """The model that computed a vector column; None for any other column, or one that is not there."""
+        found = self.version.column(column)
+        return found.model if found else None
+
+
+class Datasets:
+    """All datasets of the server. `open` comes before anything else."""
+
+    def __init__(self, root: Path, store: Store) -> None:
+        self.root = root
+        self.store = store
+        self._datasets: dict[tuple[str, str], Dataset] = {}
+        self._held: Counter[str] = Counter()  # ids of segments -> queries that may read them
+        self._doomed: dict[str, DatasetFolder] = {}  # ids of segments that nobody names and somebody holds
+        self._removals: set[asyncio.Task[None]] = set()
+
+    async def open(self) -> None:
+        """Read every dataset, remove what a crash has left, and correct the rows of the catalogue."""
+        rows = {(row.org, row.name): row for row in await self.store.list_datasets()}
+        found, unreadable = await asyncio.to_thread(_recovered, self.root.resolve())
+        for dataset in found:
+            self._datasets[dataset.org, dataset.name] = dataset
+            row = rows.pop((dataset.org, dataset.name), None)
+            if row is not None:
+                dataset.visibility, dataset.description = row.visibility, row.description
+            if row != dataset.row:
+                await self.store.put_dataset(dataset.row)
+        for org, name in rows.keys() - unreadable:
+            await self.store.remove_dataset(org, name)
+
+    async def close(self) -> None:
+        """Wait until what nobody reads any more is removed."""
+        await asyncio.gather(*self._removals, return_exceptions=True)
+
+    # Who may what
+
+    def __iter__(self) -> Iterator[Dataset]:
+        return iter(list(self._datasets.values()))
+
+    def orgs(self) -> set[str]:
+        """The users that have datasets, also those who are gone."""
+        return {org for org, _ in self._datasets}
+
+    def get(self, org: str, name: str) -> Dataset | None:
+        return self._datasets.get((org, name))
+
+    def visible(self, caller: Caller, org: str | None = None) -> list[Dataset]:
+        """The datasets that a caller may read, perhaps those of one org only, by name."""
+        found = [one for one in self if org in (None, one.org) and may_read(caller, one)]
+        return sorted(found, key=lambda dataset: (dataset.org, dataset.name))
+
+    def find(self, caller: Caller, org: str, name: str) -> Dataset:
+        """A dataset that the caller may read. EngineError `dataset_not_found`."""
+        dataset = self._datasets.get((org, name))
+        if dataset is None or not may_read(caller, dataset):
+            raise dataset_not_found(f"{org}/{name}")
+        return dataset
+
+    def writable(self, caller: Caller, org: str, name: str) -> Dataset | None:
+        """A dataset that the caller may change, or None if the caller may make one of this name.
+
+        raises  EngineError `full_key_needed`; `dataset_not_found`; `forbidden` for a dataset that the caller may only read
+        """
+        if caller.kind != "full":
+            raise full_key_needed()
+        if may_write(caller, org):
+            return self._datasets.get((org, name))
+        self.find(caller, org, name)
+        raise EngineError(FORBIDDEN, "Only its owner may change this dataset.")
+
+    # Reading
+
+    @contextlib.asynccontextmanager
+    async def reading(self, names: Iterable[str], caller: Caller) -> AsyncIterator[dict[str, Readable]]:
+        """What a query reads, by the names of its sources as they were written; the files stay until the context ends.
+
+        Waits for sidecars that are being made.
+
+        raises  EngineError `bad_name`, `dataset_not_found`, `version_not_found`
+        """
+        readables = {name: self._readable(name, caller) for name in names}
+        held = [segment.id for readable in readables.values() for segment in readable.segments]
+        self._held.update(held)
+        try:
+            for readable in readables.values():
+                await readable.dataset.is_whole.wait()
+            yield readables
+        finally:
+            self._release(held)
+
+    def _readable(self, text: str, caller: Caller) -> Readable:
+        source = parse_source(text)
+        if source.org is None:
+            raise dataset_not_found(text)
+        dataset = self.find(caller, source.org, source.name)
+        version = dataset.head if source.version is None else dataset.versions.get(source.version)
+        if version is None:
+            raise version_not_found(dataset, source.version)
+        return Readable(dataset, version, _part(dataset, version, source))
+
+    def _release(self, held: Iterable[str]) -> None:
+        self._held.subtract(held)
+        for segment_id in set(held):
+            if self._held[segment_id] <= 0:
+                del self._held[segment_id]
+                if folder := self._doomed.pop(segment_id, None):
+                    removal = asyncio.create_task(asyncio.to_thread(folder.remove_segment, segment_id), name="remove a segment")
+                    self._removals.add(removal)
+                    removal.add_done_callback(self._removals.discard)
+
+    # For changes.py: what is there from now on
+
+    def put(self, dataset: Dataset) -> None:
+        self._datasets[dataset.org, dataset.name] = dataset
+
+    def drop(self, dataset: Dataset) -> None:
+        del self._datasets[dataset.org, dataset.name]
+
+    async def discard(self, folder: DatasetFolder, segment_ids: Iterable[str]) -> None:
+        """Remove segments that nobody names any more, each as soon as no query reads it."""
+        for segment_id in segment_ids:
+            if segment_id in self._held:
+                self._doomed[segment_id] = folder
+            else:
+                await asyncio.to_thread(folder.remove_segment, segment_id)
+
+
+def may_read(caller: Caller, dataset: Dataset) -> bool:
+    """Its owner with any key, every user if it is public, and the admin."""
+    return caller.is_admin or caller.name == dataset.org or dataset.visibility == "public"
+
+
+def may_write(caller: Caller, org: str) -> bool:
+    """The owner with a full key, and the admin."""
+    return caller.is_admin or (caller.kind == "full" and caller.name == org)
+
+
+def dataset_not_found(title: str) -> EngineError:
+    """The same words for a dataset that is not there and for one that the caller may not read."""
+    return EngineError(DATASET_NOT_FOUND, f'There is no dataset "{PREFIX}{shown(title.removeprefix(PREFIX))}".')
+
+
+def version_not_found(dataset: Dataset, number: int | None) -> EngineError:
+    return EngineError(VERSION_NOT_FOUND, f'"{PREFIX}{dataset.title}" has no version {number}.')
+
+
+def _part(dataset: Dataset, version: DatasetVersion, source: SourceName) -> tuple[StoredSegment, ...]:
+    """The segments of the config and split that a source names. EngineError `dataset_not_found`."""
+    part = version.part(source.config, source.split)
+    if part is None:
+        wanted = "/".join(word for word in (source.config, source.split) if word)
+        raise dataset_not_found(f"{dataset.title}/{wanted}")
+    return part
+
+
+def _set_event() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
+
+
+# Start
+
+
+def _recovered(root: Path) -> tuple[list[Dataset], set[tuple[str, str]]]:
+    """Every dataset under the root, and the names of those that cannot be read. Blocks on the disk."""
+    found: list[Dataset] = []
+    unreadable: set[tuple[str, str]] = set()
+    for home in sorted(root.glob(f"*/*/{HOME}")):
+        org, name = home.parent.parent.name, home.parent.name
+        folder = DatasetFolder(root, org, name)
+        try:
+            versions = folder.recover()
+        except UNREADABLE as error:
+            log.error("dataset left out dataset=%s/%s reason=%r", org, name, str(error))
+            unreadable.add((org, name))
+            continue
+        if versions:
+            found.append(Dataset(org, name, folder, versions))
+    return found, unreadable

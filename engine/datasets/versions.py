@@ -1,0 +1,170 @@
+"""What a dataset holds: its columns, its segments and its versions, as the files `versions/<n>.json` keep them.
+
+Plain data. Knows no folder, no caller and no replica. A version never changes; a segment belongs to every version that names it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Json = dict[str, Any]
+# What made a version: an upload, a deletion of rows by a condition, or the merging of small segments, which changes no row.
+Change = Literal["create", "replace", "append", "delete", "merge"]
+
+DEFAULT_CONFIG = "default"
+DEFAULT_SPLIT = "train"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column.
+
+    number  its place among the columns of the dataset, from 0; columns are only ever added, so a number keeps its meaning
+    dtype   bool, int64, float64, string, bytes, timestamp, date, json, class, vector or list<T>
+    dim     of a vector, else 0
+    names   of the classes, by their index; empty for other types
+    source  the text column that a vector column is computed from, or None
+    model   the embedding model that computes it, or None
+    words   whether there is a word index
+    """
+
+    number: int
+    name: str
+    dtype: str
+    dim: int = 0
+    names: tuple[str, ...] = ()
+    source: str | None = None
+    model: str | None = None
+    words: bool = False
+
+    @classmethod
+    def from_json(cls, written: Json) -> "Column":
+        """From a version file, or from the answer of a replica; other keys, such as `nulls`, are left out."""
+        known = {name: written[name] for name in cls.__dataclass_fields__ if name in written}
+        return cls(**{**known, "names": tuple(known.get("names", ()))})
+
+    def as_json(self) -> Json:
+        return {**asdict(self), "names": list(self.names)}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredSegment:
+    """Up to 1,000,000 consecutive rows of a dataset, in a folder of their own.
+
+    id         32 hex digits: the name of the folder
+    num_bytes  of all files in the folder
+    nulls      rows without a value in each column, by its number; a column whose number is missing is younger than the segment
+    """
+
+    id: str
+    num_rows: int
+    num_bytes: int
+    config: str = DEFAULT_CONFIG
+    split: str = DEFAULT_SPLIT
+    nulls: tuple[int, ...] = ()
+
+    @classmethod
+    def from_json(cls, written: Json, *, config: str | None = None, split: str | None = None) -> "StoredSegment":
+        """From a version file; or from the answer of a replica, which knows neither config nor split."""
+        config = written["config"] if config is None else config
+        split = written["split"] if split is None else split
+        return cls(written["id"], written["rows"], written["bytes"], config, split, tuple(written["nulls"]))
+
+    def has(self, column: "Column") -> bool:
+        """Whether the segment is not older than a column."""
+        return column.number < len(self.nulls)
+
+    def as_json(self) -> Json:
+        return {
+            "id": self.id,
+            "rows": self.num_rows,
+            "bytes": self.num_bytes,
+            "config": self.config,
+            "split": self.split,
+            "nulls": list(self.nulls),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetVersion:
+    """The rows of a dataset between two changes: its segments in order.
+
+    by          name of the user who made the change
+    created_at  RFC 3339, UTC
+    """
+
+    number: int
+    what: Change
+    by: str
+    created_at: str
+    columns: tuple[Column, ...] = ()
+    segments: tuple[StoredSegment, ...] = ()
+
+    @property
+    def num_rows(self) -> int:
+        return sum(segment.num_rows for segment in self.segments)
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(segment.num_bytes for segment in self.segments)
+
+    @property
+    def splits(self) -> dict[str, int]:
+        """Split -> rows, in the order of the segments."""
+        splits: dict[str, int] = {}
+        for segment in self.segments:
+            splits[segment.split] = splits.get(segment.split, 0) + segment.num_rows
+        return splits
+
+    def column(self, name: str) -> Column | None:
+        return next((column for column in self.columns if column.name == name), None)
+
+    def nulls(self, column: Column) -> int:
+        """Rows without a value in this column, with the rows of segments that are older than the column."""
+        return sum(one.nulls[column.number] if one.has(column) else one.num_rows for one in self.segments)
+
+    def part(self, config: str | None, split: str | None) -> tuple[StoredSegment, ...] | None:
+        """The segments of one config and split; None when there is no such part.
+
+        Without a config this is `default`, else the first one; without a split it is `train`, else the first one of that config. A
+        version without rows has the part that it would have by default.
+        """
+        config = _chosen(config, DEFAULT_CONFIG, (segment.config for segment in self.segments))
+        of_config = [segment for segment in self.segments if segment.config == config]
+        split = _chosen(split, DEFAULT_SPLIT, (segment.split for segment in of_config))
+        part = tuple(segment for segment in of_config if segment.split == split)
+        is_whole = not self.segments and (config, split) == (DEFAULT_CONFIG, DEFAULT_SPLIT)
+        return part if part or is_whole else None
+
+    def as_json(self) -> Json:
+        return {
+            "version": self.number,
+            "rows": self.num_rows,
+            "what": self.what,
+            "by": self.by,
+            "created_at": self.created_at,
+            "columns": [{**column.as_json(), "nulls": self.nulls(column)} for column in self.columns],
+            "segments": [segment.as_json() for segment in self.segments],
+        }
+
+    @classmethod
+    def from_json(cls, written: Json, segments: dict[str, StoredSegment]) -> "DatasetVersion":
+        """From a version file.
+
+        segments  those that other versions of the dataset name; the ones of this version are added
+        """
+        ours = [segments.setdefault(one["id"], StoredSegment.from_json(one)) for one in written["segments"]]
+        return cls(
+            written["version"],
+            written["what"],
+            written["by"],
+            written["created_at"],
+            tuple(map(Column.from_json, written["columns"])),
+            tuple(ours),
+        )
+
+
+def _chosen(wanted: str | None, usual: str, present: Iterable[str]) -> str:
+    """The wanted name, else the usual one, else the first that is present."""
+    names = list(present)
+    return wanted or (usual if usual in names or not names else names[0])

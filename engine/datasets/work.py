@@ -1,0 +1,58 @@
+"""What replicas of the pool `jobs` do with the files of datasets: the tasks of the family `ingestion`, and what they refuse.
+
+engine/tasks/ingestion/__init__.py says what each task is asked with and gives. Knows no HTTP and no catalogue.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from engine.datasets.versions import Column, StoredSegment
+from engine.disk import disk_full
+from engine.errors import INTERNAL, INVALID_PARAMETER, Code, DetailedError, Kind, by_word
+from engine.frames import Buffer
+from engine.replicas.blocks import Answer, Arguments, Task
+from engine.replicas.pool import Pool
+
+BAD_ROW = Code("bad_row", Kind.INVALID, "a line of the body is no row of the dataset; `line` and `column` say where")
+TYPE_MISMATCH = Code("type_mismatch", Kind.MALFORMED, "a value or a column has another type than is needed")
+REFUSALS = by_word(BAD_ROW, TYPE_MISMATCH, INVALID_PARAMETER)
+
+# The first death under a block may be an accident.
+DEATHS = 2
+# About 1 MiB of lines, or their vectors: less than a second.
+BLOCK_LIMIT_S = 60.0
+# Up to 1,000,000 rows, with their word index, or all rows of an upload.
+SEGMENT_LIMIT_S = 600.0
+
+
+def _task(name: str, limit_s: float) -> Task:
+    return Task(name, family="ingestion", pool="jobs", time_limit_s=limit_s, max_deaths=DEATHS)
+
+
+INGEST, VECTORS = _task("ingest", BLOCK_LIMIT_S), _task("vectors", BLOCK_LIMIT_S)
+SEAL, MEND, MERGE, CUT = (_task(name, SEGMENT_LIMIT_S) for name in ("seal", "mend", "merge", "cut"))
+
+
+async def ask(jobs: Pool, task: Task, arguments: Arguments, buffers: Sequence[Buffer] = ()) -> Answer:
+    """The answer of a replica. EngineError: `disk_full`; DetailedError for what it refuses; TaskFailed, `no_instances`."""
+    answer = await jobs.run(task, arguments, buffers)
+    if "full" in answer.header:
+        raise disk_full()
+    if refused := answer.header.get("refused"):
+        details = {key: refused[key] for key in ("line", "column") if refused.get(key) is not None}
+        raise DetailedError(REFUSALS.get(refused["code"], INTERNAL), refused["message"], details)
+    return answer
+
+
+def columns_for_task(columns: Iterable[Column]) -> list[dict[str, Any]]:
+    return [column.as_json() for column in columns]
+
+
+def segments_for_task(segments: Iterable[StoredSegment]) -> list[dict[str, Any]]:
+    return [{"id": segment.id, "rows": segment.num_rows} for segment in segments]
+
+
+def staged_folder(staging: Path, segment: StoredSegment) -> Path:
+    """Where a task has put a new segment."""
+    return staging / "segments" / segment.id

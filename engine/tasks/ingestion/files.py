@@ -1,0 +1,236 @@
+"""The task `lines`: a file of a person (csv, tsv, JSON lines, Parquet) becomes NDJSON lines, part by part.
+
+Knows nothing of datasets: the lines go through the calls that everybody uses.
+"""
+
+import gzip
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, cast
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from engine.frames import LINE_END, Buffer, Header
+from engine.tasks import codec
+
+PART_BYTES = 1024 * 1024
+PARQUET_ROWS = 1024
+# Types of a csv column: the first that every cell has. A number with a leading zero, such as a postal code, is a text.
+_CSV_TYPES = {
+    "int64": r"^(-?(0|[1-9][0-9]{0,17}))$",
+    "float64": r"^(-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?)$",
+    "bool": r"^(true|false|True|False|TRUE|FALSE)$",
+    "string": "",
+}
+
+
+class Unreadable(Exception):
+    """The file cannot be read; says why in one line."""
+
+
+class Part(NamedTuple):
+    """Some lines, and the share of the file that is read, from 0 to 1."""
+
+    lines: bytes
+    num_rows: int
+    done: float
+
+
+class FileLines:
+    """The file that this process turns into lines."""
+
+    def __init__(self) -> None:
+        self._source: str | None = None
+        self._parts: Iterator[Part] = iter(())
+        self._types: dict[str, str] = {}
+        self._next: Part | None = None
+
+    def answer(self, header: Header) -> tuple[Header, list[Buffer]]:
+        """The docstring of the family has header and answer."""
+        try:
+            if header["part"] == 0:
+                self._open(Path(header["source"]))
+            part, self._next = self._next, next(self._parts, None)
+        except Unreadable as unreadable:
+            return {"refused": str(unreadable)}, []
+        except (OSError, ValueError, EOFError) as error:  # pa.ArrowInvalid is a ValueError
+            return {"refused": f"the file cannot be read: {_reason(error)}"}, []
+        part = part or Part(b"", 0, 1.0)
+        told: Header = {"is_last": self._next is None, "rows": part.num_rows, "done": part.done, "types": self._types}
+        return told, [part.lines]
+
+    def _open(self, path: Path) -> None:
+        name = path.name.lower().removesuffix(".gz")
+        reader = next((reader for suffix, reader in _READERS.items() if name.endswith(suffix)), None)
+        if reader is None:
+            raise Unreadable(f"the name ends in none of {' '.join(_READERS)}, each also with .gz")
+        self._types, self._parts = reader(path)
+        self._next = next(self._parts, None)
+
+
+def _reason(error: Exception) -> str:
+    """What a library says, in one line."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split())[: codec.MAX_REASON_CHARACTERS] or type(error).__name__
+
+
+Reading = tuple[dict[str, str], Iterator[Part]]
+
+
+class _Counted:
+    """A file that may be gzipped, and how much of what is on the disk has been read."""
+
+    def __init__(self, path: Path) -> None:
+        self._raw = open(path, "rb")  # noqa: SIM115  it is read until the last part
+        self._size = max(1, os.fstat(self._raw.fileno()).st_size)
+        is_gzipped = path.name.lower().endswith(".gz")
+        self.file = cast(BinaryIO, gzip.GzipFile(fileobj=self._raw)) if is_gzipped else self._raw
+
+    @property
+    def done(self) -> float:
+        return min(1.0, self._raw.tell() / self._size)
+
+    def close(self) -> None:
+        self.file.close()
+        self._raw.close()
+
+
+def _json_lines(path: Path) -> Reading:
+    return {}, _line_parts(path)
+
+
+def _line_parts(path: Path) -> Iterator[Part]:
+    """The lines as they are, the last one with its newline."""
+    counted = _Counted(path)
+    rest = b""
+    while data := counted.file.read(PART_BYTES):
+        head, end, tail = data.rpartition(LINE_END)
+        if end:
+            lines, rest = rest + head + end, tail
+            yield Part(lines, lines.count(LINE_END), counted.done)
+        else:
+            rest += data
+    if rest:
+        yield Part(rest + LINE_END, 1, 1.0)
+    counted.close()
+
+
+# Tables of text
+
+
+def _csv(path: Path) -> Reading:
+    return _separated(path, ",")
+
+
+def _tsv(path: Path) -> Reading:
+    return _separated(path, "\t")
+
+
+def _separated(path: Path, separator: str) -> Reading:
+    """Two passes: the types must hold for the whole file."""
+    types: dict[str, list[str]] = {}
+    for batch, _ in _batches_of_text(path, separator):
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            left = types.setdefault(name, [*_CSV_TYPES])
+            types[name] = [word for word in left if _all_are(column, word)]
+    found = {name: left[0] for name, left in types.items()}
+    return {}, _csv_parts(_batches_of_text(path, separator), found)
+
+
+def _all_are(cells: pa.Array, word: str) -> bool:
+    pattern = _CSV_TYPES[word]
+    return not pattern or pc.all(pc.match_substring_regex(cells, pattern)).as_py() is not False
+
+
+def _batches_of_text(path: Path, separator: str) -> Iterator[tuple[pa.RecordBatch, float]]:
+    """Every cell as a string, an empty one without quotes as null."""
+    counted = _Counted(path)
+    parse = pa.csv.ParseOptions(delimiter=separator, newlines_in_values=True)
+    with _Counted(path).file as first:
+        names = pa.csv.open_csv(first, parse_options=parse).schema.names
+    if len(set(names)) < len(names):
+        raise Unreadable("two columns have the same name")
+    convert = pa.csv.ConvertOptions(
+        column_types=dict.fromkeys(names, pa.string()),
+        null_values=[""],
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=False,
+    )
+    read = pa.csv.ReadOptions(block_size=PART_BYTES, use_threads=False)
+    with pa.csv.open_csv(counted.file, read, parse, convert) as reader:
+        for batch in reader:
+            yield batch, counted.done
+    counted.close()
+
+
+def _csv_parts(batches: Iterator[tuple[pa.RecordBatch, float]], types: dict[str, str]) -> Iterator[Part]:
+    for batch, done in batches:
+        columns = [_typed(batch.column(name), word) for name, word in types.items()]
+        yield _part(pa.table(columns, [*types]), done)
+
+
+def _typed(cells: pa.Array, word: str) -> pa.Array:
+    casts: dict[str, Callable[[pa.Array], pa.Array]] = {
+        "int64": lambda texts: texts.cast(pa.int64()),
+        "float64": lambda texts: texts.cast(pa.float64()),
+        "bool": lambda texts: pc.utf8_lower(texts).cast(pa.bool_()),
+        "string": lambda texts: texts,
+    }
+    return casts[word](cells)
+
+
+# Parquet
+
+
+def _parquet(path: Path) -> Reading:
+    file = pq.ParquetFile(str(path))
+    names = file.schema_arrow.names
+    if len(set(names)) < len(names):
+        raise Unreadable("two columns have the same name")
+    types = {field.name: word for field in file.schema_arrow if (word := _asked_type(field.type))}
+    return types, _parquet_parts(file)
+
+
+def _asked_type(kind: pa.DataType) -> str | None:
+    """The type that an upload must ask for, because JSON has no such values; None for all others."""
+    if pa.types.is_timestamp(kind):
+        return "timestamp"
+    if pa.types.is_date(kind):
+        return "date"
+    is_bytes = pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
+    return "bytes" if is_bytes else None
+
+
+def _parquet_parts(file: pq.ParquetFile) -> Iterator[Part]:
+    num_rows = 0
+    with file:
+        for batch in file.iter_batches(PARQUET_ROWS, use_threads=False):
+            num_rows += batch.num_rows
+            yield _part(pa.table(batch), num_rows / max(1, file.metadata.num_rows))
+
+
+def _part(table: pa.Table, done: float) -> Part:
+    """Rows as lines."""
+    columns = [column.to_pylist() for column in map(_readable, table.columns)]
+    lines = codec.encode_lines(table.column_names, columns)
+    return Part(lines, table.num_rows, done)
+
+
+def _readable(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Instants in UTC with microseconds, which is what Python holds."""
+    if pa.types.is_timestamp(column.type):
+        return column.cast(pa.timestamp("us"), safe=False)
+    return column
+
+
+_READERS: dict[str, Callable[[Path], Reading]] = {
+    ".csv": _csv,
+    ".tsv": _tsv,
+    ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
+    ".parquet": _parquet,
+}
