@@ -51,12 +51,12 @@ class Transaction:
     async def rows(self, sql: str, parameters: Parameters = ()) -> list[sqlite3.Row]:
         """Every row that the statement gives; the statement may also change rows and return them."""
         with _errors_as_store_errors():
-            return list(await self._connection.execute_fetchall(sql, parameters))  # type: ignore[arg-type]
+            return list(await self._connection.execute_fetchall(sql, parameters))
 
     async def run(self, sql: str, parameters: Parameters = ()) -> int:
         """The number of rows that the statement has changed."""
         with _errors_as_store_errors():
-            return (await self._connection.execute(sql, parameters)).rowcount  # type: ignore[arg-type]
+            return (await self._connection.execute(sql, parameters)).rowcount
 
     def after_commit(self, call: Callable[[], object]) -> None:
         """Call this once everything is committed, and never if it is not. It must not raise."""
@@ -119,7 +119,7 @@ class Database:
     async def _rows(self, sql: str, parameters: Parameters = ()) -> list[sqlite3.Row]:
         """Every row that the statement gives."""
         with _errors_as_store_errors():
-            return list(await self._reader.execute_fetchall(sql, parameters))  # type: ignore[arg-type]
+            return list(await self._reader.execute_fetchall(sql, parameters))
 
     async def _write(self, *statements: Statement) -> bool:
         """Run the statements in one transaction. When one of them changes no row, undo them all and return False."""

@@ -27,7 +27,7 @@ TAKE_JOB = """
         SELECT w.id FROM job w
         LEFT JOIN (
             SELECT party, count(*) n FROM job
-            WHERE status = 'started' AND kind IN (SELECT value FROM json_each(:kinds)) GROUP BY party
+            WHERE status = 'started' AND kind IN (SELECT value FROM json_each(:beside)) GROUP BY party
         ) r ON r.party = w.party
         LEFT JOIN turn t ON t.party = w.party
         WHERE w.status = 'waiting' AND w.kind IN (SELECT value FROM json_each(:kinds)) AND w.not_before <= :now
@@ -38,6 +38,8 @@ TAKE_JOB = """
 """
 # Note that a party was served.
 NOTE_TURN = "INSERT INTO turn (party, taken_at) VALUES (?, ?) ON CONFLICT (party) DO UPDATE SET taken_at = excluded.taken_at"
+# A job that was ended in the same transaction has failed after all.
+SET_JOB_ERROR = "UPDATE job SET status = 'error', error = ? WHERE id = ?"
 # Which of these jobs are still this worker's? It still works on them.
 BEAT = """
     UPDATE job SET heartbeat_at = ? WHERE status = 'started' AND worker = ? AND id IN (SELECT value FROM json_each(?))
@@ -50,8 +52,8 @@ FINISH_JOB = """
 # Let a started job wait again. If another of its key waits, it ends instead.
 GIVE_BACK_JOB = """
     UPDATE job SET
-        status = CASE WHEN EXISTS (SELECT 1 FROM job o WHERE o.key = job.key AND o.status = 'waiting') THEN 'cancelled' ELSE 'waiting' END,
-        finished_at = CASE WHEN EXISTS (SELECT 1 FROM job o WHERE o.key = job.key AND o.status = 'waiting') THEN ? END,
+        status = iif(EXISTS (SELECT 1 FROM job o WHERE o.key = job.key AND o.status = 'waiting'), 'cancelled', 'waiting'),
+        finished_at = iif(EXISTS (SELECT 1 FROM job o WHERE o.key = job.key AND o.status = 'waiting'), ?, NULL),
         attempts = attempts - ?, worker = NULL, started_at = NULL, heartbeat_at = NULL
     WHERE id = ? AND status = 'started' AND worker = ? AND attempts = ?
 """
@@ -77,8 +79,8 @@ PRUNE_MANY = """
     )
 """
 PRUNE_TURNS = "DELETE FROM turn WHERE party NOT IN (SELECT party FROM job)"
-# How many jobs of each kind are in each status?
-COUNT_JOBS = "SELECT kind, status, count(*) FROM job GROUP BY status, kind"
+# How many jobs of each kind are in each of these statuses?
+COUNT_JOBS = "SELECT kind, status, count(*) FROM job WHERE status IN (SELECT value FROM json_each(?)) GROUP BY status, kind"
 # The jobs of these kinds with these statuses, oldest first.
 LIST_JOBS = """
     SELECT {columns} FROM job
@@ -169,7 +171,7 @@ class JobStore(Database):
 
     async def set_job_error(self, transaction: Transaction, job_id: int, error: str) -> None:
         """A job that was ended in the same transaction has failed after all."""
-        await transaction.run("UPDATE job SET status = 'error', error = ? WHERE id = ?", (error, job_id))
+        await transaction.run(SET_JOB_ERROR, (error, job_id))
 
     async def cancel_jobs(
         self,
@@ -192,13 +194,13 @@ class JobStore(Database):
 
     # By themselves
 
-    async def take_job(self, worker: str, kinds: Collection[str], *, most: int) -> JobRow | None:
+    async def take_job(self, worker: str, kinds: Collection[str], *, beside: Collection[str], most: int) -> JobRow | None:
         """Start the next job of these kinds for this worker, if there is one.
 
-        most  jobs of these kinds that one party may have started at once
+        beside, most  of jobs of the kinds `beside` one party may have `most` started at once
         """
         async with self.transaction() as transaction:
-            values = {"now": job_time(), "worker": worker, "kinds": _json(kinds), "most": most}
+            values = {"now": job_time(), "worker": worker, "kinds": _json(kinds), "beside": _json(beside), "most": most}
             rows = await transaction.rows(TAKE_JOB.format(columns=COLUMNS), values)
             if not rows:
                 return None
@@ -236,9 +238,9 @@ class JobStore(Database):
 
     # Questions
 
-    async def count_jobs(self) -> dict[tuple[str, JobStatus], int]:
-        """How many jobs there are, by kind and status; what is 0 is left out."""
-        return {(kind, status): count for kind, status, count in await self._rows(COUNT_JOBS)}
+    async def count_jobs(self, statuses: Iterable[JobStatus]) -> dict[tuple[str, JobStatus], int]:
+        """How many jobs there are with these statuses, by kind and status; what is 0 is left out."""
+        return {(kind, status): count for kind, status, count in await self._rows(COUNT_JOBS, (_json(statuses),))}
 
     async def list_jobs(
         self, kinds: Iterable[str], statuses: Iterable[JobStatus], *, limit: int = -1, offset: int = 0
