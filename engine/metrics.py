@@ -122,6 +122,13 @@ BLOCKS_REQUEUED = _counter("sluice_blocks_requeued", "Blocks (or halves) given t
 MODEL_LOADS = ModelMetric(Counter, "sluice_model_loads", "Models opened by replicas.", "outcome")
 MODEL_METRICS: tuple[ModelMetric[Any], ...] = (RECORDS, BLOCK_SECONDS, PADDING_RATIO, MODEL_LOADS)
 
+QUERIES_ENDED = _counter(
+    "sluice_queries_ended",
+    "Queries over: answered, refused (the sender can change that), timeout, left (by the client), failed.",
+    "outcome",
+)
+QUERY_SECONDS = _histogram("sluice_query_seconds", "Seconds of a query, by stage: queue, parse, scan, sql, encode.", "stage")
+
 CONNECTIONS_ENDED = _counter(
     "sluice_connections_ended",
     "Connections that the server dropped: slow_head (no request came in time), stalled (the client read nothing), idle (to make "
@@ -142,6 +149,8 @@ JOB_SECONDS = _histogram(
 
 for _outcome in ("ended", "failed", "left"):
     STREAMS_ENDED.labels(_outcome)
+for _outcome in ("answered", "refused", "timeout", "left", "failed"):
+    QUERIES_ENDED.labels(_outcome)
 for _reason in ("slow_head", "stalled", "idle", "refused"):
     CONNECTIONS_ENDED.labels(_reason)
 
@@ -173,6 +182,7 @@ class Level:
 
 CONNECTIONS = Level("sluice_connections", "Connections open now.")
 STREAMS = Level("sluice_streams", "Streams now, by state: running, spilling, full, finishing.", ("state",))
+QUERIES = Level("sluice_queries", "Queries open now, by state: running, waiting.", ("state",))
 QUEUE_BLOCKS = Level(
     "sluice_queue_blocks", "What waits for a replica now: single blocks, or streams with lines to cut blocks from.", ("lane",)
 )

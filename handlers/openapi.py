@@ -45,6 +45,7 @@ PATH_PARAMETERS: dict[str, Json] = {
     "org": {"description": "the user whose dataset it is", "pattern": f"^{ORG_NAME.pattern}$", "example": "admin"},
     "dataset": {"description": "the name of the dataset", "pattern": f"^{DATASET_NAME.pattern}$", "example": "facts"},
     "model": {"description": "the name of the model", "pattern": f"^{MODEL_NAME.pattern}$", "example": "HelloWorld"},
+    "workspace": {"description": "the org of names without one", "pattern": f"^{OWNER_NAME.pattern}$", "example": "ann"},
     "file": {"description": "the name of a file", "pattern": "^[^/]+$", "example": "records.ndjson"},
 }
 
@@ -65,11 +66,13 @@ BASE_SCHEMAS: Json = {
     },
     "CodedError": {
         "type": "object",
-        "description": "`message` says what was wrong, `code` is for programs. Some have `hint`, `line` or `column`.",
+        "description": "`message` says what was wrong, `code` is for programs. Some have `position` (in the text of a query), "
+        "`hint`, `line` or `column`.",
         "required": ["message", "code"],
         "properties": {
             "message": {"type": "string"},
             "code": {"type": "string"},
+            "position": {"type": "object", "properties": {key: {"type": "integer"} for key in ("offset", "line", "column")}},
             "hint": {"type": "string"},
             "line": {"type": "integer"},
             "column": {"type": "string"},

@@ -17,6 +17,8 @@ SETUP = HERE.parent / "setup.cfg"
 ENVIRONMENTS: dict[str, tuple[str, ...]] = {"test": ("test",), "run": (), "build": ("build",)}
 # Lock files that hold one extra of setup.cfg and nothing else, not even what its packages require.
 ALONE = ("install", "client", "lock")
+# Lock files that hold one extra and what its packages require, for an environment without the server.
+SEPARATE = ("rivals",)
 
 HEADER = "# Written by `make lock` from setup.cfg. Do not edit.\n"
 # What a lock file must not hold: an address, a path, an option of pip.
@@ -35,6 +37,8 @@ def main() -> int:
         write(name, wanted, lowest, *(("--constraint", str(HERE / "test.txt")) if name == "run" else ()))
     for name in ALONE:
         write(name, extras[name], lowest, "--no-deps")
+    for name in SEPARATE:
+        write(name, extras[name], lowest)
     return 0
 
 

@@ -1,4 +1,5 @@
-"""`python -m server`. The command `score` starts without loading the server, which would double the time of a short file."""
+"""`python -m server`. The commands `score` and `dataset` start without loading the server, which would double the time of a
+short file."""
 
 import sys
 
@@ -9,6 +10,10 @@ def main() -> int:
         from server.commands import score
 
         return score.main(sys.argv[2:])
+    if sys.argv[1:2] == ["dataset"]:
+        from server.commands import dataset
+
+        return dataset.main(sys.argv[2:])
     from server import cli
 
     return cli.main(sys.argv[1:])

@@ -12,11 +12,15 @@ from aiohttp import web, web_response
 
 from engine import metrics
 from engine.accounts import Accounts
-from engine.datasets import DatasetChanges, DatasetLimits, Datasets, Upkeep
+from engine.datasets import Dataset, DatasetChanges, DatasetLimits, Datasets, Upkeep
+from engine.deletion import Deletion
 from engine.disk import Disk
 from engine.embeddings import EmbeddingLimits, Embeddings
 from engine.engine import Engine, EngineLimits
 from engine.ingestion import Ingestion, IngestionLimits
+from engine.query.matching import Matching
+from engine.query.queries import Queries, QueryLimits
+from engine.query.texts import Texts
 from engine.repository import folders
 from engine.repository.index import Repository
 from engine.repository.listed import ListedModels
@@ -25,8 +29,9 @@ from engine.repository.serving import Serving
 from engine.spill import Spill
 from engine.store import Store
 from engine.streaming.predictions import PredictionLimits, Predictions
-from handlers import accounts, datasets, embeddings, openapi, operations, publish, repository
+from handlers import accounts, datasets, embeddings, openapi, operations, publish, query, repository
 from handlers.datasets.admission import CHANGES, DATASETS, INGESTION
+from handlers.datasets.deletion import DELETION
 from handlers.datasets.uploads import ROW_LIMITS, RowLimits
 from handlers.embeddings.admission import EMBED_BODY_LIMIT, EMBEDDINGS, LISTED
 from handlers.http import keys
@@ -34,6 +39,7 @@ from handlers.http.connections import ConnectionLimits, Connections
 from handlers.http.memory import BODY_MEMORY, BodyMemory
 from handlers.http.origins import ORIGINS, OriginLimits, Origins
 from handlers.http.routes import Route, RouteTable
+from handlers.query import QUERIES, QUERY_BODY_LIMIT
 from handlers.streaming import predict
 from handlers.streaming.keys import PREDICTIONS, STREAMING_LIMITS, StreamingLimits
 from server import descriptors
@@ -49,6 +55,7 @@ ROUTES: tuple[Route, ...] = (
     *openapi.ROUTES,
     *accounts.ROUTES,
     *datasets.ROUTES,
+    *query.ROUTES,
     *embeddings.ROUTES,
     *repository.ROUTES,
     *predict.ROUTES,
@@ -122,7 +129,7 @@ async def _open_engine(
 def _open_surfaces(
     app: web.Application, store: Store, serving: Serving, disk: Disk, settings: Settings, stack: contextlib.AsyncExitStack
 ) -> None:
-    """Open predictions, embeddings and the publisher; none of them knows another."""
+    """Open predictions, embeddings, queries and the publisher; none of them knows another."""
     engine = app[keys.ENGINE]
     spill = Spill(
         settings.data_dir / "spill", disk, limit_bytes=settings.spill_limit_bytes, total_limit_bytes=settings.spill_total_bytes
@@ -135,6 +142,9 @@ def _open_surfaces(
     app[PREDICTIONS] = predictions
     app[keys.HEALTH_DETAILS] = {"streams": lambda: predictions.num_streams}
     app[EMBEDDINGS] = Embeddings(engine, serving, settings.part(EmbeddingLimits))
+    texts = Texts(app[EMBEDDINGS].embed, app[LISTED])
+    app[QUERIES] = Queries(engine, app[DATASETS], texts, spill, settings.part(QueryLimits))
+    stack.enter_context(metrics.showing(app[QUERIES].places.levels))
     app[keys.PUBLISHER] = Publisher(store, serving, engine.pool("jobs"), disk, settings.part(PublishingLimits))
 
 
@@ -144,9 +154,23 @@ async def _open_ingestion(app: web.Application, disk: Disk, settings: Settings) 
     changes = DatasetChanges(app[DATASETS], disk, settings.part(DatasetLimits))
     upkeep = Upkeep(changes, engine.pool("jobs"), spawn=engine.spawn)
     await upkeep.begin()
+    _start_queries_with_the_first_dataset(engine, changes, upkeep)
     app[CHANGES] = changes
     app[INGESTION] = Ingestion(changes, engine.pool("jobs"), app[EMBEDDINGS], settings.part(IngestionLimits))
+    app[DELETION] = Deletion(changes, engine.pool("jobs"), Matching(app[QUERIES]).rows)
     app[ROW_LIMITS] = settings.part(RowLimits)
+
+
+def _start_queries_with_the_first_dataset(engine: Engine, changes: DatasetChanges, upkeep: Upkeep) -> None:
+    """Most servers have no dataset, and need no replica that queries. One that is there already is not started again."""
+
+    def committed(dataset: Dataset) -> None:
+        engine.pool("query").fill()
+        upkeep.merge_if_many(dataset)
+
+    changes.on_commit = committed
+    if any(changes.datasets):
+        engine.pool("query").fill()
 
 
 @contextlib.contextmanager
@@ -180,6 +204,7 @@ def _configure(app: web.Application, settings: Settings) -> None:
     app[BODY_MEMORY] = BodyMemory(settings.bodies_limit_bytes)
     app[STREAMING_LIMITS] = settings.part(StreamingLimits)
     app[EMBED_BODY_LIMIT] = settings.embed_body_limit_bytes
+    app[QUERY_BODY_LIMIT] = settings.query_body_limit_bytes
 
 
 @contextlib.asynccontextmanager

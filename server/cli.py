@@ -10,13 +10,16 @@ from server.commands import model, user
 from server.commands.usage import EXIT_USAGE, Parser
 from server.config import BadSetting, Settings
 
+# Commands that ask a running server; server/__main__.py runs them without loading it.
+CLIENTS = ("score", "dataset")
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    if options.command == "score":
-        parser.error("score is a client and takes none of these settings: write the word score first")
+    if options.command in CLIENTS:
+        parser.error(f"{options.command} is a client and takes none of these settings: write the word {options.command} first")
     try:
         settings = config.read_settings(os.environ, vars(options))
     except BadSetting as error:
@@ -36,10 +39,12 @@ def _parser() -> argparse.ArgumentParser:
     for setting in fields(Settings):
         text = f"{setting.metadata['text']} [{config.environment_name(setting.name)}, default {config.default_text(setting)}]"
         parser.add_argument(f"--{setting.name.replace('_', '-')}", dest=setting.name, metavar="VALUE", help=text.replace("%", "%%"))
-    commands = parser.add_subparsers(dest="command", title="commands", metavar="{serve,score,model,user}")
+    commands = parser.add_subparsers(dest="command", title="commands", metavar="{serve,score,dataset,model,user}")
     commands.add_parser("serve", help="start the server (as without a command)")
     score = commands.add_parser("score", add_help=False, help="send the records of a file through a model; see score --help")
     score.add_argument("arguments", nargs=argparse.REMAINDER)
+    dataset = commands.add_parser("dataset", add_help=False, help="put files into datasets, list, export them; see dataset --help")
+    dataset.add_argument("arguments", nargs=argparse.REMAINDER)
     model.add_arguments(commands.add_parser("model", help="add models to a data directory"))
     user.add_arguments(commands.add_parser("user", help="list, add and remove the users of a data directory"))
     return parser

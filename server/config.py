@@ -174,6 +174,16 @@ class Settings:
     query_memory_bytes: int = _setting(
         2 * GIB, _positive, "bytes of data that one replica that runs queries may have; a query that needs more is refused"
     )
+    query_queue: int = _setting(64, _positive, "queries that may wait; the server answers a further one with 429")
+    query_per_user: int = _setting(
+        4, _positive, "queries that one user may have open, the admin excepted; the server answers a further one with 429"
+    )
+    query_timeout_s: float = _setting(60.0, _positive_seconds, "longest time limit that a query may ask for, in seconds")
+    query_body_limit_bytes: int = _setting(8 * MIB, _positive, "largest body of a query, in bytes after decoding")
+    query_text_limit_bytes: int = _setting(MIB, _positive, "longest text of a query, in bytes of UTF-8")
+    query_rows: int = _setting(10_000, _positive, "largest number of rows in an answer of one JSON value")
+    query_result_limit_bytes: int = _setting(64 * MIB, _positive, "largest answer of one JSON value, in bytes")
+    query_stream_rows: int = _setting(1_000_000, _positive, "largest number of rows in an answer of NDJSON or Arrow")
     replica_memory_bytes: int = _setting(
         0,
         _count,

@@ -16,7 +16,9 @@ from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import Metric
 
 from engine import embeddings, errors, metrics
+from engine.datasets import catalogue, changes, names, work
 from engine.errors import Code
+from engine.query import codes
 from engine.repository import incoming, publishing, quotas, serving
 from engine.streaming import failures, predictions
 from handlers.http import connections, origins
@@ -33,7 +35,10 @@ TABLE = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 # The modules that define codes of requests.
-CODE_MODULES = (errors, embeddings, incoming, publishing, quotas, serving, predictions, connections, http_errors, origins)
+CODE_MODULES = (
+    *(errors, embeddings, incoming, publishing, quotas, serving, predictions, connections, http_errors, origins),
+    *(catalogue, changes, names, work, codes),
+)
 
 
 def main() -> int:
@@ -95,7 +100,8 @@ def request_codes() -> str:
 
 def defined_codes() -> set[Code]:
     """The codes of requests, from every module that defines some."""
-    return {value for module in CODE_MODULES for value in vars(module).values() if isinstance(value, Code)}
+    named = {value for module in CODE_MODULES for value in vars(module).values() if isinstance(value, Code)}
+    return named | set(codes.QUERY_CODES.values())
 
 
 def record_codes() -> str:

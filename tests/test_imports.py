@@ -25,11 +25,11 @@ FORBIDDEN = {
 }
 # The files and folders of `engine`, from top to bottom: each may import what is below it, and those at the bottom each other. The
 # first are the surfaces. What is not here yet comes with its surface.
-ENGINE_SURFACES = {"embeddings", "streaming"}
+ENGINE_SURFACES = {"embeddings", "query", "streaming"}
 ENGINE_LEVELS = [
     ENGINE_SURFACES,
     {"engine"},
-    {"ingestion"},
+    {"ingestion", "deletion"},
     {"datasets"},
     {"repository"},
     {"jobs"},
@@ -42,6 +42,10 @@ SHARED_WITH_TASKS = {"engine.errors", "engine.frames"}
 SHARED_BY_FAMILIES = {"codec", "families", "runtime", "stages", "stopping"}
 FAMILY_IMPORTS = SHARED_BY_FAMILIES | {"scoring"}
 PUBLISHING_IMPORTS = FAMILY_IMPORTS | {"embedding"}
+# Ingestion writes what queries read: segments, with their word indexes.
+INGESTION_IMPORTS_OF_QUERY = {"engine.tasks.query", "engine.tasks.query.segments", "engine.tasks.query.words"}
+# What a query loads and a replica of the pool `jobs` must not: half a second and 60 MB.
+QUERY_LIBRARIES = {"duckdb", "sqlglot"}
 
 
 def layer(path: Path) -> str:
@@ -89,12 +93,19 @@ def test_a_replica_knows_errors_and_frames_of_the_engine_alone(path: Path) -> No
 
 @pytest.mark.parametrize("path", TASK_FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_a_family_of_tasks_imports_scoring_and_what_all_share_and_no_other_family(path: Path) -> None:
-    found = {name.split(".")[2] for name in imported(path) if name.startswith("engine.tasks.")}
     inside = path.relative_to(ROOT / "engine" / "tasks").parts
+    names = set(imported(path)) - (INGESTION_IMPORTS_OF_QUERY if inside[0] == "ingestion" else set())
+    found = {name.split(".")[2] for name in names if name.startswith("engine.tasks.")}
     if len(inside) == 1:
         assert found <= SHARED_BY_FAMILIES
     else:
         assert found <= {inside[0]} | (PUBLISHING_IMPORTS if inside[0] == "publishing" else FAMILY_IMPORTS)
+
+
+def test_ingestion_loads_no_library_of_queries() -> None:
+    program = f"import sys, engine.tasks.ingestion; print(*sorted({QUERY_LIBRARIES!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
 
 
 def engine_unit(module: str) -> str:

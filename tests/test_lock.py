@@ -14,7 +14,7 @@ from tests.serving import ROOT
 sys.path.append(str(ROOT / "requirements"))
 import lock
 
-NAMES = (*lock.ENVIRONMENTS, *lock.ALONE)
+NAMES = (*lock.ENVIRONMENTS, *lock.ALONE, *lock.SEPARATE)
 ENTRY = re.compile(r"^([a-z0-9._-]+)==(\S+)( ; [^\\\n]+)? \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", re.MULTILINE)
 
 
@@ -35,7 +35,7 @@ def declared(name: str) -> list[Requirement]:
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     extras = setup["options.extras_require"]
-    parts = [extras[name]] if name in lock.ALONE else [setup["options"]["install_requires"], extras["install"]]
+    parts = [extras[name]] if name in (*lock.ALONE, *lock.SEPARATE) else [setup["options"]["install_requires"], extras["install"]]
     parts += [extras[extra] for extra in lock.ENVIRONMENTS.get(name, ())]
     return [Requirement(line) for part in parts for line in part.splitlines() if line]
 
@@ -69,6 +69,6 @@ def test_the_makefile_installs_locked_packages_only() -> None:
     assert "--require-hashes" in by_hash
     assert ourselves.endswith("--no-deps --no-build-isolation -e .")
     assert set(re.findall(r"environment,\$\(\w*VENV\),(\w+)\)|\(LOCKED\)/(\w+)\.txt", makefile)) >= {
-        *((name, "") for name in (*lock.ENVIRONMENTS, "lock")),
+        *((name, "") for name in (*lock.ENVIRONMENTS, "lock", *lock.SEPARATE)),
         *(("", name) for name in ("install", "client")),
     }

@@ -105,7 +105,7 @@ class Datasets:
         self._removals: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
-        """Read every dataset, remove what a crash has left, and correct the rows of the catalogue."""
+        """Read every dataset, remove what a crash has left, and correct the rows of the catalogue and the cards."""
         rows = {(row.org, row.name): row for row in await self.store.list_datasets()}
         found, unreadable = await asyncio.to_thread(_recovered, self.root.resolve())
         for dataset in found:
@@ -115,6 +115,7 @@ class Datasets:
                 dataset.visibility, dataset.description = row.visibility, row.description
             if row != dataset.row:
                 await self.store.put_dataset(dataset.row)
+        await asyncio.to_thread(_correct_cards, found)
         for org, name in rows.keys() - unreadable:
             await self.store.remove_dataset(org, name)
 
@@ -250,6 +251,15 @@ def _set_event() -> asyncio.Event:
 
 
 # Start
+
+
+def _correct_cards(datasets: Iterable[Dataset]) -> None:
+    """A commit that did not come to its end may have written the card of the next version already. Blocks on the disk."""
+    for dataset in datasets:
+        try:
+            dataset.folder.write_readme(dataset.head, dataset.description)
+        except OSError as error:  # the disk may be full; nothing of ours reads the card
+            log.error("card not corrected dataset=%s reason=%s", dataset.title, type(error).__name__)
 
 
 def _recovered(root: Path) -> tuple[list[Dataset], set[tuple[str, str]]]:

@@ -1,11 +1,12 @@
 """A flow: one long answer on its way from a replica to one reader, who may be slow.
 
 The frames of the answer go into an outbox. While the outbox is over its memory limit, we do not read what the replica sends, so
-the replica waits. When the reader takes nothing for SPILL_AFTER_S, the outbox spills to files and the replica goes on: a reader who
-never reads holds no replica. Knows nothing of what the frames hold.
+the replica waits. When the reader takes nothing for SPILL_AFTER_S, or is slow for long, the outbox spills to files and the replica
+goes on: a slow reader holds no replica. Knows nothing of what the frames hold.
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 
 from engine.disk import disk_full
@@ -14,22 +15,28 @@ from engine.frames import Buffer, Header
 from engine.replicas.blocks import Answer, Block, Feed
 from engine.spill import SPILL_AFTER_S, Outbox
 
+# A reader who takes something, but so slowly that the replica has waited this long for it, gets the rest from the spill, too.
+LONGEST_WAIT_S = 1.0
+
 
 class Flow:
     """The waiter for an answer of one frame or several.
 
     begun    gives the header of the first frame, or raises the EngineError because of which there is none
+    latest   the header of the latest frame
     last     the header of the last frame, once it has come
     failure  why the answer ended after its first frame and before its last, if it did
     """
 
     def __init__(self, outbox: Outbox) -> None:
         self.begun: asyncio.Future[Header] = asyncio.get_running_loop().create_future()
+        self.latest: Header = {}
         self.last: Header | None = None
         self.failure: EngineError | None = None
         self.has_left = False
         self._outbox = outbox
         self._feed: Feed | None = None  # while it is paused
+        self._waited_s = 0.0  # that the replica has been paused, in all
         self._paused = asyncio.Event()
         self._taken = asyncio.Event()
 
@@ -71,6 +78,7 @@ class Flow:
         self._resume()
 
     def _take(self, part: Answer) -> None:
+        self.latest = part.header
         if len(part.payload):
             self._outbox.put(part.payload)
         if not self.begun.done():
@@ -110,15 +118,19 @@ class Flow:
     async def _make_room(self, taken_bytes: Callable[[], int]) -> None:
         """Wait until the reader takes something. When it takes nothing for a while, begin to spill."""
         if self._outbox.is_spilling and self._outbox.is_over_memory_limit:
-            return await self._outbox.flushed()
+            await self._outbox.flushed()
+            return
         self._taken.clear()
-        before = taken_bytes()
+        before, started = taken_bytes(), time.monotonic()
+        is_idle = False
         try:
             async with asyncio.timeout(SPILL_AFTER_S):
                 await self._taken.wait()
         except TimeoutError:
-            if self._outbox.is_over_memory_limit and taken_bytes() == before:
-                self._outbox.begin_spilling()
+            is_idle = taken_bytes() == before
+        self._waited_s += time.monotonic() - started
+        if self._outbox.is_over_memory_limit and (is_idle or self._waited_s > LONGEST_WAIT_S):
+            self._outbox.begin_spilling()
 
     def _resume(self) -> None:
         self._paused.clear()

@@ -201,7 +201,7 @@ def _strict_fault(line: bytes) -> Fault:
         return value
     return Fault(
         "invalid_json",
-        "is not JSON: it has NaN, an infinity, a number beyond float64 or half a surrogate pair, or is nested too deeply",
+        "is not JSON: NaN, an infinity, a number beyond float64, half a surrogate pair, or nested too deeply",
     )
 
 
@@ -368,7 +368,7 @@ def dumps(value: Any) -> bytes:
         return ujson.dumps(value, escape_forward_slashes=False).encode()
 
 
-def encode_lines(names: Sequence[str], columns: Sequence[list[Any]]) -> bytes:
+def encode_table_lines(names: Sequence[str], columns: Sequence[list[Any]]) -> bytes:
     """Rows as lines of JSON objects; the columns are lists of one length.
 
     Also takes bytes (as base64), dates, instants (those without a zone are in UTC), decimals and other values (as their text).
@@ -441,3 +441,12 @@ def encode_base64(values: np.ndarray) -> list[bytes]:
 def _plain(values: np.ndarray) -> np.ndarray:
     """The array as orjson takes it: in C order, its bytes in the order of this machine."""
     return np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
+
+
+def numbers(text: str) -> list[Any] | None:
+    """The items of a JSON array; None if the text is not JSON, or has a number that no float64 holds."""
+    try:
+        items: list[Any] = orjson.loads(text)
+        return items
+    except orjson.JSONDecodeError:
+        return None

@@ -53,6 +53,7 @@ class RowLimits:
 
     line_limit_bytes: int
     decoded_limit_bytes: int
+    query_body_limit_bytes: int
 
 
 ROW_LIMITS = web.AppKey("row_limits", RowLimits)

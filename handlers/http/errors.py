@@ -27,6 +27,7 @@ from handlers.http.keys import COMPAT_STATUS
 NOT_FOUND = Code("not_found", Kind.NOT_FOUND, "there is no such path")
 METHOD_NOT_ALLOWED = Code("method_not_allowed", Kind.INVALID, "the path does not take this method")
 UNSUPPORTED_MEDIA_TYPE = Code("unsupported_media_type", Kind.INVALID, "the content type or encoding is not accepted")
+NOT_ACCEPTABLE = Code("not_acceptable", Kind.INVALID, "Accept names no format that the path can answer in")
 EXPECTATION_FAILED = Code("expectation_failed", Kind.INVALID, "Expect names something other than 100-continue")
 
 STATUSES = {
@@ -41,10 +42,12 @@ STATUSES = {
     Kind.UNAVAILABLE: 503,
     Kind.TOO_SLOW: 408,
     Kind.FAILED: 500,
+    Kind.EXPIRED: 504,
     Kind.FULL: 507,
 }
 HTTP_STATUSES: dict[Code, int] = {
     METHOD_NOT_ALLOWED: 405,
+    NOT_ACCEPTABLE: 406,
     VERSION_CHANGED: 412,
     UNSUPPORTED_MEDIA_TYPE: 415,
     EXPECTATION_FAILED: 417,

@@ -7,10 +7,8 @@ client. Knows nothing of what a record holds.
 import asyncio
 import logging
 import time
-from typing import cast
 
 from aiohttp import hdrs, web
-from aiohttp.http import StreamWriter
 
 from engine import metrics
 from engine.disk import is_full
@@ -19,6 +17,7 @@ from engine.streaming.failures import BAD_ENCODING, IDLE_TIMEOUT, SPILL_FULL, ST
 from engine.streaming.stream import Stream
 from handlers.http.bodies import NDJSON, content_encoding, decode_step, read_some
 from handlers.http.connections import unsent_bytes
+from handlers.http.cutting import cut
 from handlers.http.encodings import BadEncoding, decoder
 from handlers.http.errors import dumps
 from handlers.http.lines import LineCutter
@@ -28,9 +27,8 @@ log = logging.getLogger("sluice.bulk")
 
 # The media types that Accept may ask for; the lines are the same in all of them.
 JSON_TYPES = (NDJSON, "application/json", "application/jsonl", "application/jsonlines")
-# The last line of a cut stream gets this long to leave, and then the client gets this long to notice before the socket is closed.
+# The last line of a cut stream gets this long to leave.
 CUT_FLUSH_S = 2.0
-CUT_LINGER_S = 10.0
 # The server is about to end and gives a stream one second in all (server/serve.py), so half of it must do for either flush.
 LAST_FLUSH_S = 0.5
 GUARD_INTERVAL_S = 1.0
@@ -226,7 +224,7 @@ class BulkExchange:
             self._note("left")
         elif self._stream.failure is not None:
             self._note("failed")
-            await self._cut(self._stream.failure)
+            await cut(self._request, self._response, self._last_line(self._stream.failure), flush_s=self._flush_s)
         else:
             await self._finish()
         return self._response
@@ -242,35 +240,6 @@ class BulkExchange:
         else:
             self._note("ended")
 
-    async def _cut(self, failure: StreamFailure) -> None:
-        """Send one last line that says why, and no closing chunk after it, so that every client can tell the cut from an end.
-
-        We shut our sending side first and close the socket later: a reset would overtake the line, and the client would not get it.
-        """
-        transport = self._request.transport
-        if transport is None:
-            return
-        try:
-            async with asyncio.timeout(self._flush_s):
-                await self._begin()
-                await cast(StreamWriter, self._request.writer).write(self._last_line(failure), drain=False)
-                # Not with aiohttp's drain: where the writer was cancelled while it waited there, aiohttp keeps its cancelled future
-                # and would cancel us, too.
-                while transport.get_write_buffer_size():  # noqa: ASYNC110 - the protocol belongs to aiohttp, and tells only that
-                    await asyncio.sleep(0.02)
-            if transport.is_closing():
-                return
-            transport.write_eof()
-            async with asyncio.timeout(CUT_LINGER_S):
-                while await read_some(self._request):
-                    pass  # if we closed while the client still sends, the kernel would send a reset
-                while not transport.is_closing():  # noqa: ASYNC110 - aiohttp has no event for a lost connection
-                    await asyncio.sleep(0.05)  # the client has sent everything and closes as soon as it has seen our end
-        except (ConnectionError, TimeoutError, web.RequestPayloadError):
-            pass  # the client does not read, or is gone: we can tell it nothing more
-        finally:
-            transport.abort()
-
     @property
     def _flush_s(self) -> float:
         """How long a client may take to read what it gets before a cut."""
@@ -278,6 +247,7 @@ class BulkExchange:
         return LAST_FLUSH_S if failure is not None and failure.code is SHUTTING_DOWN else CUT_FLUSH_S
 
     def _last_line(self, failure: StreamFailure) -> bytes:
+        """The line that says why the stream is cut."""
         stream = self._stream
         line = {
             "bulk_id": stream.bulk_id,

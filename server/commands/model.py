@@ -11,16 +11,13 @@ import os
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine.accounts import ADMIN, OWNER_NAME
 from engine.errors import EngineError
 from engine.frames import Header
-from engine.replicas.blocks import Batch
-from engine.replicas.replica import Replica, ReplicaGone
+from engine.replicas.replica import ReplicaGone
 from engine.repository import folders
 from engine.repository.config import ModelConfig, parse_config
 from engine.repository.index import MODEL_NAME, Repository
@@ -30,6 +27,7 @@ from engine.store import Store, StoreError
 from handlers.http.errors import dumps
 from handlers.http.routes import RESERVED
 from server.commands import remote
+from server.commands.child import NotStarted, child
 from server.config import SHIPPED_MODELS
 from server.private import make_private
 
@@ -70,7 +68,7 @@ def run(data_dir: Path, options: argparse.Namespace) -> int:
         asyncio.run(_import(data_dir.resolve(), order))
         if server is not None:
             _reload(server)
-    except (NotImported, EngineError, StoreError, OSError, remote.BadRemote) as error:
+    except (NotImported, NotStarted, EngineError, StoreError, OSError, remote.BadRemote) as error:
         print(f"model import: {error}", file=sys.stderr)
         return 1
     return 0
@@ -106,38 +104,16 @@ async def _import(data_dir: Path, order: Order) -> None:
 async def _build(order: Order, target: Path) -> ModelConfig:
     """Let a child process write the model's files into `target`; returns the model's config. NotImported."""
     arguments: Header = {"source": str(order.source), "target": str(target), "owner": order.owner, "name": order.name}
-    async with _child() as child:
-        try:
-            answer, _ = await child.ask({"family": "publishing", "task": "import", "shared": order.is_shared, **arguments})
-        except ReplicaGone:
-            raise NotImported("the process that built the model died; is there enough memory?") from None
+    try:
+        async with child() as builder:
+            answer, _ = await builder.ask({"family": "publishing", "task": "import", "shared": order.is_shared, **arguments})
+    except ReplicaGone:
+        raise NotImported("the process that built the model died; is there enough memory?") from None
     if "refused" in answer:
         raise NotImported(answer["refused"])
     if "error" in answer:
         raise NotImported(f"the model could not be built: {answer['error']['reason']}")
     return parse_config(dumps(answer["config"]))
-
-
-@asynccontextmanager
-async def _child() -> AsyncIterator[Replica]:
-    child = Replica(_NoBlocks(), name="import")
-    try:
-        await child.start()
-        yield child
-    except ReplicaGone:
-        raise NotImported("no process could be started to build the model") from None
-    finally:
-        await child.stop()
-
-
-class _NoBlocks:
-    """Owns a child that answers one request and never gets a block, so none of this is called."""
-
-    def batch_answered(self, replica: Replica, batch: Batch, header: Header, payload: memoryview) -> None: ...
-
-    def batch_continued(self, replica: Replica, batch: Batch, header: Header, payload: memoryview) -> None: ...
-
-    def replica_lost(self, replica: Replica, batches: list[Batch], culprit: Batch | None) -> None: ...
 
 
 async def _publish(data_dir: Path, root: Path, order: Order, incoming: Path, config: ModelConfig) -> int:

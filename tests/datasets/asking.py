@@ -40,6 +40,13 @@ def ask(
     return requests.request(method, url(server, path), json=change, headers=named, auth=auth or server.auth, timeout=60)
 
 
+def delete_rows(
+    server: Server, title: str, where: str, params: Any = None, auth: Auth | None = None, **headers: str
+) -> requests.Response:
+    body = {"where": where} | ({} if params is None else {"params": params})
+    return ask("POST", server, f"{title}/delete", auth, body, **headers)
+
+
 def made(answer: requests.Response, status: int = 201) -> dict[str, Any]:
     """The answer to an upload that was accepted."""
     assert answer.status_code == status, answer.text

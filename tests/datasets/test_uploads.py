@@ -28,7 +28,14 @@ def embeddings(server: Server, texts: list[str]) -> list[list[float]]:
 def test_a_body_of_lines_becomes_version_1_and_more_rows_version_2(house: Server) -> None:
     first = made(put(house, "admin/facts", FACTS))
     assert list(first) == ["dataset", "version", "rows", "added", "skipped", "errors", "columns"]
-    assert [first[key] for key in ("dataset", "version", "rows", "added", "skipped", "errors")] == ["hub://admin/facts", 1, 50, 50, 0, []]
+    assert [first[key] for key in ("dataset", "version", "rows", "added", "skipped", "errors")] == [
+        "hub://admin/facts",
+        1,
+        50,
+        50,
+        0,
+        [],
+    ]
     more = made(post(house, "admin/facts", FACTS[:10]), 200)
     assert (more["version"], more["rows"], more["added"]) == (2, 60, 10)
     assert rows(house, "admin/facts") == FACTS + FACTS[:10]

@@ -24,7 +24,7 @@ Any task may answer, in place of what stands below:
                       string. What the dataset has (its embedded, indexed and class columns) need not be repeated
             payload: the lines; may be empty (an upload without rows asks for one block, so that it has a schema)
     gives   schema; rows; skipped; errors: [{"line", "message"}], the first 20 skipped; and
-            texts: [{"column": number, "source": number, "model", "dim", "lines", "size"}], one for each column to be embedded
+            texts: [{"column": number, "source": number, "model", "dim", "lines", "size"}], one for each column with texts to embed
             payload: for each entry of `texts` in turn, `size` bytes: `lines` JSON strings, a line each. Null texts are left out
     With on_error=stop the first bad line of the block is its `refused`; an earlier block may have an earlier one.
 

@@ -1,14 +1,11 @@
 """From the values of one field to an Arrow array of the column's type; values that do not fit are faults, and null in the array.
 
 Values are what a JSON reader makes of a field. Each type has a quick way, for a column whose values all have the one right kind,
-and a careful way value by value, which finds the misfits. Knows no lines and no files.
+and a careful way value by value (single_values.py), which finds the misfits. Knows no lines and no files.
 """
 
-import binascii
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, timedelta, timezone
 from itertools import chain
 from typing import Any
 
@@ -16,26 +13,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engine.tasks import codec
-from engine.tasks.ingestion.inference import NOTHING, unpacked
-from engine.tasks.ingestion.schema import UploadColumn, type_name
+from engine.tasks.ingestion.inference import NOTHING
+from engine.tasks.ingestion.schema import UploadColumn
+from engine.tasks.ingestion.single_values import READERS, Misfit
 from engine.tasks.query.segments import ColumnInfo, Vectors
 
-# What encodes JSON gives up at 254 levels.
-MAX_DEPTH = 200
-_INT64 = range(-(2**63), 2**63)
-_TIMESTAMP = re.compile(
-    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]{1,9}))?(?:[Zz]|([+-])([0-9]{2}):([0-9]{2}))"
-)
-# The same as Arrow reads it.
+# A time of RFC 3339 that Arrow reads as well.
 _PLAIN_TIMESTAMP = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})$"
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 # 0001-01-01 to the end of 9999, in microseconds of 1970: what datetime can hold, and so what can be written again.
 _FIRST_INSTANT, _LAST_INSTANT = -62_135_596_800_000_000, 253_402_300_799_999_999
-
-
-class Misfit(Exception):
-    """A value does not fit its column; says why."""
 
 
 @dataclass(slots=True)
@@ -180,7 +166,7 @@ def vector_array(flat: Vectors, dim: int, is_there: np.ndarray) -> pa.Array:
 
 def _carefully(column: UploadColumn, values: Sequence[Any]) -> Converted:
     """Each value on its own."""
-    read = _READERS[_family(column.info)]
+    read = READERS[_family(column.info)]
     faults: dict[int, str] = {}
     fitting: list[Any] = [None] * len(values)
     for i, value in enumerate(values):
@@ -195,142 +181,3 @@ def _carefully(column: UploadColumn, values: Sequence[Any]) -> Converted:
     flat = np.concatenate(vectors) if vectors else np.empty(0, np.float32)
     is_there = np.array([vector is not None for vector in fitting], bool)
     return Converted(column, vector_array(flat, column.info.dim, is_there), faults)
-
-
-def _misfit(info: ColumnInfo, value: Any) -> Misfit:
-    return Misfit(f"is {_described(value)}, the column has {type_name(info)}")
-
-
-def _described(value: Any) -> str:
-    names = {bool: "true or false", int: "an integer", float: "a float", str: "a string", list: "an array", dict: "an object"}
-    return names.get(type(value), "null")
-
-
-def _read_bool(info: ColumnInfo, value: Any) -> bool:
-    if type(value) is not bool:
-        raise _misfit(info, value)
-    return value
-
-
-def _read_int(info: ColumnInfo, value: Any) -> int:
-    if type(value) is not int:
-        raise _misfit(info, value)
-    if value not in _INT64:
-        raise Misfit("is an integer of more than 64 bits: send it as a string, or ask for the type float64 or json")
-    return value
-
-
-def _read_float(info: ColumnInfo, value: Any) -> float:
-    if type(value) not in (int, float):
-        raise _misfit(info, value)
-    try:
-        return float(value)
-    except OverflowError:
-        raise Misfit("is a number beyond float64") from None
-
-
-def _read_string(info: ColumnInfo, value: Any) -> str:
-    if type(value) is not str:
-        raise _misfit(info, value)
-    return value
-
-
-def _read_bytes(info: ColumnInfo, value: Any) -> bytes:
-    try:
-        return binascii.a2b_base64(_read_string(info, value).encode(), strict_mode=True)
-    except ValueError:
-        raise Misfit("is not base64") from None
-
-
-def _read_timestamp(info: ColumnInfo, value: Any) -> datetime:
-    """An instant in UTC, digits after the microseconds cut off."""
-    match = _TIMESTAMP.fullmatch(_read_string(info, value))
-    if match is None:
-        raise Misfit('is not a time as RFC 3339 writes it, such as "2026-11-23T05:00:00Z"')
-    day, time, fraction, sign, hours, minutes = match.groups()
-    try:
-        instant = datetime.fromisoformat(f"{day}T{time}").replace(tzinfo=timezone.utc)  # noqa: UP017
-        if sign:
-            if int(hours) > 23 or int(minutes) > 59:
-                raise ValueError
-            offset = timedelta(hours=int(hours), minutes=int(minutes))
-            instant = instant - offset if sign == "+" else instant + offset
-    except (ValueError, OverflowError):
-        raise Misfit("is a time that does not exist") from None
-    return instant.replace(microsecond=int((fraction or "")[:6].ljust(6, "0")))
-
-
-def _read_date(info: ColumnInfo, value: Any) -> date:
-    text = _read_string(info, value)
-    try:
-        if _DATE.fullmatch(text):
-            return date.fromisoformat(text)
-    except ValueError:
-        pass
-    raise Misfit('is not a date such as "2026-11-23"')
-
-
-def _read_json(info: ColumnInfo, value: Any) -> str:
-    """The JSON text of a value, without blanks."""
-    try:
-        text = codec.dumps(value).decode()
-    except (ValueError, OverflowError, RecursionError):
-        raise Misfit("is nested too deeply") from None
-    if text.count("[") + text.count("{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
-        raise Misfit("is nested too deeply")
-    return text
-
-
-def _depth(value: Any) -> int:
-    """How many levels of arrays and objects a value has."""
-    depth, level = 0, [value]
-    while level := [one for one in level if type(one) in (list, dict)]:
-        depth += 1
-        level = [item for one in level for item in (one.values() if type(one) is dict else one)]
-    return depth
-
-
-def _read_list(info: ColumnInfo, value: Any) -> list[Any]:
-    if type(value) is not list:
-        raise _misfit(info, value)
-    item = replace(info, dtype=info.dtype[5:-1])
-    try:
-        return [None if one is None else _READERS[item.dtype](item, one) for one in value]
-    except Misfit as misfit:
-        raise Misfit(f"has an item that {misfit}") from None
-
-
-def _read_vector(info: ColumnInfo, value: Any) -> Vectors:
-    vector = unpacked(value) if type(value) is dict else _numbers(value)
-    if vector is None:
-        raise Misfit(f"is not a vector: the column has arrays of {info.dim} numbers")
-    if len(vector) != info.dim:
-        raise Misfit(f"has {len(vector)} numbers, the column has vectors of {info.dim}")
-    if not np.isfinite(vector).all():
-        raise Misfit("has a number that is not finite in float32")
-    return vector
-
-
-def _numbers(value: Any) -> Vectors | None:
-    if type(value) is not list or not set(map(type, value)) <= {int, float}:
-        return None
-    try:
-        with np.errstate(over="ignore"):
-            return np.array(value, dtype=np.float64).astype(np.float32)
-    except OverflowError:
-        return np.full(len(value), np.inf, np.float32)
-
-
-_READERS: dict[str, Callable[[ColumnInfo, Any], Any]] = {
-    "bool": _read_bool,
-    "int64": _read_int,
-    "float64": _read_float,
-    "string": _read_string,
-    "class": _read_string,
-    "bytes": _read_bytes,
-    "timestamp": _read_timestamp,
-    "date": _read_date,
-    "json": _read_json,
-    "list": _read_list,
-    "vector": _read_vector,
-}

@@ -3,8 +3,10 @@
 Knows nothing of datasets: the lines go through the calls that everybody uses.
 """
 
+import contextlib
 import gzip
 import os
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
@@ -19,10 +21,11 @@ from engine.tasks import codec
 
 PART_BYTES = 1024 * 1024
 PARQUET_ROWS = 1024
-# Types of a csv column: the first that every cell has. A number with a leading zero, such as a postal code, is a text.
+# Types of a csv column: the first whose pattern every cell has. A number with a leading zero, such as a postal code, is a text, and
+# so is an integer of more digits than 64 bits hold.
 _CSV_TYPES = {
-    "int64": r"^(-?(0|[1-9][0-9]{0,17}))$",
-    "float64": r"^(-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?)$",
+    "int64": r"^(-?(0|[1-9][0-9]{0,18}))$",
+    "float64": r"^(-?(0|[1-9][0-9]{0,17})(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?)$",
     "bool": r"^(true|false|True|False|TRUE|FALSE)$",
     "string": "",
 }
@@ -57,7 +60,7 @@ class FileLines:
             part, self._next = self._next, next(self._parts, None)
         except Unreadable as unreadable:
             return {"refused": str(unreadable)}, []
-        except (OSError, ValueError, EOFError) as error:  # pa.ArrowInvalid is a ValueError
+        except (OSError, ValueError, EOFError, OverflowError, zlib.error) as error:  # pa.ArrowInvalid is a ValueError
             return {"refused": f"the file cannot be read: {_reason(error)}"}, []
         part = part or Part(b"", 0, 1.0)
         told: Header = {"is_last": self._next is None, "rows": part.num_rows, "done": part.done, "types": self._types}
@@ -82,21 +85,26 @@ Reading = tuple[dict[str, str], Iterator[Part]]
 
 
 class _Counted:
-    """A file that may be gzipped, and how much of what is on the disk has been read."""
+    """An open file, unpacked as it is read, and how much of what is on the disk has been read."""
 
-    def __init__(self, path: Path) -> None:
-        self._raw = open(path, "rb")  # noqa: SIM115  it is read until the last part
-        self._size = max(1, os.fstat(self._raw.fileno()).st_size)
-        is_gzipped = path.name.lower().endswith(".gz")
-        self.file = cast(BinaryIO, gzip.GzipFile(fileobj=self._raw)) if is_gzipped else self._raw
+    def __init__(self, file: BinaryIO, raw: BinaryIO) -> None:
+        self.file = file
+        self._raw = raw
+        self._size = max(1, os.fstat(raw.fileno()).st_size)
 
     @property
     def done(self) -> float:
         return min(1.0, self._raw.tell() / self._size)
 
-    def close(self) -> None:
-        self.file.close()
-        self._raw.close()
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[_Counted]:
+    with open(path, "rb") as raw:
+        if path.name.lower().endswith(".gz"):
+            with gzip.GzipFile(fileobj=raw) as unpacked:
+                yield _Counted(cast(BinaryIO, unpacked), raw)
+        else:
+            yield _Counted(raw, raw)
 
 
 def _json_lines(path: Path) -> Reading:
@@ -105,18 +113,17 @@ def _json_lines(path: Path) -> Reading:
 
 def _line_parts(path: Path) -> Iterator[Part]:
     """The lines as they are, the last one with its newline."""
-    counted = _Counted(path)
     rest = b""
-    while data := counted.file.read(PART_BYTES):
-        head, end, tail = data.rpartition(LINE_END)
-        if end:
-            lines, rest = rest + head + end, tail
-            yield Part(lines, lines.count(LINE_END), counted.done)
-        else:
-            rest += data
+    with _opened(path) as opened:
+        while data := opened.file.read(PART_BYTES):
+            head, end, tail = data.rpartition(LINE_END)
+            if end:
+                lines, rest = rest + head + end, tail
+                yield Part(lines, lines.count(LINE_END), opened.done)
+            else:
+                rest += data
     if rest:
         yield Part(rest + LINE_END, 1, 1.0)
-    counted.close()
 
 
 # Tables of text
@@ -143,28 +150,36 @@ def _separated(path: Path, separator: str) -> Reading:
 
 def _all_are(cells: pa.Array, word: str) -> bool:
     pattern = _CSV_TYPES[word]
-    return not pattern or pc.all(pc.match_substring_regex(cells, pattern)).as_py() is not False
+    if pattern and pc.all(pc.match_substring_regex(cells, pattern)).as_py() is False:
+        return False
+    try:
+        return word != "int64" or len(cells.cast(pa.int64())) == len(cells)
+    except pa.ArrowInvalid:  # more than 64 bits
+        return False
 
 
 def _batches_of_text(path: Path, separator: str) -> Iterator[tuple[pa.RecordBatch, float]]:
     """Every cell as a string, an empty one without quotes as null."""
-    counted = _Counted(path)
     parse = pa.csv.ParseOptions(delimiter=separator, newlines_in_values=True)
-    with _Counted(path).file as first:
-        names = pa.csv.open_csv(first, parse_options=parse).schema.names
-    if len(set(names)) < len(names):
-        raise Unreadable("two columns have the same name")
     convert = pa.csv.ConvertOptions(
-        column_types=dict.fromkeys(names, pa.string()),
+        column_types=dict.fromkeys(_csv_names(path, parse), pa.string()),
         null_values=[""],
         strings_can_be_null=True,
         quoted_strings_can_be_null=False,
     )
     read = pa.csv.ReadOptions(block_size=PART_BYTES, use_threads=False)
-    with pa.csv.open_csv(counted.file, read, parse, convert) as reader:
+    with _opened(path) as opened, pa.csv.open_csv(opened.file, read, parse, convert) as reader:
         for batch in reader:
-            yield batch, counted.done
-    counted.close()
+            yield batch, opened.done
+
+
+def _csv_names(path: Path, parse: pa.csv.ParseOptions) -> list[str]:
+    """The names of the first line. Unreadable."""
+    with _opened(path) as opened, pa.csv.open_csv(opened.file, parse_options=parse) as reader:
+        names: list[str] = reader.schema.names
+    if len(set(names)) < len(names):
+        raise Unreadable("two columns have the same name")
+    return names
 
 
 def _csv_parts(batches: Iterator[tuple[pa.RecordBatch, float]], types: dict[str, str]) -> Iterator[Part]:
@@ -216,7 +231,7 @@ def _parquet_parts(file: pq.ParquetFile) -> Iterator[Part]:
 def _part(table: pa.Table, done: float) -> Part:
     """Rows as lines."""
     columns = [column.to_pylist() for column in map(_readable, table.columns)]
-    lines = codec.encode_lines(table.column_names, columns)
+    lines = codec.encode_table_lines(table.column_names, columns)
     return Part(lines, table.num_rows, done)
 
 

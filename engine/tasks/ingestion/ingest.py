@@ -1,7 +1,7 @@
 """The task `ingest`: whole NDJSON lines of an upload become a typed Arrow file in its staging folder.
 
-The first block decides the columns and their types. What it writes has the columns of the schema by number, without those that are
-computed, and the number of each row's line.
+The first block decides the columns and their types. The file has the columns that its lines bring, by the number of each, and the
+number of each row's line.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,15 +16,15 @@ from engine.frames import LINE_END, Buffer, Header
 from engine.tasks import codec
 from engine.tasks.ingestion.columns import Converted, convert
 from engine.tasks.ingestion.inference import ANYTHING, inferred
-from engine.tasks.ingestion.reading import Records, fields, read_records
+from engine.tasks.ingestion.reading import Records, read_records
 from engine.tasks.ingestion.refusals import RefusedUpload, quoted
 from engine.tasks.ingestion.schema import (
     MAX_COLUMNS,
+    MAX_NAME_BYTES,
     Options,
     Plan,
     UploadColumn,
     column_info,
-    name_fault,
     schema_from,
     schema_header,
 )
@@ -55,16 +55,14 @@ def ingest(header: Header, payload: memoryview) -> tuple[Header, list[Buffer]]:
     """One block; the docstring of the family has header and answer. RefusedUpload."""
     options = Options.from_header(header["options"])
     read = read_records(bytes(payload), header["first_line"])
-    values = fields(read.records)
     faults = Faults()
-    if header["schema"] is None:
-        columns = _decided(Plan(map(column_info, header["existing"]), options), values, faults)
-    else:
-        columns = schema_from(header["schema"])
-    converted = _converted(columns, values, len(read.records), faults)
+    columns, values = _columns(header, options, read, faults)
+    converted = _converted(columns, values, faults)
     if not options.skips_bad_rows:
         _refuse_bad_rows(faults, read)
     table = _kept(converted, read, faults)
+    if not columns and table.num_rows:
+        raise RefusedUpload("bad_row", "None of the first lines has a field.", line=read.lines[0])
     _write(staged_path(Path(header["staging"]), header["number"]), table)
     texts, pieces = _texts(columns, table)
     errors = _errors(faults, read)
@@ -85,48 +83,54 @@ def staged_path(staging: Path, number: int) -> Path:
 # Columns
 
 
-def _decided(plan: Plan, values: Fields, faults: Faults) -> list[UploadColumn]:
-    """The columns of an upload, by its first block. Rows with columns that cannot be are faults."""
+def _columns(header: Header, options: Options, read: Records, faults: Faults) -> tuple[list[UploadColumn], Fields]:
+    """The columns of the upload, which its first block decides, and the values that this block has for them. RefusedUpload."""
+    if header["schema"] is not None:
+        columns = schema_from(header["schema"])
+        accepted = {column.info.name for column in columns}
+        hint = "is not in the first lines of the body: name its type in `types=`"
+        values = read.fields(accepted)
+    else:
+        plan = Plan(map(column_info, header["existing"]), options)
+        accepted = plan.accepted(read.names())
+        hint = f"cannot be a column: a name has 1 to {MAX_NAME_BYTES} bytes, and a dataset at most {MAX_COLUMNS:,} columns"
+        values = read.fields(accepted)
+        columns = plan.columns(values, _found(plan, values))
+    for row, name in read.strangers(accepted):
+        faults.note(row, name, hint)
+    return columns, values
+
+
+def _found(plan: Plan, values: Fields) -> dict[str, ColumnInfo]:
+    """The columns that the rows bring and nobody asked for."""
     found: dict[str, ColumnInfo] = {}
-    room = MAX_COLUMNS - len(plan.existing.keys() | plan.asked.keys())
     for name, column in values.items():
-        if name in plan.existing or name in plan.asked:
-            continue
-        fault = name_fault(name)
-        if fault is None and len(found) == room:
-            fault = f"a dataset has at most {MAX_COLUMNS:,} columns"
-        if fault is None:
+        if name not in plan.existing and name not in plan.asked:
             dtype, dim = inferred(column[:SAMPLE_ROWS]) or inferred(column[SAMPLE_ROWS:]) or ANYTHING
             found[name] = ColumnInfo(0, name, dtype, dim)
-        else:
-            _note_values(faults, name, column, f"cannot be a column: {fault}")
-    return plan.columns(found)
+    return found
 
 
-def _note_values(faults: Faults, name: str, column: Sequence[Any], message: str) -> None:
-    """Every row that has a value here is at fault."""
-    for row, value in enumerate(column):
-        if value is not None:
-            faults.note(row, name, message)
-
-
-def _converted(columns: list[UploadColumn], values: Fields, num_rows: int, faults: Faults) -> list[Converted]:
+def _converted(columns: list[UploadColumn], values: Fields, faults: Faults) -> list[Converted]:
     """The columns that rows bring, as arrays; and what is wrong with rows, in `faults`."""
     converted = []
-    missing = (None,) * num_rows
     for column in columns:
         name = column.info.name
-        if column.info.source is not None:
-            _note_values(faults, name, values.get(name, ()), f"is computed from {quoted(column.info.source)}")
+        if name not in values:
             continue
-        one = convert(column, values.get(name, missing))
-        for row, reason in one.faults.items():
-            faults.note(row, name, reason)
+        if column.info.source is not None:
+            given = (row for row, value in enumerate(values[name]) if value is not None)
+            _note_all(faults, name, dict.fromkeys(given, f"is computed from {quoted(column.info.source)}"))
+            continue
+        one = convert(column, values[name])
+        _note_all(faults, name, one.faults)
         converted.append(one)
-    for name in values.keys() - {column.info.name for column in columns}:
-        hint = "is not in the first lines of the body: name its type in `types=`"
-        _note_values(faults, name, values[name], hint)
     return converted
+
+
+def _note_all(faults: Faults, name: str, reasons: Mapping[int, str]) -> None:
+    for row, reason in reasons.items():
+        faults.note(row, name, reason)
 
 
 def _final(columns: list[UploadColumn], converted: list[Converted]) -> list[UploadColumn]:
@@ -182,8 +186,10 @@ def _texts(columns: list[UploadColumn], table: pa.Table) -> tuple[list[Header], 
     for info in by_name.values():
         if info.source is not None:
             source = by_name[info.source]
-            lines = [codec.dumps(text) + LINE_END for text in table[source.field].drop_null().to_pylist()]
+            given = table[source.field].drop_null().to_pylist() if source.field in table.column_names else []
+            lines = [codec.dumps(text) + LINE_END for text in given]
             pieces.append(b"".join(lines))
             told = {"column": info.number, "source": source.number, "model": info.model, "dim": info.dim}
-            texts.append({**told, "lines": len(lines), "size": len(pieces[-1])})
+            if lines:
+                texts.append({**told, "lines": len(lines), "size": len(pieces[-1])})
     return texts, pieces

@@ -1,6 +1,7 @@
 """Lines become records, and records become fields: what a block holds before anything is known of types."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -9,10 +10,14 @@ from engine.frames import LINE_END
 from engine.tasks import codec
 
 BOM = b"\xef\xbb\xbf"
-# For every byte whether it is a digit: a run of 20, or of 19 behind a minus, may be an integer of more than 64 bits.
-_DIGITS = bytes(0x30 if 0x30 <= byte <= 0x39 else byte if byte == 0x2D else 0x20 for byte in range(256))
-_LONG_RUNS = (b"0" * 20, b"-" + b"0" * 19)
+# Digits become 0, and all but digits, minus and point a blank. A run of 20 digits, or of 19 behind a minus, may be an integer of
+# more than 64 bits; behind a point it is the end of a float.
+_DIGITS = bytes(0x30 if 0x30 <= byte <= 0x39 else byte if byte in b"-." else 0x20 for byte in range(256))
+_LONG_RUNS = (b" " + b"0" * 20, b"-" + b"0" * 19)
 _BLANKS = b" \t\r"
+
+
+Shape = tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -22,11 +27,35 @@ class Records:
     records  one for each line that holds an object
     lines    the number of each record's line in the body, from 1
     faults   number of a line -> why it holds no record
+    shapes   the names of the fields of each record, in their order; equal ones once
     """
 
     records: list[codec.Record]
     lines: Sequence[int]
     faults: dict[int, str] = field(default_factory=dict)
+    shapes: dict[Shape, None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.shapes = dict.fromkeys(map(tuple, self.records))
+
+    def names(self) -> dict[str, None]:
+        """The names of all fields in order of their first appearance; there may be as many as values."""
+        return dict.fromkeys(chain.from_iterable(self.shapes))
+
+    def fields(self, accepted: Collection[str]) -> dict[str, Sequence[Any]]:
+        """The values of those of these fields that some record has; None where a record lacks one."""
+        names = [name for name in self.names() if name in accepted]
+        if len(self.shapes) == 1 and len(names) == len(next(iter(self.shapes))):
+            # Reading values in their order takes a third of the time of looking each one up.
+            return dict(zip(names, zip(*map(dict.values, self.records), strict=True), strict=True))
+        return {name: [record.get(name) for record in self.records] for name in names}
+
+    def strangers(self, accepted: AbstractSet[str]) -> Iterator[tuple[int, str]]:
+        """Every row and field with a value whose name is none of these."""
+        strange = {shape: names for shape in self.shapes if (names := [name for name in shape if name not in accepted])}
+        if strange:
+            for row, record in enumerate(self.records):
+                yield from ((row, name) for name in strange.get(tuple(record), ()) if record[name] is not None)
 
 
 def read_records(raw: bytes, first_line: int) -> Records:
@@ -49,25 +78,17 @@ def _has_long_digits(raw: bytes) -> bool:
 
 def _read_lines(raw: bytes, first_line: int, has_long_integers: bool) -> Records:
     """The careful way, one line at a time."""
+    records: list[codec.Record] = []
     lines: list[int] = []
-    read = Records([], lines)
+    faults: dict[int, str] = {}
     for number, line in enumerate(raw.split(LINE_END)[:-1], first_line):
         line = line.strip(_BLANKS)
         if not line:
             continue
         value = codec.strict_object(line, has_long_integers=has_long_integers and _has_long_digits(line))
         if isinstance(value, codec.Fault):
-            read.faults[number] = f"The line {value.reason}."
+            faults[number] = f"The line {value.reason}."
         else:
-            read.records.append(value)
+            records.append(value)
             lines.append(number)
-    return read
-
-
-def fields(records: list[codec.Record]) -> dict[str, Sequence[Any]]:
-    """The values of each field, None where a record lacks it; fields in order of their first appearance."""
-    shapes = dict.fromkeys(map(tuple, records))
-    if len(shapes) == 1:  # reading values in their order takes a third of the time of looking each one up
-        return dict(zip(next(iter(shapes)), zip(*map(dict.values, records), strict=True), strict=True))
-    names = dict.fromkeys(chain.from_iterable(shapes))
-    return {name: [record.get(name) for record in records] for name in names}
+    return Records(records, lines, faults)

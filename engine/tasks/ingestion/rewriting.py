@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from engine.frames import Header
 from engine.tasks.ingestion.schema import column_info
-from engine.tasks.ingestion.segment_files import Sidecars, fsync, names_of, pieces, present, read_rows, write_segments
+from engine.tasks.ingestion.segment_files import Sidecars, fsync, names_of, pieces, present, read_rows, with_columns, write_segments
 from engine.tasks.query.segments import PAYLOAD, ColumnInfo
 
 # Sidecars are made in here, inside the folder of their segment, and moved when they are whole.
@@ -58,13 +58,9 @@ def _emptied(header: Header) -> Path:
 
 
 def _rows(folder: Path, columns: list[ColumnInfo]) -> Iterator[pa.Table]:
-    """The pieces of a segment with exactly these columns; one that it lacks is null."""
-    there = present(folder, columns)
-    schema = pa.schema([(column.field, column.arrow_type) for column in columns])
-    for piece in read_rows(folder, there):
-        names = set(piece.column_names)
-        arrays = [piece[one.name] if one.name in names else pa.nulls(piece.num_rows, one.type) for one in schema]
-        yield pa.table(arrays, schema=schema)
+    """The rows of a segment with exactly these columns; one that it lacks is null."""
+    for piece in read_rows(folder, present(folder, columns)):
+        yield from with_columns(dict(zip(piece.column_names, piece.columns, strict=True)), piece.num_rows, columns)
 
 
 def cut(header: Header, payload: memoryview) -> Header:

@@ -121,13 +121,24 @@ class Plan:
         if (there.source, there.model) != (wanted.source, wanted.model):
             raise _contradiction(pair.column, f"is not computed from {quoted(pair.source)} by {pair.model}")
 
-    def columns(self, found: dict[str, ColumnInfo]) -> list[UploadColumn]:
+    def accepted(self, names: Iterable[str]) -> set[str]:
+        """The known columns, and as many of these names as can be new columns."""
+        accepted = {*self.existing, *self.asked}
+        for name in names:
+            if len(accepted) < MAX_COLUMNS and name_fault(name) is None:
+                accepted.add(name)
+        return accepted
+
+    def columns(self, names: Iterable[str], found: dict[str, ColumnInfo]) -> list[UploadColumn]:
         """All columns, numbered: those of the dataset, then new ones as rows bring them, then those that no row has.
 
         A computed vector stands behind the text it is computed from.
+
+        names  of the fields of the rows, in order
+        found  the columns that the rows bring and nobody asked for
         """
         columns = [UploadColumn(info, True) for info in self.existing.values()]
-        new = [name for name in {**found, **self.asked} if name not in self.existing]
+        new = [name for name in dict.fromkeys((*names, *self.asked)) if name in found or name in self.asked]
         places = {name: i for i, name in enumerate(new)}
         for name in sorted(new, key=lambda name: self._place(name, places)):
             is_asked = name in self.asked

@@ -17,7 +17,7 @@ from engine.tasks.ingestion.columns import vector_array
 from engine.tasks.ingestion.ingest import LINE_COLUMN, staged_path
 from engine.tasks.ingestion.refusals import RefusedUpload, quoted
 from engine.tasks.ingestion.schema import MAX_COLUMNS, MAX_NAMES, column_info, schema_from, type_name
-from engine.tasks.ingestion.segment_files import pieces, write_segments
+from engine.tasks.ingestion.segment_files import pieces, with_columns, write_segments
 from engine.tasks.ingestion.vectors import read_vectors, vectors_path
 from engine.tasks.query.segments import ColumnInfo
 
@@ -30,6 +30,10 @@ class Staged:
 
     number: int
     table: pa.Table
+
+    def has(self, column: ColumnInfo) -> bool:
+        """Whether a line of the block brings this column of the upload."""
+        return column.field in self.table.column_names
 
 
 def seal(header: Header) -> Header:
@@ -60,7 +64,7 @@ def _widest(column: ColumnInfo, blocks: Sequence[Staged]) -> ColumnInfo:
     """The column with the type that holds the values of all blocks."""
     if column.dtype in _FLOATS:
         wide = replace(column, dtype=_FLOATS[column.dtype])
-        if any(block.table.schema.field(column.field).type == wide.arrow_type for block in blocks):
+        if any(block.has(column) and block.table.schema.field(column.field).type == wide.arrow_type for block in blocks):
             return wide
     return column
 
@@ -95,6 +99,8 @@ def _with_names(column: ColumnInfo, uploaded: list[ColumnInfo], blocks: Sequence
         return column
     names = dict.fromkeys(column.names)
     for block in blocks:
+        if not block.has(own):
+            continue
         labels = block.table[own.field]
         names |= dict.fromkeys(pc.unique(labels).drop_null().to_pylist())
         if len(names) > MAX_NAMES:
@@ -109,24 +115,32 @@ def _with_names(column: ColumnInfo, uploaded: list[ColumnInfo], blocks: Sequence
 
 
 def _rows(staging: Path, blocks: Sequence[Staged], uploaded: list[ColumnInfo], columns: list[ColumnInfo]) -> Iterator[pa.Table]:
-    """The rows of each block in the types of the columns, with computed vectors."""
+    """The rows of each block, in the types of the columns and with computed vectors."""
     own = {column.name: column for column in uploaded}
-    schema = pa.schema([(column.field, column.arrow_type) for column in columns])
     for block in blocks:
-        arrays = [_array(staging, block, column, own) for column in columns]
-        yield pa.table(arrays, schema=schema)
+        whole = {column.field: _array(staging, block, column, own) for column in columns if column.name in own}
+        there = {name: array for name, array in whole.items() if array is not None}
+        yield from with_columns(there, block.table.num_rows, columns)
 
 
-def _array(staging: Path, block: Staged, column: ColumnInfo, uploaded: dict[str, ColumnInfo]) -> pa.ChunkedArray | pa.Array:
-    own = uploaded.get(column.name)
-    if own is None:
-        return pa.nulls(block.table.num_rows, column.arrow_type)
+def _array(staging: Path, block: Staged, column: ColumnInfo, uploaded: dict[str, ColumnInfo]) -> pa.ChunkedArray | None:
+    """The values of one column, if the block brings it."""
+    own = uploaded[column.name]
     if own.source is not None:
-        has_text = pc.is_valid(block.table[uploaded[own.source].field]).to_numpy()
-        path = vectors_path(staging, block.number, own.number)
-        return vector_array(read_vectors(path, int(has_text.sum()), own.dim), own.dim, has_text)
+        return _computed(staging, block, own, uploaded[own.source])
+    if not block.has(own):
+        return None
     array = block.table[own.field]
     if column.dtype == "class":
         return pc.index_in(array, value_set=pa.array(column.names, pa.string()), skip_nulls=True).cast(pa.int64())
-    # Not safe: floats may be as far from integers beyond 2^53 as floats are.
+    # Not safe: an integer beyond 2^53 becomes the nearest float.
     return array.cast(column.arrow_type, safe=False)
+
+
+def _computed(staging: Path, block: Staged, column: ColumnInfo, source: ColumnInfo) -> pa.ChunkedArray | None:
+    """The vectors of the texts of a block, if it has some."""
+    if not block.has(source):
+        return None
+    has_text = pc.is_valid(block.table[source.field]).to_numpy()
+    vectors = read_vectors(vectors_path(staging, block.number, column.number), int(has_text.sum()), column.dim)
+    return pa.chunked_array([vector_array(vectors, column.dim, has_text)])

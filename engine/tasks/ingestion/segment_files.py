@@ -7,7 +7,7 @@ a record batch of payload.arrow, so that sidecars which are made again from rows
 import contextlib
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -50,6 +50,20 @@ def _cut(table: pa.Table, num_bytes: int) -> Iterator[pa.Table]:
     size = max(1, min(PAYLOAD_ROWS, table.num_rows * PIECE_BYTES // max(1, num_bytes)))
     for start in range(0, max(1, table.num_rows), size):
         yield table.slice(start, size).combine_chunks()
+
+
+def with_columns(arrays: Mapping[str, pa.ChunkedArray], num_rows: int, columns: Sequence[ColumnInfo]) -> Iterator[pa.Table]:
+    """Rows with exactly these columns, in tables of no more than about PIECE_BYTES; a column without an array is null.
+
+    arrays  by the fields of the columns
+    """
+    row_bytes = 1 + sum(4 * column.dim or 8 for column in columns)
+    size = max(1, min(PAYLOAD_ROWS, PIECE_BYTES // row_bytes))
+    schema = pa.schema([(column.field, column.arrow_type) for column in columns])
+    for start in range(0, num_rows if columns else 0, size):
+        length = min(size, num_rows - start)
+        found = [arrays[one.name].slice(start, length) if one.name in arrays else pa.nulls(length, one.type) for one in schema]
+        yield pa.table(found, schema=schema)
 
 
 # Segments
@@ -187,13 +201,15 @@ def _vectors_and_norms(vectors: pa.FixedSizeListArray) -> tuple[Vectors, Vectors
 
 
 def _settled(array: pa.Array) -> pa.Array:
-    """The same array, its memory given by its values alone: Arrow leaves open what stands at the place of a null."""
+    """The same array, its memory given by its values alone: Arrow leaves open what stands for nulls and behind the last text."""
     if pa.types.is_list(array.type):
         return _settled_list(array)
     if pa.types.is_boolean(array.type):
         values = pa.py_buffer(_bits(pc.fill_null(array, False)))
         return pa.Array.from_buffers(array.type, len(array), [_validity(array), values])
-    if not array.null_count or pa.types.is_string(array.type) or pa.types.is_binary(array.type):
+    if pa.types.is_string(array.type) or pa.types.is_binary(array.type):
+        return _settled_texts(array)
+    if not array.null_count:
         return array
     integers = array.view(pa.int32() if pa.types.is_date32(array.type) else pa.int64())
     values = pa.py_buffer(pc.fill_null(integers, 0).to_numpy().tobytes())
@@ -205,6 +221,15 @@ def _settled_list(array: pa.ListArray) -> pa.Array:
     offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
     items = _settled(array.flatten())
     return pa.Array.from_buffers(array.type, len(array), [_validity(array), pa.py_buffer(offsets)], children=[items])
+
+
+def _settled_texts(array: pa.Array) -> pa.Array:
+    if not len(array):
+        return pa.array([], array.type)
+    _, offsets, data = array.buffers()
+    ends = np.frombuffer(offsets, np.int32)[array.offset : array.offset + len(array) + 1]
+    texts = pa.py_buffer(b"") if data is None else data.slice(int(ends[0]), int(ends[-1] - ends[0]))
+    return pa.Array.from_buffers(array.type, len(array), [_validity(array), pa.py_buffer(ends - ends[0]), texts])
 
 
 def _validity(array: pa.Array) -> pa.Buffer | None:

@@ -29,12 +29,16 @@ class Refused(Exception):
         """For the header of an answer: `code` and `message`, and `position` and `hint` where there are some."""
         report: dict[str, Any] = {"code": self.code, "message": self.message}
         if self.at is not None:
-            before = text[: self.at]
-            line_start = before.rfind("\n") + 1
-            report["position"] = {"offset": self.at, "line": before.count("\n") + 1, "column": self.at - line_start + 1}
+            report["position"] = place(text, self.at)
         if self.hint is not None:
             report["hint"] = self.hint
         return report
+
+
+def place(text: str, at: int) -> dict[str, int]:
+    """An offset in a text as an error shows it: `offset` from 0, `line` and `column` from 1, all in characters."""
+    before = text[:at]
+    return {"offset": at, "line": before.count("\n") + 1, "column": at - before.rfind("\n")}
 
 
 def quoted(text: str) -> str:
@@ -43,7 +47,7 @@ def quoted(text: str) -> str:
 
 
 def nearest(word: str, known: list[str] | tuple[str, ...]) -> str | None:
-    """The hint `Did you mean "...?"`, if a known word is close to this one."""
-
-    found = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f'Did you mean "{found[0]}"?' if found else None
+    """The hint `Did you mean "...?"`, if a known word is close to this one, whatever the case of the letters."""
+    by_lower = {name.lower(): name for name in known}
+    found = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
+    return f'Did you mean "{by_lower[found[0]]}"?' if found else None

@@ -2,7 +2,8 @@
 
 A segment is a folder. `rows.parquet` is the truth; the sidecars beside it are what queries read and can be made again from it:
 
-    payload.arrow  Arrow IPC file, uncompressed, record batches of PAYLOAD_ROWS rows; every column that is no vector, named `c<i>`
+    payload.arrow  Arrow IPC file, uncompressed, record batches of at most PAYLOAD_ROWS rows, fewer where cells are large; every
+                   column that is no vector, named `c<i>`
     c<i>.f32       float32 [rows, dim] of a vector column, C order; a null is a row of zeros
     c<i>.norm      float32 [rows], the Euclidean norms: 0 for a zero vector, NaN for a null
     c<i>.words     the word index of a text column (words.py)

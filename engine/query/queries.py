@@ -1,0 +1,306 @@
+"""Queries: a text and its parameters become rows, in two blocks of the pool `query`, each one frame in and one answer out.
+
+The block `plan` reads the body and says what is needed. Between the blocks this process looks up rights and versions, and has texts
+embedded. The block `query` gets the same body with a header that grants folders and vectors, and gives encoded bytes back. Nothing
+waits inside a replica, and nothing is parsed here. Knows no HTTP, no SQL and no file format.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from engine import metrics
+from engine.accounts import Caller
+from engine.datasets.catalogue import Datasets, Readable
+from engine.engine import Engine
+from engine.errors import DetailedError, EngineError, Kind, shutting_down
+from engine.frames import Buffer, Header
+from engine.query.codes import TIMEOUT, failed, late, refused
+from engine.query.places import PlaceLimits, Places
+from engine.query.seconds import Seconds
+from engine.query.texts import Text, Texts
+from engine.replicas.blocks import Arguments, Block, Call, Lane, Task, Waiter
+from engine.replicas.flow import Flow
+from engine.replicas.lines import Lines
+from engine.spill import Spill
+
+log = logging.getLogger("sluice.query")
+
+DEFAULT_TIMEOUT_S = 10.0
+# A replica that ignores the deadline is killed when it is stopped. This limit is for one that nobody would stop any more.
+SPARE_S = 10.0
+PLAN_DEATHS, QUERY_DEATHS = 2, 1
+
+
+@dataclass(frozen=True, slots=True)
+class QueryLimits:
+    """What queries may take. Settings of server/config.py, by the same names."""
+
+    query_replicas: int
+    query_queue: int
+    query_per_user: int
+    query_timeout_s: float
+    query_text_limit_bytes: int
+    query_rows: int
+    query_result_limit_bytes: int
+    query_stream_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the block `plan` says of a body.
+
+    format   that the body asks for; None where the head of the request decides
+    explain  the plan is wanted instead of rows
+    """
+
+    format: str | None
+    explain: bool
+
+
+class Queries:
+    """The requests of the query surface.
+
+    places  how many may be open
+    """
+
+    def __init__(self, engine: Engine, datasets: Datasets, texts: Texts, spill: Spill, limits: QueryLimits) -> None:
+        self.limits = limits
+        self.datasets = datasets
+        self.texts = texts
+        self.spill = spill
+        self.places = Places(PlaceLimits(limits.query_replicas, limits.query_queue, limits.query_per_user))
+        self._engine = engine
+        self.pool = engine.pool("query")
+        time_limit_s = limits.query_timeout_s + SPARE_S
+        self.plan_task = Task("plan", family="query", pool="query", time_limit_s=time_limit_s, max_deaths=PLAN_DEATHS)
+        self.query_task = Task("query", family="query", pool="query", time_limit_s=time_limit_s, max_deaths=QUERY_DEATHS)
+
+    def check_open(self, caller: Caller) -> None:
+        """Refuse a query before its body is read. EngineError `shutting_down`, `too_many_queries`."""
+        if self._engine.is_draining:
+            raise shutting_down()
+        self.places.check(caller)
+
+    @contextlib.asynccontextmanager
+    async def opened(self, body: bytes, caller: Caller, *, workspace: str | None = None) -> AsyncIterator["Query"]:
+        """One query, whose place and files are given back when the context ends, and whose work then ends.
+
+        workspace  the org of names without one, for requests in the shape of the workspace
+        raises     EngineError `too_many_queries`
+        """
+        with self.places.taken():
+            query = Query(self, body, caller, workspace)
+            try:
+                yield query
+            except BaseException as error:
+                query.note_failure(error)
+                raise
+            finally:
+                await query.close()
+
+
+class Query:
+    """One query: first `plan`, then `run`, then `flow` has the bytes of its answer.
+
+    seconds   by stage, as known so far
+    versions  `org/name@version` of each dataset that it reads, in order
+    flow      the answer, from `run` on
+    """
+
+    def __init__(self, queries: Queries, body: bytes, caller: Caller, workspace: str | None) -> None:
+        self.seconds = Seconds()
+        self.versions: list[str] = []
+        self.flow: Flow | None = None
+        self.outcome = "answered"
+        self._queries = queries
+        self._body = body
+        self._caller = caller
+        self._workspace = workspace
+        self._started = time.monotonic()
+        self._timeout_s = min(DEFAULT_TIMEOUT_S, queries.limits.query_timeout_s)
+        self._timer: asyncio.TimerHandle | None = None
+        self._block: Block | None = None  # in work, or waiting
+        self._needs: Header = {}
+        self._stack = contextlib.AsyncExitStack()
+
+    @property
+    def total_s(self) -> float:
+        return time.monotonic() - self._started
+
+    # The two blocks
+
+    async def plan(self) -> Plan:
+        """Let a replica read the body. EngineError: what is wrong with it, `timeout`, `out_of_memory`."""
+        limits = self._queries.limits
+        arguments: Arguments = {
+            "workspace": self._workspace,
+            "max_timeout_ms": round(limits.query_timeout_s * 1000),
+            "text_bytes": limits.query_text_limit_bytes,
+        }
+        call = Call()
+        async with self._in_time():
+            with self.seconds.waiting() as answered:
+                self._submit(self._queries.plan_task, call, arguments, [self._body])
+                answer = await call.future
+                answered(answer.header["seconds"])
+        self._block = None
+        self._needs = _unless_refused(answer.header)
+        if self._needs["timeout_ms"] is not None:
+            self._timeout_s = self._needs["timeout_ms"] / 1000
+        return Plan(self._needs["format"], bool(self._needs["explain"]))
+
+    async def run(self, form: str) -> Header:
+        """Let a replica answer in a format; returns the header of the first frame.
+
+        raises  EngineError: what is wrong with the query, `dataset_not_found`, `version_not_found`, `model_not_found`, `timeout`,
+                `out_of_memory`
+        """
+        async with self._in_time():
+            readables = await self._read()
+            vectors = await self._queries.texts.embedded(self._texts(readables), self._caller)
+            arguments = {
+                **self._limits(),
+                "workspace": self._workspace,
+                "format": form,
+                "grants": {name: readable.grant() for name, readable in readables.items()},
+                "embedded": vectors.described,
+                "body_bytes": len(self._body),
+            }
+            self.flow = flow = Flow(self._queries.spill.outbox(f"query-{uuid.uuid4().hex}"))
+            with self.seconds.waiting() as answered:
+                self._submit(self._queries.query_task, flow, arguments, [self._body, *vectors.buffers])
+                head = await flow.begun
+                answered(head.get("seconds", {}))
+        _unless_refused(head)
+        if flow.last is None and not head["is_made"]:
+            left_s = self._timeout_s - self.total_s
+            self._timer = asyncio.get_running_loop().call_later(left_s, self._expire)
+        return head
+
+    def _submit(self, task: Task, waiter: Waiter, arguments: Arguments, buffers: list[Buffer]) -> None:
+        self._block = Block(task, Lane.INTERACTIVE, waiter, arguments, Lines.of_buffers(buffers))
+        self._queries.pool.submit(self._block)
+
+    def _limits(self) -> Arguments:
+        """What the replica is to keep to. Two threads share the blocks of a scan when no other query is open."""
+        limits = self._queries.limits
+        return {
+            "threads": 2 if self._queries.places.num_open == 1 else 1,
+            "max_timeout_ms": round(limits.query_timeout_s * 1000),
+            "text_bytes": limits.query_text_limit_bytes,
+            "rows": limits.query_rows,
+            "result_bytes": limits.query_result_limit_bytes,
+            "stream_rows": limits.query_stream_rows,
+            "waited_s": self.total_s,
+        }
+
+    # Between the blocks
+
+    async def _read(self) -> dict[str, Readable]:
+        """What the query reads, by the names of its sources; the files stay until it is over."""
+        readables: dict[str, Readable] = {}
+        for source in self._needs["sources"]:
+            try:
+                opening = self._queries.datasets.reading([source["source"]], self._caller)
+                readables[source["name"]] = (await self._stack.enter_async_context(opening))[source["source"]]
+            except EngineError as error:
+                details = {"position": source["position"]} if source["position"] else {}
+                raise DetailedError(error.code, error.message, details) from None
+        self.versions = list(dict.fromkeys(readable.title for readable in readables.values()))
+        return readables
+
+    def _texts(self, readables: dict[str, Readable]) -> list[Text]:
+        """The texts to embed, each with its model: as written, else the one recorded for the column that it is compared with."""
+        return [
+            Text(one["text"], one["model"], one["model"] or _recorded_model(one["column"], readables), one["position"])
+            for one in self._needs["texts"]
+        ]
+
+    # Ends
+
+    @contextlib.asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
+        """Give the work inside the time that is left of the query. EngineError `timeout`, `out_of_memory`."""
+        left_s = self._timeout_s - self.total_s
+        try:
+            async with asyncio.timeout(left_s) as limit:
+                yield
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise late(self._timeout_s) from None
+        except EngineError as error:
+            raise failed(error, self._timeout_s) from None
+
+    def _expire(self) -> None:
+        """The time is over, and the answer has begun."""
+        if self.flow is not None and self.flow.last is None:
+            self.flow.fail(late(self._timeout_s))
+            self._stop()
+
+    @property
+    def failure(self) -> EngineError | None:
+        """Why the answer ended before its end, once `flow` has given its last bytes; None if it is whole."""
+        if self.flow is None:
+            return None
+        if self.flow.failure is not None:
+            return failed(self.flow.failure, self._timeout_s)
+        report = (self.flow.last or {}).get("refused")
+        return refused(report) if report else None
+
+    def note_failure(self, error: BaseException) -> None:
+        """Remember how the query ended, for the log and the metrics."""
+        if isinstance(error, EngineError):
+            is_theirs = error.code.kind not in (Kind.FAILED, Kind.UNAVAILABLE, Kind.FULL)
+            self.outcome = "timeout" if error.code is TIMEOUT else "refused" if is_theirs else "failed"
+        else:
+            self.outcome = "left" if isinstance(error, ConnectionError | asyncio.CancelledError) else "failed"
+
+    async def close(self) -> None:
+        """End what is still in work, and give everything back."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self.flow is not None:
+            self.flow.leave()
+        self._stop()
+        if self.flow is not None:
+            await self.flow.discard()
+        await self._stack.aclose()
+        self._report()
+
+    def _stop(self) -> None:
+        """Nobody wants more of the block that is in work, if there is one: its waiter has left."""
+        if self._block is not None:
+            self._queries.pool.stop_work(self._block)
+
+    def _report(self) -> None:
+        metrics.QUERIES_ENDED.labels(self.outcome).inc()
+        for stage, seconds in self.seconds.by_stage.items():
+            metrics.QUERY_SECONDS.labels(stage).observe(seconds)
+        last: dict[str, Any] = (self.flow.last if self.flow else None) or {}
+        log.info(
+            "query %s user=%s text=%s characters=%d plan=%s datasets=%s rows=%d seconds=%.3f stages=%s",
+            *(self.outcome, self._caller.name, self._needs.get("hash", "-"), self._needs.get("characters", 0)),
+            *(last.get("plan", "-"), ",".join(self.versions) or "-", last.get("rows", 0), self.total_s),
+            ",".join(f"{stage}:{seconds * 1000:.1f}" for stage, seconds in self.seconds.by_stage.items()),
+        )
+
+
+def _unless_refused(header: Header) -> Header:
+    """The header of an answer. DetailedError, if it says that the query is refused."""
+    if "refused" in header:
+        raise refused(header["refused"])
+    return header
+
+
+def _recorded_model(column: str | None, readables: dict[str, Readable]) -> str | None:
+    """The model recorded for a vector column of this name, in the first source that has one."""
+    if column is None:
+        return None
+    return next((model for readable in readables.values() if (model := readable.model_of(column))), None)

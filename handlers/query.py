@@ -1,0 +1,276 @@
+"""Queries over HTTP: `POST /api/query/v1`, and the same in the shape of a workspace, `POST /workspaces/{w}/tables/query`.
+
+Decides who may ask, in which format the answer goes back, and how it ends. Knows nothing of what a query says or of what its rows
+hold: replicas read the bodies and encode the answers.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+
+from aiohttp import hdrs, web
+from pydantic import BaseModel
+
+from engine import metrics
+from engine.accounts import OWNER_NAME, Caller
+from engine.disk import disk_full
+from engine.errors import DetailedError, EngineError
+from engine.frames import Header
+from engine.query.queries import Queries, Query
+from handlers.http.auth import known_caller
+from handlers.http.bodies import NDJSON, PIECE_BYTES, check_head, read_whole, unless_client_leaves
+from handlers.http.connections import unsent_bytes
+from handlers.http.cutting import cut
+from handlers.http.errors import NOT_ACCEPTABLE, NOT_FOUND, UNSUPPORTED_MEDIA_TYPE, dumps, json_response, refusal_headers, status_of
+from handlers.http.keys import REQUEST_TIMEOUT
+from handlers.http.routes import Route, Surface
+
+log = logging.getLogger("sluice.query")
+
+QUERIES = web.AppKey("queries", Queries)
+QUERY_BODY_LIMIT = web.AppKey("query_body_limit_bytes", int)
+CALLER = web.RequestKey("query_caller", Caller)
+
+JSON = "application/json"
+ARROW = "application/vnd.apache.arrow.stream"
+# Format, as the field `format` names it -> media type.
+MEDIA_TYPES = {"json": JSON, "ndjson": NDJSON, "arrow": ARROW}
+FORMATS = {media_type: name for name, media_type in MEDIA_TYPES.items()}
+ANY = frozenset({"*/*", "application/*"})
+# Not a format that a request may ask for: the shape of the workspace, and the answer to `explain`.
+TABLE = "table"
+EXPLANATION = "explanation"
+# What was sent before a failure, and the line that tells of it, get this long to leave.
+CUT_FLUSH_S = 2.0
+
+
+# Who may ask
+
+
+async def admit(request: web.Request) -> Caller:
+    """Check credentials, then the head of the request, then room. EngineError for a refusal.
+
+    The result is kept: where the client waits for `100 Continue`, this is called before the body comes and again by the handler.
+    """
+    if CALLER not in request:
+        caller = await known_caller(request)
+        if hdrs.CONTENT_TYPE in request.headers and request.content_type != JSON:
+            raise EngineError(UNSUPPORTED_MEDIA_TYPE, "Send the query as application/json.")
+        check_head(request, request.app[QUERY_BODY_LIMIT])
+        request.app[QUERIES].check_open(caller)
+        request[CALLER] = caller
+    return request[CALLER]
+
+
+async def query(request: web.Request) -> web.StreamResponse:
+    """Rows as JSON, as lines of JSON or as a stream of Arrow."""
+    async with _opened(request) as opened:
+        head = await unless_client_leaves(request, _begin(request, opened))
+        return await _answer(request, opened, head)
+
+
+async def query_workspace(request: web.Request) -> web.StreamResponse:
+    """Rows as lists, in the shape of a workspace."""
+    workspace = request.match_info["workspace"]
+    if not OWNER_NAME.fullmatch(workspace):
+        raise EngineError(NOT_FOUND, "not found")
+    async with _opened(request, workspace=workspace) as opened:
+        head = await unless_client_leaves(request, _begin(request, opened, is_table=True))
+        return await _answer(request, opened, head)
+
+
+@contextlib.asynccontextmanager
+async def _opened(request: web.Request, *, workspace: str | None = None) -> AsyncIterator[Query]:
+    """The query of a request, whose places are given back at the end."""
+    caller = await admit(request)
+    queries = request.app[QUERIES]
+    with queries.places.of(caller):
+        body = await read_whole(request, request.app[QUERY_BODY_LIMIT], request.app[REQUEST_TIMEOUT], user=caller.name)
+        async with queries.opened(body, caller, workspace=workspace) as opened:
+            yield opened
+
+
+async def _begin(request: web.Request, opened: Query, *, is_table: bool = False) -> Header:
+    """Plan the query and begin its answer. EngineError for a refusal."""
+    plan = await opened.plan()
+    form = TABLE if is_table else plan.format
+    return await opened.run(EXPLANATION if plan.explain else form or _accepted(request))
+
+
+def _accepted(request: web.Request) -> str:
+    """The format that Accept asks for: the first one that we have. EngineError `not_acceptable`."""
+    header = ",".join(request.headers.getall(hdrs.ACCEPT, ())) or "*/*"
+    for part in header.split(","):
+        media_type, *parameters = (word.strip().lower() for word in part.split(";"))
+        if any(word.replace(" ", "") in ("q=0", "q=0.0") for word in parameters):
+            continue
+        if media_type in FORMATS or media_type in ANY:
+            return FORMATS.get(media_type, "json")
+    raise EngineError(NOT_ACCEPTABLE, f"The answer is one of {', '.join(FORMATS)}.")
+
+
+# The answer
+
+
+async def _answer(request: web.Request, opened: Query, head: Header) -> web.StreamResponse:
+    """Send the answer, as the client takes it. The first frame is here, so everything that can refuse the query is over."""
+    media_type = MEDIA_TYPES.get(head["format"], JSON)
+    headers = _headers(opened) | {hdrs.CONTENT_TYPE: media_type}
+    if media_type != JSON:
+        return await _stream(request, opened, web.StreamResponse(headers=headers), with_line=media_type == NDJSON)
+    if "rows" in head:
+        headers["X-Rows"] = str(head["rows"])
+    if head["bytes"] <= PIECE_BYTES and opened.flow is not None and opened.flow.last is not None:
+        body = await opened.flow.get()
+        return web.Response(body=bytes(body or b""), headers=headers)
+    response = web.StreamResponse(headers=headers)
+    response.content_length = head["bytes"]
+    return await _stream(request, opened, response, with_line=False)
+
+
+def _headers(opened: Query) -> dict[str, str]:
+    """What is known at the first byte."""
+    timing = ", ".join(f"{stage};dur={seconds * 1000:.1f}" for stage, seconds in opened.seconds.by_stage.items())
+    headers = {"X-Query-Ms": f"{opened.total_s * 1000:.1f}", "Server-Timing": timing}
+    return headers | ({"X-Dataset-Versions": ",".join(opened.versions)} if opened.versions else {})
+
+
+async def _stream(request: web.Request, opened: Query, response: web.StreamResponse, *, with_line: bool) -> web.StreamResponse:
+    """Send an answer piece by piece. One that fails is cut; with a line, the client is told why before."""
+    exchange = _Exchange(request, opened, response)
+    try:
+        await unless_client_leaves(request, exchange.run())
+    except ConnectionError:
+        opened.outcome = "left"
+        return response
+    if (error := opened.failure) is None:
+        await response.write_eof()
+        return response
+    opened.note_failure(error)
+    metrics.REJECTED.labels(error.code).inc()
+    await cut(request, response, await exchange.last_line(error) if with_line else b"", flush_s=CUT_FLUSH_S)
+    return response
+
+
+class _Exchange:
+    """The body of one long answer, on its way from a flow to a socket."""
+
+    def __init__(self, request: web.Request, opened: Query, response: web.StreamResponse) -> None:
+        assert opened.flow is not None
+        self._flow = opened.flow
+        self._request = request
+        self._response = response
+        self._written_bytes = 0
+        self._last_byte = b"\n"
+
+    async def run(self) -> None:
+        """Write until the answer has ended, or failed. Raises ConnectionError."""
+        regulator = asyncio.create_task(self._flow.regulate(self._taken_bytes), name="regulate a query")
+        try:
+            await self._response.prepare(self._request)
+            while (piece := await self._flow.get()) is not None:
+                self._written_bytes += len(piece)
+                self._last_byte = bytes(piece[-1:])
+                await self._response.write(piece)
+        except ConnectionError:
+            raise
+        except OSError as error:  # of the spill; what is missing must never look like a clean end
+            log.error("the rest of an answer is lost reason=%s", error.__class__.__name__)
+            self._flow.fail(disk_full())
+        finally:
+            regulator.cancel()
+            await asyncio.gather(regulator, return_exceptions=True)
+
+    def _taken_bytes(self) -> int:
+        """Bytes of the answer that the client's side has acknowledged."""
+        transport = self._request.transport
+        if transport is None:
+            return self._written_bytes
+        return self._written_bytes - transport.get_write_buffer_size() - unsent_bytes(transport)
+
+    async def last_line(self, error: EngineError) -> bytes:
+        """The line that says why the answer is cut, unless the replica has written it."""
+        if (self._flow.last or {}).get("is_told"):
+            return b""
+        line = {"status": "error", "code": error.code, "message": error.message, "rows": self._flow.latest.get("rows", 0)}
+        return (b"" if self._last_byte == b"\n" else b"\n") + dumps(line, sort_keys=False) + b"\n"
+
+
+# Refusals
+
+
+def refuse(request: web.Request, error: EngineError) -> web.Response:
+    """Refuse with a code and a sentence, and what a program can use to show the place."""
+    details = error.details if isinstance(error, DetailedError) else {}
+    return _refusal({"message": error.message, "code": error.code, **details}, error)
+
+
+def refuse_workspace(request: web.Request, error: EngineError) -> web.Response:
+    return _refusal({"error": error.message, "code": error.code}, error)
+
+
+def _refusal(body: dict[str, object], error: EngineError) -> web.Response:
+    status = status_of(error.code)
+    return json_response(body, status=status, headers=refusal_headers(status, error.retry_after_s), sort_keys=False)
+
+
+# Routes
+
+
+class QueryRequest(BaseModel):
+    """Body of POST /api/query/v1. For /openapi.json only: a replica reads the bodies."""
+
+    query: str
+    as_list: bool = True
+    params: list[object] | dict[str, object] | None = None
+    dataset: str | None = None
+    timeout_ms: int = 10_000
+    explain: bool | str = False
+    format: str | None = None
+    class_labels: str = "names"
+
+
+class WorkspaceQuery(BaseModel):
+    """Body of POST /workspaces/{workspace}/tables/query. For /openapi.json only: a replica reads the bodies."""
+
+    query: str
+    params: list[object] | dict[str, object] | None = None
+    timeout_ms: int = 10_000
+
+
+SURFACE = Surface(name="query", refuse=refuse, prefixes=("/api/query",), schema="CodedError")
+WORKSPACE_SURFACE = Surface(name="query", refuse=refuse_workspace, prefixes=("/workspaces",), schema="Error")
+
+REFUSALS = {
+    400: "what is wrong with the query, and where",
+    401: "the key is missing or wrong",
+    404: "there is no such dataset, version or model",
+    413: "the body or the text is too large",
+    422: "the query needs too much memory",
+    429: "too many queries; see Retry-After",
+    504: "the query passed its time limit",
+}
+
+ROUTES = (
+    Route(
+        method="POST",
+        path="/api/query/v1",
+        handler=query,
+        surface=SURFACE,
+        summary="Query datasets with SQL and vector similarity",
+        body=QueryRequest,
+        answers={200: "the rows", 406: "Accept names no format of the answer"} | REFUSALS,
+        admit=admit,
+    ),
+    Route(
+        method="POST",
+        path="/workspaces/{workspace}/tables/query",
+        handler=query_workspace,
+        surface=WORKSPACE_SURFACE,
+        summary="The same, in the shape of a workspace",
+        body=WorkspaceQuery,
+        answers={200: "columns and rows"} | REFUSALS,
+        admit=admit,
+    ),
+)

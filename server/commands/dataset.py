@@ -1,0 +1,205 @@
+"""The command `dataset`: puts files into a dataset of a running server, and lists, describes, exports and deletes datasets.
+
+A client of the HTTP calls that everybody has. server/commands/importing.py sends files. Exit codes: 0 done, or 1 with one line on
+stderr that says why; 64 usage error.
+"""
+
+import argparse
+import contextlib
+import http.client
+import json
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+from urllib.parse import urlencode
+
+from server.commands.progress import Progress
+from server.commands.remote import Remote, add_arguments, find_remote
+from server.commands.usage import EXIT_USAGE, Parser, UsageError
+
+TIMEOUT_S = 120.0
+# Rows of one query of an export: a server gives 1,000,000 in one answer by default.
+EXPORT_ROWS = 250_000
+READ_BYTES = 256 * 1024
+PLAIN_LINE_S = 5.0
+
+DESCRIPTION = "Put files into datasets of a running server, and list, describe, export and delete datasets."
+
+
+class Refused(Exception):
+    """The server refused, or could not be reached. The message says why, in one line."""
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command; returns its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        remote = find_remote(options, os.environ)
+        ACTIONS[options.action](remote, options)
+    except UsageError as error:
+        print(f"dataset: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except (Refused, OSError, http.client.HTTPException) as error:
+        print(f"dataset {options.action}: {error or type(error).__name__}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"dataset {options.action}: interrupted", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(prog="python -m server dataset", description=DESCRIPTION)
+    actions = parser.add_subparsers(dest="action", required=True, parser_class=Parser)
+    _add_import(actions.add_parser("import", help="make a dataset of files, or replace its rows"))
+    listing = actions.add_parser("list", help="list the datasets that the user may read")
+    listing.add_argument("org", metavar="ORG", nargs="?", help="only those of this user")
+    describing = actions.add_parser("describe", help="print what is known of a dataset, as JSON")
+    deleting = actions.add_parser("delete", help="delete a dataset, or one version of it")
+    exporting = actions.add_parser("export", help="write the rows of a dataset to a file, one JSON object per line")
+    for action in (describing, deleting, exporting):
+        action.add_argument("dataset", metavar="ORG/NAME")
+        action.add_argument("--version", metavar="N", help="a version that is not the current one")
+    exporting.add_argument("output", metavar="OUT", help="the file to write; - for standard output")
+    for action in (listing, describing, deleting, exporting):
+        add_arguments(action)
+    return parser
+
+
+def _add_import(action: argparse.ArgumentParser) -> None:
+    action.add_argument("dataset", metavar="ORG/NAME")
+    action.add_argument("files", metavar="FILE", nargs="+", help="csv, tsv, jsonl or parquet, also with .gz")
+    action.add_argument("--append", action="store_true", help="keep the rows that the dataset has")
+    action.add_argument("--embed", metavar="SOURCE:COLUMN", action="append", help="compute a vector column from a text column")
+    action.add_argument("--model", help="the embedding model [the first listed]")
+    action.add_argument("--words", metavar="COLUMN", action="append", help="make a word index of a text column")
+    action.add_argument("--types", metavar="COLUMN:TYPE,...", help="types that the rows alone would not tell")
+    action.add_argument("--class-labels", metavar="COLUMN,...", help="text columns whose values become class labels")
+    action.add_argument("--on-error", choices=("stop", "skip"), help="what to do with bad lines [stop]")
+    action.add_argument("--split", help="the split that the rows belong to [train]")
+    action.add_argument("--quiet", action="store_true", help="show no progress; the last line is still printed")
+    add_arguments(action)
+
+
+def dataset_path(title: str) -> tuple[str, ...]:
+    """The segments of a dataset's path. UsageError."""
+    org, _, name = title.removeprefix("hub://").partition("/")
+    if not org or not name or "/" in name:
+        raise UsageError(f"{title} does not name a dataset: write ORG/NAME")
+    return "api", "datasets", org, name
+
+
+# The actions
+
+
+def _import(remote: Remote, options: argparse.Namespace) -> None:
+    from server.commands import importing  # it loads an HTTP client and the engine's frames, which take 0.3 s
+
+    answer = importing.run(remote, dataset_path(options.dataset), options)
+    for error in answer["errors"]:
+        print(f"line {error['line']}: {error['message']}", file=sys.stderr)
+
+
+def _list(remote: Remote, options: argparse.Namespace) -> None:
+    found = _asked(remote, "GET", ("api", "datasets"), {"org": options.org})
+    for one in found["datasets"]:
+        title = one["dataset"].removeprefix("hub://")
+        print(title, f"{one['rows']} rows", f"version {one['version']}", f"{one['bytes']} bytes", one["updated_at"], sep="\t")
+
+
+def _describe(remote: Remote, options: argparse.Namespace) -> None:
+    found = _asked(remote, "GET", dataset_path(options.dataset), {"version": options.version})
+    print(json.dumps(found, indent=2, ensure_ascii=False))
+
+
+def _delete(remote: Remote, options: argparse.Namespace) -> None:
+    _asked(remote, "DELETE", dataset_path(options.dataset), {"version": options.version})
+
+
+def _export(remote: Remote, options: argparse.Namespace) -> None:
+    """Write the rows of every split, as one version has them."""
+    path = dataset_path(options.dataset)
+    described = _asked(remote, "GET", path, {"version": options.version})
+    progress = Progress(None, is_shown=options.output != "-", plain_line_s=PLAIN_LINE_S, noun="rows")
+    with _output(options.output) as output:
+        num_rows = 0
+        for split, num_left in described["splits"].items():
+            source = f"{described['dataset']}/{split}@{described['version']}"
+            for offset in range(0, num_left, EXPORT_ROWS):
+                query = f'select * from "{source}" limit {EXPORT_ROWS} offset {offset}'
+                num_rows += _write_rows(remote, query, output)
+                progress.show(records=num_rows, sent_bytes=0)
+    if num_rows != described["rows"]:
+        raise Refused(f"the server gave {num_rows:,} rows of {described['rows']:,}")
+    progress.end(f"{described['dataset']} version {described['version']}: {num_rows:,} rows, {progress.seconds:.1f} s")
+
+
+@contextlib.contextmanager
+def _output(path: str) -> Iterator[BinaryIO]:
+    if path == "-":
+        yield sys.stdout.buffer
+        return
+    with open(path, "wb") as file:
+        yield file
+
+
+def _write_rows(remote: Remote, query: str, output: BinaryIO) -> int:
+    """Write the lines of an answer but for the last one, which says how it ended; returns the number of rows. Refused."""
+    headers = {"Accept": "application/x-ndjson", "Content-Type": "application/json"}
+    body = json.dumps({"query": query, "timeout_ms": 60_000}).encode()
+    with _answer(remote, "POST", remote.path("api", "query", "v1"), headers, body) as answer:
+        last = b""
+        num_rows = 0
+        for line in answer:
+            output.write(last)
+            num_rows += bool(last)
+            last = line
+    end = json.loads(last or b"{}")
+    if end.get("status") != "ok" or end.get("rows") != num_rows:
+        raise Refused(end.get("message", "the answer ended too early"))
+    return num_rows
+
+
+# The calls
+
+
+def _asked(remote: Remote, method: str, path: tuple[str, ...], query: dict[str, str | None]) -> Any:
+    """The JSON of an answer; None for an empty one. Refused."""
+    given = {name: value for name, value in query.items() if value is not None}
+    target = remote.path(*path) + (f"?{urlencode(given)}" if given else "")
+    with _answer(remote, method, target, {}, None) as answer:
+        body = answer.read()
+    return json.loads(body) if body else None
+
+
+@contextlib.contextmanager
+def _answer(
+    remote: Remote, method: str, target: str, headers: dict[str, str], body: bytes | None
+) -> Iterator[http.client.HTTPResponse]:
+    """The answer to one request. Refused for any status that is no success."""
+    kind = http.client.HTTPSConnection if remote.url.scheme == "https" else http.client.HTTPConnection
+    with contextlib.closing(kind(remote.url.netloc, timeout=TIMEOUT_S)) as connection:
+        try:
+            connection.request(method, target, body, remote.headers | headers)
+            answer = connection.getresponse()
+        except (OSError, http.client.HTTPException) as error:
+            raise Refused(f"no answer from {remote.url.geturl()}: {error or type(error).__name__}") from None
+        if not 200 <= answer.status < 300:
+            raise Refused(reason(answer.status, answer.read(READ_BYTES)))
+        yield answer
+
+
+def reason(status: int, body: bytes) -> str:
+    """Why the server refused, in one line."""
+    try:
+        said = json.loads(body)
+        message = str(said["message"])
+    except (ValueError, LookupError, TypeError):
+        text = body.decode("utf-8", "replace").strip()
+        return f"{status} {text.splitlines()[0][:200] if text else 'without a reason'}"
+    place = f"line {said['line']}: " if "line" in said else ""
+    return f"{status} {place}{message}" + (f" {said['hint']}" if "hint" in said else "")
+
+
+ACTIONS = {"import": _import, "list": _list, "describe": _describe, "delete": _delete, "export": _export}

@@ -1,0 +1,373 @@
+"""The SQL that is written: nothing in it is the user's, and it means what the text means.
+
+Generated statements are run by us and, rewritten, by DuckDB alone.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import duckdb
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.tasks.query.binding import bind
+from engine.tasks.query.database import Database
+from engine.tasks.query.planning import Planning
+from engine.tasks.query.relational import Emitter
+from engine.tasks.query.segments import Source
+from engine.tasks.query.sql import Sql, fill
+from engine.tasks.query.tql import parse
+from tests.engine.tasks.query.facts import facts
+from tests.engine.tasks.query.stored import Unstopped, columns_of, rows_of, store
+
+# The emitter's own words, generated names, punctuation and `?`: all that a statement may have.
+OWN_WORDS = set(
+    [
+        "SELECT",
+        "AS",
+        "FROM",
+        "WHERE",
+        "GROUP",
+        "BY",
+        "ORDER",
+        "ASC",
+        "DESC",
+        "NULLS",
+        "LAST",
+        "LIMIT",
+        "OFFSET",
+        "HAVING",
+        "OVER",
+        "PARTITION",
+        "INNER",
+        "LEFT",
+        "JOIN",
+        "ON",
+        "UNION",
+        "ALL",
+        "DISTINCT",
+        "CAST",
+        "TRY_CAST",
+        "CASE",
+        "WHEN",
+        "THEN",
+        "ELSE",
+        "END",
+        "AND",
+        "OR",
+        "NOT",
+        "IN",
+        "IS",
+        "NULL",
+        "TRUE",
+        "FALSE",
+        "NULLIF",
+        "lambda",
+        "x",
+        "i",
+        "BOOLEAN",
+        "BIGINT",
+        "FLOAT",
+        "DOUBLE",
+        "VARCHAR",
+        "BLOB",
+        "TIMESTAMP",
+        "DATE",
+        "INTERVAL",
+        "INTEGER",
+        "abs",
+        "avg",
+        "bool_or",
+        "ceil",
+        "coalesce",
+        "contains",
+        "count",
+        "ends_with",
+        "exp",
+        "floor",
+        "greatest",
+        "ilike_escape",
+        "isnan",
+        "json_extract",
+        "json_extract_string",
+        "json_keys",
+        "least",
+        "len",
+        "length",
+        "like_escape",
+        "list",
+        "list_avg",
+        "list_concat",
+        "list_contains",
+        "list_cosine_similarity",
+        "list_distance",
+        "list_dot_product",
+        "list_extract",
+        "list_filter",
+        "list_max",
+        "list_min",
+        "list_product",
+        "list_slice",
+        "list_sum",
+        "list_transform",
+        "list_value",
+        "ln",
+        "lower",
+        "max",
+        "min",
+        "octet_length",
+        "pow",
+        "round",
+        "row_number",
+        "sqrt",
+        "starts_with",
+        "sum",
+        "to_days",
+        "to_hours",
+        "to_microseconds",
+        "to_milliseconds",
+        "to_minutes",
+        "to_months",
+        "to_seconds",
+        "to_weeks",
+        "to_years",
+        "unnest",
+        "upper",
+    ]
+)
+NAMES = re.compile(r"[tcs]\d+|r|s|t")
+STATEMENTS = Path(__file__).with_name("test_running.py").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
+    return facts(tmp_path_factory.mktemp("facts"))
+
+
+class Listening(Database):
+    """A database that keeps what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[Sql] = []
+
+    def table(self, statement: Sql, *rest: Any) -> pa.Table:
+        self.heard.append(statement)
+        return super().table(statement, *rest)
+
+
+def statements_of(text: str, source: Source, params: Any = None) -> list[Sql]:
+    """All SQL that answers a text."""
+    parsed = parse(text, has_default_source=True)
+    sources = {None: source, "ann/facts": source}
+    rows, fields = bind(parsed.query, vectors=parsed.vectors, numbers=parsed.numbers, params=params, sources=sources)
+    database = Listening()
+    Planning(database, Unstopped()).settle(rows, fields)
+    return [*database.heard, Emitter().statement(rows.node, [column for _, column in rows.columns])]
+
+
+def assert_own_words(statement: Sql) -> None:
+    words = re.findall(r"[A-Za-z_0-9]+", statement.text)
+    assert {word for word in words if word not in OWN_WORDS and not NAMES.fullmatch(word)} == set()
+    assert re.sub(r"[A-Za-z_0-9 (),?=<>*+\-/%|\[\]:.]", "", statement.text) == ""
+    assert statement.text.count("?") == len(statement.constants)
+
+
+def texts() -> Iterator[str]:
+    """Every text and every expression of the tests of running."""
+    for text in re.findall(r'\("((?:select|with) [^"]*)"', STATEMENTS):
+        yield text
+    for text in re.findall(r"\('(select [^']*)'", STATEMENTS):
+        yield text
+    for expression in re.findall(r'^        \("([^"]+)", [^\[]', STATEMENTS, re.MULTILINE):
+        if not expression.startswith(("select", "with")):
+            yield f"select {expression} as e where n = 1"
+
+
+def test_every_statement_has_our_own_words_only(source: Source) -> None:
+    all_texts = list(texts())
+    assert len(all_texts) > 120
+    for text in all_texts:
+        for statement in statements_of(text, source):
+            assert_own_words(statement)
+
+
+HOSTILE = "x') FROM t0; ATTACH 'evil' --*/ {} ? $1"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "select text as \"{}\" where text = '{}' group by text",
+        "select case when text like '{}' then '{}' else meta['{}'] end as \"{}\", '{}' || text as b",
+        'select "{}" from (select n as "{}" order by n limit 3) where "{}" in (1, 2) or \'{}\' in (select text)',
+        'select distinct "{}" from (select \'{}\' as "{}") order by 1',
+        'select "{}".n from (select n) "{}" join (select n as k) b on "{}".n = b.k',
+    ],
+)
+def test_what_the_user_writes_is_a_constant_or_nothing(source: Source, text: str) -> None:
+    for statement in statements_of(
+        text.replace("{}", HOSTILE.replace("'", "''")) if "'{}'" in text else text.replace("{}", HOSTILE), source
+    ):
+        assert_own_words(statement)
+
+
+def test_constants_follow_the_order_of_their_places() -> None:
+    parts = [Sql("a + ?", (1,)), Sql("b")]
+    assert fill("f({1}, ?, {0}, {0})", *parts, own=(9,)) == Sql("f(b, ?, a + ?, a + ?)", (9, 1, 1))
+
+
+# Differential
+
+
+class Same(NamedTuple):
+    """One expression in our language and in DuckDB's."""
+
+    ours: str
+    theirs: str
+
+
+ROWS = [
+    {"a": 1, "b": 3, "f": 0.5, "s": "x", "k": True},
+    {"a": 2, "b": None, "f": -1.5, "s": "xy", "k": None},
+    {"a": None, "b": 3, "f": None, "s": None, "k": False},
+    {"a": -7, "b": 0, "f": 2.0, "s": "", "k": True},
+    {"a": 2, "b": 5, "f": 0.5, "s": "Y", "k": False},
+    {"a": 0, "b": -2, "f": 100.25, "s": "x", "k": True},
+]
+COLUMNS = columns_of(a="int64", b="int64", f="float64", s="string", k="bool")
+
+
+def both(text: str) -> Same:
+    return Same(text, text)
+
+
+def built(template: str, *parts: Same, theirs: str | None = None) -> Same:
+    return Same(template.format(*(part.ours for part in parts)), (theirs or template).format(*(part.theirs for part in parts)))
+
+
+@st.composite
+def numbers(draw: st.DrawFn, depth: int = 2) -> Same:
+    if not depth or draw(st.booleans()):
+        return both(draw(st.sampled_from(["a", "b", "f", "0", "1", "3", "2.5", "null::double"])))
+    inner = numbers(depth - 1)
+    template, theirs = draw(
+        st.sampled_from(
+            [
+                ("({} + {})", None),
+                ("({} - {})", None),
+                ("({} * {})", None),
+                ("({} / {})", "(CAST({} AS DOUBLE) / NULLIF(CAST({} AS DOUBLE), 0))"),
+                ("({} % {})", "({} % NULLIF({}, 0))"),
+                ("coalesce({}, {})", None),
+                ("(- {0})", None),
+                ("abs({0})", None),
+                ("case when {0} > {1} then {1} else {0} end", None),
+                ("length(cast({0} as int)::text)", None),
+            ]
+        )
+    )
+    return built(template, draw(inner), draw(inner), theirs=theirs)
+
+
+@st.composite
+def conditions(draw: st.DrawFn, depth: int = 2) -> Same:
+    if not depth or draw(st.booleans()):
+        template, theirs = draw(
+            st.sampled_from(
+                [
+                    ("{} < {}", None),
+                    ("{} >= {}", None),
+                    ("{} = {}", None),
+                    ("{} != {}", None),
+                    ("{} between 0 and {}", None),
+                    ("{} in (1, 2, {})", None),
+                    ("{} not in (1, 3)", None),
+                    ("{} is null", None),
+                    ("k", None),
+                    ("s like '%x?'", "s like '%x_'"),
+                    ("s ilike 'X*'", "s ilike 'X%'"),
+                    ("s in ('x', 'Y')", None),
+                    ("s >= 'x'", None),
+                    ("contains(s, 'y')", None),
+                    ("a in (select b)", "a in (select b from t)"),
+                ]
+            )
+        )
+        return built(template, draw(numbers(1)), draw(numbers(1)), theirs=theirs)
+    inner = conditions(depth - 1)
+    return built(draw(st.sampled_from(["({} and {})", "({} or {})", "(not {0})"])), draw(inner), draw(inner))
+
+
+@st.composite
+def statements(draw: st.DrawFn) -> Same:
+    """DuckDB gets the order of the rows as a last key."""
+    where = draw(conditions())
+    kind = draw(st.sampled_from(["rows", "sorted", "groups", "distinct", "nested", "union"]))
+    one, other = draw(numbers()), draw(numbers())
+    if kind == "rows":
+        return built(
+            "select {} as p, {} as q{} where {}",
+            one,
+            other,
+            Same("", " from t"),
+            where,
+            theirs="select {} as p, {} as q{} where {} order by r",
+        )
+    if kind == "sorted":
+        limit = draw(st.integers(0, 4))
+        return Same(
+            f"select {one.ours} as p, s where {where.ours} order by p desc, s limit {limit} offset 1",
+            f"select {one.theirs} as p, s from t where {where.theirs} order by p desc nulls last, s nulls last, r limit {limit} offset 1",
+        )
+    if kind == "groups":
+        return Same(
+            f"select k, count(*) as c, sum({one.ours}) as p, max(s) as q where {where.ours} group by k having count(*) > 1",
+            f"select k, count(*) as c, sum({one.theirs}) as p, max(s) as q from t where {where.theirs} group by k having count(*) > 1"
+            " order by min(r)",
+        )
+    if kind == "distinct":
+        return Same(
+            f"select distinct {one.ours} as p, k where {where.ours}",
+            f"select p, k from (select {one.theirs} as p, k, r from t where {where.theirs}) group by p, k order by min(r)",
+        )
+    if kind == "nested":
+        return Same(
+            f"select p, count(*) as c from (select {one.ours} as p, b as m order by a desc limit 4) where m > 0 group by p",
+            f"select p, count(*) as c from (select {one.theirs} as p, b as m, row_number() over (order by a desc nulls last, r) as o"
+            " from t order by a desc nulls last, r limit 4) where m > 0 group by p order by min(o)",
+        )
+    return Same(
+        f"select s, k where {where.ours} union all select s, f > 0",
+        f"select s, k from (select s, k, 0 as o, r from t where {where.theirs} union all select s, f > 0, 1, r from t) order by o, r",
+    )
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Source:
+    return store(tmp_path_factory.mktemp("differential"), COLUMNS, ROWS, cuts=2)
+
+
+@pytest.fixture(scope="module")
+def rival() -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(":memory:", config={"threads": 1})
+    connection.register("rows", pa.Table.from_pylist([{**row, "r": r} for r, row in enumerate(ROWS)]))
+    connection.execute("create table t as select * from rows")
+    return connection
+
+
+@given(statement=statements())
+@settings(max_examples=500, deadline=None)
+def test_generated_statements_agree_with_the_database(stored: Source, rival: duckdb.DuckDBPyConnection, statement: Same) -> None:
+    expected = [tuple(map(plain, row)) for row in rival.execute(statement.theirs).fetchall()]
+    found = [tuple(map(plain, row.values())) for row in rows_of(statement.ours, stored)]
+    assert found == expected, statement
+
+
+def plain(value: Any) -> Any:
+    """Sums are decimals in DuckDB, and a small whole number may be an integer or a double."""
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
