@@ -27,8 +27,8 @@ ONE_THREAD = {
     "MKL_NUM_THREADS": "1",
     "ARROW_DEFAULT_MEMORY_POOL": "system",
 }
-# Jobs yield the cores to scoring. What they read comes from users: it opens no connection. A replica that has become large stays so,
-# because libraries keep memory; a new one has 13 MiB.
+# Jobs yield the cores to scoring. What they read comes from users, so they may open no connection. A replica that has become large
+# stays so, because libraries keep memory; a new one has 13 MiB.
 JOBS_OPTIONS = ReplicaOptions(
     niceness=10,
     is_lazy=True,

@@ -58,6 +58,9 @@ class JobTimes:
     silent_s: float = 60.0
 
 
+TIMES = JobTimes()
+
+
 def job_key(kind: str, *names: str) -> str:
     """The key of a job: at most one of a key waits, and at most one is started. names: dataset, then config and split if any."""
     return "\0".join((kind, *names))
@@ -90,7 +93,7 @@ class Jobs:
         worker: str = SERVER,
         takes: Collection[str] | None = None,
         is_open: Callable[[], bool] = lambda: True,
-        times: JobTimes = JobTimes(),
+        times: JobTimes = TIMES,
     ) -> None:
         self._store = store
         self._pool = pool
