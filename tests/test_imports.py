@@ -32,8 +32,9 @@ ENGINE_LEVELS = [
     {"ingestion", "deletion"},
     {"datasets"},
     {"repository"},
+    {"jobs"},
     {"replicas"},
-    {"accounts", "disk", "errors", "files", "frames", "key_watch", "metrics", "pieces", "spill", "store"},
+    {"accounts", "disk", "errors", "files", "frames", "gates", "key_watch", "metrics", "pieces", "spill", "store"},
 ]
 # All of `engine` that a replica may know.
 SHARED_WITH_TASKS = {"engine.errors", "engine.frames"}

@@ -46,3 +46,37 @@ CREATE TABLE datasets (
     updated_at TEXT NOT NULL,
     PRIMARY KEY (org, name)
 ) STRICT, WITHOUT ROWID;
+
+-- migration 4: jobs
+
+-- Durable work. The key says what is worked on: of one key at most one job waits, and at most one is started. An id is never used
+-- again, because files are named by it. Times are UTC with six digits after the second and no zone; they sort as text.
+CREATE TABLE job (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind TEXT NOT NULL,
+    key TEXT NOT NULL,
+    party TEXT NOT NULL,
+    dataset TEXT,
+    config TEXT,
+    split TEXT,
+    status TEXT NOT NULL DEFAULT 'waiting' CHECK (status IN ('waiting', 'started', 'success', 'error', 'cancelled')),
+    priority INTEGER NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    generation INTEGER,
+    worker TEXT,
+    not_before TEXT NOT NULL DEFAULT '',
+    created_at TEXT NOT NULL,
+    started_at TEXT,
+    heartbeat_at TEXT,
+    finished_at TEXT,
+    error TEXT
+) STRICT;
+CREATE UNIQUE INDEX job_waiting ON job (key) WHERE status = 'waiting';
+CREATE UNIQUE INDEX job_started ON job (key) WHERE status = 'started';
+CREATE INDEX job_status ON job (status, kind, finished_at);
+
+-- When a job of each party was last taken, so that the party that has waited longest comes first.
+CREATE TABLE turn (
+    party TEXT NOT NULL PRIMARY KEY,
+    taken_at TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
