@@ -7,7 +7,7 @@ from engine import metrics
 from handlers.http.auth import caller_of, require_admin
 from handlers.http.bodies import in_steps, send_whole
 from handlers.http.errors import json_response
-from handlers.http.keys import ANONYMOUS, ENGINE, HEALTH_DETAILS, REPOSITORY, SERVING
+from handlers.http.keys import ANONYMOUS, ENGINE, HEALTH_DETAILS, JOBS, REPOSITORY, SERVING
 from handlers.http.routes import Route, Surface
 
 SURFACE = Surface(name="operations")
@@ -35,6 +35,7 @@ async def show_metrics(request: web.Request) -> web.StreamResponse:
     caller = await caller_of(request, surface="metrics")
     if caller is not None and "metrics" not in request.app[ANONYMOUS]:
         require_admin(caller)
+    await request.app[JOBS].count()
     metrics.keep_models(request.app[SERVING].titles())
     texts = await in_steps(request, metrics.texts())
     return await send_whole(request, texts, {"Content-Type": prometheus_client.CONTENT_TYPE_LATEST})

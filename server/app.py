@@ -44,6 +44,7 @@ from handlers.streaming import predict
 from handlers.streaming.keys import PREDICTIONS, STREAMING_LIMITS, StreamingLimits
 from server import descriptors
 from server.config import SHIPPED_MODELS, Settings
+from server.jobs import server_jobs
 from server.middlewares import answer_everything
 from server.names import name_check
 from server.open_requests import OPEN_REQUESTS, OpenRequests
@@ -84,6 +85,7 @@ async def open_app(settings: Settings) -> AsyncIterator[web.Application]:
         disk = Disk(settings.data_dir, reserve_bytes=settings.disk_reserve_bytes)
         _open_surfaces(app, store, serving, disk, settings, stack)
         await _open_ingestion(app, disk, settings)
+        await _open_jobs(app, store, settings, stack)
         RouteTable(ROUTES).register(app)
         yield app
 
@@ -159,6 +161,15 @@ async def _open_ingestion(app: web.Application, disk: Disk, settings: Settings) 
     app[INGESTION] = Ingestion(changes, engine.pool("jobs"), app[EMBEDDINGS], settings.part(IngestionLimits))
     app[DELETION] = Deletion(changes, engine.pool("jobs"), Matching(app[QUERIES]).rows)
     app[ROW_LIMITS] = settings.part(RowLimits)
+
+
+async def _open_jobs(app: web.Application, store: Store, settings: Settings, stack: contextlib.AsyncExitStack) -> None:
+    """Take back the jobs that a server has left that was killed, and begin to take jobs."""
+    jobs = server_jobs(store, app[keys.ENGINE].pool("jobs"), settings)
+    stack.push_async_callback(jobs.stop)
+    await jobs.start()
+    stack.enter_context(metrics.showing(jobs.levels))
+    app[keys.JOBS] = jobs
 
 
 def _start_queries_with_the_first_dataset(engine: Engine, changes: DatasetChanges, upkeep: Upkeep) -> None:

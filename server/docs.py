@@ -7,7 +7,7 @@ know how any of them works.
 
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -54,8 +54,13 @@ def with_tables(text: str) -> str:
 
 
 def settings() -> str:
-    rows = ((f"`{environment_name(one.name)}`", f"`{default_text(one)}`", one.metadata["text"]) for one in fields(Settings))
+    rows = ((f"`{environment_name(one.name)}`", f"`{default_text(one)}`", _meaning(one.metadata)) for one in fields(Settings))
     return _table("setting", "default", "meaning", rows=rows)
+
+
+def _meaning(metadata: Mapping[str, Any]) -> str:
+    older = metadata["older"]
+    return f"{metadata['text']} (older name: `{older}`)" if older else str(metadata["text"])
 
 
 def routes() -> str:
