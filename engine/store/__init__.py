@@ -8,15 +8,22 @@ from engine.store.connection import StoreError, StoreFull, Transaction
 from engine.store.datasets import DatasetRow, DatasetStore, Visibility
 from engine.store.jobs import JobRow, JobStatus, JobStore, NewJob
 from engine.store.models import ModelOverrides, ModelStore
+from engine.store.preview import CachedDataset, CachedSplit, CacheStatus, LaterStatus, ListedSplit, PreviewStore, SplitReport
 from engine.store.users import KeyKind, User, UserStore
 
 __all__ = [
+    "CacheStatus",
+    "CachedDataset",
+    "CachedSplit",
     "DatasetRow",
     "JobRow",
     "JobStatus",
     "KeyKind",
+    "LaterStatus",
+    "ListedSplit",
     "ModelOverrides",
     "NewJob",
+    "SplitReport",
     "Store",
     "StoreError",
     "StoreFull",
@@ -26,5 +33,5 @@ __all__ = [
 ]
 
 
-class Store(UserStore, ModelStore, DatasetStore, JobStore):
+class Store(UserStore, ModelStore, DatasetStore, JobStore, PreviewStore):
     """The whole database. Make it with `await Store.open(path)`."""
