@@ -70,12 +70,16 @@ class Transaction:
 
 
 class Database:
-    """Two open connections, each of which aiosqlite runs in a thread of its own: what reads never waits for what commits."""
+    """Two open connections, each of which aiosqlite runs in a thread of its own: what reads never waits for what commits.
+
+    num_commits  transactions that this process has committed
+    """
 
     def __init__(self, writer: aiosqlite.Connection, reader: aiosqlite.Connection) -> None:
         self._writer = writer
         self._reader = reader
         self._writing = asyncio.Lock()
+        self.num_commits = 0
 
     @classmethod
     async def open(cls, path: Path) -> Self:
@@ -110,11 +114,15 @@ class Database:
                 with _errors_as_store_errors():
                     await self._writer.execute("BEGIN IMMEDIATE")
                 yield transaction
+                transaction.after_commit(self._count_commit)
                 await transaction.commit()
             finally:
                 # After COMMIT this does nothing. A caller that is cancelled at an await above leaves its statement in the thread's
                 # queue; the rollback is queued behind it, so no transaction stays open.
                 await self._writer.rollback()
+
+    def _count_commit(self) -> None:
+        self.num_commits += 1
 
     async def _rows(self, sql: str, parameters: Parameters = ()) -> list[sqlite3.Row]:
         """Every row that the statement gives."""

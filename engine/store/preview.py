@@ -25,17 +25,19 @@ LIST_CACHED = "SELECT {columns} FROM preview_dataset WHERE NOT is_removed ORDER 
 LIST_ALL = "SELECT {columns} FROM preview_dataset ORDER BY id"
 # A dataset is known from now on, with nothing in it yet.
 ADD_DATASET = "INSERT INTO preview_dataset (name, status, generation, is_private) VALUES (?, 'empty', ?, ?)"
+# What the cache says of datasets that few may see.
+MARK_PRIVATE = "UPDATE preview_dataset SET is_private = 1 WHERE name IN (SELECT value FROM json_each(?)) AND NOT is_private"
 # A dataset that was removed may be cached again.
 BRING_BACK = "UPDATE preview_dataset SET is_removed = 0 WHERE name = ?"
 # A dataset has this listing.
 SET_LISTED = """
     UPDATE preview_dataset
-    SET status = 'valid', error = NULL, is_listed = 1, root = ?, revision = ?, is_private = ? WHERE name = ? AND generation = ?
+    SET status = 'valid', error = NULL, is_listed = 1, root = ?, revision = ?, is_private = max(is_private, ?) WHERE name = ? AND generation = ?
 """
 # A dataset could not be listed; a listing that it has stays.
 SET_DATASET_ERROR = """
     UPDATE preview_dataset SET status = 'error', error = :error,
-        root = coalesce(:root, root), revision = coalesce(:revision, revision), is_private = coalesce(:is_private, is_private)
+        root = coalesce(:root, root), revision = coalesce(:revision, revision), is_private = max(is_private, coalesce(:is_private, 0))
     WHERE name = :name AND generation = :generation
 """
 # A dataset is taken out: its row says so, and nothing else.
@@ -337,6 +339,11 @@ class PreviewStore(Database):
         async with self.transaction() as transaction:
             for name, number in numbers.items():
                 await transaction.run(ADD_DOWNLOADS, (name, number))
+
+    async def mark_private(self, names: Iterable[str]) -> None:
+        """Once the files of these datasets are gone, nobody else may learn of them from the cache."""
+        async with self.transaction() as transaction:
+            await transaction.run(MARK_PRIVATE, (json.dumps(list(names)),))
 
     async def list_downloads(self) -> dict[str, int]:
         return {name: number for name, number in await self._rows(LIST_DOWNLOADS)}
