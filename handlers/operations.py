@@ -4,6 +4,7 @@ import prometheus_client
 from aiohttp import web
 
 from engine import metrics
+from handlers.http import sharing
 from handlers.http.auth import caller_of, require_admin
 from handlers.http.bodies import in_steps, send_whole
 from handlers.http.errors import json_response
@@ -11,6 +12,16 @@ from handlers.http.keys import ANONYMOUS, ENGINE, HEALTH_DETAILS, JOBS, REPOSITO
 from handlers.http.routes import Route, Surface
 
 SURFACE = Surface(name="operations")
+# Pages of every origin may ask for the health, as they may ask preview.
+HEALTH = Surface(
+    name="operations",
+    refuse=sharing.refuse,
+    prefixes=("/healthcheck",),
+    schema="SixKeysError",
+    headers=sharing.OPEN_HEADERS,
+    options=sharing.OPTIONS_HEADERS,
+    redirects_slash=True,
+)
 
 
 async def healthcheck(request: web.Request) -> web.Response:
@@ -46,7 +57,7 @@ ROUTES = (
         method="GET",
         path="/healthcheck",
         handler=healthcheck,
-        surface=SURFACE,
+        surface=HEALTH,
         summary="Whether the server can score",
         key="none",
         answers={200: "ok", 503: "starting, draining or no replicas"},
