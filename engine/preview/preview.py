@@ -274,6 +274,20 @@ class Preview:
         body = _encoded({"splits": [_listed(one) for one in listing.splits]})
         return Ready(body, b"", etag_of(body), listing.dataset.revision, bool(listing.fault), fault=listing.fault)
 
+    async def is_valid(self, name: str) -> bool:
+        """Whether `/splits` and, of at least one split, `/rows` have data."""
+        key = (name, "is-valid", "", "")
+        kept = self._answers.get(key)
+        if kept is None:
+            moment = self._answers.moment(name)
+            dataset = await self.store.find_cached_dataset(name)
+            if dataset is None or dataset.is_removed or not dataset.is_listed:
+                return False
+            is_valid = any(one.about is not None for one in await self.store.list_cached_splits(name))
+            kept = Ready(b"1" if is_valid else b"", b"", "", dataset.revision)
+            self._answers.put(key, kept, moment)
+        return bool(kept.plain)
+
     async def rows(self, name: str, config: str, split: str) -> Ready:
         """The answer of `/rows`."""
         return await self._kept((name, "rows", config, split), lambda: self._answer(name, config, split, "rows"))

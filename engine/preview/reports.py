@@ -82,13 +82,6 @@ class Reports:
         with_rows = {one.dataset for one in await self.splits(datasets) if one.has_rows}
         return [one.name for one in datasets if one.name in with_rows]
 
-    async def is_valid(self, name: str) -> bool:
-        """The same for one dataset, whoever asks."""
-        dataset = await self._store.find_cached_dataset(name)
-        if dataset is None or dataset.is_removed or not dataset.is_listed:
-            return False
-        return any(one.about is not None for one in await self._store.list_cached_splits(name))
-
     async def found(self, caller: Caller | None) -> list[Found]:
         """Those in the catalogue, by name."""
         return [one for one in await self._preview.catalogue.all() if self._sees(caller, one.name, one.is_private)]

@@ -1,6 +1,7 @@
 """The queue of preview over HTTP, and the hooks by which other programs say that a dataset has changed."""
 
 import hmac
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,11 +9,12 @@ import ujson
 from aiohttp import web
 
 from engine.accounts import Caller
+from engine.datasets.catalogue import DATASET_NOT_FOUND
 from engine.errors import Code, EngineError, Kind
 from engine.preview.catalogue import is_name
 from engine.preview.faults import SPLIT_NOT_FOUND
 from engine.preview.reports import JOB_STATUSES, MAX_DUMPED
-from engine.store import JobRow
+from engine.store import JobRow, StoreError
 from handlers.http.bodies import small_body
 from handlers.http.errors import dumps, refusal_headers, status_of
 from handlers.http.routes import Route
@@ -21,6 +23,8 @@ from handlers.preview.admission import LIST_KEY, SURFACE, parameter, who
 from handlers.preview.answers import JSON, report
 from handlers.preview.keys import HOOKS, OPTIONS, PREVIEW, REPORTS
 from handlers.preview.lists import created_at, status_word
+
+log = logging.getLogger("sluice.preview")
 
 Json = dict[str, Any]
 
@@ -31,6 +35,7 @@ NOT_JSON = "the body could not be parsed as a JSON"
 BAD_PAYLOAD = "the JSON payload is invalid"
 BAD_NAME = "the dataset name is invalid"
 NO_SPLIT = "the split does not exist"
+FAULT = "application error"
 PREFIX = "datasets/"
 SECRET = "X-Webhook-Secret"
 
@@ -95,12 +100,12 @@ async def webhook(request: web.Request) -> web.Response:
         names = {word: _dataset(body.get(word)) for word in ("add", "update", "remove")}
         asked = [name for word in ("add", "update") if (name := names[word])]
         removed = names["remove"]
-        if removed and not _may_change(request, caller, removed):
+        if removed and not await _may_change(request, caller, removed):
             removed = None
         if asked or removed:
             await request.app[HOOKS].run(asked=asked, removed=removed)
-    except EngineError as error:
-        return _hook_refused(error)
+    except (EngineError, StoreError) as error:
+        return _hook_refused(request, error)
     return _hook_answer(200, {"status": "ok"})
 
 
@@ -109,11 +114,11 @@ async def refresh_split(request: web.Request) -> web.Response:
     try:
         caller, body = await _hook(request)
         name, config, split = _split(body)
-        if not is_name(name) or not _may_change(request, caller, name):
+        if not await _may_change(request, caller, name):
             raise EngineError(SPLIT_NOT_FOUND, NO_SPLIT)
         await request.app[HOOKS].refresh_split(name, config, split)
-    except EngineError as error:
-        return _hook_refused(error)
+    except (EngineError, StoreError) as error:
+        return _hook_refused(request, error)
     return _hook_answer(200, {"status": "ok"})
 
 
@@ -134,11 +139,17 @@ def _is_secret(request: web.Request, secret: str) -> bool:
     return hmac.compare_digest(request.headers.get(SECRET, "").encode("utf-8", "surrogateescape"), secret.encode())
 
 
-def _may_change(request: web.Request, caller: Caller | None, name: str) -> bool:
+async def _may_change(request: web.Request, caller: Caller | None, name: str) -> bool:
     """Whether a caller may take a dataset out of the cache, or have a split read again: with the secret anybody may."""
     if request.app[OPTIONS].webhook_secret is not None:
         return True
-    return request.app[PREVIEW].access.may_see(caller, name, was_private=False)
+    try:
+        await request.app[PREVIEW].check_visible(caller, name)
+    except EngineError as error:
+        if error.code != DATASET_NOT_FOUND:
+            raise
+        return False
+    return True
 
 
 def _dataset(value: Any) -> str | None:
@@ -165,12 +176,14 @@ def _split(body: Any) -> tuple[str, str, str]:
     return str(dataset), str(config), str(split)
 
 
-def _hook_refused(error: EngineError) -> web.Response:
+def _hook_refused(request: web.Request, error: EngineError | StoreError) -> web.Response:
     """A refusal of a hook has a shape of its own."""
+    if isinstance(error, StoreError):
+        log.error("hook not carried out path=%s reason=%r", request.path, str(error))
+        return _hook_answer(500, {"status": "error", "error": FAULT})
     status = 400 if error.code == SPLIT_NOT_FOUND else status_of(error.code)
-    message = "application error" if error.code.kind is Kind.FAILED else error.message
-    headers = refusal_headers(status, error.retry_after_s)
-    return _hook_answer(status, {"status": "error", "error": message}, headers)
+    message = FAULT if error.code.kind is Kind.FAILED else error.message
+    return _hook_answer(status, {"status": "error", "error": message}, refusal_headers(status, error.retry_after_s))
 
 
 def _hook_answer(status: int, value: Json, headers: Mapping[str, str] | None = None) -> web.Response:
