@@ -115,11 +115,10 @@ class Jobs:
     # Life
 
     async def start(self) -> None:
-        """Take back what a process that died has left, and begin to take jobs."""
+        """Take back what a process has left that died, and begin to take jobs."""
         if not self._takes:
             return
-        if self._worker == SERVER:
-            await self._reclaim(self._worker)
+        await self._reclaim(self._worker)  # only the server has a name that a process before it had
         num_runners = self._options.jobs_replicas
         for number in range(num_runners):
             classes: tuple[JobClass, ...] = ("quick",) if number == 0 and num_runners > 1 else ("quick", "slow")
