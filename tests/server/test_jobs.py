@@ -184,7 +184,7 @@ def test_workers_take_what_a_server_without_runners_leaves_each_from_its_queue(p
     place.wait_for_begun()
     place.open_gate()
     until(lambda: place.statuses() == {"success": 1, "waiting": 2})
-    place.worker(WORKER_QUEUE="splits")
+    place.worker(WORKER_QUEUE="splits", SLUICE_JOBS_REPLICAS="1")
     for number in (2, 3):
         place.wait_for_begun(number)
         place.open_gate()
@@ -197,7 +197,9 @@ def test_a_check_of_a_published_model_does_not_wait_behind_jobs(place: Place) ->
     place.wait_for_begun(2)
     folder = ROOT / "models/sluice/iris"
     config = json.loads((folder / "config.json").read_text())
-    answer = put(server, "admin/flowers", (folder / "1/model.onnx").read_bytes(), config=config)
+    answer = put(
+        server, "admin/flowers", (folder / "1/model.onnx").read_bytes(), config=config | {"owner": "admin", "name": "flowers"}
+    )
     assert answer.status_code == 201, answer.text
     assert place.statuses() == {"started": 2}
 
