@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from engine.engine import JOBS_OPTIONS
 from engine.gates import Gates
-from engine.jobs import SERVER, JobKind, JobOptions, Jobs
+from engine.jobs import JobKind, JobOptions, Jobs
 from engine.replicas.pool import Pool
 from engine.store import Store
 from server.config import Settings, usable_cores
@@ -32,8 +32,13 @@ def job_kinds(store: Store, settings: Settings) -> dict[str, JobKind]:
 def server_jobs(store: Store, pool: Pool, settings: Settings) -> Jobs:
     """The jobs of the server, which takes all kinds."""
     gates = _gates(settings, SERVER_LOAD_PCT, SERVER_MEMORY_PCT)
-    options = settings.part(JobOptions)
-    return Jobs(store, pool, job_kinds(store, settings), options, worker=SERVER, is_open=gates.are_open)
+    options = JobOptions(
+        num_runners=settings.jobs_replicas,
+        sleep_s=settings.worker_sleep_seconds,
+        most_quick=settings.max_jobs_per_dataset,
+        is_open=gates.are_open,
+    )
+    return Jobs(store, pool, job_kinds(store, settings), options)
 
 
 def worker_pool(settings: Settings) -> Pool:
@@ -43,11 +48,16 @@ def worker_pool(settings: Settings) -> Pool:
 
 def worker_jobs(store: Store, pool: Pool, settings: Settings, kinds: Mapping[str, JobKind]) -> Jobs:
     """The jobs of a worker, which takes the kinds of its queue."""
-    name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     gates = _gates(settings, WORKER_LOAD_PCT, WORKER_MEMORY_PCT)
-    options = JobOptions(_num_runners(settings), settings.worker_sleep_seconds, settings.max_jobs_per_dataset)
-    takes = QUEUES[settings.worker_queue]
-    return Jobs(store, pool, kinds, options, worker=name, takes=takes, is_open=gates.are_open)
+    options = JobOptions(
+        num_runners=_num_runners(settings),
+        sleep_s=settings.worker_sleep_seconds,
+        most_quick=settings.max_jobs_per_dataset,
+        worker=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
+        takes=QUEUES[settings.worker_queue],
+        is_open=gates.are_open,
+    )
+    return Jobs(store, pool, kinds, options)
 
 
 def _num_runners(settings: Settings) -> int:

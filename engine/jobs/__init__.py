@@ -1,6 +1,6 @@
 """Jobs: durable work with a row in the database, which a runner takes, a replica does, and one transaction ends."""
 
-from engine.jobs.jobs import SERVER, JobOptions, Jobs, JobTimes, job_key
+from engine.jobs.jobs import SERVER, JobOptions, Jobs, job_key
 from engine.jobs.kinds import (
     MAX_ATTEMPTS,
     MEMORY_BYTES,
@@ -22,7 +22,6 @@ __all__ = [
     "JobFailure",
     "JobKind",
     "JobOptions",
-    "JobTimes",
     "Jobs",
     "Outcome",
     "Work",

@@ -38,27 +38,26 @@ GIVE_BACK_S = 1.5
 
 @dataclass(frozen=True, slots=True)
 class JobOptions:
-    """Settings of server/config.py.
+    """How one process works on the queue.
 
-    jobs_replicas         how many runners there are
-    worker_sleep_seconds  about how often an idle runner looks for jobs of other processes
-    max_jobs_per_dataset  quick jobs of one party that may be started at once; of slow jobs one may
+    num_runners  how many jobs it does at once
+    sleep_s      about how often an idle runner looks for jobs of other processes
+    most_quick   quick jobs of one party that may be started at once; of slow jobs one may
+    worker       a name that no other process has, or SERVER
+    takes        the names of the kinds that are done here; None means all
+    is_open      whether there is load and memory left for another job
+    beat_s       how often it says that it works on its jobs
+    silent_s     after this silence it takes the jobs of others
     """
 
-    jobs_replicas: int
-    worker_sleep_seconds: float
-    max_jobs_per_dataset: int
-
-
-@dataclass(frozen=True, slots=True)
-class JobTimes:
-    """How often a process says that it works on its jobs, and after which silence others take them."""
-
+    num_runners: int
+    sleep_s: float
+    most_quick: int
+    worker: str = SERVER
+    takes: Collection[str] | None = None
+    is_open: Callable[[], bool] = lambda: True
     beat_s: float = 10.0
     silent_s: float = 60.0
-
-
-TIMES = JobTimes()
 
 
 def job_key(kind: str, *names: str) -> str:
@@ -77,32 +76,16 @@ class _Running:
 class Jobs:
     """`start` comes before anything is done, `stop` at the end. Jobs may be added before and after.
 
-    kinds    all that share the queue
-    worker   a name that no other process has, or SERVER
-    takes    the names of the kinds that are done here; all, if it is None
-    is_open  whether there is load and memory left for another job
+    kinds  all that share the queue
     """
 
-    def __init__(
-        self,
-        store: Store,
-        pool: Pool,
-        kinds: Mapping[str, JobKind],
-        options: JobOptions,
-        *,
-        worker: str = SERVER,
-        takes: Collection[str] | None = None,
-        is_open: Callable[[], bool] = lambda: True,
-        times: JobTimes = TIMES,
-    ) -> None:
+    def __init__(self, store: Store, pool: Pool, kinds: Mapping[str, JobKind], options: JobOptions) -> None:
         self._store = store
         self._pool = pool
         self._kinds = kinds
         self._options = options
-        self._worker = worker
-        self._takes = kinds.keys() if takes is None else kinds.keys() & takes
-        self._is_open = is_open
-        self._times = times
+        self._worker = options.worker
+        self._takes = kinds.keys() if options.takes is None else kinds.keys() & options.takes
         self._running: dict[int, _Running] = {}
         self._runners: list[Runner] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -115,15 +98,14 @@ class Jobs:
     # Life
 
     async def start(self) -> None:
-        """Take back what a process that died has left, and begin to take jobs."""
+        """Take back what a process has left that died, and begin to take jobs."""
         if not self._takes:
             return
-        if self._worker == SERVER:
-            await self._reclaim(self._worker)
-        num_runners = self._options.jobs_replicas
+        await self._reclaim(self._worker)  # only the server has a name that a process before it had
+        num_runners = self._options.num_runners
         for number in range(num_runners):
             classes: tuple[JobClass, ...] = ("quick",) if number == 0 and num_runners > 1 else ("quick", "slow")
-            runner = Runner(classes, self._take, self._perform, sleep_s=self._options.worker_sleep_seconds)
+            runner = Runner(classes, self._take, self._perform, sleep_s=self._options.sleep_s)
             self._runners.append(runner)
             self._tasks.append(asyncio.create_task(runner.run(), name=f"jobs {number}"))
         self._watcher = asyncio.create_task(self._watch(), name="watch jobs")
@@ -146,22 +128,8 @@ class Jobs:
 
     # Jobs come in
 
-    async def add(
-        self,
-        transaction: Transaction,
-        kind: str,
-        key: str,
-        party: str,
-        *,
-        dataset: str | None = None,
-        config: str | None = None,
-        split: str | None = None,
-        priority: int = 0,
-        generation: int | None = None,
-        not_before: str = "",
-    ) -> bool:
+    async def add(self, transaction: Transaction, job: NewJob) -> bool:
         """Put a job into the queue, and wake the runners once it is written. False when one of its key waits already."""
-        job = NewJob(kind, key, party, dataset, config, split, priority, generation, not_before)
         is_new = await self._store.add_job(transaction, job)
         transaction.after_commit(self.wake)
         return is_new
@@ -191,9 +159,9 @@ class Jobs:
     async def _take(self, job_class: JobClass) -> JobRow | None:
         """Start the next job of a class, if there is one and there is room for it."""
         of_class = {name for name, kind in self._kinds.items() if kind.job_class == job_class}
-        if not of_class & self._takes or not self._is_open():
+        if not of_class & self._takes or not self._options.is_open():
             return None
-        most = self._options.max_jobs_per_dataset if job_class == "quick" else 1
+        most = self._options.most_quick if job_class == "quick" else 1
         return await self._store.take_job(self._worker, of_class & self._takes, beside=of_class, most=most)
 
     async def _perform(self, job: JobRow) -> None:
@@ -292,7 +260,7 @@ class Jobs:
         """At every beat, and at once after a cancel: which jobs are still ours? Now and then: what have others left?"""
         for number in range(1, 2**62):
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._times.beat_s):
+                async with asyncio.timeout(self._options.beat_s):
                     await self._look.wait()
             self._look.clear()
             try:
@@ -317,7 +285,7 @@ class Jobs:
 
     async def _reclaim(self, worker: str) -> None:
         """Let the started jobs of this worker wait again, and those of others that have been silent for long."""
-        found = await self._store.list_abandoned_jobs(self._kinds.keys(), worker=worker, silent_s=self._times.silent_s)
+        found = await self._store.list_abandoned_jobs(self._kinds.keys(), worker=worker, silent_s=self._options.silent_s)
         for job in found:
             if job.id in self._running:
                 continue

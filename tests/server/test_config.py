@@ -221,9 +221,9 @@ def test_every_older_name_has_a_value_here() -> None:
 
 
 def test_a_bad_value_under_an_older_name_is_refused_under_that_name() -> None:
-    with pytest.raises(BadSetting, match="^APP_PORT=x: must be a whole number$"):
+    with pytest.raises(BadSetting, match=r"^APP_PORT=x: must be a whole number$"):
         read_settings({"APP_PORT": "x"})
-    with pytest.raises(BadSetting, match="^WORKER_QUEUE=all: must be datasets or splits$"):
+    with pytest.raises(BadSetting, match=r"^WORKER_QUEUE=all: must be datasets or splits$"):
         read_settings({"WORKER_QUEUE": "all"})
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from engine.jobs import JobClass, JobFailure, JobKind, Jobs, Outcome, Work, job_key
 from engine.replicas.blocks import Task
-from engine.store import JobRow, Store, Transaction
+from engine.store import JobRow, NewJob, Store, Transaction
 from tests.engine.replicas.families import task
 
 RESULT = "CREATE TABLE IF NOT EXISTS result (job INTEGER, attempt INTEGER, text TEXT)"
@@ -39,7 +39,7 @@ async def add(store: Store, jobs: Jobs, name: str, *names: str, priority: int = 
     async with store.transaction() as transaction:
         for one in names:
             config = json.dumps(arguments)
-            await jobs.add(transaction, name, job_key(name, one), one, dataset=one, config=config, priority=priority)
+            await jobs.add(transaction, NewJob(name, job_key(name, one), one, one, config, priority=priority))
 
 
 async def results(store: Store) -> list[tuple[int, int, str]]:

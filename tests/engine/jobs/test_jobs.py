@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from engine import metrics
-from engine.jobs import JobKind, JobOptions, Jobs, JobTimes, Outcome, Work
+from engine.jobs import JobKind, JobOptions, Jobs, Outcome, Work
 from engine.replicas.blocks import Answer
 from engine.replicas.pool import Pool
 from engine.store import JobRow, JobStatus, Store, Transaction
@@ -20,7 +20,6 @@ from tests.engine.replicas.families import options, task
 # Kinds that ask no replica end as soon as they are taken.
 NOTHING = kind("nothing", None)
 GATED = kind("gated", PASS_GATE)
-TIMES = JobTimes()
 ALL: tuple[JobStatus, ...] = ("waiting", "started", "success", "error", "cancelled")
 
 
@@ -75,20 +74,12 @@ def open_gate(arguments: dict[str, str], text: str = "") -> None:
 
 @asynccontextmanager
 async def working(
-    folder: Path,
-    *kinds: JobKind,
-    runners: int = 1,
-    most: int = 2,
-    size: int = 2,
-    is_started: bool = True,
-    worker: str = "server",
-    times: JobTimes = TIMES,
-    is_open: Callable[[], bool] = lambda: True,
-    sleep_s: float = 3600,
+    folder: Path, *kinds: JobKind, runners: int = 1, size: int = 2, is_started: bool = True, **changes: Any
 ) -> AsyncIterator[Open]:
+    """Jobs that look for those of other processes once an hour, unless the changes of the options say otherwise."""
     store = await Store.open(folder / "sluice.db")
     pool = Pool("test", size, options(folder), silence_limit_s=30)
-    jobs = Jobs(store, pool, table(*kinds), JobOptions(runners, sleep_s, most), worker=worker, times=times, is_open=is_open)
+    jobs = Jobs(store, pool, table(*kinds), JobOptions(runners, **{"sleep_s": 3600, "most_quick": 2, **changes}))
     try:
         await pool.start()
         if is_started:
@@ -257,7 +248,7 @@ async def test_with_two_runners_one_takes_quick_jobs_only(tmp_path: Path) -> Non
 
 
 async def test_one_runner_alternates_between_quick_and_slow_jobs(tmp_path: Path) -> None:
-    async with working(tmp_path, NOTHING, kind("fit", None, job_class="slow"), most=9, is_started=False) as all:
+    async with working(tmp_path, NOTHING, kind("fit", None, job_class="slow"), most_quick=9, is_started=False) as all:
         await add(all.store, all.jobs, "nothing", *"abcd")
         await add(all.store, all.jobs, "fit", *"abcd")
         await all.jobs.start()
@@ -271,7 +262,7 @@ async def test_one_runner_alternates_between_quick_and_slow_jobs(tmp_path: Path)
 async def test_a_party_never_has_more_jobs_started_than_the_setting_says(tmp_path: Path, most: int) -> None:
     arguments = gate(tmp_path)
     kinds = (kind("one", PASS_GATE), kind("two", PASS_GATE), kind("three", PASS_GATE))
-    async with working(tmp_path, *kinds, runners=3, size=3, most=most) as all:
+    async with working(tmp_path, *kinds, runners=3, size=3, most_quick=most) as all:
         for one in kinds:
             await add(all.store, all.jobs, one.name, "glue", **arguments)
         for done in range(3):
@@ -318,7 +309,7 @@ async def test_a_started_job_that_is_cancelled_loses_its_replica_and_writes_noth
 
 async def test_the_next_beat_finds_what_another_process_has_cancelled(tmp_path: Path) -> None:
     arguments = gate(tmp_path)
-    async with working(tmp_path, GATED, times=JobTimes(beat_s=0.05)) as all, working(tmp_path, GATED, is_started=False) as other:
+    async with working(tmp_path, GATED, beat_s=0.05) as all, working(tmp_path, GATED, is_started=False) as other:
         await add(all.store, all.jobs, "gated", "glue", **arguments)
         await begun(arguments)
         [replica] = [one for one in all.pool.replicas if one.working_on]
@@ -331,12 +322,10 @@ async def test_the_next_beat_finds_what_another_process_has_cancelled(tmp_path: 
 
 async def test_a_job_of_a_process_that_is_silent_is_taken_by_another_and_its_late_answer_changes_nothing(tmp_path: Path) -> None:
     arguments = gate(tmp_path)
-    never = JobTimes(beat_s=3600, silent_s=3600)
-    soon = JobTimes(beat_s=0.05, silent_s=0.1)
-    async with working(tmp_path, GATED, worker="stopped", times=never) as stopped:
+    async with working(tmp_path, GATED, worker="stopped", beat_s=3600) as stopped:
         await add(stopped.store, stopped.jobs, "gated", "glue", **arguments)
         await begun(arguments)
-        async with working(tmp_path, GATED, worker="other", times=soon) as other:
+        async with working(tmp_path, GATED, worker="other", beat_s=0.05, silent_s=0.1) as other:
             await begun(arguments, 2)
             [row] = await other.rows()
             assert (row.worker, row.attempts) == ("other", 2)
@@ -358,7 +347,7 @@ async def test_a_job_that_was_abandoned_three_times_is_an_error_that_its_kind_he
             assert job is not None
             if job.attempts < 3:
                 await dead.store.give_back_job(job, is_counted=True)
-    async with working(tmp_path, NOTHING, times=JobTimes(beat_s=0.02, silent_s=0)) as all:
+    async with working(tmp_path, NOTHING, beat_s=0.02, silent_s=0) as all:
         [row] = await all.over()
         assert (row.status, row.error) == ("error", "died")
         assert await results(all.store) == [(row.id, 3, "died")]

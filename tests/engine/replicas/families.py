@@ -71,6 +71,12 @@ def tasks(families):
         taken = bytearray(header["bytes"])
         return {"parts": [{"size": 0, "taken": len(taken)}]}, []
 
+    kept = []
+
+    def keep(header, payload):
+        kept.append(b"x" * header["bytes"])
+        return {"parts": [{"size": 0}]}, []
+
     def connect(header, payload):
         said = {}
         for name, call in {
@@ -84,7 +90,7 @@ def tasks(families):
                 said[name] = type(error).__name__
         return {"parts": [{"size": 0, "core": resource.getrlimit(resource.RLIMIT_CORE)[0], **said}]}, []
 
-    return {task.__name__: task for task in (count, swap, look, wait, once, die, fail, pass_gate, grow, connect)}
+    return {task.__name__: task for task in (count, swap, look, wait, once, die, fail, pass_gate, grow, keep, connect)}
 """
 
 
