@@ -188,6 +188,9 @@ QUEUE_BLOCKS = Level(
 )
 REPLICAS = Level("sluice_replicas", "Replicas now, by state: ready, starting.", ("pool", "state"))
 JOBS = Level("sluice_jobs", "Jobs now, by status: waiting, started.", ("kind", "status"))
+PREVIEW_ENTRIES = Level(
+    "sluice_preview_entries", "Datasets and splits in the cache of preview now, by status.", ("cache", "status")
+)
 SPILL_BYTES = Level("sluice_spill_bytes", "Bytes now in spill files.")
 BLOCKS_DROPPED = Level(
     "sluice_blocks_dropped", "Waiting blocks that were dropped because nobody waited for them any more.", is_counter=True

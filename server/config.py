@@ -77,6 +77,31 @@ def _queue(text: str) -> str:
     return text.lower()
 
 
+def _roots(text: str) -> tuple[Path, ...]:
+    return tuple(Path(part) for part in text.split(os.pathsep) if part) if text.lower() != "none" else ()
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.lower() not in words:
+            raise ValueError(f"must be {', '.join(words[:-1])} or {words[-1]}")
+        return text.lower()
+
+    return parse
+
+
+def _status(text: str) -> int:
+    if text not in ("400", "404"):
+        raise ValueError("must be 404 or 400")
+    return int(text)
+
+
+def _url(text: str) -> str:
+    if not re.fullmatch(r"https?://[^/\s\"'<>?#]+(/[^\s\"'<>?#]*)?", text):
+        raise ValueError("must be an address such as https://sluice.example.org")
+    return text
+
+
 def _port(text: str) -> int:
     number = _count(text)
     if number > 65535:
@@ -419,6 +444,36 @@ class Settings:
         _optional(_flag),
         "false hides private datasets from preview; unset or true shows them to those who may read them",
         older="DATASETS_ENABLE_PRIVATE",
+    )
+
+    datasets_dir: tuple[Path, ...] = _setting(
+        (), _roots, "further directories with datasets, which the server only reads, separated by colons"
+    )
+    datasets_watch: bool = _setting(True, _flag, "true reads a cached dataset again when its files have changed")
+    public_url: str | None = _setting(
+        None, _optional(_url), "address under which clients reach the server; unset, it is what each request names"
+    )
+    webhook_secret: str | None = _setting(
+        None, _optional(str), "what the header X-Webhook-Secret of hooks of preview must be; unset, hooks need no secret"
+    )
+    preview_on_demand: bool = _setting(True, _flag, "true reads a dataset when it is first asked for")
+    preview_not_found_status: int = _setting(
+        404, _status, "status of the answers of preview that say that something is not found or not ready: 404 or 400"
+    )
+    preview_status_case: str = _setting(
+        "upper", _one_of("upper", "lower"), "letters of the status words in the reports of preview: upper or lower"
+    )
+    preview_tracebacks: str = _setting(
+        "admin", _one_of("admin", "all", "none"), "who sees where a job of preview failed: admin, all or none"
+    )
+    preview_max_record_bytes: int = _setting(
+        16 * MIB, _positive, "bytes of the longest line, record of csv or item of JSON that preview reads"
+    )
+    preview_max_decompressed_bytes: int = _setting(
+        GIB, _positive, "bytes that preview reads of one compressed file, after decompression"
+    )
+    preview_max_prepare_bytes: int = _setting(
+        5 * GIB, _count, "bytes of the largest split that is made into Parquet files; with 0 none is"
     )
 
     def part(self, options_class: type[Options]) -> Options:

@@ -12,7 +12,7 @@ from typing import Any
 
 import ujson
 
-from engine.jobs import JobClass, JobFailure, JobKind, Outcome, Work, job_key
+from engine.jobs import JobClass, JobFailure, JobKind, Outcome, Work
 from engine.preview.faults import Fault
 from engine.preview.listings import Listings
 from engine.preview.splits import Splits
@@ -27,13 +27,12 @@ from engine.preview.tasks import (
     STATISTICS,
     STATISTICS_TASK,
     WARM,
-    WARM_PRIORITY,
     Found,
     PreviewFolders,
     PreviewLimits,
 )
 from engine.replicas.blocks import Answer
-from engine.store import CachedDataset, CachedSplit, JobRow, NewJob, Store, Transaction
+from engine.store import CachedDataset, CachedSplit, JobRow, Store, Transaction
 
 NotFound = LookupError
 

@@ -1,7 +1,7 @@
 """What becomes of a dataset when it was listed, could not be listed, or is not there any more.
 
-Every function is a step of the transaction that ends a job. A job that was asked for in an earlier generation of the dataset changes
-nothing. Each gives the text that the job shows as its error, or None.
+Every function is a step of the transaction that ends a job. A job that was asked for in an earlier generation of the dataset
+changes nothing. Each gives the text that the job shows as its error, or None.
 """
 
 from collections.abc import Sequence
@@ -80,7 +80,7 @@ class Listings:
                 await self._store.add_job(transaction, new)
 
     async def _current(self, transaction: Transaction, job: JobRow, *, is_found: bool) -> CachedDataset | None:
-        """The dataset that a job is about, unless it has another generation. One that was asked for before it was there is added."""
+        """The dataset that a job is about, unless it has another generation. One that came after the job is added."""
         name = job.dataset or ""
         if job.generation is None and is_found:
             await self._store.ask_for_dataset(transaction, name)

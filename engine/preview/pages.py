@@ -149,5 +149,3 @@ def _cells(ids: list[int], results: bytes) -> list[bytes]:
         cell = {"error": one["error"]} if "error" in one else one.get("result")
         found[int(one["yhat_id"])] = json.dumps(cell, ensure_ascii=False, separators=(",", ":")).encode()
     return [found.get(row, b'{"error":"no result"}') for row in ids]
-
-

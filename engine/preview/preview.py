@@ -348,7 +348,9 @@ def later_failed(error: str | None, dataset: CachedDataset) -> StoredError:
     """What needs the Parquet files or the statistics of a split cannot be answered: `rows_error`, with the reason as its cause."""
     fault = Fault.read(error) if error else Fault(ROWS_ERROR)
     cause_class = fault.cause_class or str(fault.code)
-    return StoredError(Fault(ROWS_ERROR, "", cause_class, fault.cause_message or fault.message, fault.traceback), folder_of(dataset))
+    return StoredError(
+        Fault(ROWS_ERROR, "", cause_class, fault.cause_message or fault.message, fault.traceback), folder_of(dataset)
+    )
 
 
 def folder_of(dataset: CachedDataset) -> str:

@@ -1,8 +1,10 @@
 """Hooks: datasets that are to be computed anew or taken out, and splits that are to be read again.
 
-Each hook is one transaction: all of it is carried out or nothing. Knows no HTTP and no right: who may remove a dataset is decided above.
+Each hook is one transaction: all of it is carried out or nothing. Knows no HTTP and no rights: who may remove a dataset is decided
+above.
 """
 
+import functools
 from collections.abc import Sequence
 
 from engine.errors import EngineError
@@ -33,7 +35,8 @@ class Hooks:
                 await self._ask(transaction, name, is_known=name in known)
             if removed is not None:
                 await self._remove(transaction, removed)
-            transaction.after_commit(lambda: [self._preview.changed(name) for name in names])
+            for name in names:
+                transaction.after_commit(functools.partial(self._preview.changed, name))
             transaction.after_commit(self._preview.jobs.wake)
 
     async def _ask(self, transaction: Transaction, name: str, *, is_known: bool) -> None:

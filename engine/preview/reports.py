@@ -3,10 +3,11 @@
 Counters are counted again only after somebody has committed. Lists hold what the caller may see. Knows no HTTP.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from engine import metrics
 from engine.accounts import Caller
 from engine.preview.preview import Preview
 from engine.preview.tasks import DATASET, SPLIT, Found
@@ -61,8 +62,18 @@ class Reports:
 
     async def _count_queue(self) -> Counts:
         counted = await self._store.count_jobs(JOB_STATUSES)  # type: ignore[arg-type]
-        of = {kind: {status: number for (one, status), number in counted.items() if one == kind} for kind in (DATASET, SPLIT)}
+        of: dict[str, Mapping[str, int]] = {
+            kind: {status: number for (one, status), number in counted.items() if one == kind} for kind in (DATASET, SPLIT)
+        }
         return {"datasets": _with_zeros(JOB_STATUSES, of[DATASET]), "splits": _with_zeros(JOB_STATUSES, of[SPLIT])}
+
+    def levels(self) -> metrics.Levels:
+        """As of the last time that the cache was counted."""
+        counted = self._counted.get("cache")
+        values = {
+            (sort, status): number for sort, counts in (counted[1] if counted else {}).items() for status, number in counts.items()
+        }
+        return {metrics.PREVIEW_ENTRIES: values}
 
     # Lists
 
@@ -89,7 +100,9 @@ class Reports:
     async def downloads(self) -> dict[str, int]:
         """Data answers given, by dataset."""
         stored = await self._store.list_downloads()
-        return {name: stored.get(name, 0) + self._preview.downloads[name] for name in stored.keys() | self._preview.downloads.keys()}
+        return {
+            name: stored.get(name, 0) + self._preview.downloads[name] for name in stored.keys() | self._preview.downloads.keys()
+        }
 
     async def by_cache_status(self) -> dict[str, str]:
         """`missing`, `error` or `valid` of each dataset in the catalogue."""
@@ -103,7 +116,7 @@ class Reports:
     async def dump(self, caller: Caller | None, statuses: Sequence[str], limit: int, offset: int) -> Dump:
         """The jobs that the caller may know of; beyond MAX_DUMPED those of a page."""
         private = {one.name for one in await self._store.list_cached_datasets(also_removed=True) if one.is_private}
-        lists = []
+        lists: list[Sequence[JobRow]] = []
         is_truncated = False
         for kind in (DATASET, SPLIT):
             jobs = await self._store.list_jobs((kind,), statuses)  # type: ignore[arg-type]
@@ -111,13 +124,13 @@ class Reports:
             page = seen[offset : offset + limit]
             is_truncated |= len(page) < len(seen)
             lists.append(page)
-        return Dump(*lists, is_truncated)
+        return Dump(lists[0], lists[1], is_truncated)
 
     def _sees(self, caller: Caller | None, name: str, was_private: bool) -> bool:
         return self._preview.access.may_see(caller, name, was_private=was_private)
 
 
-def _with_zeros(statuses: Sequence[str], counted: dict[str, int]) -> dict[str, int]:
+def _with_zeros(statuses: Sequence[str], counted: Mapping[str, int]) -> dict[str, int]:
     return {status: counted.get(status, 0) for status in statuses}
 
 

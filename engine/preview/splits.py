@@ -1,7 +1,7 @@
 """What becomes of a split when its rows were read, its Parquet files were prepared, or its statistics were counted.
 
-Every function is a step of the transaction that ends a job. A job that was asked for in an earlier generation of the dataset changes
-nothing. Each gives the text that the job shows as its error, or None.
+Every function is a step of the transaction that ends a job. A job that was asked for in an earlier generation of the dataset
+changes nothing. Each gives the text that the job shows as its error, or None.
 """
 
 import asyncio
@@ -44,7 +44,13 @@ class Splits:
         return None
 
     async def _prepare(
-        self, transaction: Transaction, job: JobRow, dataset: CachedDataset, split: CachedSplit, about: dict[str, Any], revision: str
+        self,
+        transaction: Transaction,
+        job: JobRow,
+        dataset: CachedDataset,
+        split: CachedSplit,
+        about: dict[str, Any],
+        revision: str,
     ) -> None:
         """What ingestion wrote is Parquet already; all else is prepared."""
         if about.get("segments") is None:

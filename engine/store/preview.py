@@ -1,7 +1,7 @@
 """What preview knows: the state of each dataset and split, and their finished answers.
 
-The changes are steps of a transaction that the caller opens, so that all of an event is written or nothing. Knows no kind of job, no
-file and no endpoint.
+The changes are steps of a transaction that the caller opens, so that all of an event is written or nothing. Knows no kind of job,
+no file and no endpoint.
 """
 
 import json
@@ -32,12 +32,13 @@ BRING_BACK = "UPDATE preview_dataset SET is_removed = 0 WHERE name = ?"
 # A dataset has this listing.
 SET_LISTED = """
     UPDATE preview_dataset
-    SET status = 'valid', error = NULL, is_listed = 1, root = ?, revision = ?, is_private = max(is_private, ?) WHERE name = ? AND generation = ?
+    SET status = 'valid', error = NULL, is_listed = 1, root = ?, revision = ?, is_private = max(is_private, ?)
+    WHERE name = ? AND generation = ?
 """
 # A dataset could not be listed; a listing that it has stays.
 SET_DATASET_ERROR = """
-    UPDATE preview_dataset SET status = 'error', error = :error,
-        root = coalesce(:root, root), revision = coalesce(:revision, revision), is_private = max(is_private, coalesce(:is_private, 0))
+    UPDATE preview_dataset SET status = 'error', error = :error, root = coalesce(:root, root),
+        revision = coalesce(:revision, revision), is_private = max(is_private, coalesce(:is_private, 0))
     WHERE name = :name AND generation = :generation
 """
 # A dataset is taken out: its row says so, and nothing else.
@@ -48,6 +49,8 @@ SET_REMOVED = """
 REMOVE_SPLITS = "DELETE FROM preview_split WHERE dataset = ?"
 # A dataset is not known any more.
 FORGET_DATASET = "DELETE FROM preview_dataset WHERE name = ?"
+# Nothing is known of any dataset that was not removed.
+CLEAR_CACHE = "DELETE FROM preview_dataset WHERE NOT is_removed"
 # Nor are the jobs of a dataset that few may know of.
 FORGET_JOBS = "DELETE FROM job WHERE dataset = ? AND status IN ('success', 'error', 'cancelled')"
 
@@ -94,7 +97,8 @@ LIST_PREPARED = "SELECT prepared FROM preview_split WHERE prepared IS NOT NULL"
 COUNT_WAITING = "SELECT count(*) FROM job WHERE status = 'waiting' AND kind IN (SELECT value FROM json_each(?))"
 
 ADD_DOWNLOADS = """
-    INSERT INTO preview_download (dataset, number) VALUES (?, ?) ON CONFLICT (dataset) DO UPDATE SET number = number + excluded.number
+    INSERT INTO preview_download (dataset, number) VALUES (?, ?)
+    ON CONFLICT (dataset) DO UPDATE SET number = number + excluded.number
 """
 LIST_DOWNLOADS = "SELECT dataset, number FROM preview_download"
 
@@ -209,7 +213,13 @@ class PreviewStore(Database):
         return CachedSplit(*rows[0]) if rows else None
 
     async def set_listed(
-        self, transaction: Transaction, dataset: CachedDataset, root: str, revision: str, is_private: bool, found: Sequence[ListedSplit]
+        self,
+        transaction: Transaction,
+        dataset: CachedDataset,
+        root: str,
+        revision: str,
+        is_private: bool,
+        found: Sequence[ListedSplit],
     ) -> list[CachedSplit]:
         """A dataset has this listing from now on; returns the splits that were in the listing before and are not any more."""
         await transaction.run(SET_LISTED, (root, revision, int(is_private), dataset.name, dataset.generation))
@@ -241,6 +251,10 @@ class PreviewStore(Database):
         """All of it goes but a row that says so; work that was asked for before changes nothing any more."""
         await transaction.run(REMOVE_SPLITS, (name,))
         await transaction.run(SET_REMOVED, (await self._next_generation(transaction), name))
+
+    async def clear_preview(self, transaction: Transaction) -> None:
+        """All of the cache goes. A dataset is cached anew when it is asked for; one that was removed stays removed."""
+        await transaction.run(CLEAR_CACHE)
 
     async def forget_dataset(self, transaction: Transaction, dataset: CachedDataset) -> None:
         """A dataset is not there any more. If few could see it, nobody sees its old jobs."""

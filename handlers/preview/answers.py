@@ -99,5 +99,3 @@ def is_known(request: web.Request, etag: str) -> bool:
     if header is None:
         return False
     return header.strip() == "*" or etag in ETAG.findall(header)
-
-

@@ -88,9 +88,7 @@ async def parquet(request: web.Request) -> web.Response:
     return await _prepared_answer(request, _parquet)
 
 
-async def _prepared_answer(
-    request: web.Request, made: Callable[[web.Request, str, Sequence[CachedSplit]], Json]
-) -> web.Response:
+async def _prepared_answer(request: web.Request, made: Callable[[web.Request, str, Sequence[CachedSplit]], Json]) -> web.Response:
     name = await dataset_of(request)
     listing = await in_time(request, name, lambda: request.app[PREVIEW].listing(name))
     chosen = _chosen(request, listing)

@@ -65,7 +65,11 @@ def refuse(request: web.Request, error: EngineError) -> web.Response:
     """The answer to a request that is refused: six keys, and headers that say how long it may be kept."""
     body = error_body(request, error)
     status = body["status_code"]
-    headers = {ERROR_CODE: code_of(error.code), **refusal_headers(status, error.retry_after_s), **_cache_headers(request, error, body)}
+    headers = {
+        ERROR_CODE: code_of(error.code),
+        **refusal_headers(status, error.retry_after_s),
+        **_cache_headers(request, error, body),
+    }
     if isinstance(error, NotReady):
         headers["X-Queue-Position"] = str(error.queue_position)
     return json_response(body, status=status, headers=headers, sort_keys=False)

@@ -1,6 +1,7 @@
 """Files over HTTP: the pictures and sound of first rows, and Parquet files.
 
-An address is cut into its parts before they are decoded, and a part is looked up, never joined to a path: a column may be called `a/b`.
+An address is cut into its parts before they are decoded, and a part is looked up, never joined to a path: a column may be called
+`a/b`.
 """
 
 import asyncio

@@ -21,6 +21,7 @@ REPORTS = web.AppKey("reports", Reports)
 HOOKS = web.AppKey("hooks", Hooks)
 FOLDERS = web.AppKey("preview_folders", PreviewFolders)
 
+
 @dataclass(frozen=True, slots=True)
 class AnswerOptions:
     """How answers are marked. Settings of server/config.py, by the same names."""

@@ -63,6 +63,7 @@ async def _warm(store: Store, transaction: Transaction, options: argparse.Namesp
 async def _clean_cache(store: Store, transaction: Transaction, options: argparse.Namespace) -> str:
     """Jobs that would fill the cache again are cancelled with it."""
     number = await store.cancel_jobs(transaction, ["waiting", "started"], PREVIEW_KINDS)
+    await store.clear_preview(transaction)
     return f"cancelled {number} jobs"
 
 
