@@ -108,9 +108,7 @@ class Access:
         self._datasets = datasets
         self._catalogue = catalogue
         self._shows_private = shows_private
-        self._kept: set[str] = (
-            set()
-        )  # datasets that the server has kept itself; when one is deleted, its files may be found a while
+        self._kept: set[str] = set()  # datasets of the server itself: of one that was deleted, files may be found a while
 
     def is_private(self, name: str, *, was_private: bool = False) -> bool:
         """was_private  what the cache says of a dataset that is not in the catalogue"""

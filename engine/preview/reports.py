@@ -15,6 +15,8 @@ from engine.store import CachedDataset, JobRow, SplitReport
 
 CACHE_STATUSES = ("empty", "error", "stalled", "valid")
 JOB_STATUSES = ("waiting", "started", "success", "error", "cancelled")
+# The two queues that are told of, by the kind of their jobs.
+QUEUES = {"datasets": DATASET, "splits": SPLIT}
 # More entries than this come in pages.
 MAX_DUMPED = 10_000
 
@@ -62,17 +64,19 @@ class Reports:
 
     async def _count_queue(self) -> Counts:
         counted = await self._store.count_jobs(JOB_STATUSES)  # type: ignore[arg-type]
-        of: dict[str, Mapping[str, int]] = {
-            kind: {status: number for (one, status), number in counted.items() if one == kind} for kind in (DATASET, SPLIT)
-        }
-        return {"datasets": _with_zeros(JOB_STATUSES, of[DATASET]), "splits": _with_zeros(JOB_STATUSES, of[SPLIT])}
+        sums = {sort: dict.fromkeys(JOB_STATUSES, 0) for sort in QUEUES}
+        for (kind, status), number in counted.items():
+            for sort in QUEUES:
+                if QUEUES[sort] == kind:
+                    sums[sort][status] = number
+        return sums
 
     def levels(self) -> metrics.Levels:
         """As of the last time that the cache was counted."""
         counted = self._counted.get("cache")
-        values = {
-            (sort, status): number for sort, counts in (counted[1] if counted else {}).items() for status, number in counts.items()
-        }
+        values: dict[tuple[str, ...], float] = {}
+        for sort, counts in (counted[1] if counted else {}).items():
+            values |= {(sort, status): number for status, number in counts.items()}
         return {metrics.PREVIEW_ENTRIES: values}
 
     # Lists
