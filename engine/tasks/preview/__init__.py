@@ -1,8 +1,8 @@
 """The family `preview`: any dataset of the catalogue becomes a listing of splits, ready answers with rows, and a Parquet segment.
 
-Files of datasets are hostile: files.py opens them, and no library gets a path of them. The server stores headers and bytes and sends
-them; it never looks into a file. Every task takes one header, answers with one header and one payload (no `parts`; ask it with
-Replica.ask or as a block of the pool `jobs`; `page` as one of the query pool). Any task but `scan` may answer instead:
+Files of datasets are hostile: files.py opens them, and no library gets a path of them. The server stores headers and bytes and
+sends them; it never looks into a file. Every task takes one header, answers with one header and one payload (no `parts`; ask it
+with Replica.ask or as a block of the pool `jobs`; `page` as one of the query pool). Any task but `scan` may answer instead:
 
     {"failure": {"code", "message", "cause_class", "cause_message", "cause_traceback"}}
         code             SplitsNamesError InfoError RowsError DatasetNotSupported TooBigContent SplitNotFound
@@ -47,8 +47,8 @@ BODY is how a modern answer (`/first-rows`, `/v2/rows`) is described; all number
     asked   root, name, config, split, limits, widened, assets, run
     gives   columns: [COLUMN]
             truncated: [] or some of "cells", "rows" (for `X-Preview-Truncated` of `/rows`)
-            sizes: [rows, rows gzip, first-rows, first-rows gzip], in bytes; a gzip size is 0 for a body under 500 bytes, and that of
-                first-rows also where it has bases
+            sizes: [rows, rows gzip, first-rows, first-rows gzip], in bytes; a gzip size is 0 for a body under 500 bytes, and
+                that of first-rows also where it has bases
             etags: [rows, first-rows], 16 hex each
             first_rows: BODY; first_rows_truncated: bool
             numbers: {"num_bytes": of the split's files, "num_examples": from Parquet footers, else null, "num_columns"}
@@ -59,7 +59,7 @@ BODY is how a modern answer (`/first-rows`, `/v2/rows`) is described; all number
 
 `prepare`: all rows of a split as segments (engine/tasks/query/segments.py says what those are), with their sidecars.
     asked   root, name, config, split, limits, widened; staging: absolute path of an empty folder
-    gives   segments: [{"id", "rows", "bytes", "nulls"}], each the folder `<staging>/segments/<id>`, on the disk, ready to be renamed
+    gives   segments: [{"id", "rows", "bytes", "nulls"}], each the folder `<staging>/segments/<id>`, on the disk
             columns: [COLUMN]; segment_columns: [fields of ColumnInfo, and "nulls"], for the version file and for grants
             numbers: {"num_bytes", "num_examples", "num_columns", "parquet_bytes", "memory_bytes"}
             widened: {column: type} of columns that later rows made wider, with those asked; {} for none
