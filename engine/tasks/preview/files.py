@@ -9,7 +9,6 @@ import re
 import stat
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -144,10 +143,9 @@ class Folder:
     def walk(self, hidden: Sequence[str] = ()) -> list[File]:
         """All files below, by path. TooManyFilesError.
 
-        hidden  entries of this folder that begin with a dot and are still walked; all others are left out
+        hidden  names that begin with a dot and are still walked; all others with a dot are left out
         """
-        files = sorted(self._walk("", 1, frozenset(hidden)), key=lambda file: file.path)
-        return files
+        return sorted(self._walk("", 1, frozenset(hidden)), key=lambda file: file.path)
 
     def _walk(self, prefix: str, depth: int, hidden: frozenset[str]) -> Iterator[File]:
         num_files = 0
@@ -161,17 +159,12 @@ class Folder:
                 continue
             if depth == MAX_DEPTH:
                 raise TooManyFilesError(f"{prefix}{name}: folders are read to a depth of {MAX_DEPTH}")
-            with self._inner(name) as inner:
-                for file in inner._walk(f"{prefix}{name}/", depth + 1, hidden if prefix else frozenset()):
+            with self.folder([name]) as inner:
+                for file in inner._walk(f"{prefix}{name}/", depth + 1, hidden):
                     num_files += 1
                     yield file
                     if num_files > MAX_FILES:
                         raise TooManyFilesError(f"the dataset has more than {MAX_FILES:,} files")
-
-    @contextmanager
-    def _inner(self, name: str) -> Iterator["Folder"]:
-        with self.folder([name]) as inner:
-            yield inner
 
 
 def _is_text(name: str) -> bool:
