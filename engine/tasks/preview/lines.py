@@ -34,13 +34,13 @@ def too_large(what: str, number: int, max_bytes: int) -> RecordTooLarge:
 def decoder(encoding: str | None) -> codecs.IncrementalDecoder:
     """From bytes to text; bytes that the encoding does not have become U+FFFD. ParserError for an encoding that does not exist."""
     try:
-        found = codecs.lookup(encoding or "utf-8-sig")
-        if not found._is_text_encoding:
-            raise LookupError
-    except LookupError:
-        raise ParserError(f"the encoding {str(encoding)[:40]!r} is not known") from None
-    name = "utf-8-sig" if found.name == "utf-8" else found.name
-    return codecs.getincrementaldecoder(name)("replace")
+        name = codecs.lookup(encoding or "utf-8").name
+        made = codecs.getincrementaldecoder("utf-8-sig" if name == "utf-8" else name)("replace")
+        if isinstance(made.decode(b""), str):
+            return made
+    except (LookupError, ValueError, TypeError):
+        pass
+    raise ParserError(f"the encoding {str(encoding)[:40]!r} is not known")
 
 
 class CleanText(io.RawIOBase):
