@@ -128,16 +128,27 @@ def _members(text: "_Window") -> Iterator[str]:
         text.expect(b"}")
         return
     while True:
+        text.peek()
         text.mark()
         text.skip_value()
-        name = codec.parse_exactly(text.marked())
+        name = text.marked()
         text.expect(b":")
         text.peek()
-        yield str(name)
+        yield _name(name)
         if text.peek() == b"}":
             text.expect(b"}")
             return
         text.expect(b",")
+
+
+def _name(raw: bytes) -> str:
+    try:
+        name = codec.parse_exactly(raw)
+    except (codec.NotJson, RecursionError):
+        name = None
+    if not isinstance(name, str):
+        raise JSONDecodeError(f"{raw[:100].decode(errors='replace')!r} cannot name a member")
+    return name
 
 
 def _items(text: "_Window", max_bytes: int) -> Iterator[bytes]:
