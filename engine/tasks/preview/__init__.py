@@ -80,3 +80,44 @@ BODY is how a modern answer (`/first-rows`, `/v2/rows`) is described; all number
             payload: the body of `/v2/rows` with "partial": false; then NDJSON lines, each with `yhat_id` = row_idx, of uncut rows
                      (labels by name, dates as text, pictures and sound left out)
 """
+
+import os
+from collections.abc import Callable
+
+from engine.frames import Buffer, Header
+from engine.tasks.families import Families, Reply, TaskFunction
+from engine.tasks.preview.failures import Failed, report
+from engine.tasks.preview.files import refuse_sockets
+from engine.tasks.preview.rows import rows
+from engine.tasks.preview.scan import Scanner
+from engine.tasks.preview.splits import splits
+
+Work = Callable[[Header], tuple[Header, list[Buffer]]]
+
+
+def tasks(families: Families) -> dict[str, TaskFunction]:
+    """All tasks, as the docstring of this file says. From now on, this process can open no connection."""
+    refuse_sockets()
+    works: dict[str, Work] = {
+        "scan": lambda header: (families.the(Scanner).scan(header), []),
+        "splits": lambda header: (splits(header), []),
+        "rows": rows,
+    }
+    return {name: _task(work) for name, work in works.items()}
+
+
+def _task(work: Work) -> TaskFunction:
+    """The task whose answer is what `work` returns, or why it came to nothing."""
+
+    def run(header: Header, payload: memoryview) -> Reply:
+        return answer(work, header)
+
+    return run
+
+
+def answer(work: Work, header: Header) -> Reply:
+    """What a task answers: what its work returns, or a failure."""
+    try:
+        return work(header)
+    except Failed as failed:
+        return {"failure": report(failed, os.path.join(header.get("root") or "", header.get("name") or ""))}, []

@@ -74,6 +74,8 @@ def of_feature(name: str, feature: Any, *, is_typed: bool) -> Column:
     dtype = _DTYPES.get(word) or _stored_json(feature, is_typed)
     if dtype_of(feature) == "uint64":
         dtype = "json"  # int64 does not hold all of it
+    if word == CLASS and not labels:
+        dtype = "int64"
     return Column(name, word, feature, dtype, labels, is_declared=True)
 
 

@@ -1,10 +1,10 @@
 """Features: the types of columns as README.md or a Parquet file declares them, in the one form that answers have.
 
-    {"dtype": "int64", "_type": "Value"}            a scalar, by its Arrow word
-    {"names": [..], "_type": "ClassLabel"}
-    {"_type": "Image"}  {"_type": "Audio"}
-    {"feature": .., "_type": "List"}
-    {"name": feature, ..}                           an object
+{"dtype": "int64", "_type": "Value"}            a scalar, by its Arrow word
+{"names": [..], "_type": "ClassLabel"}
+{"_type": "Image"}  {"_type": "Audio"}
+{"feature": .., "_type": "List"}
+{"name": feature, ..}                           an object
 """
 
 import json
@@ -18,7 +18,14 @@ from engine.tasks.preview.kinds import value_feature
 
 IMAGE, AUDIO = {"_type": "Image"}, {"_type": "Audio"}
 _LISTS = ("List", "LargeList", "Sequence")
-_WORDS = {"double": "float64", "float": "float32", "halffloat": "float16", "large_string": "string", "string_view": "string", "utf8": "string"}
+_WORDS = {
+    "double": "float64",
+    "float": "float32",
+    "halffloat": "float16",
+    "large_string": "string",
+    "string_view": "string",
+    "utf8": "string",
+}
 MAX_DEPTH = 32
 
 
@@ -82,7 +89,9 @@ def _of_entry(entry: Mapping[str, Any], depth: int) -> Any:
 def _of_item(item: Any, depth: int) -> Any:
     if isinstance(item, list):
         return _fields(item, depth)
-    return _of_entry(item, depth + 1) if isinstance(item, dict) and "_type" not in item and _is_entry(item) else _of_dtype(item, depth)
+    return (
+        _of_entry(item, depth + 1) if isinstance(item, dict) and "_type" not in item and _is_entry(item) else _of_dtype(item, depth)
+    )
 
 
 def _is_entry(item: Mapping[str, Any]) -> bool:

@@ -257,7 +257,9 @@ class _Window:
         # A number may go on in what is not here yet.
         if found is None or (byte != b'"' and found.end() == len(self._data) and self._fill()):
             if byte != b'"' and found is None:
-                raise JSONDecodeError(f"byte {self._passed + self._at + 1}: there is {byte.decode('latin-1')!r} in place of a value")
+                raise JSONDecodeError(
+                    f"byte {self._passed + self._at + 1}: there is {byte.decode('latin-1')!r} in place of a value"
+                )
             return None
         self._at = found.end()
         return 0

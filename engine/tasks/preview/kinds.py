@@ -5,9 +5,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.tasks.preview.limits import MAX_COLUMNS, MAX_NESTING
-from engine.tasks.preview.values import TRUTHS, INTEGER, NUMBER, integer, is_small
+from engine.tasks.preview.values import INTEGER, NUMBER, TRUTHS, integer, is_small
 
-BOOL, INT, LONG, FLOAT, TEXT, BYTES, LIST, OBJECT, OTHER = "bool", "int", "long", "float", "text", "bytes", "list", "object", "other"
+BOOL, INT, LONG, FLOAT, TEXT, BYTES, LIST, OBJECT, OTHER = (
+    "bool",
+    "int",
+    "long",
+    "float",
+    "text",
+    "bytes",
+    "list",
+    "object",
+    "other",
+)
 _BY_TYPE = {bool: BOOL, float: FLOAT, str: TEXT, bytes: BYTES, list: LIST, dict: OBJECT}
 
 

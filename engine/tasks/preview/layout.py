@@ -199,7 +199,9 @@ def _base(data_dir: Any) -> str:
 def _numbers(info: Mapping[str, Any]) -> dict[str, tuple[int | None, int | None]]:
     """Declared bytes and rows of each split."""
     splits = info.get("splits")
-    entries = [{"name": name, **one} for name, one in splits.items() if isinstance(one, dict)] if isinstance(splits, dict) else splits
+    entries = (
+        [{"name": name, **one} for name, one in splits.items() if isinstance(one, dict)] if isinstance(splits, dict) else splits
+    )
     entries = [one for one in entries if isinstance(one, dict)] if isinstance(entries, list) else []
     return {str(one.get("name")): (_number(one.get("num_bytes")), _number(one.get("num_examples"))) for one in entries}
 
@@ -212,7 +214,7 @@ def _format(files: Sequence[File]) -> str:
     """What most of the files are. EmptyDatasetError; Failed if no file is of a known format."""
     formats = Counter(kind for file in files if (kind := format_of(file.path)))
     if MEDIA & formats.keys():
-        formats -= Counter(format_of(file.path) for file in files if is_metadata(file.path))
+        formats -= Counter(format_of(file.path) or "" for file in files if is_metadata(file.path))
     if formats:
         return min(formats, key=lambda kind: (-formats[kind], ORDER.index(kind)))
     others = [file.path for file in files if file.path != README]
@@ -239,7 +241,7 @@ def _by_patterns(patterns: list[tuple[str, list[str]]], base: str, files: Sequen
 
 
 def matches_pattern(path: str, pattern: str) -> bool:
-    """Whether a path has a glob: `*`, `?` and `[..]` stay within a part, `**` is any number of parts. No dot is matched by a star."""
+    """Whether a glob matches a path: `*`, `?` and `[..]` stay within a part, `**` is any parts. No star matches a dot."""
     if len(pattern) > MAX_PATTERN_CHARACTERS:
         return False
     parts, wanted = path.split("/"), pattern.split("/")

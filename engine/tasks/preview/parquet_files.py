@@ -50,16 +50,14 @@ def records(opened: Callable[[], BinaryIO], names: dict[str, None]) -> Records:
 
 
 def batches(parquet: pq.ParquetFile, first_row: int, max_rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
-    """The rows from the first that is wanted on, in batches of about BATCH_BYTES; row groups before it are not read. ParserError."""
+    """The rows from the first that is wanted on, in batches of about BATCH_BYTES; earlier groups are not read. ParserError."""
     start = 0
     for i in range(parquet.num_row_groups):
         group = parquet.metadata.row_group(i)
         if start + group.num_rows > first_row:
             if group.total_byte_size > MAX_ROW_GROUP_BYTES:
-                raise ParserError(
-                    f"row group {i} has {group.total_byte_size:,} bytes when it is unpacked, and the limit is {MAX_ROW_GROUP_BYTES:,}: "
-                    "write the file with smaller row groups"
-                )
+                size = f"{group.total_byte_size:,} bytes when it is unpacked, and the limit is {MAX_ROW_GROUP_BYTES:,}"
+                raise ParserError(f"row group {i} has {size}: write the file with smaller row groups")
             yield from _of_group(parquet, i, max(0, first_row - start), max_rows)
         start += group.num_rows
 

@@ -68,7 +68,9 @@ def _written(image: Image.Image) -> Picture | None:
         upright = upright.convert("RGBA" if "transparency" in upright.info else "RGB")
     elif "transparency" in upright.info and upright.mode in ("RGB", "L"):
         upright = upright.convert("RGBA")
-    mode = _PNG_MODES.get(upright.mode) or (upright.mode if upright.mode in ("L", "RGB") else "L" if upright.mode in "1F" else "RGB")
+    mode = _PNG_MODES.get(upright.mode) or (
+        upright.mode if upright.mode in ("L", "RGB") else "L" if upright.mode in "1F" else "RGB"
+    )
     made = upright if upright.mode == mode else upright.convert(mode)
     # Profiles, comments and EXIF of the file are in here.
     made.info = {}

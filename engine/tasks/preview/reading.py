@@ -169,7 +169,7 @@ class SplitReader:
             for name, value in record.items():
                 one = seen.setdefault(name, Seen())
                 if self.is_text:
-                    one.kinds.see_text(value)
+                    one.kinds.see_text(value if isinstance(value, str) else None)
                 else:
                     one.see(name, value)
             num_bytes += size

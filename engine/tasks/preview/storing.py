@@ -9,9 +9,23 @@ from collections.abc import Callable
 from typing import Any
 
 from engine.tasks.preview import pictures
-from engine.tasks.preview.columns import ADDRESS, CLASS, JSON, MATRIX_RANKS, NUMBER, PICTURE, SOUND, STRING, TRUTH, WHOLE, Column, is_matrix
+from engine.tasks.preview.columns import (
+    ADDRESS,
+    CLASS,
+    JSON,
+    MATRIX_RANKS,
+    NUMBER,
+    PICTURE,
+    SOUND,
+    STRING,
+    TRUTH,
+    WHOLE,
+    Column,
+    is_matrix,
+)
 from engine.tasks.preview.files import Folder
-from engine.tasks.preview.values import INTEGER, MAX_INTEGER_CHARACTERS, NUMBER as NUMBER_TEXT, TRUTHS, digits, integer, is_small, plain, text, text_of
+from engine.tasks.preview.values import INTEGER, MAX_INTEGER_CHARACTERS, TRUTHS, digits, integer, is_small, plain, text, text_of
+from engine.tasks.preview.values import NUMBER as NUMBER_TEXT
 
 MAX_MEDIA_BYTES = 10 * 1024 * 1024
 LOST = b""
@@ -95,7 +109,9 @@ class Storing:
         index = UNLABELLED
         if type(raw) is str:
             number = integer(raw) if raw not in column.labels else None
-            index = column.labels.index(raw) if number is None and raw in column.labels else UNLABELLED if number is None else number
+            index = (
+                column.labels.index(raw) if number is None and raw in column.labels else UNLABELLED if number is None else number
+            )
         elif type(raw) is int or (type(raw) is float and raw.is_integer()):
             index = int(raw)
         if not column.labels:
