@@ -77,7 +77,7 @@ BODY is how a modern answer (`/first-rows`, `/v2/rows`) is described; all number
 
 `page`: rows from any place of a prepared split, or of a split whose own files are segments or Parquet.
     asked   folder, segments, columns: as for `statistics`; or segments: null, with root, name, config, split: the source Parquet
-            limits, widened, offset, length; dataset: name for the addresses; config, split; assets, run
+            limits, widened, offset, length; name, config, split, assets, run: for the addresses of pictures
             records: whether the rows are also wanted as records for a model
     gives   size: of the body; body: BODY; num_rows; num_rows_total; truncated: as of `rows`
             records: [row_idx] of the lines; records_size

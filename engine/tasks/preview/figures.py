@@ -75,21 +75,22 @@ def numbers(kind: pa.DataType, values: Values, num_rows: int) -> dict[str, Any]:
 
 
 def _histogram(asked: Asked, low: Any, high: Any, good: str) -> dict[str, Any]:
-    """Ten equal bins of floats, the last closed; bins of whole size of integers, the last as long as it is."""
+    """Ten equal bins of floats, the last closed; bins of one whole size of integers, and the last as long as it is.
+
+    A value is held against the edges: computing the number of its bin would put one that is an edge into the bin before.
+    """
     if isinstance(low, int):
-        size = max(1, -(-(high - low + 1) // NUM_BINS))
-        num_bins = -(-(high - low + 1) // size)
-        edges: list[Any] = [low + i * size for i in range(num_bins)] + [high]
-        bin_of = f"((v::HUGEINT - {low}) // {size})::INTEGER"
+        size = -(-(high - low + 1) // NUM_BINS)
+        edges: list[Any] = [*range(low, high + 1, size), high]
     elif low == high:
-        num_bins, edges, bin_of = 1, [rounded(low), rounded(high)], "0"
+        edges = [low, high]
     else:
-        num_bins = NUM_BINS
-        width = high / num_bins - low / num_bins
-        edges = [rounded(low + i * width) for i in range(num_bins)] + [rounded(high)]
-        bin_of = f"least(floor(v / {width!r} - {low / width!r})::INTEGER, {num_bins - 1})"
-    counts = dict(asked.rows(f"SELECT greatest({bin_of}, 0) AS bin, count(*) FROM given WHERE {good} GROUP BY bin"))
-    return {"hist": [counts.get(i, 0) for i in range(num_bins)], "bin_edges": edges}
+        width = high / NUM_BINS - low / NUM_BINS if math.isinf(high - low) else (high - low) / NUM_BINS
+        edges = [*(low + i * width for i in range(NUM_BINS)), high]
+    above = ", ".join(f"count(*) FILTER (WHERE v >= {edge!r})" for edge in edges[:-1])
+    [counts] = asked.rows(f"SELECT {above} FROM given WHERE {good}")
+    hist = [count - after for count, after in zip(counts, [*counts[1:], 0], strict=True)]
+    return {"hist": hist, "bin_edges": [rounded(edge) for edge in edges]}
 
 
 def labels(values: Values, num_rows: int, names: Sequence[str] | None) -> dict[str, Any]:

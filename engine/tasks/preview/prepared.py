@@ -1,4 +1,4 @@
-"""Prepared rows: what `prepare` wrote of a split, read again; or Parquet files of the dataset, which can be read in the same way."""
+"""Prepared rows: what `prepare` wrote of a split, read again; or Parquet files of the dataset, which are read the same way."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,9 @@ class StoredRows(Protocol):
     """The rows of a split that can be read from any place."""
 
     columns: list[Column]
-    num_rows: int
+
+    @property
+    def num_rows(self) -> int: ...
 
     def values(self, offset: int, length: int) -> Iterator[list[Any]]:
         """Stored values (storing.py) of these rows, in the order of the columns."""
@@ -105,7 +107,7 @@ class ParquetRows:
         self._reader = reader
         self._storing = Storing(reader.folder, is_text=False)
         self.columns = [replace(column, stored=column.name) for column in reader.columns(widened)]
-        self.num_rows = reader.num_examples() or 0
+        self.num_rows: int = reader.num_examples() or 0
 
     def values(self, offset: int, length: int) -> Iterator[list[Any]]:
         start = 0

@@ -40,9 +40,7 @@ def _of_column(rows: Segments, column: Column) -> Told | None:
     return make(rows, column)
 
 
-def _values(
-    rows: Segments, column: Column, change: Callable[[pa.Array], pa.Array] | None = None
-) -> Callable[[], Iterator[pa.RecordBatch]]:
+def _values(rows: Segments, column: Column, change: Callable[[pa.Array], pa.Array] | None = None) -> figures.Values:
     """The column, each batch changed."""
 
     def batches() -> Iterator[pa.RecordBatch]:
