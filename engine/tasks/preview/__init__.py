@@ -88,6 +88,8 @@ BODY is how a modern answer (`/first-rows`, `/v2/rows`) is described; all number
 import os
 from collections.abc import Callable
 
+import pyarrow as pa
+
 from engine.frames import Buffer, Header
 from engine.tasks.families import Families, Reply, TaskFunction
 from engine.tasks.preview import page, prepare, rows, splits
@@ -101,15 +103,22 @@ Work = Callable[[Header], tuple[Header, list[Buffer]]]
 def tasks(families: Families) -> dict[str, TaskFunction]:
     """All tasks, as the docstring of this file says. From now on, this process can open no connection."""
     refuse_sockets()
-    works: dict[str, Work] = {
-        "scan": lambda header: (families.the(Scanner).scan(header), []),
+    # One block at a time, as any replica; and memory that is free again goes back to the system.
+    pa.set_cpu_count(1)
+    pa.set_memory_pool(pa.system_memory_pool())
+    return {name: _task(work) for name, work in works(families.the(Scanner)).items()}
+
+
+def works(scanner: Scanner) -> dict[str, Work]:
+    """What each task does, by name. Failed."""
+    return {
+        "scan": lambda header: (scanner.scan(header), []),
         "splits": lambda header: (splits.splits(header), []),
         "rows": rows.rows,
         "prepare": lambda header: (prepare.prepare(header), []),
         "statistics": _statistics,
         "page": page.page,
     }
-    return {name: _task(work) for name, work in works.items()}
 
 
 def _statistics(header: Header) -> tuple[Header, list[Buffer]]:
