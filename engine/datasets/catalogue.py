@@ -44,6 +44,7 @@ class Dataset:
     visibility: Visibility = "private"
     description: str = ""
     is_whole: asyncio.Event = field(default_factory=lambda: _set_event())
+    _counted: tuple[tuple[int, ...], int] = ((), 0)  # the versions whose bytes were counted last, and how many these are
 
     @property
     def title(self) -> str:
@@ -57,6 +58,13 @@ class Dataset:
     def segments(self) -> set[StoredSegment]:
         """Those that any version names."""
         return {segment for version in self.versions.values() for segment in version.segments}
+
+    @property
+    def kept_bytes(self) -> int:
+        """Of the segments of all versions. Every block of an upload asks this of all datasets of its owner."""
+        if self._counted[0] != tuple(self.versions):
+            self._counted = tuple(self.versions), sum(segment.num_bytes for segment in self.segments)
+        return self._counted[1]
 
     @property
     def row(self) -> DatasetRow:

@@ -82,7 +82,7 @@ class Pages:
         async with asyncio.timeout(PREDICT_LIMIT_S):
             answer, body = await self._read(place, dataset, split, with_records=True)
             ids = [row for row in answer.header["records"]]
-            lines = bytes(answer.payload[answer.header["size"] :])
+            lines = bytes(answer.payload[len(body.data) :])
             results = await self._predict(version, lines, len(ids), user) if ids else b""
         number = len(ujson.loads(body.data[slice(*body.features)]))
         named = {"_type": "Prediction", "model": version.title, "version": version.number}
@@ -114,7 +114,7 @@ class Pages:
             raise
         if failed := answer.header.get("failure"):
             raise StoredError(Fault.of_task(failed), folder_of(dataset))
-        data = bytes(answer.payload[: answer.header["size"]])
+        data = bytes(answer.payload[: len(answer.payload) - answer.header["records_size"]])
         return answer, Body.of_task(data, answer.header["body"])
 
     def _asked(self, place: Place, dataset: CachedDataset, split: CachedSplit, *, with_records: bool) -> dict[str, Any]:

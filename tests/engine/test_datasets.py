@@ -15,7 +15,7 @@ from engine.datasets import Conditions, Dataset, DatasetChanges, DatasetLimits, 
 from engine.datasets.changes import NewRows
 from engine.datasets.folders import DatasetFolder
 from engine.datasets.names import parse_source
-from engine.datasets.upkeep import MAX_SEGMENTS, MERGED_SEGMENTS, SEGMENT_ROWS, mergeable, replaced
+from engine.datasets.upkeep import MAX_SEGMENTS, SEGMENT_ROWS, mergeable, replaced
 from engine.datasets.versions import Column, DatasetVersion, StoredSegment
 from engine.disk import Disk
 from engine.errors import EngineError
@@ -192,7 +192,7 @@ async def test_a_commit_comes_to_its_end_when_its_caller_is_cancelled(house: Hou
 
 
 async def test_a_commit_that_fails_leaves_the_version_before(house: House) -> None:
-    """A folder stands where HEAD would be written beside."""
+    """A folder stands where HEAD would be written first."""
     await house.append()
     obstacle = house.datasets.root / "eva/facts/.sluice/.HEAD.new"
     obstacle.mkdir()
@@ -209,7 +209,7 @@ async def test_a_commit_that_fails_leaves_the_version_before(house: House) -> No
 async def test_what_was_committed_is_read_again_by_the_next_server(house: House) -> None:
     await house.append()
     await house.append(split="test")
-    await house.changes.describe(house.facts, visibility="public", description="Facts.")
+    await house.changes.describe(house.facts, Conditions(), visibility="public", description="Facts.")
     again = Datasets(house.datasets.root, house.datasets.store)
     await again.open()
     facts = again.find(TOM, "eva", "facts")
@@ -230,8 +230,24 @@ def test_few_segments_are_left_alone() -> None:
 
 
 def test_the_smallest_neighbours_are_merged() -> None:
-    many = segments(*[1000] * (MERGED_SEGMENTS - 1), *[1] * 10)
-    assert mergeable(many) == many[-10:]
+    many = segments(*[1000] * 8, *[1] * 9)
+    assert mergeable(many) == many[-9:]
+
+
+def test_large_segments_are_left_alone_and_do_not_count() -> None:
+    assert mergeable(segments(*[SEGMENT_ROWS] * 20, *[1] * MAX_SEGMENTS)) == ()
+
+
+def test_a_row_is_written_again_a_few_times_only_however_many_appends_come() -> None:
+    many: list[StoredSegment] = []
+    rows_written = 0
+    for _ in range(1000):
+        many += segments(100)
+        if old := mergeable(many):
+            rows_written += sum(one.num_rows for one in old)
+            many = replaced(many, old, segments(sum(one.num_rows for one in old))) or []
+        assert len(many) <= MAX_SEGMENTS
+    assert rows_written < 8 * 100_000
 
 
 def test_neighbours_are_those_of_one_split_whatever_stands_between_them() -> None:
@@ -246,7 +262,6 @@ def test_neighbours_are_those_of_one_split_whatever_stands_between_them() -> Non
 def test_a_merge_makes_no_segment_that_is_too_large() -> None:
     many = segments(*[SEGMENT_ROWS // 3] * 20)
     assert len(mergeable(many)) == 3
-    assert mergeable(segments(*[SEGMENT_ROWS] * 20)) == ()
 
 
 @given(st.lists(st.integers(1, SEGMENT_ROWS), max_size=60))

@@ -16,12 +16,13 @@ Common fields of what is asked:
     name     `name` or `org/name`, as `scan` gave it
     limits   {} or some of: rows_max_bytes (1,000,000), rows_max_number (100), rows_min_number (1), record_bytes (16 MiB),
              decompressed_bytes (1 GiB), prepare_bytes (5 GiB; 0 = never prepare)
-    widened  null, or what `prepare` answered last for this split at this revision: {column: type}
+    widened  null, or what `prepare` answered last for this split at this revision: {name: COLUMN}
     assets   absolute path of the folder of the run; it is made, with its parents, when the first file goes into it. Files:
              `<assets>/<row>/<16 hex: BLAKE2b, digest_size=8, of the column's name in UTF-8>/<filename>`
     run      text of the run, for `?v=`
 
-A COLUMN is {"name", "type", "labels": [..] or null, "feature": modern feature, "dtype": type in the segment}.
+A COLUMN is {"name", "type", "labels": [..] or null, "feature": modern feature, "dtype": type in the segment, "stored": name in the
+segment, "declared": bool}.
 
 BODY is how a modern answer (`/first-rows`, `/v2/rows`) is described; all numbers are byte offsets in that answer:
     {"bases": [offset],            insert the public base address with its final slash here; empty without pictures and sound
@@ -59,11 +60,14 @@ BODY is how a modern answer (`/first-rows`, `/v2/rows`) is described; all number
 
 `prepare`: all rows of a split as segments (engine/tasks/query/segments.py says what those are), with their sidecars.
     asked   root, name, config, split, limits, widened; staging: absolute path of an empty folder
+            existing: [fields of ColumnInfo] of the version that the segments come into, without those that only this split had
     gives   segments: [{"id", "rows", "bytes", "nulls"}], each the folder `<staging>/segments/<id>`, on the disk
-            columns: [COLUMN]; segment_columns: [fields of ColumnInfo, and "nulls"], for the version file and for grants
+            columns: [COLUMN]; segment_columns: [fields of ColumnInfo, and "nulls" in these rows] of this split, numbered among
+                `existing`: with the number of the equal column there, else with a new number and, where the name is taken by a
+                column of another type, with another name
             numbers: {"num_bytes", "num_examples", "num_columns", "parquet_bytes", "memory_bytes"}
-            widened: {column: type} of columns that later rows made wider, with those asked; {} for none
-            changed: bool, whether `rows` must be asked again with this `widened`
+            widened: {name: COLUMN} that later rows made wider, with those asked; where it differs from what was asked, `rows` must
+                be asked again with it
             or {"full": true}: the disk is full, or has less than 1 GiB free
 
 `statistics`: of a prepared split.
@@ -73,9 +77,9 @@ BODY is how a modern answer (`/first-rows`, `/v2/rows`) is described; all number
 
 `page`: rows from any place of a prepared split, or of a split whose own files are segments or Parquet.
     asked   folder, segments, columns: as for `statistics`; or segments: null, with root, name, config, split: the source Parquet
-            limits, widened, offset, length; dataset: name for the addresses; config, split; assets, run
+            limits, widened, offset, length; name, config, split, assets, run: for the addresses of pictures
             records: whether the rows are also wanted as records for a model
-    gives   size: of the body; body: BODY; num_rows; num_rows_total; truncated: as of `rows`
+    gives   body: BODY; num_rows; num_rows_total; truncated: as of `rows`
             records: [row_idx] of the lines; records_size
             payload: the body of `/v2/rows` with "partial": false; then NDJSON lines, each with `yhat_id` = row_idx, of uncut rows
                      (labels by name, dates as text, pictures and sound left out)
@@ -84,13 +88,14 @@ BODY is how a modern answer (`/first-rows`, `/v2/rows`) is described; all number
 import os
 from collections.abc import Callable
 
+import pyarrow as pa
+
 from engine.frames import Buffer, Header
 from engine.tasks.families import Families, Reply, TaskFunction
+from engine.tasks.preview import page, prepare, rows, splits
 from engine.tasks.preview.failures import Failed, report
 from engine.tasks.preview.files import refuse_sockets
-from engine.tasks.preview.rows import rows
 from engine.tasks.preview.scan import Scanner
-from engine.tasks.preview.splits import splits
 
 Work = Callable[[Header], tuple[Header, list[Buffer]]]
 
@@ -98,19 +103,37 @@ Work = Callable[[Header], tuple[Header, list[Buffer]]]
 def tasks(families: Families) -> dict[str, TaskFunction]:
     """All tasks, as the docstring of this file says. From now on, this process can open no connection."""
     refuse_sockets()
-    works: dict[str, Work] = {
-        "scan": lambda header: (families.the(Scanner).scan(header), []),
-        "splits": lambda header: (splits(header), []),
-        "rows": rows,
+    # One block at a time, as any replica; and memory that is free again goes back to the system.
+    pa.set_cpu_count(1)
+    pa.set_memory_pool(pa.system_memory_pool())
+    return {name: _task(work) for name, work in works(families.the(Scanner)).items()}
+
+
+def works(scanner: Scanner) -> dict[str, Work]:
+    """What each task does, by name. Failed."""
+    return {
+        "scan": lambda header: (scanner.scan(header), []),
+        "splits": lambda header: (splits.splits(header), []),
+        "rows": rows.rows,
+        "prepare": lambda header: (prepare.prepare(header), []),
+        "statistics": _statistics,
+        "page": page.page,
     }
-    return {name: _task(work) for name, work in works.items()}
+
+
+def _statistics(header: Header) -> tuple[Header, list[Buffer]]:
+    """duckdb takes half a second and 60 MB to import: only replicas that are asked for statistics do it."""
+    from engine.tasks.preview.statistics import statistics
+
+    return statistics(header)
 
 
 def _task(work: Work) -> TaskFunction:
     """The task whose answer is what `work` returns, or why it came to nothing."""
 
     def run(header: Header, payload: memoryview) -> Reply:
-        return answer(work, header)
+        told, buffers = answer(work, header)
+        return {"parts": [{**told, "size": sum(map(len, buffers))}]}, buffers
 
     return run
 

@@ -97,6 +97,13 @@ def _with_first(first: str, lines: _CountedLines) -> Iterator[str]:
     yield from lines
 
 
+def delimiter_in(opened: Callable[[], BinaryIO], encoding: str | None, max_bytes: int) -> str:
+    """The delimiter of a file that declares none. RecordTooLarge."""
+    with opened() as file:
+        text = io.TextIOWrapper(clean(file, encoding), "utf-8", errors="replace", newline="")
+        return found_delimiter(_first_line(text, max_bytes))
+
+
 def found_delimiter(first: str) -> str:
     """A comma, unless the first line has none and another common one."""
     return "," if "," in first else next((one for one in _OTHER_DELIMITERS if one in first), ",")

@@ -4,6 +4,7 @@ An error that a reader raises is the cause; the step that failed gives it a code
 """
 
 import contextlib
+import errno
 import re
 import sys
 import traceback
@@ -65,6 +66,10 @@ def failing_as(code: str) -> Iterator[None]:
         yield
     except (Failed, MemoryError):
         raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise  # ours, not the dataset's
+        raise Failed(code) from error
     # Hostile files make libraries raise anything. The dataset gets the error, and the replica lives on.
     except Exception as error:
         raise Failed(code) from error
