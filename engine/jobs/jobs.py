@@ -7,6 +7,7 @@ names worker and attempt, changes nothing. Knows no kind of job by name, no HTTP
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -258,7 +259,7 @@ class Jobs:
 
     async def _watch(self) -> None:
         """At every beat, and at once after a cancel: which jobs are still ours? Now and then: what have others left?"""
-        for number in range(1, 2**62):
+        for number in itertools.count(1):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._options.beat_s):
                     await self._look.wait()

@@ -80,6 +80,7 @@ class Database:
         self._reader = reader
         self._writing = asyncio.Lock()
         self.num_commits = 0
+        self._holder: asyncio.Task[Any] | None = None
 
     @classmethod
     async def open(cls, path: Path) -> Self:
@@ -107,8 +108,15 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
-        """Read and then write, while nobody else writes. All is committed at the end of the context, and undone if it raises."""
+        """Read and then write, while nobody else writes. All is committed at the end of the context, and undone if it raises.
+
+        Inside the context everything is written through the transaction. Any other write by the same task would wait for ever, and
+        raises RuntimeError.
+        """
+        if self._holder is asyncio.current_task():
+            raise RuntimeError("this task has a transaction open, and must write through that")
         async with self._writing:
+            self._holder = asyncio.current_task()
             transaction = Transaction(self._writer)
             try:
                 with _errors_as_store_errors():
@@ -119,6 +127,7 @@ class Database:
             finally:
                 # After COMMIT this does nothing. A caller that is cancelled at an await above leaves its statement in the thread's
                 # queue; the rollback is queued behind it, so no transaction stays open.
+                self._holder = None
                 await self._writer.rollback()
 
     def _count_commit(self) -> None:

@@ -300,6 +300,13 @@ async def test_two_transactions_follow_each_other(store: Store) -> None:
     assert await statuses(store) == {"waiting": 20}
 
 
+async def test_a_task_that_has_a_transaction_open_is_told_to_write_through_it(store: Store) -> None:
+    async with store.transaction():
+        with pytest.raises(RuntimeError, match="transaction open"):
+            await store.take_job("w", KINDS, beside=KINDS, most=1)
+    assert await add(store, "k") == 1
+
+
 async def test_a_statement_that_fails_is_a_store_error(store: Store) -> None:
     with pytest.raises(StoreError):
         async with store.transaction() as transaction:
