@@ -15,7 +15,7 @@ import ujson
 from engine.jobs import JobClass, JobFailure, JobKind, Outcome, Work
 from engine.preview.faults import Fault
 from engine.preview.listings import Listings
-from engine.preview.splits import Splits
+from engine.preview.splits import Splits, prepared_at
 from engine.preview.tasks import (
     DATASET,
     PREPARE,
@@ -107,7 +107,7 @@ class PreviewKinds:
         self._doing[job.key] = _Doing(revision=dataset.revision)
         run = run_of(job)
         assets = self._folders.run(dataset.name, split.config, split.split, run)
-        widened = _prepared_at(split, dataset.revision).get("widened")
+        widened = prepared_at(split, dataset.revision).get("widened") or None
         return Work(ROWS_TASK, {**self._asked(dataset, split, widened), "assets": str(assets), "run": run})
 
     async def _rows_read(self, transaction: Transaction, job: JobRow, outcome: Outcome, doing: _Doing) -> str | None:
@@ -124,8 +124,8 @@ class PreviewKinds:
         self._doing[job.key] = _Doing(revision=dataset.revision)
         staging = self._folders.staging(run_of(job))
         await asyncio.to_thread(staging.mkdir, parents=True, exist_ok=True)
-        widened = _prepared_at(split, dataset.revision).get("widened")
-        return Work(PREPARE_TASK, {**self._asked(dataset, split, widened), "staging": str(staging)})
+        widened = prepared_at(split, dataset.revision).get("widened") or None
+        return Work(PREPARE_TASK, {**self._asked(dataset, split, widened), "staging": str(staging), "existing": []})
 
     async def _prepared(self, transaction: Transaction, job: JobRow, outcome: Outcome, doing: _Doing) -> str | None:
         if isinstance(outcome, JobFailure):
@@ -160,7 +160,7 @@ class PreviewKinds:
     def _roots(self) -> list[str]:
         return [str(root) for root in self._folders.roots]
 
-    def _asked(self, dataset: CachedDataset, split: CachedSplit, widened: dict[str, str] | None) -> dict[str, Any]:
+    def _asked(self, dataset: CachedDataset, split: CachedSplit, widened: dict[str, Any] | None) -> dict[str, Any]:
         names = {"root": dataset.root, "name": dataset.name, "config": split.config, "split": split.split}
         return {**names, "limits": self._limits.for_task(), "widened": widened}
 
@@ -180,9 +180,3 @@ class PreviewKinds:
 def run_of(job: JobRow) -> str:
     """The name of one attempt at a job: no other has it, now or later."""
     return f"{job.id}-{job.attempts}"
-
-
-def _prepared_at(split: CachedSplit, revision: str) -> dict[str, Any]:
-    """What was prepared of this revision; empty if nothing was."""
-    prepared: dict[str, Any] = ujson.loads(split.prepared) if split.prepared else {}
-    return prepared if prepared.get("revision") == revision else {}

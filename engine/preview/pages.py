@@ -122,7 +122,7 @@ class Pages:
         about = {"limits": self._limits.for_task(), "offset": place.offset, "length": place.length, "dataset": dataset.name}
         assets = str(self._folders.run(dataset.name, split.config, split.split, split.run))
         about |= {"assets": assets, "run": split.run, "records": with_records, "widened": None}
-        if split.prepared is None:
+        if split.prepared is None or split.prepare != "ok":
             return {**names, **about, "folder": None, "segments": None, "columns": ujson.loads(split.about or "{}")["columns"]}
         prepared = ujson.loads(split.prepared)
         known = {name: prepared[name] for name in ("folder", "segments", "columns")}
@@ -131,8 +131,8 @@ class Pages:
 
 def _has_parquet(split: CachedSplit) -> bool:
     """Whether all of its rows can be read by their numbers: they were prepared, or its own files are Parquet."""
-    if split.prepared is not None:
-        return split.prepare != "failed"
+    if split.prepare == "ok":
+        return True
     about: dict[str, Any] = ujson.loads(split.about or "{}")
     return bool(about.get("format") == "parquet")
 

@@ -55,11 +55,13 @@ class Splits:
         """What ingestion wrote is Parquet already; all else is prepared."""
         if about.get("segments") is None:
             await self._store.set_prepare(transaction, split.id, "waiting")
+            await self._store.set_statistics(transaction, split.id, "waiting")
             await self._add(transaction, PREPARE, job, dataset)
             return
-        folder = Path(dataset.root) / dataset.name / OWN_SEGMENTS
-        prepared = {"folder": str(folder), "is_own": False, "revision": revision, "widened": {}}
-        prepared |= {key: about[key] for key in ("segments", "columns", "numbers")}
+        folder = Path(dataset.root) / dataset.name
+        segments = await asyncio.to_thread(_with_rows, folder, about["segments"])
+        prepared = {"folder": str(folder / OWN_SEGMENTS), "revision": revision, "widened": {}, "segments": segments}
+        prepared |= {key: about[key] for key in ("columns", "numbers")}
         await self._store.set_prepare(transaction, split.id, "ok", prepared=ujson.dumps(prepared, ensure_ascii=False))
         await self._ask_statistics(transaction, job, dataset, split)
 
@@ -83,10 +85,10 @@ class Splits:
         folder = self._folders.segments(dataset.name)
         staging = self._folders.staging(f"{job.id}-{job.attempts}")
         await asyncio.to_thread(_move, staging, folder, [one["id"] for one in header["segments"]])
-        prepared = {**header, "folder": str(folder), "is_own": True, "revision": revision}
+        prepared = {**header, "folder": str(folder), "revision": revision}
         await self._store.set_prepare(transaction, split.id, "ok", prepared=ujson.dumps(prepared, ensure_ascii=False))
         await self._ask_statistics(transaction, job, dataset, split)
-        if header["changed"]:
+        if header["widened"] != prepared_at(split, revision).get("widened", {}):
             await self._add(transaction, SPLIT, job, dataset)
         return None
 
@@ -127,9 +129,23 @@ class Splits:
         return dataset, await self._store.cached_split(transaction, name, job.config or "", job.split or "")
 
 
+def prepared_at(split: CachedSplit, revision: str) -> dict[str, Any]:
+    """What was prepared of this revision; empty if nothing was."""
+    prepared: dict[str, Any] = ujson.loads(split.prepared) if split.prepared else {}
+    return prepared if prepared.get("revision") == revision else {}
+
+
+def _with_rows(folder: Path, ids: list[str]) -> list[dict[str, Any]]:
+    """Segments that ingestion wrote, with their rows as the current version has them. OSError, LookupError. Blocks on the disk."""
+    head = int((folder / ".sluice/HEAD").read_text())
+    version = ujson.loads((folder / f".sluice/versions/{head}.json").read_bytes())
+    rows = {one["id"]: one["rows"] for one in version["segments"]}
+    return [{"id": one, "rows": rows[one]} for one in ids]
+
+
 def _is_prepared(split: CachedSplit, revision: str) -> bool:
     """Whether the current Parquet files are those of this revision, or are being made."""
-    return split.prepare == "ok" and split.prepared is not None and ujson.loads(split.prepared)["revision"] == revision
+    return split.prepare == "ok" and bool(prepared_at(split, revision))
 
 
 def _cut(payload: memoryview, sizes: list[int]) -> Iterator[bytes]:
