@@ -24,8 +24,8 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     root = data_dir / "datasets"
     people = "name,age\n" + "".join(f"n{number},{number}\n" for number in range(150))
     lay(root, "people", {"README.md": front_matter(CARD), "train.csv": people, "test.csv": "name,age\nzoë,1\n"})
-    lay(root, "pics", {"train/a.png": picture(size=(20, 10)), "train/b.png": b"no picture"})
-    lay(root, "sounds", {"train/a.wav": wav()})
+    lay(root, "pics", {"README.md": "# Pictures\n", "train/a.png": picture(size=(20, 10)), "train/b.png": b"no picture"})
+    lay(root, "sounds", {"README.md": "# Sounds\n", "train/a.wav": wav()})
     lay(root, "ann/notes", {"train.txt": "one\ntwo\n"})
     lay(root, "broken", {"train.csv": "a,b\n1,2\n1,2,3\n"})
     with serving(data_dir, SLUICE_SCORE_REPLICAS="1") as server:

@@ -85,7 +85,7 @@ FAULTY: dict[str, tuple[dict[str, Any], int, str, str | None]] = {
     "none": ({"README.md": front_matter("configs:\n- config_name: a\n  data_files: ../*.csv")}, 400, "SplitsNamesError", "Cannot get the split names for the dataset."),
     "closed": ({"README.md": front_matter("viewer: false"), "train.csv": "a\n1\n"}, 400, "DatasetNotSupported", "this dataset is not supported for now."),
     "script": ({"README.md": "# s\n", "script.py": "print(1)\n"}, 400, "DatasetNotSupported", "this dataset is not supported for now."),
-    "wide": ({"train.csv": ",".join(f"c{i}" for i in range(1001)) + "\n"}, 400, "TooBigContent", "The dataset has 1001 columns, the limit is 1000. Declare fewer or split it."),
+    "wide": ({"train.csv": ",".join(f"c{i}" for i in range(1001)) + "\n"}, 400, "TooBigContent", "The dataset has 1,001 columns, the limit is 1,000. Declare fewer or split it."),
 }
 
 
