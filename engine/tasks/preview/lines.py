@@ -38,7 +38,7 @@ def decoder(encoding: str | None) -> codecs.IncrementalDecoder:
         made = codecs.getincrementaldecoder("utf-8-sig" if name == "utf-8" else name)("replace")
         if isinstance(made.decode(b""), str):
             return made
-    except (LookupError, ValueError, TypeError):
+    except (LookupError, ValueError, TypeError, AssertionError):  # hex, for one, only encodes strictly and asserts it
         pass
     raise ParserError(f"the encoding {str(encoding)[:40]!r} is not known")
 

@@ -33,19 +33,25 @@ def unpacked(file: BinaryIO, name: str, max_bytes: int) -> BinaryIO:
     if not suffix:
         return file
     openers = {".gz": lambda: gzip.GzipFile(fileobj=file), ".bz2": lambda: bz2.BZ2File(file), ".xz": lambda: _Xz(file)}
-    return io.BufferedReader(_Capped(cast(BinaryIO, openers[suffix]()), max_bytes), BUFFER_BYTES)
+    return io.BufferedReader(_Capped(cast(BinaryIO, openers[suffix]()), file, max_bytes), BUFFER_BYTES)
 
 
 class _Capped(io.RawIOBase):
-    """As many bytes of another file as are allowed."""
+    """As many bytes of the content of a packed file as are allowed; closing this closes the packed file."""
 
-    def __init__(self, file: BinaryIO, max_bytes: int) -> None:
+    def __init__(self, file: BinaryIO, packed: BinaryIO, max_bytes: int) -> None:
         self._file = file
+        self._packed = packed
         self._max = max_bytes
         self._left = max_bytes
 
     def readable(self) -> bool:
         return True
+
+    def close(self) -> None:
+        if not self.closed:
+            self._packed.close()
+        super().close()
 
     def readinto(self, buffer: object) -> int:
         view = memoryview(buffer).cast("B")  # type: ignore[arg-type]
