@@ -44,11 +44,11 @@ from handlers.streaming import predict
 from handlers.streaming.keys import PREDICTIONS, STREAMING_LIMITS, StreamingLimits
 from server import descriptors
 from server.config import SHIPPED_MODELS, Settings
-from server.jobs import job_kinds, server_jobs
+from server.jobs import server_jobs
 from server.middlewares import answer_everything
 from server.names import name_check
 from server.open_requests import OPEN_REQUESTS, OpenRequests
-from server.preview import open_preview, preview_kinds
+from server.preview import open_preview
 from server.private import make_private
 
 # Fixed paths come before `/{owner}/models/{model}`, and routes with a condition before the others of the same path.
@@ -167,13 +167,12 @@ async def _open_ingestion(app: web.Application, disk: Disk, settings: Settings) 
 
 async def _open_jobs(app: web.Application, store: Store, settings: Settings, stack: contextlib.AsyncExitStack) -> None:
     """Take back the jobs that a server has left that was killed, and begin to take jobs."""
-    kinds = preview_kinds(store, settings)
-    jobs = server_jobs(store, app[keys.ENGINE].pool("jobs"), settings, {**job_kinds(store, settings), **kinds.kinds()})
+    jobs = server_jobs(store, app[keys.ENGINE].pool("jobs"), settings)
     stack.push_async_callback(jobs.stop)
     await jobs.start()
     stack.enter_context(metrics.showing(jobs.levels))
     app[keys.JOBS] = jobs
-    await open_preview(app, store, kinds, settings, stack)
+    await open_preview(app, store, settings, stack)
 
 
 def _start_queries_with_the_first_dataset(engine: Engine, changes: DatasetChanges, upkeep: Upkeep) -> None:

@@ -14,11 +14,11 @@ from engine.jobs import JobKind, JobOptions, Jobs
 from engine.replicas.pool import Pool
 from engine.store import Store
 from server.config import Settings, usable_cores
-from server.preview import kinds_of_preview
+from server.preview import preview_kinds
 from server.queues import QUEUES
 
 MakeKinds = Callable[[Store, Settings], Mapping[str, JobKind]]
-KINDS: tuple[MakeKinds, ...] = (kinds_of_preview,)
+KINDS: tuple[MakeKinds, ...] = (preview_kinds,)
 
 # A server scores beside its jobs, which alone would close a gate of load for good; a worker yields to everybody.
 SERVER_LOAD_PCT, SERVER_MEMORY_PCT = 0, 90
@@ -30,7 +30,7 @@ def job_kinds(store: Store, settings: Settings) -> dict[str, JobKind]:
     return {name: kind for make in KINDS for name, kind in make(store, settings).items()}
 
 
-def server_jobs(store: Store, pool: Pool, settings: Settings, kinds: Mapping[str, JobKind]) -> Jobs:
+def server_jobs(store: Store, pool: Pool, settings: Settings) -> Jobs:
     """The jobs of the server, which takes all kinds."""
     gates = _gates(settings, SERVER_LOAD_PCT, SERVER_MEMORY_PCT)
     options = JobOptions(
@@ -39,7 +39,7 @@ def server_jobs(store: Store, pool: Pool, settings: Settings, kinds: Mapping[str
         most_quick=settings.max_jobs_per_dataset,
         is_open=gates.are_open,
     )
-    return Jobs(store, pool, kinds, options)
+    return Jobs(store, pool, job_kinds(store, settings), options)
 
 
 def worker_pool(settings: Settings) -> Pool:

@@ -29,18 +29,12 @@ def preview_folders(settings: Settings) -> PreviewFolders:
     return PreviewFolders(roots, (settings.assets_dir or data_dir / "assets").resolve(), data_dir / "prepared")
 
 
-def preview_kinds(store: Store, settings: Settings) -> PreviewKinds:
-    return PreviewKinds(store, preview_folders(settings), settings.part(PreviewLimits))
+def preview_kinds(store: Store, settings: Settings) -> Mapping[str, JobKind]:
+    """The kinds of jobs that preview has, by name."""
+    return PreviewKinds(store, preview_folders(settings), settings.part(PreviewLimits)).kinds()
 
 
-def kinds_of_preview(store: Store, settings: Settings) -> Mapping[str, JobKind]:
-    """For a process that does jobs and nothing else."""
-    return preview_kinds(store, settings).kinds()
-
-
-async def open_preview(
-    app: web.Application, store: Store, kinds: PreviewKinds, settings: Settings, stack: contextlib.AsyncExitStack
-) -> None:
+async def open_preview(app: web.Application, store: Store, settings: Settings, stack: contextlib.AsyncExitStack) -> None:
     """Open preview in the server, and start what runs beside its requests. The jobs of the server must be there."""
     engine, folders = app[keys.ENGINE], preview_folders(settings)
     catalogue = Catalogue(engine.pool("jobs"), folders)
@@ -49,11 +43,11 @@ async def open_preview(
     stack.push_async_callback(preview.close)
     sweeper = Sweeper(store, folders)
 
-    def changed(name: str | None) -> None:
+    def changed(name: str) -> None:
         preview.changed(name)
         sweeper.wake()
 
-    kinds.on_change = changed
+    store.on_preview_change = changed
     app[PREVIEW], app[FOLDERS], app[OPTIONS] = preview, folders, settings.part(AnswerOptions)
     app[REPORTS], app[HOOKS] = Reports(preview), Hooks(preview)
     app[PAGES] = Pages(preview, engine, folders, settings.part(PreviewLimits), app[PREDICTIONS].predict_lines)

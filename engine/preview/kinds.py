@@ -6,7 +6,6 @@ to the next are in listings.py and splits.py; both write inside the transaction 
 
 import asyncio
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,13 +45,9 @@ class _Doing:
 
 
 class PreviewKinds:
-    """`kinds` is what the jobs of a process are made with.
-
-    on_change  is told the name of each dataset of which something was written; None for all
-    """
+    """`kinds` is what the jobs of a process are made with."""
 
     def __init__(self, store: Store, folders: PreviewFolders, limits: PreviewLimits) -> None:
-        self.on_change: Callable[[str | None], None] = lambda name: None
         self._store = store
         self._folders = folders
         self._limits = limits
@@ -74,7 +69,8 @@ class PreviewKinds:
     def _kind(self, name: str, job_class: JobClass, work: Any, commit: Any) -> JobKind:
         async def told(transaction: Transaction, job: JobRow, outcome: Outcome) -> str | None:
             doing = self._doing.pop(job.key, _Doing())
-            transaction.after_commit(functools.partial(self.on_change, job.dataset))
+            if job.dataset is not None:
+                transaction.after_commit(functools.partial(self._store.on_preview_change, job.dataset))
             said: str | None = await commit(transaction, job, outcome, doing)
             return said
 

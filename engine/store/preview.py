@@ -5,9 +5,11 @@ no file and no endpoint.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal
+
+import aiosqlite
 
 from engine.store.connection import Database, Transaction
 
@@ -180,7 +182,14 @@ SPLIT_COLUMNS = ", ".join(one.name for one in fields(CachedSplit))
 
 
 class PreviewStore(Database):
-    """What the store answers about preview."""
+    """What the store answers about preview.
+
+    on_preview_change  is told after each commit that changed what is cached of a dataset
+    """
+
+    def __init__(self, writer: aiosqlite.Connection, reader: aiosqlite.Connection) -> None:
+        super().__init__(writer, reader)
+        self.on_preview_change: Callable[[str], object] = str
 
     # In a transaction of the caller
 

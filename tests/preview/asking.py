@@ -19,10 +19,10 @@ WAIT_S = 30
 SIX_KEYS = ["status_code", "exception", "message", "cause_exception", "cause_message", "cause_traceback"]
 
 
-def get(server: Server, path: str, auth: Auth | None = None, headers: dict[str, str] | None = None, **params: Any) -> requests.Response:
-    return requests.get(
-        server.url + path, params=params, auth=auth, headers=headers, timeout=WAIT_S + 15, allow_redirects=False
-    )
+def get(
+    server: Server, path: str, auth: Auth | None = None, headers: dict[str, str] | None = None, **params: Any
+) -> requests.Response:
+    return requests.get(server.url + path, params=params, auth=auth, headers=headers, timeout=WAIT_S + 15, allow_redirects=False)
 
 
 def lay_in(server: Server, name: str, files: dict[str, Content]) -> Path:

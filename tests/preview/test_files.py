@@ -17,7 +17,9 @@ from tests.serving import Server, serving
 
 def asset(server: Server, path: str, **headers: str) -> requests.Response:
     """The path is sent as it is."""
-    request = requests.Request("GET", server.url, headers={name.replace("_", "-"): value for name, value in headers.items()}).prepare()
+    request = requests.Request(
+        "GET", server.url, headers={name.replace("_", "-"): value for name, value in headers.items()}
+    ).prepare()
     request.url = f"{server.url}/{path}"
     with requests.Session() as session:
         return session.send(request, timeout=30)
@@ -47,7 +49,12 @@ def test_the_modern_address_is_absolute_and_may_be_kept_for_ever(house: Server) 
     assert re.fullmatch(rf"{re.escape(house.url)}/assets/pics/--/default/train/0/image/image\.jpg\?v=\S+", cell["src"])
     shown = requests.get(cell["src"], timeout=30)
     assert (shown.status_code, shown.headers["Cache-Control"]) == (200, "max-age=31536000, immutable")
-    other = requests.get(house.url + "/first-rows", params={"dataset": "pics", "config": "default", "split": "train"}, headers={"Host": "data.example"}, timeout=30)
+    other = requests.get(
+        house.url + "/first-rows",
+        params={"dataset": "pics", "config": "default", "split": "train"},
+        headers={"Host": "data.example"},
+        timeout=30,
+    )
     assert other.json()["rows"][0]["row"]["image"]["src"].startswith("http://data.example/assets/")
     assert other.headers["ETag"] != answer.headers["ETag"]
     old = requests.get(cell["src"].partition("?")[0] + "?v=0-0", timeout=30)
@@ -100,7 +107,12 @@ def test_parts_of_a_file(house: Server) -> None:
     path = cells(rows(house, "pics"))[0]["image"]
     whole = asset(house, path)
     size, etag = len(whole.content), whole.headers["ETag"]
-    for header, part in (("bytes=0-9", slice(0, 10)), ("bytes=10-", slice(10, size)), ("bytes=-5", slice(size - 5, size)), (f"bytes=5-{size * 2}", slice(5, size))):
+    for header, part in (
+        ("bytes=0-9", slice(0, 10)),
+        ("bytes=10-", slice(10, size)),
+        ("bytes=-5", slice(size - 5, size)),
+        (f"bytes=5-{size * 2}", slice(5, size)),
+    ):
         answer = asset(house, path, Range=header)
         assert (answer.status_code, answer.content) == (206, whole.content[part])
         assert answer.headers["Content-Range"] == f"bytes {part.start}-{part.stop - 1}/{size}"
@@ -164,7 +176,11 @@ def test_the_parquet_file_has_all_rows(house: Server) -> None:
 
 
 def test_after_an_update_the_same_address_shows_the_new_picture_and_after_a_removal_none(tmp_path: Path) -> None:
-    settings = {"SLUICE_SCORE_REPLICAS": "1", "SLUICE_PUBLIC_URL": "https://data.example/sluice/", "SLUICE_ASSETS_DIR": str(tmp_path / "assets")}
+    settings = {
+        "SLUICE_SCORE_REPLICAS": "1",
+        "SLUICE_PUBLIC_URL": "https://data.example/sluice/",
+        "SLUICE_ASSETS_DIR": str(tmp_path / "assets"),
+    }
     with serving(tmp_path / "data", **settings) as server:
         lay_in(server, "pics", {"README.md": "# Pictures\n", "train/a.png": picture(size=(20, 10))})
         path = cells(rows(server, "pics"))[0]["image"]

@@ -39,7 +39,18 @@ def test_a_page_has_rows_from_any_place(house: Server) -> None:
     assert (beyond.status_code, beyond.json()["rows"], beyond.json()["num_rows_total"]) == (200, [], 150)
 
 
-@pytest.mark.parametrize("params", [{"offset": "-1"}, {"offset": "x"}, {"offset": "1.5"}, {"length": "0"}, {"length": "101"}, {"length": "٣"}, {"offset": "9" * 30}])
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"offset": "-1"},
+        {"offset": "x"},
+        {"offset": "1.5"},
+        {"length": "0"},
+        {"length": "101"},
+        {"length": "٣"},
+        {"offset": "9" * 30},
+    ],
+)
 @pytest.mark.parametrize("path", ["/v2/rows", "/rows"])
 def test_a_page_outside_its_bounds_is_refused(house: Server, path: str, params: dict[str, str]) -> None:
     refused(get(house, path, **params, **PEOPLE), 422, "InvalidRequest")
@@ -47,7 +58,9 @@ def test_a_page_outside_its_bounds_is_refused(house: Server, path: str, params: 
 
 def test_a_split_that_is_not_prepared_shows_its_first_rows(tmp_path_factory: pytest.TempPathFactory) -> None:
     """With nothing to prepare allowed, only the first rows can be had."""
-    with serving(tmp_path_factory.mktemp("bare") / "data", SLUICE_SCORE_REPLICAS="1", SLUICE_PREVIEW_MAX_PREPARE_BYTES="0") as server:
+    with serving(
+        tmp_path_factory.mktemp("bare") / "data", SLUICE_SCORE_REPLICAS="1", SLUICE_PREVIEW_MAX_PREPARE_BYTES="0"
+    ) as server:
         lay_in(server, "people", {"train.csv": "a\n" + "".join(f"{number}\n" for number in range(150))})
         assert rows(server, "people").status_code == 200
         until(lambda: is_quiet(server))
@@ -139,7 +152,11 @@ def test_a_model_says_something_of_each_row(house: Server) -> None:
     assert answer.status_code == 200, answer.text
     assert answer.headers["Cache-Control"] == "no-store"
     body = answer.json()
-    assert body["features"][-1] == {"feature_idx": 2, "name": f"predict:{HELLO}", "type": {"_type": "Prediction", "model": HELLO, "version": 1}}
+    assert body["features"][-1] == {
+        "feature_idx": 2,
+        "name": f"predict:{HELLO}",
+        "type": {"_type": "Prediction", "model": HELLO, "version": 1},
+    }
     assert len(body["rows"]) == 100
     for one in body["rows"]:
         assert f"n{one['row_idx']}" in str(one["row"][f"predict:{HELLO}"])

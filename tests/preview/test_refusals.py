@@ -24,12 +24,16 @@ def test_a_dataset_is_required(house: Server, path: str, params: dict[str, str])
 
 
 @pytest.mark.parametrize("path", ["/rows", "/first-rows", "/v2/rows", "/statistics"])
-@pytest.mark.parametrize("names", [(), ("dataset",), ("config",), ("split",), ("dataset", "config"), ("dataset", "split"), ("config", "split")])
+@pytest.mark.parametrize(
+    "names", [(), ("dataset",), ("config",), ("split",), ("dataset", "config"), ("dataset", "split"), ("config", "split")]
+)
 def test_all_three_names_of_a_split_are_required(house: Server, path: str, names: tuple[str, ...]) -> None:
     refused(get(house, path, **{name: PEOPLE[name] for name in names}), 400, "MissingRequiredParameter", ROWS_NEEDED)
 
 
-@pytest.mark.parametrize("name", ["nothing", "ann/nothing", "../people", "a/b/c", "people/", "pe ople", ".hidden", "a..b", "x" * 200, "Ünî", "%00"])
+@pytest.mark.parametrize(
+    "name", ["nothing", "ann/nothing", "../people", "a/b/c", "people/", "pe ople", ".hidden", "a..b", "x" * 200, "Ünî", "%00"]
+)
 @pytest.mark.parametrize("path", ["/splits", "/rows"])
 def test_a_name_that_nobody_knows_or_can_have_is_not_found(house: Server, path: str, name: str) -> None:
     refused(get(house, path, dataset=name, config="default", split="train"), 404, "DatasetNotFound", NO_DATASET)
@@ -81,11 +85,36 @@ def test_the_admin_sees_where_it_failed_without_paths_of_this_machine(house: Ser
 
 
 FAULTY: dict[str, tuple[dict[str, Any], int, str, str | None]] = {
-    "yaml": ({"README.md": front_matter("configs: [*x]"), "train.csv": "a\n1\n"}, 400, "InfoError", "Cannot get the metadata info for the config."),
-    "none": ({"README.md": front_matter("configs:\n- config_name: a\n  data_files: ../*.csv")}, 400, "SplitsNamesError", "Cannot get the split names for the dataset."),
-    "closed": ({"README.md": front_matter("viewer: false"), "train.csv": "a\n1\n"}, 400, "DatasetNotSupported", "this dataset is not supported for now."),
-    "script": ({"README.md": "# s\n", "script.py": "print(1)\n"}, 400, "DatasetNotSupported", "this dataset is not supported for now."),
-    "wide": ({"train.csv": ",".join(f"c{i}" for i in range(1001)) + "\n"}, 400, "TooBigContent", "The dataset has 1,001 columns, the limit is 1,000. Declare fewer or split it."),
+    "yaml": (
+        {"README.md": front_matter("configs: [*x]"), "train.csv": "a\n1\n"},
+        400,
+        "InfoError",
+        "Cannot get the metadata info for the config.",
+    ),
+    "none": (
+        {"README.md": front_matter("configs:\n- config_name: a\n  data_files: ../*.csv")},
+        400,
+        "SplitsNamesError",
+        "Cannot get the split names for the dataset.",
+    ),
+    "closed": (
+        {"README.md": front_matter("viewer: false"), "train.csv": "a\n1\n"},
+        400,
+        "DatasetNotSupported",
+        "this dataset is not supported for now.",
+    ),
+    "script": (
+        {"README.md": "# s\n", "script.py": "print(1)\n"},
+        400,
+        "DatasetNotSupported",
+        "this dataset is not supported for now.",
+    ),
+    "wide": (
+        {"train.csv": ",".join(f"c{i}" for i in range(1001)) + "\n"},
+        400,
+        "TooBigContent",
+        "The dataset has 1,001 columns, the limit is 1,000. Declare fewer or split it.",
+    ),
 }
 
 
@@ -97,7 +126,9 @@ def test_each_fault_of_a_dataset_has_its_code_and_text(house: Server, name: str)
 
 
 def test_older_clients_get_400_where_it_was_404_before(tmp_path: Path) -> None:
-    with serving(tmp_path / "data", SLUICE_SCORE_REPLICAS="1", SLUICE_JOBS_REPLICAS="0", SLUICE_PREVIEW_NOT_FOUND_STATUS="400") as server:
+    with serving(
+        tmp_path / "data", SLUICE_SCORE_REPLICAS="1", SLUICE_JOBS_REPLICAS="0", SLUICE_PREVIEW_NOT_FOUND_STATUS="400"
+    ) as server:
         lay_in(server, "one", {"train.csv": "a\n1\n"})
         refused(get(server, "/splits", dataset="nothing"), 400, "DatasetNotFound", NO_DATASET)
         refused(get(server, "/splits", dataset="one"), 400, "DatasetNotReady", "The dataset is being processed. Retry later.")
@@ -111,7 +142,9 @@ def test_tracebacks_for_all_or_for_nobody(tmp_path: Path) -> None:
         settings = {"SLUICE_PREVIEW_TRACEBACKS": wanted, "SLUICE_DATASETS_DIR": str(tmp_path / "sets")}
         with serving(data_dir, SLUICE_SCORE_REPLICAS="1", **settings) as server:
             open_to_all = rows(server, "broken").json()["cause_traceback"]
-            of_admin = get(server, "/rows", auth=server.auth, dataset="broken", config="default", split="train").json()["cause_traceback"]
+            of_admin = get(server, "/rows", auth=server.auth, dataset="broken", config="default", split="train").json()[
+                "cause_traceback"
+            ]
             assert (bool(of_admin), bool(open_to_all)) == (auth_sees, all_see)
 
 

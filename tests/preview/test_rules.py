@@ -138,7 +138,9 @@ def test_what_is_never_kept(house: Server) -> None:
 
 
 def test_an_age_of_zero_means_that_nobody_keeps_it(tmp_path: Any) -> None:
-    with serving(tmp_path / "data", SLUICE_SCORE_REPLICAS="1", MAX_AGE_LONG_SECONDS="0", SLUICE_MAX_AGE_SHORT_SECONDS="-1") as server:
+    with serving(
+        tmp_path / "data", SLUICE_SCORE_REPLICAS="1", MAX_AGE_LONG_SECONDS="0", SLUICE_MAX_AGE_SHORT_SECONDS="-1"
+    ) as server:
         assert get(server, "/valid").headers["Cache-Control"] == "no-store"
         assert get(server, "/cache").headers["Cache-Control"] == "no-store"
 
