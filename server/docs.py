@@ -18,6 +18,7 @@ from prometheus_client.core import Metric
 from engine import embeddings, errors, metrics
 from engine.datasets import catalogue, changes, names, work
 from engine.errors import Code
+from engine.preview import faults
 from engine.query import codes
 from engine.repository import incoming, publishing, quotas, serving
 from engine.streaming import failures, predictions
@@ -25,6 +26,9 @@ from handlers.http import connections, origins
 from handlers.http import errors as http_errors
 from handlers.http.errors import status_of
 from handlers.openapi import merged, public_path
+from handlers.preview import keys as preview_keys
+from handlers.preview import pages as preview_pages
+from handlers.preview import queue as preview_queue
 from server.app import ROUTES
 from server.config import Settings, default_text, environment_name
 
@@ -38,6 +42,7 @@ TABLE = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 CODE_MODULES = (
     *(errors, embeddings, incoming, publishing, quotas, serving, predictions, connections, http_errors, origins),
     *(catalogue, changes, names, work, codes),
+    *(faults, preview_keys, preview_pages, preview_queue),
 )
 
 

@@ -18,7 +18,7 @@ from engine.preview.preview import Listing, folder_of, num_bytes_of, num_example
 from engine.store import CachedSplit
 from handlers.http.errors import dumps
 from handlers.http.routes import Route
-from handlers.preview.admission import KEY, SURFACE, base_of, dataset_of, in_time, parameter, split_of
+from handlers.preview.admission import KEY, LIST_KEY, SURFACE, base_of, dataset_of, in_time, parameter, split_of
 from handlers.preview.answers import data_answer, report
 from handlers.preview.errors import stored_error
 from handlers.preview.keys import OPTIONS, PREVIEW
@@ -269,7 +269,7 @@ ROUTES = (
         handler=is_valid,
         surface=SURFACE,
         summary="Whether a dataset has rows to show",
-        key=KEY,
+        key=LIST_KEY,
         answers={200: '`{"valid":true}` or `{"valid":false}`', 400: "the dataset is missing", 401: "the credentials are wrong"},
         query=DATASET,
     ),

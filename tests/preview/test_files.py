@@ -107,15 +107,11 @@ def test_parts_of_a_file(house: Server) -> None:
     path = cells(rows(house, "pics"))[0]["image"]
     whole = asset(house, path)
     size, etag = len(whole.content), whole.headers["ETag"]
-    for header, part in (
-        ("bytes=0-9", slice(0, 10)),
-        ("bytes=10-", slice(10, size)),
-        ("bytes=-5", slice(size - 5, size)),
-        (f"bytes=5-{size * 2}", slice(5, size)),
-    ):
+    parts = {"bytes=0-9": (0, 10), "bytes=10-": (10, size), "bytes=-5": (size - 5, size), f"bytes=5-{size * 2}": (5, size)}
+    for header, (start, end) in parts.items():
         answer = asset(house, path, Range=header)
-        assert (answer.status_code, answer.content) == (206, whole.content[part])
-        assert answer.headers["Content-Range"] == f"bytes {part.start}-{part.stop - 1}/{size}"
+        assert (answer.status_code, answer.content) == (206, whole.content[start:end])
+        assert answer.headers["Content-Range"] == f"bytes {start}-{end - 1}/{size}"
     for header in ("bytes=0-1,3-4", "bytes=9-3", "bytes=x-", "lines=0-1", "bytes=-", "bytes"):
         answer = asset(house, path, Range=header)
         assert (answer.status_code, answer.content) == (200, whole.content), header
@@ -181,7 +177,7 @@ def test_after_an_update_the_same_address_shows_the_new_picture_and_after_a_remo
         "SLUICE_PUBLIC_URL": "https://data.example/sluice/",
         "SLUICE_ASSETS_DIR": str(tmp_path / "assets"),
     }
-    with serving(tmp_path / "data", **settings) as server:
+    with serving(tmp_path / "data", SLUICE_SCORE_REPLICAS="1", **settings) as server:
         lay_in(server, "pics", {"README.md": "# Pictures\n", "train/a.png": picture(size=(20, 10))})
         path = cells(rows(server, "pics"))[0]["image"]
         until(lambda: is_quiet(server))
