@@ -27,8 +27,8 @@ class Hooks:
 
         asked  names that may be in the catalogue or not; their jobs look again
         """
-        known = {name for name in asked if await self._preview.catalogue.find(name) is not None}
         names = [*asked, *([removed] if removed else [])]
+        known = {name for name in names if await self._is_known(name)}
         async with self._store.transaction() as transaction:
             for name in dict.fromkeys(asked):
                 await self._check_room(transaction)
@@ -38,6 +38,12 @@ class Hooks:
             for name in names:
                 transaction.after_commit(functools.partial(self._preview.changed, name))
             transaction.after_commit(self._preview.jobs.wake)
+
+    async def _is_known(self, name: str) -> bool:
+        try:
+            return await self._preview.catalogue.find(name) is not None
+        except EngineError:  # no replica could look; the job will
+            return False
 
     async def _ask(self, transaction: Transaction, name: str, *, is_known: bool) -> None:
         """A name that nobody knows gets a job and no entry, until the job has found it."""

@@ -3,6 +3,7 @@
 Counters are counted again only after somebody has committed. Lists hold what the caller may see. Knows no HTTP.
 """
 
+import itertools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -123,8 +124,12 @@ class Reports:
         lists: list[Sequence[JobRow]] = []
         is_truncated = False
         for kind in (DATASET, SPLIT):
-            jobs = await self._store.list_jobs((kind,), statuses)  # type: ignore[arg-type]
-            seen = [job for job in jobs if self._sees(caller, job.dataset or "", job.dataset in private)]
+            seen: list[JobRow] = []
+            for start in itertools.count(0, MAX_DUMPED):
+                jobs = await self._store.list_jobs((kind,), statuses, limit=MAX_DUMPED, offset=start)  # type: ignore[arg-type]
+                seen += [job for job in jobs if self._sees(caller, job.dataset or "", job.dataset in private)]
+                if len(jobs) < MAX_DUMPED or len(seen) > offset + limit:
+                    break
             page = seen[offset : offset + limit]
             is_truncated |= len(page) < len(seen)
             lists.append(page)

@@ -5,6 +5,7 @@ changes nothing. Each gives the text that the job shows as its error, or None.
 """
 
 import asyncio
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -161,3 +162,4 @@ def _move(staging: Path, folder: Path, ids: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for segment_id in ids:
         (staging / "segments" / segment_id).rename(folder / segment_id)
+        os.utime(folder / segment_id)  # the sweep spares what is young, and until the commit nothing else spares it

@@ -5,6 +5,7 @@ ends is among the runs. Only the process that holds the lock of the data directo
 """
 
 import asyncio
+import contextlib
 import logging
 import shutil
 import time
@@ -39,6 +40,7 @@ class Sweeper:
     async def run(self) -> None:
         least_age_s = 0.0
         while True:
+            self._woken.clear()
             try:
                 await self.sweep(least_age_s)
                 least_age_s = LEAST_AGE_S
@@ -46,8 +48,9 @@ class Sweeper:
                 log.warning("files of previews not swept reason=%r", str(error))
             except Exception:  # without this loop files stay for ever
                 log.exception("sweeping failed")
-            self._woken.clear()
-            await asyncio.wait((asyncio.ensure_future(self._woken.wait()),), timeout=SWEEP_EVERY_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SWEEP_EVERY_S):
+                    await self._woken.wait()
             await asyncio.sleep(LEAST_AGE_S)  # what was replaced a moment ago may still be read, and several changes need one sweep
 
     async def sweep(self, least_age_s: float) -> None:
@@ -56,8 +59,11 @@ class Sweeper:
         started = {run_of(job) for job in await self._store.list_jobs(KINDS, ("started",))}
         named = await self._store.list_runs() | started
         kept = {one["id"] for prepared in await self._store.list_prepared() for one in ujson.loads(prepared)["segments"]}
-        gone = [path for path in runs if path.name not in named] + [path for path in segments if path.name not in kept]
+        gone = [path for path in runs if path.name not in named]
         number = await asyncio.to_thread(_remove, gone, least_age_s)
+        # A worker renames segments a moment before it commits that they are in use.
+        unnamed = [path for path in segments if path.name not in kept]
+        number += await asyncio.to_thread(_remove, unnamed, LEAST_AGE_S)
         if number:
             log.info("files of previews swept folders=%d", number)
 

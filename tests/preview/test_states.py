@@ -113,3 +113,16 @@ def test_the_second_root_is_read_and_the_first_one_wins(tmp_path: Path) -> None:
         assert cells(rows(server, "both")) == [{"a": "first"}]
         assert cells(rows(server, "only")) == [{"a": "second"}]
         assert "hidden by one of the same name" in server.log
+
+
+@pytest.mark.heavy
+def test_files_that_change_are_read_again_by_themselves_and_a_dataset_that_is_gone_leaves(own: Server) -> None:
+    """The server looks every 30 seconds, and believes what it has seen twice."""
+    folder = lay_in(own, "one", {"train.csv": "a\n1\n"})
+    assert cells(rows(own, "one")) == [{"a": 1}]
+    lay_in(own, "one", {"train.csv": "a\n22\n"})
+    until(lambda: cells(rows(own, "one")) == [{"a": 22}], 120)
+    (folder / "train.csv").unlink()
+    folder.rmdir()
+    until(lambda: counts(own) == {"datasets": {}, "splits": {}}, 120)
+    until(lambda: not list((own.data_dir / "prepared").rglob("*.parquet")), 60)

@@ -5,7 +5,7 @@ The first frame comes when nothing but a fault can refuse the query any more: a 
 
 import gc
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -81,7 +81,11 @@ class Answering:
         control = Control(self._stopping, header["threads"])
         result = running.run(read.parsed, read.request, sources, embedded, control)
         clock.result = result
-        return (yield from _FORMATS[header["format"]](result, read, header, clock))
+        try:
+            return (yield from _FORMATS[header["format"]](result, read, header, clock))
+        finally:
+            if isinstance(result.batches, Generator):  # rows that nobody took hold the database
+                result.batches.close()
 
 
 # Answers of one JSON value

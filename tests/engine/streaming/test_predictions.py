@@ -32,7 +32,14 @@ LINE = b'{"x":1}\n'
 @asynccontextmanager
 async def engine_running() -> AsyncIterator[Engine]:
     limits = EngineLimits(
-        score_replicas=1, jobs_replicas=1, block_timeout_s=30, check_timeout_s=30, replica_memory_bytes=0, model_faults=12
+        score_replicas=1,
+        jobs_replicas=1,
+        query_replicas=1,
+        query_memory_bytes=0,
+        block_timeout_s=30,
+        check_timeout_s=30,
+        replica_memory_bytes=0,
+        model_faults=12,
     )
     engine = Engine(limits)
     await engine.start()
