@@ -173,7 +173,6 @@ def test_the_parquet_file_has_all_rows(house: Server) -> None:
 
 def test_after_an_update_the_same_address_shows_the_new_picture_and_after_a_removal_none(tmp_path: Path) -> None:
     settings = {
-        "SLUICE_SCORE_REPLICAS": "1",
         "SLUICE_PUBLIC_URL": "https://data.example/sluice/",
         "SLUICE_ASSETS_DIR": str(tmp_path / "assets"),
     }

@@ -88,7 +88,6 @@ def tasks(families):
     def fail(header, payload):
         raise LookupError("a bug")
 
-<<<<<<< HEAD
     def pass_gate(header, payload):
         # The test opens the gate, a FIFO, by writing into it.
         open(header["mark"], "a").write("begun\\n")
@@ -118,10 +117,7 @@ def tasks(families):
                 said[name] = type(error).__name__
         return {"parts": [{"size": 0, "core": resource.getrlimit(resource.RLIMIT_CORE)[0], **said}]}, []
 
-    return {task.__name__: task for task in (count, swap, look, wait, once, die, fail, pass_gate, grow, keep, connect)}
-=======
-    return {task.__name__: task for task in (count, swap, look, wait, once, early, deaf, die, fail)}
->>>>>>> query
+    return {task.__name__: task for task in (count, swap, look, wait, once, early, deaf, die, fail, pass_gate, grow, keep, connect)}
 """
 
 
