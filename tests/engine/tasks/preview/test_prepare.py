@@ -67,7 +67,7 @@ def test_a_column_that_only_later_rows_have_is_there_after_a_refresh(datasets: D
 
 def test_lists_and_labels_that_later_rows_break_are_stored_in_another_way_and_shown_in_the_same(datasets: Datasets) -> None:
     rows = [{"a": [1], "label": 0} for _ in range(1500)] + [{"a": ["x", {}], "label": -1}]
-    features = "dataset_info: {features: [{name: label, dtype: {class_label: {names: [no, yes]}}}]}"
+    features = "dataset_info: {features: [{name: label, dtype: {class_label: {names: [bad, good]}}}]}"
     datasets.lay("d", {"README.md": front_matter(features), "a.jsonl": json_lines(rows)})
     shown = datasets.rows("d")
     assert shown.told["columns"][0]["dtype"] == "list<int64>"
@@ -99,7 +99,7 @@ def test_a_long_row_far_down_fails_with_its_line(datasets: Datasets) -> None:
 
 
 def test_a_segment_is_what_queries_read(datasets: Datasets) -> None:
-    features = "dataset_info: {features: [{name: label, dtype: {class_label: {names: [no, yes]}}}]}"
+    features = "dataset_info: {features: [{name: label, dtype: {class_label: {names: [bad, good]}}}]}"
     datasets.lay("d", {"README.md": front_matter(features), "a.csv": "label,x,t\n1,0.5,a\n0,,b\n"})
     prepared = datasets.prepare("d")
     [segment] = prepared.told["segments"]
@@ -110,7 +110,7 @@ def test_a_segment_is_what_queries_read(datasets: Datasets) -> None:
     columns = [{key: value for key, value in one.items() if key != "nulls"} for one in prepared.told["segment_columns"]]
     source = Source.granted({"title": "d@1", "folder": str(folder), "columns": columns, "segments": [segment]})
     assert source.table.to_pydict() == {"c0": [1, 0], "c1": [0.5, None], "c2": ["a", "b"]}
-    assert source.columns[0].names == ("no", "yes")
+    assert source.columns[0].names == ("bad", "good")
     numbers = prepared.told["numbers"]
     assert numbers["parquet_bytes"] == (folder / segment["id"] / ROWS).stat().st_size
     assert (numbers["num_bytes"], numbers["num_examples"], numbers["num_columns"]) == (23, 2, 3)
@@ -176,8 +176,8 @@ def test_a_page_beyond_the_end_has_no_rows(datasets: Datasets) -> None:
 
 
 def test_source_parquet_is_paged_without_preparing_it(datasets: Datasets) -> None:
-    files = {f"train-{i}.parquet": parquet(pa.table({"a": range(i * 1000, i * 1000 + 1000)}), row_group_size=100) for i in range(3)}
-    datasets.lay("d", files)
+    tables = [pa.table({"a": range(start, start + 1000)}) for start in (0, 1000, 2000)]
+    datasets.lay("d", {f"train-{i}.parquet": parquet(table, row_group_size=100) for i, table in enumerate(tables)})
     asked = {**datasets.asked("d", "default", "train"), "segments": None}
     told, bodies = run("page", **asked, offset=1950, length=100)
     assert [one["row"]["a"] for one in json.loads(bytes(bodies[0]))["rows"]] == list(range(1950, 2050))
@@ -189,15 +189,15 @@ def test_source_parquet_is_paged_without_preparing_it(datasets: Datasets) -> Non
 
 
 def test_records_are_uncut_rows_with_labels_by_name(datasets: Datasets) -> None:
-    features = "dataset_info: {features: [{name: label, dtype: {class_label: {names: [no, yes]}}}]}"
+    features = "dataset_info: {features: [{name: label, dtype: {class_label: {names: [bad, good]}}}]}"
     datasets.lay(
         "d", {"README.md": front_matter(features), "a.jsonl": json_lines([{"label": 1, "t": "x" * 500}, {"label": 0, "t": "y"}])}
     )
     told, body, lines = datasets.prepare("d").page(records=True, limits={"rows_max_bytes": 400})
     assert body["rows"][0]["row"]["t"] == "x" * 100
     assert [json.loads(line) for line in lines.splitlines()] == [
-        {"label": "yes", "t": "x" * 500, "yhat_id": 0},
-        {"label": "no", "t": "y", "yhat_id": 1},
+        {"label": "good", "t": "x" * 500, "yhat_id": 0},
+        {"label": "bad", "t": "y", "yhat_id": 1},
     ]
     assert (told["records"], told["records_size"]) == ([0, 1], len(lines))
 

@@ -115,14 +115,14 @@ def test_texts_have_lengths_in_characters(datasets: Datasets) -> None:
 
 
 def test_classes_truths_lists_and_times_have_theirs(datasets: Datasets) -> None:
-    readme = front_matter("dataset_info: {features: [{name: label, dtype: {class_label: {names: [no, yes]}}}]}")
+    readme = front_matter("dataset_info: {features: [{name: label, dtype: {class_label: {names: [bad, good]}}}]}")
     rows = [{"label": label} for label in (1, 1, 0, -1, None)]
     datasets.lay("labels", {"README.md": readme, "a.jsonl": json_lines(rows)})
     assert datasets.prepare("labels").statistics()["label"] == (
         "class_label",
         {
             **{"nan_count": 1, "nan_proportion": 0.2, "no_label_count": 1, "no_label_proportion": 0.2, "n_unique": 2},
-            "frequencies": {"no": 1, "yes": 2},
+            "frequencies": {"bad": 1, "good": 2},
         },
     )
     assert statistics(datasets, [True, None, False, True]) == (

@@ -11,21 +11,25 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.engine.tasks.preview.asking import Datasets
+from tests.engine.tasks.preview.asking import Datasets, run
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 CELLS = st.one_of(
     TEXTS, st.integers().map(str), st.floats().map(str), st.sampled_from(["", "NA", "true", "007", ".5", "1e5", 'a"b', "\r", "\n"])
 )
 VALUES = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(-(2**80), 2**80), st.floats(allow_nan=False, allow_infinity=False), TEXTS),
+    st.none() | st.booleans() | st.integers(-(2**80), 2**80) | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
     max_leaves=6,
 )
 ROWS = st.lists(
     st.dictionaries(st.sampled_from(["a", "b", "image", "img", "image_url", "\u00e9 x"]), VALUES, max_size=4), max_size=6
 )
-WILD = settings(max_examples=80, deadline=None)
+# Every example is written to the disk and waited for.
+WILD = settings(max_examples=25, deadline=None)
+QUOTING = st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+NAMES = [*("a.csv", "a.jsonl", "a.json", "a.parquet", "a.txt", "a.png", "a.wav"), *("a.csv.gz", "a.json.xz", "a.txt.bz2")]
+OURS = ("KeyError", "IndexError", "AttributeError", "TypeError", "AssertionError")
 
 
 def with_datasets(work: Any) -> None:
@@ -71,8 +75,6 @@ def test_any_text_as_csv_is_prepared_as_it_is_shown(text: str) -> None:
 
 
 def ask(datasets: Datasets, task: str) -> Any:
-    from tests.engine.tasks.preview.asking import run
-
     return run(task, **datasets.asked("d", "default", "train"), staging=str(datasets.new_staging()))
 
 
