@@ -85,12 +85,17 @@ def _histogram(asked: Asked, low: Any, high: Any, good: str) -> dict[str, Any]:
     elif low == high:
         edges = [low, high]
     else:
-        width = high / NUM_BINS - low / NUM_BINS if math.isinf(high - low) else (high - low) / NUM_BINS
-        edges = [*(low + i * width for i in range(NUM_BINS)), high]
+        width = (high - low) / NUM_BINS
+        edges = [*(low + i * width if math.isfinite(width) else _between(low, high, i) for i in range(NUM_BINS)), high]
     above = ", ".join(f"count(*) FILTER (WHERE v >= {edge!r})" for edge in edges[:-1])
     [counts] = asked.rows(f"SELECT {above} FROM given WHERE {good}")
     hist = [count - after for count, after in zip(counts, [*counts[1:], 0], strict=True)]
     return {"hist": hist, "bin_edges": [rounded(edge) for edge in edges]}
+
+
+def _between(low: float, high: float, i: int) -> float:
+    """An edge of a range that is wider than a float."""
+    return low * (1 - i / NUM_BINS) + high * (i / NUM_BINS)
 
 
 def labels(values: Values, num_rows: int, names: Sequence[str] | None) -> dict[str, Any]:

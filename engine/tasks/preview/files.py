@@ -145,14 +145,17 @@ class Folder:
 
         hidden  names that begin with a dot and are still walked; all others with a dot are left out
         """
-        return sorted(self._walk("", 1, frozenset(hidden)), key=lambda file: file.path)
+        found: list[File] = []
+        for file in self._walk("", 1, frozenset(hidden)):
+            found.append(file)
+            if len(found) > MAX_FILES:
+                raise TooManyFilesError(f"the dataset has more than {MAX_FILES:,} files")
+        return sorted(found, key=lambda file: file.path)
 
     def _walk(self, prefix: str, depth: int, hidden: frozenset[str]) -> Iterator[File]:
-        num_files = 0
         files, folders = self.entries()
         for file in files:
             if not file.path.startswith(".") or file.path in hidden:
-                num_files += 1
                 yield File(prefix + file.path, file.size, file.mtime_ns)
         for name in folders:
             if name.startswith(".") and name not in hidden:
@@ -160,11 +163,7 @@ class Folder:
             if depth == MAX_DEPTH:
                 raise TooManyFilesError(f"{prefix}{name}: folders are read to a depth of {MAX_DEPTH}")
             with self.folder([name]) as inner:
-                for file in inner._walk(f"{prefix}{name}/", depth + 1, hidden):
-                    num_files += 1
-                    yield file
-                    if num_files > MAX_FILES:
-                        raise TooManyFilesError(f"the dataset has more than {MAX_FILES:,} files")
+                yield from inner._walk(f"{prefix}{name}/", depth + 1, hidden)
 
 
 def _is_text(name: str) -> bool:

@@ -1,9 +1,10 @@
 """Files of JSON: lines with one object each, or one long array that is read item by item. Knows no types of columns."""
 
+import io
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from engine.tasks import codec
 from engine.tasks.preview.csv_files import Records
@@ -173,7 +174,7 @@ class _Window:
     """A part of a file, moved on as it is read. What is behind the mark, or behind the place if there is none, is forgotten."""
 
     def __init__(self, file: BinaryIO | None, data: bytes = b"") -> None:
-        self._file = file
+        self._file = cast(io.BufferedReader, file) if file else None
         self._data = data
         self._at = 0
         self._mark: int | None = None
@@ -188,7 +189,7 @@ class _Window:
     def _fill(self) -> bool:
         """Read more; False at the end. The window doubles, so that a long value is copied a few times, not at each read."""
         keep = self._at if self._mark is None else self._mark
-        more = self._file.read(max(CHUNK_BYTES, len(self._data) - keep)) if self._file else b""
+        more = self._file.read1(max(CHUNK_BYTES, len(self._data) - keep)) if self._file else b""
         if not more:
             return False
         self._data = self._data[keep:] + more

@@ -6,7 +6,7 @@ Knows nothing of what a line holds.
 import codecs
 import io
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from engine.tasks.preview.failures import ParserError, RecordTooLarge
 
@@ -46,7 +46,7 @@ def decoder(encoding: str | None) -> codecs.IncrementalDecoder:
 class CleanText(io.RawIOBase):
     """A file in any encoding, as UTF-8 without a BOM and without a bad byte."""
 
-    def __init__(self, file: BinaryIO, encoding: str | None) -> None:
+    def __init__(self, file: io.BufferedReader, encoding: str | None) -> None:
         self._file = file
         self._decoder = decoder(encoding)
         self._ready = b""
@@ -58,7 +58,7 @@ class CleanText(io.RawIOBase):
     def readinto(self, buffer: object) -> int:
         view = memoryview(buffer).cast("B")  # type: ignore[arg-type]
         while not self._ready and not self._is_at_end:
-            data = self._file.read(CHUNK_BYTES)
+            data = self._file.read1(CHUNK_BYTES)
             self._is_at_end = not data
             text = self._decoder.decode(data, final=self._is_at_end)
             # A decoder of UTF-7, for one, makes halves of surrogate pairs.
@@ -70,4 +70,5 @@ class CleanText(io.RawIOBase):
 
 def clean(file: BinaryIO, encoding: str | None) -> BinaryIO:
     """The file as a stream of clean UTF-8. ParserError for an unknown encoding."""
-    return io.BufferedReader(CleanText(file, encoding), CHUNK_BYTES)
+    # read1: what a read gives before an error must not be lost with it
+    return io.BufferedReader(CleanText(cast(io.BufferedReader, file), encoding), CHUNK_BYTES)

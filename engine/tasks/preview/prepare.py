@@ -16,7 +16,6 @@ from engine.tasks.preview.columns import CLASS, JSON, NUMBER, WHOLE, Column, See
 from engine.tasks.preview.failures import ParserError, failing_as
 from engine.tasks.preview.features import dtype_of
 from engine.tasks.preview.reading import SplitReader, opened_split, widened_columns
-from engine.tasks.preview.storing import Storing
 from engine.tasks.query.segments import PAYLOAD_ROWS, ROWS, ColumnInfo
 
 LEAST_FREE_BYTES = 1024 * 1024 * 1024
@@ -105,7 +104,7 @@ class Work:
             yield table.slice(start, size).combine_chunks()
 
     def _tables(self, found: Sequence[Column], on_misfit: type[ParserError] | None) -> Iterator[pa.Table]:
-        storing = Storing(self.reader.folder, is_text=self.reader.is_text)
+        storing = self.reader.storing()
         schema = pa.schema([(info.field, info.arrow_type) for info in self.stored])
         known = {column.name for column in found}
         for batch in batches(self.reader):
@@ -154,7 +153,7 @@ def _stored(column: Column, by_name: Mapping[str, ColumnInfo], number: int) -> C
 def widest(reader: SplitReader, first: Sequence[Column]) -> list[Column]:
     """The columns that hold all rows of the split, where there are such."""
     seen: dict[str, Seen] = {}
-    storing = Storing(reader.folder, is_text=reader.is_text)
+    storing = reader.storing()
     by_name = {column.name: column for column in first}
     bad: set[str] = set()
     for batch in batches(reader):

@@ -15,7 +15,6 @@ from engine.tasks.preview.failures import UnsupportedError, failing_as
 from engine.tasks.preview.files import Folder
 from engine.tasks.preview.formats import PARQUET
 from engine.tasks.preview.reading import SplitReader, opened_split, widened_columns
-from engine.tasks.preview.storing import Storing
 from engine.tasks.query.segments import ROWS
 
 
@@ -105,7 +104,7 @@ class ParquetRows:
         if reader.config.format != PARQUET:
             raise UnsupportedError("the rows of the split are not prepared")
         self._reader = reader
-        self._storing = Storing(reader.folder, is_text=False)
+        self._storing = reader.storing()
         self.columns = [replace(column, stored=column.name) for column in reader.columns(widened)]
         self.num_rows: int = reader.num_examples() or 0
 

@@ -22,6 +22,7 @@ from engine.tasks.preview.limits import MAX_COLUMNS, SAMPLE_BYTES, SAMPLE_ROWS, 
 from engine.tasks.preview.lines import byte_lines
 from engine.tasks.preview.media_folders import MediaFolder
 from engine.tasks.preview.readme import Readme
+from engine.tasks.preview.storing import Storing
 from engine.tasks.preview.unpacking import unpacked
 
 TEXT_COLUMN = "text"
@@ -135,6 +136,10 @@ class SplitReader:
         if self._media_folder is None:
             self._media_folder = MediaFolder(self.folder, self.config, self.limits.record_bytes)
         return self._media_folder
+
+    def storing(self) -> Storing:
+        """How the values of the records are stored."""
+        return Storing(self.folder, is_text=self.is_text, has_json_texts=segment_ids(self.split) is not None)
 
     # Columns
 

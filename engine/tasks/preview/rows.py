@@ -12,7 +12,6 @@ from engine.tasks.preview.columns import Column
 from engine.tasks.preview.failures import failing_as
 from engine.tasks.preview.limits import Limits
 from engine.tasks.preview.reading import SplitReader, opened_split, segment_ids, widened_columns
-from engine.tasks.preview.storing import Storing
 
 MODERN_MIN_ROWS = 10
 
@@ -45,7 +44,7 @@ def place_of(header: Header) -> Place:
 
 def stored_rows(reader: SplitReader, columns: Sequence[Column]) -> Iterator[list[Any]]:
     """The values of each row as they would be stored, in the order of the columns."""
-    storing = Storing(reader.folder, is_text=reader.is_text)
+    storing = reader.storing()
     for _, _, record in reader.records():
         yield [storing.store_or_text(column, record.get(column.name)) for column in columns]
 

@@ -8,6 +8,7 @@ import datetime
 from collections.abc import Callable
 from typing import Any
 
+from engine.tasks import codec
 from engine.tasks.preview import pictures
 from engine.tasks.preview.columns import (
     ADDRESS,
@@ -23,6 +24,7 @@ from engine.tasks.preview.columns import (
     Column,
     is_matrix,
 )
+from engine.tasks.preview.features import dtype_of
 from engine.tasks.preview.files import Folder
 from engine.tasks.preview.values import INTEGER, MAX_INTEGER_CHARACTERS, TRUTHS, digits, integer, is_small, plain, text, text_of
 from engine.tasks.preview.values import NUMBER as NUMBER_TEXT
@@ -41,11 +43,13 @@ class Storing:
 
     folder   of the dataset: pictures and sounds may be files of it
     is_text  values are texts of csv
+    has_json_texts  JSON columns come as the texts that segments have for them
     """
 
-    def __init__(self, folder: Folder, *, is_text: bool) -> None:
+    def __init__(self, folder: Folder, *, is_text: bool = False, has_json_texts: bool = False) -> None:
         self._folder = folder
         self._is_text = is_text
+        self._has_json_texts = has_json_texts
         self._by_type: dict[str, Callable[[Column, Any], Any]] = {
             TRUTH: self._truth,
             WHOLE: self._whole,
@@ -123,7 +127,7 @@ class Storing:
 
     def _json(self, column: Column, raw: Any) -> Any:
         if column.dtype == "json":
-            return plain(raw)
+            return plain(_parsed(raw) if self._has_json_texts and dtype_of(column.feature) == "json" else raw)
         if column.dtype.startswith("list<"):
             return _list(raw, column.dtype[5:-1])
         kinds = {"bytes": bytes, "timestamp": datetime.datetime, "date": datetime.date}
@@ -150,6 +154,14 @@ class Storing:
         except (OSError, ValueError):
             return LOST
         return data if len(data) <= MAX_MEDIA_BYTES else LOST
+
+
+def _parsed(raw: Any) -> Any:
+    """The value that a text of JSON is; the text itself where it is none."""
+    try:
+        return codec.parse_exactly(raw.encode()) if isinstance(raw, str) else raw
+    except (codec.NotJson, RecursionError):
+        return raw
 
 
 def _long(raw: str) -> int | None:

@@ -55,8 +55,8 @@ class _Capped(io.RawIOBase):
 
     def readinto(self, buffer: object) -> int:
         view = memoryview(buffer).cast("B")  # type: ignore[arg-type]
-        data = self._file.read(min(len(view), self._left + 1))
-        if len(data) > self._left:
+        data = self._file.read(min(len(view), self._left) or 1)
+        if data and not self._left:
             raise TooManyBytes(f"the file has more than {self._max:,} bytes when it is unpacked")
         self._left -= len(data)
         view[: len(data)] = data
