@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.preview.faults import Fault
+from engine.preview.faults import PreviewFault
 
 MIB = 1024 * 1024
 LIMIT_BYTES = 64 * MIB
@@ -42,7 +42,7 @@ class Ready:
     revision: str
     is_stale: bool = False
     is_whole: bool = True
-    fault: Fault | None = None
+    fault: PreviewFault | None = None
     truncated: str = ""
     run: str = ""
     about: Mapping[str, Any] = field(default_factory=dict)

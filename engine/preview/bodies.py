@@ -13,7 +13,7 @@ Insert = tuple[int, bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class Body:
+class RowsBody:
     """Bytes of an answer with rows, and its places.
 
     bases     offsets where the public base address of the server goes
@@ -27,7 +27,7 @@ class Body:
     rows: Sequence[tuple[int, int, int]]
 
     @classmethod
-    def of_task(cls, data: bytes, about: Mapping[str, Any]) -> "Body":
+    def of_task(cls, data: bytes, about: Mapping[str, Any]) -> "RowsBody":
         rows = [(start, end, cell) for start, end, cell in about["rows"]]
         return cls(data, about["bases"], (about["features"][0], about["features"][1]), rows)
 

@@ -16,7 +16,7 @@ from engine.accounts import Caller
 from engine.datasets import Dataset, Datasets
 from engine.datasets.catalogue import may_read
 from engine.datasets.names import DATASET_NAME, ORG_NAME
-from engine.preview.tasks import SCAN_TASK, Found, PreviewFolders
+from engine.preview.tasks import SCAN_TASK, PreviewFolders, ScannedDataset
 from engine.replicas.pool import Pool
 
 log = logging.getLogger("sluice.preview")
@@ -39,9 +39,9 @@ class Catalogue:
         self.duration_s = 0.0
         self._jobs = jobs
         self._roots = folders.roots
-        self._found: dict[str, Found] = {}
+        self._found: dict[str, ScannedDataset] = {}
         self._shadowed: set[tuple[str, str]] = set()
-        self._lookups: dict[str, asyncio.Task[Found | None]] = {}
+        self._lookups: dict[str, asyncio.Task[ScannedDataset | None]] = {}
         self._was_scanned = asyncio.Event()
 
     async def close(self) -> None:
@@ -50,11 +50,11 @@ class Catalogue:
             lookup.cancel()
         await asyncio.gather(*lookups, return_exceptions=True)
 
-    def get(self, name: str) -> Found | None:
+    def get(self, name: str) -> ScannedDataset | None:
         """A dataset, as far as it is known."""
         return self._found.get(name)
 
-    async def all(self) -> list[Found]:
+    async def all(self) -> list[ScannedDataset]:
         """By name."""
         await self._was_scanned.wait()
         return [self._found[name] for name in sorted(self._found)]
@@ -67,7 +67,7 @@ class Catalogue:
                 self._found = {}
                 return
             answer = await self._jobs.run(SCAN_TASK, {"roots": list(map(str, self._roots)), "name": None})
-            self._found = {one["name"]: Found.of_scan(one) for one in answer.header["datasets"]}
+            self._found = {one["name"]: ScannedDataset.of_scan(one) for one in answer.header["datasets"]}
             self._log_shadowed({(one["name"], one["root"]) for one in answer.header.get("shadowed", ())})
         finally:
             self.duration_s = time.monotonic() - started
@@ -78,7 +78,7 @@ class Catalogue:
             log.warning("dataset hidden by one of the same name in an earlier root dataset=%s root=%s", name, root)
         self._shadowed = shadowed
 
-    async def find(self, name: str) -> Found | None:
+    async def find(self, name: str) -> ScannedDataset | None:
         """A dataset, also one that was laid down just now; None if there is none. EngineError when no replica could look."""
         if name in self._found:
             return self._found[name]
@@ -90,10 +90,10 @@ class Catalogue:
             lookup.add_done_callback(lambda _: self._lookups.pop(name, None))
         return await asyncio.shield(lookup)
 
-    async def _look_up(self, name: str) -> Found | None:
+    async def _look_up(self, name: str) -> ScannedDataset | None:
         answer = await self._jobs.run(SCAN_TASK, {"roots": list(map(str, self._roots)), "name": name})
         for one in answer.header["datasets"]:
-            self._found[name] = Found.of_scan(one)
+            self._found[name] = ScannedDataset.of_scan(one)
             return self._found[name]
         return None
 

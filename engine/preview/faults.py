@@ -41,7 +41,7 @@ STORED_CODES = {str(code): code for code in (*CODES_OF_TASKS.values(), JOB_TIMEO
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class PreviewFault:
     """What went wrong with a dataset or a split.
 
     message      empty where the code alone says it
@@ -60,21 +60,21 @@ class Fault:
         return ujson.dumps({**values, "cause_message": self.cause_message, "traceback": list(self.traceback)}, ensure_ascii=False)
 
     @classmethod
-    def read(cls, stored: str) -> "Fault":
+    def read(cls, stored: str) -> "PreviewFault":
         """What `stored` gave."""
         values: dict[str, Any] = ujson.loads(stored)
         code = STORED_CODES.get(values["code"], UNEXPECTED_ERROR)
         return cls(code, values["message"], values["cause_class"], values["cause_message"], tuple(values["traceback"]))
 
     @classmethod
-    def of_task(cls, failure: Mapping[str, Any]) -> "Fault":
+    def of_task(cls, failure: Mapping[str, Any]) -> "PreviewFault":
         """What a task has answered instead of a result."""
         code = CODES_OF_TASKS.get(failure["code"], UNEXPECTED_ERROR)
         message, cause = failure.get("message") or "", failure.get("cause_message") or ""
         return cls(code, message, failure.get("cause_class") or "", cause, tuple(failure.get("cause_traceback") or ()))
 
     @classmethod
-    def of_job(cls, failure: JobFailure, job_class: JobClass) -> "Fault":
+    def of_job(cls, failure: JobFailure, job_class: JobClass) -> "PreviewFault":
         """Why a job has no answer."""
         if failure.reason == "time":
             return cls(JOB_TIMEOUT, f"The job took longer than {TIME_LIMIT_S[job_class]:.0f} s.")
@@ -95,7 +95,7 @@ class StoredError(EngineError):
     root   absolute path of the dataset's folder, which nobody is told
     """
 
-    def __init__(self, fault: Fault, root: str = "") -> None:
+    def __init__(self, fault: PreviewFault, root: str = "") -> None:
         super().__init__(fault.code, fault.message)
         self.fault = fault
         self.root = root

@@ -12,7 +12,7 @@ from typing import Any
 import ujson
 
 from engine.jobs import JobClass, JobFailure, JobKind, Outcome, Work
-from engine.preview.faults import Fault
+from engine.preview.faults import PreviewFault
 from engine.preview.listings import Listings
 from engine.preview.splits import Splits, prepared_at
 from engine.preview.tasks import (
@@ -26,9 +26,9 @@ from engine.preview.tasks import (
     STATISTICS,
     STATISTICS_TASK,
     WARM,
-    Found,
     PreviewFolders,
     PreviewLimits,
+    ScannedDataset,
 )
 from engine.replicas.blocks import Answer
 from engine.store import CachedDataset, CachedSplit, JobRow, Store, Transaction
@@ -40,7 +40,7 @@ NotFound = LookupError
 class _Doing:
     """What a job that is being done has seen, for its commit. found: the scanned datasets; revision: that its files have."""
 
-    found: tuple[Found, ...] = ()
+    found: tuple[ScannedDataset, ...] = ()
     revision: str = ""
 
 
@@ -83,17 +83,17 @@ class PreviewKinds:
 
     async def _list_found(self, job: JobRow, answer: Answer) -> Work | None:
         """The revision is that before the files are read: what changes meanwhile has another one."""
-        found = tuple(map(Found.of_scan, answer.header["datasets"]))
+        found = tuple(map(ScannedDataset.of_scan, answer.header["datasets"]))
         self._doing[job.key] = _Doing(found)
         return Work(SPLITS_TASK, {"root": found[0].root, "name": found[0].name}) if found else None
 
     async def _listed(self, transaction: Transaction, job: JobRow, outcome: Outcome, doing: _Doing) -> str | None:
         if isinstance(outcome, JobFailure):
-            return await self._listings.failed(transaction, job, Fault.of_job(outcome, "quick"), doing.found)
+            return await self._listings.failed(transaction, job, PreviewFault.of_job(outcome, "quick"), doing.found)
         if not doing.found:
             return await self._listings.absent(transaction, job)
         if failure := outcome.header.get("failure"):
-            return await self._listings.failed(transaction, job, Fault.of_task(failure), doing.found)
+            return await self._listings.failed(transaction, job, PreviewFault.of_task(failure), doing.found)
         return await self._listings.listed(transaction, job, doing.found[0], outcome.header["configs"])
 
     # First rows
@@ -108,9 +108,9 @@ class PreviewKinds:
 
     async def _rows_read(self, transaction: Transaction, job: JobRow, outcome: Outcome, doing: _Doing) -> str | None:
         if isinstance(outcome, JobFailure):
-            return await self._splits.failed(transaction, job, Fault.of_job(outcome, "quick"))
+            return await self._splits.failed(transaction, job, PreviewFault.of_job(outcome, "quick"))
         if failure := outcome.header.get("failure"):
-            return await self._splits.failed(transaction, job, Fault.of_task(failure))
+            return await self._splits.failed(transaction, job, PreviewFault.of_task(failure))
         return await self._splits.read(transaction, job, outcome, doing.revision)
 
     # Parquet and statistics
@@ -125,7 +125,7 @@ class PreviewKinds:
 
     async def _prepared(self, transaction: Transaction, job: JobRow, outcome: Outcome, doing: _Doing) -> str | None:
         if isinstance(outcome, JobFailure):
-            return await self._splits.not_prepared(transaction, job, Fault.of_job(outcome, "slow"))
+            return await self._splits.not_prepared(transaction, job, PreviewFault.of_job(outcome, "slow"))
         return await self._splits.prepared(transaction, job, outcome, doing.revision)
 
     async def _count(self, job: JobRow) -> Work:
@@ -137,7 +137,7 @@ class PreviewKinds:
 
     async def _counted(self, transaction: Transaction, job: JobRow, outcome: Outcome, doing: _Doing) -> str | None:
         if isinstance(outcome, JobFailure):
-            return await self._splits.not_counted(transaction, job, Fault.of_job(outcome, "slow"))
+            return await self._splits.not_counted(transaction, job, PreviewFault.of_job(outcome, "slow"))
         return await self._splits.counted(transaction, job, outcome)
 
     # Warming
@@ -147,7 +147,7 @@ class PreviewKinds:
 
     async def _warmed(self, transaction: Transaction, job: JobRow, outcome: Outcome, doing: _Doing) -> str | None:
         if not isinstance(outcome, JobFailure):
-            for one in map(Found.of_scan, outcome.header["datasets"]):
+            for one in map(ScannedDataset.of_scan, outcome.header["datasets"]):
                 await self._listings.warm(transaction, one)
         return None
 

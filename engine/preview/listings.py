@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine.jobs import job_key
-from engine.preview.faults import Fault
-from engine.preview.tasks import DATASET, SPLIT, SPLIT_KINDS, WARM_PRIORITY, Found
+from engine.preview.faults import PreviewFault
+from engine.preview.tasks import DATASET, SPLIT, SPLIT_KINDS, WARM_PRIORITY, ScannedDataset
 from engine.store import CachedDataset, JobRow, ListedSplit, NewJob, Store, Transaction
 
 ABSENT = "the dataset is not in the catalogue"
@@ -32,7 +32,9 @@ class Listings:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    async def listed(self, transaction: Transaction, job: JobRow, found: Found, configs: Sequence[dict[str, Any]]) -> str | None:
+    async def listed(
+        self, transaction: Transaction, job: JobRow, found: ScannedDataset, configs: Sequence[dict[str, Any]]
+    ) -> str | None:
         """New splits are empty, and the answers of those that were valid are of an older state. All are read anew, in order."""
         dataset = await self._current(transaction, job, is_found=True)
         if dataset is None:
@@ -47,7 +49,9 @@ class Listings:
                 await self._store.add_job(transaction, new)
         return None
 
-    async def failed(self, transaction: Transaction, job: JobRow, fault: Fault, found: Sequence[Found]) -> str | None:
+    async def failed(
+        self, transaction: Transaction, job: JobRow, fault: PreviewFault, found: Sequence[ScannedDataset]
+    ) -> str | None:
         """The old listing stays, with the answers of its splits."""
         dataset = await self._current(transaction, job, is_found=bool(found))
         if dataset is None:
@@ -66,7 +70,7 @@ class Listings:
             await self._cancel(transaction, dataset.name)
         return ABSENT
 
-    async def warm(self, transaction: Transaction, found: Found) -> None:
+    async def warm(self, transaction: Transaction, found: ScannedDataset) -> None:
         """Queue a dataset that is missing or not current, else those of its splits that are not."""
         name = found.name
         dataset = await self._store.cached_dataset(transaction, name)
@@ -94,5 +98,5 @@ class Listings:
 def _listed(config: dict[str, Any]) -> list[ListedSplit]:
     name = config["config"]
     if config["error"] is not None:
-        return [ListedSplit(name, "", error=Fault.of_task(config["error"]).stored())]
+        return [ListedSplit(name, "", error=PreviewFault.of_task(config["error"]).stored())]
     return [ListedSplit(name, one["split"], one["num_bytes"], one["num_examples"]) for one in config["splits"]]

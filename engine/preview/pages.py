@@ -14,8 +14,8 @@ import ujson
 from engine.engine import Engine
 from engine.errors import TaskFailed
 from engine.preview.answers import etag_of
-from engine.preview.bodies import Body
-from engine.preview.faults import JOB_TIMEOUT, SPLIT_NOT_READY, Fault, NotReady, StoredError
+from engine.preview.bodies import RowsBody
+from engine.preview.faults import JOB_TIMEOUT, SPLIT_NOT_READY, NotReady, PreviewFault, StoredError
 from engine.preview.preview import Preview, folder_of, later_failed, num_examples_of
 from engine.preview.tasks import PAGE_TASK, PreviewFolders, PreviewLimits
 from engine.replicas.blocks import Answer
@@ -30,7 +30,7 @@ PredictLines = Callable[[Version, bytes, int, str], Awaitable[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PagePlace:
     """Which rows of which split."""
 
     dataset: str
@@ -64,7 +64,7 @@ class Pages:
         self._limits = limits
         self._predict = predict
 
-    async def page(self, place: Place, base: bytes) -> Page:
+    async def page(self, place: PagePlace, base: bytes) -> Page:
         """Some rows. EngineError as `Preview.split`; NotReady and StoredError also for what is not or cannot be prepared."""
         dataset, split = await self._preview.split(place.dataset, place.config, place.split)
         if not _has_parquet(split):
@@ -72,7 +72,7 @@ class Pages:
         answer, body = await self._read(place, dataset, split, with_records=False)
         return _page(body.with_base(base), split, is_whole=True, truncated=answer.header["truncated"])
 
-    async def predicted(self, place: Place, base: bytes, version: Version, user: str) -> Page:
+    async def predicted(self, place: PagePlace, base: bytes, version: Version, user: str) -> Page:
         """The same rows, each with what a model says of it. TimeoutError after PREDICT_LIMIT_S."""
         dataset, split = await self._preview.split(place.dataset, place.config, place.split)
         if not _has_parquet(split):
@@ -90,9 +90,9 @@ class Pages:
         data = body.with_predictions(base, feature, _cells(ids, results))
         return _page(data, split, is_whole=True, truncated=answer.header["truncated"])
 
-    async def _of_first_rows(self, place: Place, base: bytes, dataset: CachedDataset, split: CachedSplit) -> Page:
+    async def _of_first_rows(self, place: PagePlace, base: bytes, dataset: CachedDataset, split: CachedSplit) -> Page:
         ready = await self._preview.first_rows(place.dataset, place.config, place.split)
-        body = Body.of_task(ready.plain, ready.about["first_rows"])
+        body = RowsBody.of_task(ready.plain, ready.about["first_rows"])
         is_all = not ready.about["first_rows_truncated"]
         if place.offset >= len(body.rows) and not is_all:
             if split.prepare == "failed":
@@ -102,22 +102,24 @@ class Pages:
         data = body.page(base, place.offset, place.length, total, is_partial=True)
         return _page(data, split, is_whole=False, truncated=())
 
-    async def _read(self, place: Place, dataset: CachedDataset, split: CachedSplit, *, with_records: bool) -> tuple[Answer, Body]:
+    async def _read(
+        self, place: PagePlace, dataset: CachedDataset, split: CachedSplit, *, with_records: bool
+    ) -> tuple[Answer, RowsBody]:
         """The answer of a replica, and its body. EngineError; StoredError if the rows cannot be read in time."""
         arguments = self._asked(place, dataset, split, with_records=with_records)
         try:
             answer = await self._engine.run_task(PAGE_TASK, arguments)
         except TaskFailed as failure:
             if failure.is_timeout:
-                fault = Fault(JOB_TIMEOUT, f"The rows took longer than {PAGE_TASK.time_limit_s:.0f} s.")
+                fault = PreviewFault(JOB_TIMEOUT, f"The rows took longer than {PAGE_TASK.time_limit_s:.0f} s.")
                 raise StoredError(fault, folder_of(dataset)) from None
             raise
         if failed := answer.header.get("failure"):
-            raise StoredError(Fault.of_task(failed), folder_of(dataset))
+            raise StoredError(PreviewFault.of_task(failed), folder_of(dataset))
         data = bytes(answer.payload[: len(answer.payload) - answer.header["records_size"]])
-        return answer, Body.of_task(data, answer.header["body"])
+        return answer, RowsBody.of_task(data, answer.header["body"])
 
-    def _asked(self, place: Place, dataset: CachedDataset, split: CachedSplit, *, with_records: bool) -> dict[str, Any]:
+    def _asked(self, place: PagePlace, dataset: CachedDataset, split: CachedSplit, *, with_records: bool) -> dict[str, Any]:
         names = {"root": dataset.root, "name": dataset.name, "config": split.config, "split": split.split}
         about = {"limits": self._limits.for_task(), "offset": place.offset, "length": place.length, "dataset": dataset.name}
         assets = str(self._folders.run(dataset.name, split.config, split.split, split.run))

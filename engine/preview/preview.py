@@ -22,7 +22,15 @@ from engine.errors import EngineError
 from engine.jobs import Jobs, job_key
 from engine.preview.answers import Answers, Key, Ready, Waiters, etag_of
 from engine.preview.catalogue import Access, Catalogue, is_name
-from engine.preview.faults import DATASET_NOT_READY, ROWS_ERROR, SPLIT_NOT_FOUND, SPLIT_NOT_READY, Fault, NotReady, StoredError
+from engine.preview.faults import (
+    DATASET_NOT_READY,
+    ROWS_ERROR,
+    SPLIT_NOT_FOUND,
+    SPLIT_NOT_READY,
+    NotReady,
+    PreviewFault,
+    StoredError,
+)
 from engine.preview.listings import dataset_job
 from engine.preview.tasks import DATASET, KINDS, MAX_WAITING, REQUEST_PRIORITY, SPLIT, WARM_PRIORITY
 from engine.store import CachedDataset, CachedSplit, Store, StoreError
@@ -55,9 +63,9 @@ class Listing:
     splits: tuple[CachedSplit, ...]
 
     @property
-    def fault(self) -> Fault | None:
+    def fault(self) -> PreviewFault | None:
         """Why the last listing failed, if it did."""
-        return Fault.read(self.dataset.error) if self.dataset.error else None
+        return PreviewFault.read(self.dataset.error) if self.dataset.error else None
 
 
 class Preview:
@@ -218,11 +226,11 @@ class Preview:
         if found is None:
             of_config = await self.store.find_cached_split(name, config, "")
             if of_config is not None and of_config.error:
-                raise StoredError(Fault.read(of_config.error), folder_of(dataset))
+                raise StoredError(PreviewFault.read(of_config.error), folder_of(dataset))
             raise EngineError(SPLIT_NOT_FOUND, SPLIT_NOT_FOUND.text)
         if found.about is None:
             if found.error:
-                raise StoredError(Fault.read(found.error), folder_of(dataset))
+                raise StoredError(PreviewFault.read(found.error), folder_of(dataset))
             raise NotReady(SPLIT_NOT_READY, await self._position(job_key(SPLIT, name, config, split)))
         return dataset, found
 
@@ -237,7 +245,7 @@ class Preview:
                 raise NotReady(DATASET_NOT_READY, 0)
             raise not_found()
         if not dataset.is_listed:
-            raise StoredError(Fault.read(dataset.error or ""), folder_of(dataset))
+            raise StoredError(PreviewFault.read(dataset.error or ""), folder_of(dataset))
         return dataset
 
     async def _start(self, name: str, *, is_cached: bool) -> None:
@@ -309,7 +317,7 @@ class Preview:
             etag_of(plain),
             found.revision,
             found.status != "valid",
-            fault=Fault.read(found.error) if found.error else None,
+            fault=PreviewFault.read(found.error) if found.error else None,
             truncated=", ".join(about["truncated"]) if endpoint == "rows" else "",
             run=found.run,
             about=about if endpoint == "first-rows" else {},
@@ -346,10 +354,10 @@ def not_found() -> EngineError:
 
 def later_failed(error: str | None, dataset: CachedDataset) -> StoredError:
     """What needs the Parquet files or the statistics of a split cannot be answered: `rows_error`, with the reason as its cause."""
-    fault = Fault.read(error) if error else Fault(ROWS_ERROR)
+    fault = PreviewFault.read(error) if error else PreviewFault(ROWS_ERROR)
     cause_class = fault.cause_class or str(fault.code)
     return StoredError(
-        Fault(ROWS_ERROR, "", cause_class, fault.cause_message or fault.message, fault.traceback), folder_of(dataset)
+        PreviewFault(ROWS_ERROR, "", cause_class, fault.cause_message or fault.message, fault.traceback), folder_of(dataset)
     )
 
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 from engine import metrics
 from engine.accounts import Caller
 from engine.preview.preview import Preview
-from engine.preview.tasks import DATASET, SPLIT, Found
+from engine.preview.tasks import DATASET, SPLIT, ScannedDataset
 from engine.store import CachedDataset, JobRow, SplitReport
 
 CACHE_STATUSES = ("empty", "error", "stalled", "valid")
@@ -98,7 +98,7 @@ class Reports:
         with_rows = {one.dataset for one in await self.splits(datasets) if one.has_rows}
         return [one.name for one in datasets if one.name in with_rows]
 
-    async def found(self, caller: Caller | None) -> list[Found]:
+    async def found(self, caller: Caller | None) -> list[ScannedDataset]:
         """Those in the catalogue, by name."""
         return [one for one in await self._preview.catalogue.all() if self._sees(caller, one.name, one.is_private)]
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import ujson
 
-from engine.preview.faults import ROWS_ERROR, Fault
+from engine.preview.faults import ROWS_ERROR, PreviewFault
 from engine.preview.listings import split_job
 from engine.preview.tasks import PREPARE, SPLIT, STATISTICS, PreviewFolders
 from engine.replicas.blocks import Answer
 from engine.store import CachedDataset, CachedSplit, JobRow, Store, Transaction
 
-FULL = Fault(ROWS_ERROR, "", "DiskFull", "the disk has less than 1 GiB free")
+FULL = PreviewFault(ROWS_ERROR, "", "DiskFull", "the disk has less than 1 GiB free")
 # Where ingestion keeps the segments of a dataset, below its folder.
 OWN_SEGMENTS = ".sluice/segments"
 
@@ -66,7 +66,7 @@ class Splits:
         await self._store.set_prepare(transaction, split.id, "ok", prepared=ujson.dumps(prepared, ensure_ascii=False))
         await self._ask_statistics(transaction, job, dataset, split)
 
-    async def failed(self, transaction: Transaction, job: JobRow, fault: Fault) -> str | None:
+    async def failed(self, transaction: Transaction, job: JobRow, fault: PreviewFault) -> str | None:
         """The old answer stays, and is shown."""
         dataset, split = await self._current(transaction, job)
         if dataset is not None and split is not None:
@@ -79,7 +79,7 @@ class Splits:
         if header.get("full"):
             return await self.not_prepared(transaction, job, FULL)
         if failure := header.get("failure"):
-            return await self.not_prepared(transaction, job, Fault.of_task(failure))
+            return await self.not_prepared(transaction, job, PreviewFault.of_task(failure))
         dataset, split = await self._current(transaction, job)
         if dataset is None or split is None:
             return None
@@ -93,7 +93,7 @@ class Splits:
             await self._add(transaction, SPLIT, job, dataset)
         return None
 
-    async def not_prepared(self, transaction: Transaction, job: JobRow, fault: Fault) -> str | None:
+    async def not_prepared(self, transaction: Transaction, job: JobRow, fault: PreviewFault) -> str | None:
         dataset, split = await self._current(transaction, job)
         if dataset is not None and split is not None:
             await self._store.set_prepare(transaction, split.id, "failed", error=fault.stored())
@@ -101,14 +101,14 @@ class Splits:
 
     async def counted(self, transaction: Transaction, job: JobRow, answer: Answer) -> str | None:
         if failure := answer.header.get("failure"):
-            return await self.not_counted(transaction, job, Fault.of_task(failure))
+            return await self.not_counted(transaction, job, PreviewFault.of_task(failure))
         dataset, split = await self._current(transaction, job)
         if dataset is not None and split is not None:
             plain, packed = _cut(answer.payload, answer.header["sizes"])
             await self._store.set_statistics(transaction, split.id, "ok", answer=(plain, packed))
         return None
 
-    async def not_counted(self, transaction: Transaction, job: JobRow, fault: Fault) -> str | None:
+    async def not_counted(self, transaction: Transaction, job: JobRow, fault: PreviewFault) -> str | None:
         dataset, split = await self._current(transaction, job)
         if dataset is not None and split is not None:
             await self._store.set_statistics(transaction, split.id, "failed", error=fault.stored())

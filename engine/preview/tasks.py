@@ -93,7 +93,7 @@ PAGE_TASK = Task("page", family="preview", pool="query", time_limit_s=PAGE_LIMIT
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ScannedDataset:
     """A dataset as a scan has found it.
 
     root  absolute path of the root that holds it
@@ -107,5 +107,5 @@ class Found:
     card: Mapping[str, Any] | None
 
     @classmethod
-    def of_scan(cls, one: Mapping[str, Any]) -> "Found":
+    def of_scan(cls, one: Mapping[str, Any]) -> "ScannedDataset":
         return cls(one["name"], one["root"], one["revision"], bool(one["private"]), one.get("card"))

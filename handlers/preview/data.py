@@ -12,8 +12,8 @@ from aiohttp import web
 
 from engine.errors import EngineError
 from engine.preview.answers import Ready, etag_of
-from engine.preview.bodies import Body
-from engine.preview.faults import SPLIT_NOT_FOUND, Fault
+from engine.preview.bodies import RowsBody
+from engine.preview.faults import SPLIT_NOT_FOUND, PreviewFault
 from engine.preview.preview import Listing, folder_of, num_bytes_of, num_examples_of
 from engine.store import CachedSplit
 from handlers.http.errors import dumps
@@ -48,7 +48,7 @@ async def first_rows(request: web.Request) -> web.Response:
     """The first rows in the modern shape, with the addresses of pictures and sound as this client reaches them."""
     name, config, split = await split_of(request)
     ready = await in_time(request, name, lambda: request.app[PREVIEW].first_rows(name, config, split))
-    body = Body.of_task(ready.plain, ready.about["first_rows"])
+    body = RowsBody.of_task(ready.plain, ready.about["first_rows"])
     if not body.is_fixed:
         plain = body.with_base(base_of(request))
         ready = replace(ready, plain=plain, packed=b"", etag=etag_of(plain))
@@ -115,7 +115,7 @@ def _open(request: web.Request, listing: Listing, chosen: Iterable[CachedSplit])
         item: Json = {"kind": "split-prepare", "dataset": one.dataset, "config": one.config, "split": one.split}
         error = one.prepare_error if one.prepare == "failed" else one.error if one.about is None else None
         if error:
-            failed.append({**item, "error": stored_error(request, Fault.read(error), folder_of(listing.dataset))})
+            failed.append({**item, "error": stored_error(request, PreviewFault.read(error), folder_of(listing.dataset))})
         elif one.prepare in ("none", "waiting"):
             pending.append(item)
     return pending, failed

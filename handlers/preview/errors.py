@@ -20,8 +20,8 @@ from engine.preview.faults import (
     SPLITS_NAMES_ERROR,
     TOO_BIG_CONTENT,
     UNEXPECTED_ERROR,
-    Fault,
     NotReady,
+    PreviewFault,
     StoredError,
 )
 from handlers.http.errors import json_response, refusal_headers, status_of
@@ -33,7 +33,7 @@ MAX_CAUSE_CHARACTERS = 1000
 NEVER_KEPT = frozenset({401, 500, 504})
 
 
-class Case(NamedTuple):
+class ErrorRow(NamedTuple):
     """One row of the table. An empty text means that the error has its own."""
 
     status: int
@@ -41,21 +41,23 @@ class Case(NamedTuple):
     text: str = ""
 
 
-TABLE: Mapping[Code, Case] = {
-    MISSING_PARAMETER: Case(400, "MissingRequiredParameter"),
-    DATASET_NOT_FOUND: Case(404, "DatasetNotFound", "Not found. Maybe the cache is missing, or maybe the dataset does not exist."),
-    SPLIT_NOT_FOUND: Case(404, "SplitNotFound", "Not found. Maybe the cache is missing, or maybe the split does not exist."),
-    DATASET_NOT_READY: Case(404, "DatasetNotReady", "The dataset is being processed. Retry later."),
-    SPLIT_NOT_READY: Case(404, "SplitNotReady", "The split is being processed. Retry later."),
-    SPLITS_NAMES_ERROR: Case(400, "SplitsNamesError", "Cannot get the split names for the dataset."),
-    INFO_ERROR: Case(400, "InfoError", "Cannot get the metadata info for the config."),
-    ROWS_ERROR: Case(400, "RowsError", "Cannot get the first rows for the split."),
-    DATASET_NOT_SUPPORTED: Case(400, "DatasetNotSupported", "this dataset is not supported for now."),
-    TOO_BIG_CONTENT: Case(400, "TooBigContent"),
-    JOB_TIMEOUT: Case(500, "JobTimeout"),
-    JOB_MEMORY: Case(500, "JobMemory"),
-    JOB_CRASHED: Case(500, "JobCrashed"),
-    UNEXPECTED_ERROR: Case(500, "UnexpectedError", "Unexpected error."),
+TABLE: Mapping[Code, ErrorRow] = {
+    MISSING_PARAMETER: ErrorRow(400, "MissingRequiredParameter"),
+    DATASET_NOT_FOUND: ErrorRow(
+        404, "DatasetNotFound", "Not found. Maybe the cache is missing, or maybe the dataset does not exist."
+    ),
+    SPLIT_NOT_FOUND: ErrorRow(404, "SplitNotFound", "Not found. Maybe the cache is missing, or maybe the split does not exist."),
+    DATASET_NOT_READY: ErrorRow(404, "DatasetNotReady", "The dataset is being processed. Retry later."),
+    SPLIT_NOT_READY: ErrorRow(404, "SplitNotReady", "The split is being processed. Retry later."),
+    SPLITS_NAMES_ERROR: ErrorRow(400, "SplitsNamesError", "Cannot get the split names for the dataset."),
+    INFO_ERROR: ErrorRow(400, "InfoError", "Cannot get the metadata info for the config."),
+    ROWS_ERROR: ErrorRow(400, "RowsError", "Cannot get the first rows for the split."),
+    DATASET_NOT_SUPPORTED: ErrorRow(400, "DatasetNotSupported", "this dataset is not supported for now."),
+    TOO_BIG_CONTENT: ErrorRow(400, "TooBigContent"),
+    JOB_TIMEOUT: ErrorRow(500, "JobTimeout"),
+    JOB_MEMORY: ErrorRow(500, "JobMemory"),
+    JOB_CRASHED: ErrorRow(500, "JobCrashed"),
+    UNEXPECTED_ERROR: ErrorRow(500, "UnexpectedError", "Unexpected error."),
 }
 # The rows to which SLUICE_PREVIEW_NOT_FOUND_STATUS applies.
 MOVABLE = frozenset({DATASET_NOT_FOUND, SPLIT_NOT_FOUND, DATASET_NOT_READY, SPLIT_NOT_READY})
@@ -92,7 +94,7 @@ def error_body(request: web.Request, error: EngineError) -> dict[str, Any]:
     return six_keys(status, exception_of(status), text)
 
 
-def stored_error(request: web.Request, fault: Fault, root: str) -> dict[str, Any]:
+def stored_error(request: web.Request, fault: PreviewFault, root: str) -> dict[str, Any]:
     """The six keys of an error that is stored.
 
     root  the folder of the dataset, which is cut off the paths of the cause
@@ -114,7 +116,7 @@ def _cut(text: str, root: str) -> str:
     return without[:MAX_CAUSE_CHARACTERS]
 
 
-def _traceback(request: web.Request, fault: Fault, root: str) -> list[str]:
+def _traceback(request: web.Request, fault: PreviewFault, root: str) -> list[str]:
     """For the admin, unless the setting says for all or for nobody."""
     wanted = request.app[OPTIONS].preview_tracebacks
     caller = request.get(CALLER)

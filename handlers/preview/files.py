@@ -117,24 +117,27 @@ async def _send(request: web.Request, opened: Callable[[], BinaryIO], kind: str,
         headers[hdrs.LAST_MODIFIED] = formatdate(int(status.st_mtime), usegmt=True)
         if _has(request, etag, int(status.st_mtime)):
             return web.Response(status=304, headers=headers)
-        start, end = 0, status.st_size
-        code = 200
-        if request.method == hdrs.METH_GET and is_range_current(request.headers.get("If-Range"), etag, int(status.st_mtime)):
-            try:
-                part = wanted_range(request.headers.get(hdrs.RANGE), status.st_size)
-            except NotSatisfiable:
-                return _beyond(headers, status.st_size)
-            if part is not None:
-                start, end = part
-                code = 206
-                headers[hdrs.CONTENT_RANGE] = f"bytes {start}-{end - 1}/{status.st_size}"
-        response = web.StreamResponse(status=code, headers=headers)
+        try:
+            part = _part(request, etag, status)
+        except NotSatisfiable:
+            return _beyond(headers, status.st_size)
+        start, end = part or (0, status.st_size)
+        if part is not None:
+            headers[hdrs.CONTENT_RANGE] = f"bytes {start}-{end - 1}/{status.st_size}"
+        response = web.StreamResponse(status=200 if part is None else 206, headers=headers)
         response.content_type = kind
         response.content_length = end - start
         await response.prepare(request)
         if request.method != hdrs.METH_HEAD:
             await _write(response, file, start, end)
         return response
+
+
+def _part(request: web.Request, etag: str, status: os.stat_result) -> tuple[int, int] | None:
+    """The part of the file that is asked for; None for the whole. NotSatisfiable."""
+    if request.method != hdrs.METH_GET or not is_range_current(request.headers.get("If-Range"), etag, int(status.st_mtime)):
+        return None
+    return wanted_range(request.headers.get(hdrs.RANGE), status.st_size)
 
 
 def _caching(request: web.Request, *, is_for_ever: bool) -> dict[str, str]:

@@ -6,10 +6,10 @@ from typing import Any
 
 from aiohttp import web
 
-from engine.preview.faults import Fault
+from engine.preview.faults import PreviewFault
 from engine.preview.preview import folder_of
 from engine.preview.reports import CACHE_STATUSES
-from engine.preview.tasks import Found
+from engine.preview.tasks import ScannedDataset
 from handlers.http.routes import Route
 from handlers.preview.admission import LIST_KEY, SURFACE, who
 from handlers.preview.answers import report
@@ -59,7 +59,7 @@ async def cache_reports(request: web.Request) -> web.Response:
 
 def _state(request: web.Request, status: str, error: str | None, folder: str) -> Json:
     """Status and error of an item; only those that are errors now show one."""
-    shown = stored_error(request, Fault.read(error), folder) if error and status == "error" else None
+    shown = stored_error(request, PreviewFault.read(error), folder) if error and status == "error" else None
     return {"status": status_word(request, status), "error": shown}
 
 
@@ -89,7 +89,7 @@ async def hf_datasets(request: web.Request) -> web.Response:
     return await report(request, value, request.app[OPTIONS].max_age_long_seconds, depends_on_caller=True)
 
 
-def _card(found: Found, downloads: int) -> Json:
+def _card(found: ScannedDataset, downloads: int) -> Json:
     card = found.card or {}
     return {
         "id": found.name,

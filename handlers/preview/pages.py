@@ -5,7 +5,7 @@ from aiohttp import web
 from engine.accounts import OWNER_NAME, Caller
 from engine.errors import INVALID_REQUEST, NO_CREDENTIALS, Code, EngineError, Kind, model_not_found
 from engine.preview.answers import Ready
-from engine.preview.pages import Page, Place
+from engine.preview.pages import Page, PagePlace
 from engine.repository.index import MODEL_NAME, Version
 from handlers.http.keys import REPOSITORY
 from handlers.http.routes import Route
@@ -29,7 +29,7 @@ async def show_page(request: web.Request) -> web.Response:
     name, config, split = await split_of(request)
     offset = _number(request, "offset", 0, 0, None)
     length = _number(request, "length", MAX_LENGTH, 1, MAX_LENGTH)
-    place = Place(name, config, split, offset, length)
+    place = PagePlace(name, config, split, offset, length)
     base = base_of(request)
     if (model := parameter(request, "predict")) is not None:
         page = await _predicted(request, place, base, model)
@@ -38,7 +38,7 @@ async def show_page(request: web.Request) -> web.Response:
     return await data_answer(request, name, _ready(page))
 
 
-async def _predicted(request: web.Request, place: Place, base: bytes, model: str) -> Page:
+async def _predicted(request: web.Request, place: PagePlace, base: bytes, model: str) -> Page:
     """The page with predictions. EngineError `no_credentials`, `model_not_found`, `prediction_timeout`."""
     caller = request.get(CALLER)
     if caller is None:
