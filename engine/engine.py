@@ -18,20 +18,29 @@ from engine.replicas.replica import ReplicaOptions
 
 # A replica that scores imports these before it reports ready, so that no request waits for an import.
 SCORE_OPTIONS = ReplicaOptions(families=("scoring", "embedding"))
-# Jobs yield the cores to scoring.
-JOBS_OPTIONS = ReplicaOptions(niceness=10, is_lazy=True)
-# A replica that queries never loads onnxruntime, and one that scores never DuckDB: each takes half a second. Its libraries use one
-# thread, because replicas are the parallelism. The allocator that pyarrow brings reserves 1 GiB at once, which would count against
-# the memory of the replica.
+# Libraries use one thread, because replicas are the parallelism. The allocator that pyarrow brings reserves 1 GiB at once, which
+# would count against the memory of the replica.
+ONE_THREAD = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+}
+# Jobs yield the cores to scoring. What they read comes from users, so they may open no connection. A replica that has become large
+# stays so, because libraries keep memory; a new one has 13 MiB.
+JOBS_OPTIONS = ReplicaOptions(
+    niceness=10,
+    is_lazy=True,
+    is_confined=True,
+    max_answers=200,
+    max_resident_bytes=256 * 1024 * 1024,
+    environment=ONE_THREAD,
+)
+# A replica that queries never loads onnxruntime, and one that scores never DuckDB: each takes half a second.
 QUERY_OPTIONS = ReplicaOptions(
     is_lazy=True,
     families=("query",),
-    environment={
-        "OPENBLAS_NUM_THREADS": "1",
-        "OMP_NUM_THREADS": "1",
-        "MKL_NUM_THREADS": "1",
-        "ARROW_DEFAULT_MEMORY_POOL": "system",
-    },
+    environment=ONE_THREAD,
 )
 
 
@@ -75,7 +84,8 @@ class Engine:
         memory_bytes = limits.replica_memory_bytes or share_of_memory(limits.score_replicas)
         options = replace(SCORE_OPTIONS, memory_bytes=memory_bytes, max_faults=limits.model_faults)
         self._score = Pool("score", limits.score_replicas, options, silence_limit_s=limits.block_timeout_s)
-        jobs = Pool("jobs", max(1, limits.jobs_replicas), JOBS_OPTIONS, silence_limit_s=limits.check_timeout_s)
+        # One place more than there are runners: what a request waits for never stands behind jobs, and goes on without runners.
+        jobs = Pool("jobs", limits.jobs_replicas + 1, JOBS_OPTIONS, silence_limit_s=limits.check_timeout_s)
         options = replace(QUERY_OPTIONS, memory_bytes=limits.query_memory_bytes)
         query = Pool("query", limits.query_replicas, options, silence_limit_s=limits.block_timeout_s)
         self._pools = {pool.name: pool for pool in (self._score, jobs, query)}

@@ -7,7 +7,7 @@ engine raises is defined in that part. Knows no protocol.
 """
 
 import enum
-from typing import Any
+from typing import Any, Literal
 
 
 class Kind(enum.Enum):
@@ -136,17 +136,33 @@ class DetailedError(EngineError):
         self.details = details
 
 
-class TaskFailed(EngineError):
-    """A block was given up: it cost as many replicas as its task allows, or ran past its time limit.
+# Why a block was given up: its replica died, its time ran out, it needed more memory than it may have, or its task has failed.
+Reason = Literal["died", "time", "memory", "failed"]
 
-    is_timeout  it ran past its time limit
-    is_lost     the replica that worked on it died, and not because of its time limit
+
+class TaskFailed(EngineError):
+    """A block was given up: it cost as many replicas as its task allows, ran past a limit, or its task failed.
+
+    class_name, text  of what the task has raised, if it has raised something. The text may quote a record
+    traceback         lines, the last frames of that
     """
 
-    def __init__(self, *, is_timeout: bool, is_lost: bool = False) -> None:
+    def __init__(self, reason: Reason, class_name: str = "", text: str = "", traceback: tuple[str, ...] = ()) -> None:
         super().__init__(INTERNAL, "the server failed on this request")
-        self.is_timeout = is_timeout
-        self.is_lost = is_lost
+        self.reason = reason
+        self.class_name = class_name
+        self.text = text
+        self.traceback = traceback
+
+    @property
+    def is_timeout(self) -> bool:
+        """It ran past its time limit."""
+        return self.reason == "time"
+
+    @property
+    def is_lost(self) -> bool:
+        """The replica that worked on it died, and not because of its time limit."""
+        return self.reason == "died"
 
 
 # Refusals that several parts give in the same words.

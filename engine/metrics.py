@@ -138,6 +138,17 @@ CONNECTIONS_ENDED = _counter(
     "reason",
 )
 
+JOBS_ENDED = _counter(
+    "sluice_jobs",
+    "Jobs over: success, error, returned (to wait again, after a death or at a stop), overtaken (cancelled, or done by another "
+    "process).",
+    "kind",
+    "outcome",
+)
+JOB_SECONDS = _histogram(
+    "sluice_job_seconds", "Seconds from the start of a job to its end.", "kind", buckets=(0.05, 0.25, 1, 5, 30, 120, 600, 3600)
+)
+
 for _outcome in ("ended", "failed", "left"):
     STREAMS_ENDED.labels(_outcome)
 for _outcome in ("answered", "refused", "timeout", "left", "failed"):
@@ -178,6 +189,10 @@ QUEUE_BLOCKS = Level(
     "sluice_queue_blocks", "What waits for a replica now: single blocks, or streams with lines to cut blocks from.", ("lane",)
 )
 REPLICAS = Level("sluice_replicas", "Replicas now, by state: ready, starting.", ("pool", "state"))
+JOBS = Level("sluice_jobs", "Jobs now, by status: waiting, started.", ("kind", "status"))
+PREVIEW_ENTRIES = Level(
+    "sluice_preview_entries", "Datasets and splits in the cache of preview now, by status.", ("cache", "status")
+)
 SPILL_BYTES = Level("sluice_spill_bytes", "Bytes now in spill files.")
 BLOCKS_DROPPED = Level(
     "sluice_blocks_dropped", "Waiting blocks that were dropped because nobody waited for them any more.", is_counter=True
@@ -230,6 +245,11 @@ def request_answered(surface: str, status: int, seconds: float) -> None:
 @functools.cache
 def queue_seconds(lane: str) -> Histogram:
     return QUEUE_SECONDS.labels(lane)
+
+
+def job_ended(kind: str, outcome: str, seconds: float) -> None:
+    JOBS_ENDED.labels(kind, outcome).inc()
+    JOB_SECONDS.labels(kind).observe(seconds)
 
 
 def observe_frame(title: str, num_records: int, report: Header) -> None:

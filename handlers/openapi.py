@@ -90,6 +90,16 @@ BASE_SCHEMAS: Json = {
         "required": ["error"],
         "properties": {"error": {"type": "object", "required": ["message", "type"]}},
     },
+    "SixKeysError": {
+        "type": "object",
+        "description": "`message` says what was wrong, and the keys that begin with `cause` what was behind it.",
+        "required": ["status_code", "exception", "message", "cause_exception", "cause_message", "cause_traceback"],
+        "properties": {
+            "status_code": {"type": "integer"},
+            **{key: {"type": "string"} for key in ("exception", "message", "cause_exception", "cause_message")},
+            "cause_traceback": {"type": "array", "items": {"type": "string"}},
+        },
+    },
     "Prediction": {
         "type": "object",
         "required": ["result", "version", "yhat_id", "yhat_model"],

@@ -4,13 +4,24 @@ import prometheus_client
 from aiohttp import web
 
 from engine import metrics
+from handlers.http import sharing
 from handlers.http.auth import caller_of, require_admin
 from handlers.http.bodies import in_steps, send_whole
 from handlers.http.errors import json_response
-from handlers.http.keys import ANONYMOUS, ENGINE, HEALTH_DETAILS, REPOSITORY, SERVING
+from handlers.http.keys import ANONYMOUS, ENGINE, HEALTH_DETAILS, JOBS, REPOSITORY, SERVING
 from handlers.http.routes import Route, Surface
 
 SURFACE = Surface(name="operations")
+# Pages of every origin may ask for the health, as they may ask preview.
+HEALTH = Surface(
+    name="operations",
+    refuse=sharing.refuse,
+    prefixes=("/healthcheck",),
+    schema="SixKeysError",
+    headers=sharing.OPEN_HEADERS,
+    options=sharing.OPTIONS_HEADERS,
+    redirects_slash=True,
+)
 
 
 async def healthcheck(request: web.Request) -> web.Response:
@@ -35,6 +46,7 @@ async def show_metrics(request: web.Request) -> web.StreamResponse:
     caller = await caller_of(request, surface="metrics")
     if caller is not None and "metrics" not in request.app[ANONYMOUS]:
         require_admin(caller)
+    await request.app[JOBS].count()
     metrics.keep_models(request.app[SERVING].titles())
     texts = await in_steps(request, metrics.texts())
     return await send_whole(request, texts, {"Content-Type": prometheus_client.CONTENT_TYPE_LATEST})
@@ -45,7 +57,7 @@ ROUTES = (
         method="GET",
         path="/healthcheck",
         handler=healthcheck,
-        surface=SURFACE,
+        surface=HEALTH,
         summary="Whether the server can score",
         key="none",
         answers={200: "ok", 503: "starting, draining or no replicas"},

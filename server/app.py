@@ -29,7 +29,7 @@ from engine.repository.serving import Serving
 from engine.spill import Spill
 from engine.store import Store
 from engine.streaming.predictions import PredictionLimits, Predictions
-from handlers import accounts, datasets, embeddings, openapi, operations, publish, query, repository
+from handlers import accounts, datasets, embeddings, openapi, operations, preview, publish, query, repository
 from handlers.datasets.admission import CHANGES, DATASETS, INGESTION
 from handlers.datasets.deletion import DELETION
 from handlers.datasets.uploads import ROW_LIMITS, RowLimits
@@ -44,9 +44,11 @@ from handlers.streaming import predict
 from handlers.streaming.keys import PREDICTIONS, STREAMING_LIMITS, StreamingLimits
 from server import descriptors
 from server.config import SHIPPED_MODELS, Settings
+from server.jobs import server_jobs
 from server.middlewares import answer_everything
 from server.names import name_check
 from server.open_requests import OPEN_REQUESTS, OpenRequests
+from server.preview import open_preview
 from server.private import make_private
 
 # Fixed paths come before `/{owner}/models/{model}`, and routes with a condition before the others of the same path.
@@ -56,6 +58,7 @@ ROUTES: tuple[Route, ...] = (
     *accounts.ROUTES,
     *datasets.ROUTES,
     *query.ROUTES,
+    *preview.ROUTES,
     *embeddings.ROUTES,
     *repository.ROUTES,
     *predict.ROUTES,
@@ -84,6 +87,7 @@ async def open_app(settings: Settings) -> AsyncIterator[web.Application]:
         disk = Disk(settings.data_dir, reserve_bytes=settings.disk_reserve_bytes)
         _open_surfaces(app, store, serving, disk, settings, stack)
         await _open_ingestion(app, disk, settings)
+        await _open_jobs(app, store, settings, stack)
         RouteTable(ROUTES).register(app)
         yield app
 
@@ -159,6 +163,16 @@ async def _open_ingestion(app: web.Application, disk: Disk, settings: Settings) 
     app[INGESTION] = Ingestion(changes, engine.pool("jobs"), app[EMBEDDINGS], settings.part(IngestionLimits))
     app[DELETION] = Deletion(changes, engine.pool("jobs"), RowFinder(app[QUERIES]).find)
     app[ROW_LIMITS] = settings.part(RowLimits)
+
+
+async def _open_jobs(app: web.Application, store: Store, settings: Settings, stack: contextlib.AsyncExitStack) -> None:
+    """Take back the jobs that a server has left that was killed, and begin to take jobs."""
+    jobs = server_jobs(store, app[keys.ENGINE].pool("jobs"), settings)
+    stack.push_async_callback(jobs.stop)
+    await jobs.start()
+    stack.enter_context(metrics.showing(jobs.levels))
+    app[keys.JOBS] = jobs
+    await open_preview(app, store, settings, stack)
 
 
 def _start_queries_with_the_first_dataset(engine: Engine, changes: DatasetChanges) -> None:

@@ -6,7 +6,7 @@ import sys
 from dataclasses import fields
 
 from server import config
-from server.commands import model, user
+from server.commands import model, queue, user, watch
 from server.commands.usage import EXIT_USAGE, Parser
 from server.config import BadSetting, Settings
 
@@ -29,6 +29,14 @@ def main(arguments: list[str] | None = None) -> int:
         return user.run(settings.data_dir, options)
     if options.command == "model":
         return model.run(settings.data_dir, options)
+    if options.command in queue.COMMANDS:
+        return queue.run(settings.data_dir, options)
+    if options.command == "watch":
+        return watch.run([word for word in arguments or sys.argv[1:] if word != "watch"])
+    if options.command == "worker":
+        from server.commands import worker  # loads uvloop, too
+
+        return worker.run(settings)
     from server.serve import serve  # loads uvloop and the application, which the other commands do not use
 
     return serve(settings)
@@ -39,8 +47,11 @@ def _parser() -> argparse.ArgumentParser:
     for setting in fields(Settings):
         text = f"{setting.metadata['text']} [{config.environment_name(setting.name)}, default {config.default_text(setting)}]"
         parser.add_argument(f"--{setting.name.replace('_', '-')}", dest=setting.name, metavar="VALUE", help=text.replace("%", "%%"))
-    commands = parser.add_subparsers(dest="command", title="commands", metavar="{serve,score,dataset,model,user}")
+    commands = parser.add_subparsers(dest="command", title="commands", metavar="{serve,worker,...}")
     commands.add_parser("serve", help="start the server (as without a command)")
+    commands.add_parser("worker", help="take jobs of SLUICE_WORKER_QUEUE, beside a server or without one")
+    commands.add_parser("watch", help="start the server, and start it again whenever its code changes")
+    queue.add_arguments(commands)
     score = commands.add_parser("score", add_help=False, help="send the records of a file through a model; see score --help")
     score.add_argument("arguments", nargs=argparse.REMAINDER)
     dataset = commands.add_parser("dataset", add_help=False, help="put files into datasets, list, export them; see dataset --help")

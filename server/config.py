@@ -1,8 +1,9 @@
 """Settings: each exists once, here, with its sentence and unit. `--help`, the settings table of the documentation and the checks
 are made from this table.
 
-A value comes from the command line, else from the environment (SLUICE_<NAME>), else the default is used. An empty value means the
-default. A value that a setting cannot have ends the command with one line on stderr and exit code 64.
+A value comes from the command line, else from the environment (SLUICE_<NAME>, else the older name that some settings have), else
+the default is used. An empty value means the default. A value that a setting cannot have ends the command with one line on stderr
+and exit code 64.
 """
 
 import math
@@ -12,6 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from server.queues import QUEUES
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -24,6 +27,10 @@ GIB = 1024 * MIB
 SURFACES = frozenset({"embeddings", "preview", "streaming", "metrics"})
 # The models of the checkout. The server reads them and never writes there.
 SHIPPED_MODELS = Path(__file__).resolve().parent.parent / "models"
+# What services of the same kind are set up with and this one has no use for. The server logs each that it finds.
+IGNORED = ("DATASETS_REVISION", "MONGO_CACHE_DATABASE", "MONGO_QUEUE_DATABASE", "MONGO_URL", "WEB_CONCURRENCY")
+# The word for a setting without a value.
+UNSET = "unset"
 CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -42,10 +49,7 @@ def usable_cores() -> int:
 
 
 def _count(text: str, least: int = 0) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        raise ValueError("must be a whole number") from None
+    number = _whole(text)
     if number < least:
         raise ValueError(f"must be at least {least}")
     return number
@@ -53,6 +57,49 @@ def _count(text: str, least: int = 0) -> int:
 
 def _positive(text: str) -> int:
     return _count(text, 1)
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError("must be a whole number") from None
+
+
+def _optional(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """The same, for a setting that may have no value: its parts of the program then decide."""
+    return lambda text: None if text.lower() == UNSET else parse(text)
+
+
+def _queue(text: str) -> str:
+    if text.lower() not in QUEUES:
+        raise ValueError(f"must be {' or '.join(QUEUES)}")
+    return text.lower()
+
+
+def _roots(text: str) -> tuple[Path, ...]:
+    return tuple(Path(part) for part in text.split(os.pathsep) if part) if text.lower() != "none" else ()
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.lower() not in words:
+            raise ValueError(f"must be {', '.join(words[:-1])} or {words[-1]}")
+        return text.lower()
+
+    return parse
+
+
+def _status(text: str) -> int:
+    if text not in ("400", "404"):
+        raise ValueError("must be 404 or 400")
+    return int(text)
+
+
+def _url(text: str) -> str:
+    if not re.fullmatch(r"https?://[^/\s\"'<>?#]+(/[^\s\"'<>?#]*)?", text):
+        raise ValueError("must be an address such as https://sluice.example.org")
+    return text
 
 
 def _port(text: str) -> int:
@@ -87,8 +134,8 @@ def _flag(text: str) -> bool:
 
 
 def _level(text: str) -> str:
-    if text.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
-        raise ValueError("must be DEBUG, INFO, WARNING or ERROR")
+    if text.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
+        raise ValueError("must be DEBUG, INFO, WARNING, ERROR or CRITICAL")
     return text.upper()
 
 
@@ -129,9 +176,12 @@ def _aliases(text: str) -> dict[str, str]:
     return {alias.strip(): name.strip() for alias, _, name in pairs}
 
 
-def _setting(default: Any, parse: Callable[[str], Any], text: str) -> Any:
-    """A field of Settings: its default, the function that makes a value from text, and its sentence with the unit."""
-    metadata = {"parse": parse, "text": text}
+def _setting(default: Any, parse: Callable[[str], Any], text: str, *, older: str = "") -> Any:
+    """A field of Settings: its default, the function that makes a value from text, and its sentence with the unit.
+
+    older  a second name in the environment
+    """
+    metadata = {"parse": parse, "text": text, "older": older}
     return field(default_factory=default, metadata=metadata) if callable(default) else field(default=default, metadata=metadata)
 
 
@@ -139,12 +189,26 @@ def _setting(default: Any, parse: Callable[[str], Any], text: str) -> Any:
 class Settings:
     """Everything that can be set. A name ends in its unit."""
 
-    host: str = _setting("127.0.0.1", str, "address that the server listens on")
+    host: str = _setting("127.0.0.1", str, "address that the server listens on", older="APP_HOSTNAME")
     port: int = _setting(
-        9000, _port, "port that the server listens on; with 0 the system chooses a free port, and the log names it"
+        9000,
+        _port,
+        "port that the server listens on; with 0 the system chooses a free port, and the log names it",
+        older="APP_PORT",
     )
     data_dir: Path = _setting(lambda: Path("data"), Path, "directory that holds everything the server writes")
-    log_level: str = _setting("INFO", _level, "messages below this level are not logged: DEBUG, INFO, WARNING or ERROR")
+    assets_dir: Path | None = _setting(
+        None,
+        _optional(Path),
+        "directory for the pictures and sound of previews; unset, it is `assets` in the data directory",
+        older="ASSETS_DIRECTORY",
+    )
+    log_level: str = _setting(
+        "INFO",
+        _level,
+        "messages below this level are not logged: DEBUG, INFO, WARNING, ERROR or CRITICAL",
+        older="LOG_LEVEL",
+    )
     anonymous: frozenset[str] = _setting(
         lambda: frozenset({"embeddings", "preview"}),
         _surfaces,
@@ -168,7 +232,10 @@ class Settings:
         usable_cores, _positive, "number of processes that run the models; the default is one for each usable core"
     )
     jobs_replicas: int = _setting(
-        2, _count, "number of processes for uploads of rows and for checking published models; they start when first needed"
+        2,
+        _count,
+        "number of jobs that the server does at once, each in a process of its own; of two or more, one takes quick jobs only. One "
+        "process more is for what requests wait for, such as checks of published models. All start when first needed",
     )
     query_replicas: int = _setting(2, _positive, "number of processes that run queries; they start with the first dataset")
     query_memory_bytes: int = _setting(
@@ -323,6 +390,92 @@ class Settings:
         64 * KIB, _count, "an embeddings request whose body has at most this many bytes goes ahead of bulk work; with 0 none does"
     )
 
+    worker_queue: str = _setting(
+        "datasets",
+        _queue,
+        "which jobs `python -m server worker` takes: datasets (lists of splits) or splits (first rows, Parquet, statistics)",
+        older="WORKER_QUEUE",
+    )
+    worker_sleep_seconds: float = _setting(
+        5.0,
+        _positive_seconds,
+        "seconds after which, more or less, an idle runner looks for jobs that another process has added",
+        older="WORKER_SLEEP_SECONDS",
+    )
+    max_jobs_per_dataset: int = _setting(
+        2, _positive, "quick jobs of one dataset that may be started at once", older="MAX_JOBS_PER_DATASET"
+    )
+    max_load_pct: int | None = _setting(
+        None,
+        _optional(_count),
+        "no job is taken while the load of the machine is at this many per cent of its cores or above; 0 means no limit, and unset "
+        "means 50 in a worker and no limit in the server",
+        older="MAX_LOAD_PCT",
+    )
+    max_memory_pct: int | None = _setting(
+        None,
+        _optional(_count),
+        "no job is taken while this many per cent of the memory or more are in use; 0 means no limit, and unset means 60 in a "
+        "worker and 90 in the server",
+        older="MAX_MEMORY_PCT",
+    )
+    max_age_long_seconds: int = _setting(
+        120, _whole, "seconds for which answers of preview with data may be kept by caches", older="MAX_AGE_LONG_SECONDS"
+    )
+    max_age_short_seconds: int = _setting(
+        10, _whole, "seconds for which reports and errors of preview may be kept by caches", older="MAX_AGE_SHORT_SECONDS"
+    )
+    rows_max_bytes: int = _setting(
+        1_000_000,
+        _positive,
+        "largest answer of `/rows`, in bytes; cells are cut and rows left out beyond it",
+        older="ROWS_MAX_BYTES",
+    )
+    rows_max_number: int = _setting(100, _positive, "most rows in an answer of `/rows`", older="ROWS_MAX_NUMBER")
+    rows_min_number: int = _setting(
+        1, _count, "rows that an answer of `/rows` has however large they are; their cells are cut", older="ROWS_MIN_NUMBER"
+    )
+    max_size_fallback: int = _setting(
+        100_000_000, _count, "bytes of the largest split that is fetched whole from a hub; 0 means none", older="MAX_SIZE_FALLBACK"
+    )
+    hf_token: str | None = _setting(None, _optional(str), "token for the hub; it is sent to no other host", older="HF_TOKEN")
+    datasets_enable_private: bool | None = _setting(
+        None,
+        _optional(_flag),
+        "false hides private datasets from preview; unset or true shows them to those who may read them",
+        older="DATASETS_ENABLE_PRIVATE",
+    )
+
+    datasets_dir: tuple[Path, ...] = _setting(
+        (), _roots, "further directories with datasets, which the server only reads, separated by colons"
+    )
+    datasets_watch: bool = _setting(True, _flag, "true reads a cached dataset again when its files have changed")
+    public_url: str | None = _setting(
+        None, _optional(_url), "address under which clients reach the server; unset, it is what each request names"
+    )
+    webhook_secret: str | None = _setting(
+        None, _optional(str), "what the header X-Webhook-Secret of hooks of preview must be; unset, hooks need no secret"
+    )
+    preview_on_demand: bool = _setting(True, _flag, "true reads a dataset when it is first asked for")
+    preview_not_found_status: int = _setting(
+        404, _status, "status of the answers of preview that say that something is not found or not ready: 404 or 400"
+    )
+    preview_status_case: str = _setting(
+        "upper", _one_of("upper", "lower"), "letters of the status words in the reports of preview: upper or lower"
+    )
+    preview_tracebacks: str = _setting(
+        "admin", _one_of("admin", "all", "none"), "who sees where a job of preview failed: admin, all or none"
+    )
+    preview_max_record_bytes: int = _setting(
+        16 * MIB, _positive, "bytes of the longest line, record of csv or item of JSON that preview reads"
+    )
+    preview_max_decompressed_bytes: int = _setting(
+        GIB, _positive, "bytes that preview reads of one compressed file, after decompression"
+    )
+    preview_max_prepare_bytes: int = _setting(
+        5 * GIB, _count, "bytes of the largest split that is made into Parquet files; with 0 none is"
+    )
+
     def part(self, options_class: type[Options]) -> Options:
         """The settings for a class such as EngineLimits: those that have the names of its fields."""
         return options_class(**{one.name: getattr(self, one.name) for one in fields(options_class)})
@@ -337,6 +490,8 @@ def default_text(setting: "Field[Any]") -> str:
     if setting.name == "score_replicas":
         return "usable cores"
     value = getattr(Settings(), setting.name)
+    if value is None:
+        return UNSET
     if isinstance(value, frozenset | tuple | dict):
         return ",".join(sorted(value)) or "none"
     return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
@@ -347,14 +502,26 @@ def read_settings(environment: Mapping[str, str], arguments: Mapping[str, str | 
     values = {}
     for setting in fields(Settings):
         given = (arguments or {}).get(setting.name)
-        text = given if given is not None else environment.get(environment_name(setting.name), "")
-        if text.strip():
-            values[setting.name] = _parsed(setting, text.strip())
+        name = _name_in(environment, setting) if given is None else environment_name(setting.name)
+        text = (environment.get(name, "") if given is None else given).strip()
+        if text:
+            values[setting.name] = _parsed(setting, name, text)
     return Settings(**values)
 
 
-def _parsed(setting: "Field[Any]", text: str) -> Any:
+def _name_in(environment: Mapping[str, str], setting: "Field[Any]") -> str:
+    """The name under which the environment has a value for this setting: its older name only if its own has none."""
+    own, older = environment_name(setting.name), setting.metadata["older"]
+    return older if older and not environment.get(own, "").strip() else own
+
+
+def ignored_names(environment: Mapping[str, str]) -> list[str]:
+    """The names of IGNORED that have a value in the environment."""
+    return [name for name in IGNORED if environment.get(name, "").strip()]
+
+
+def _parsed(setting: "Field[Any]", name: str, text: str) -> Any:
     try:
         return setting.metadata["parse"](text)
     except ValueError as error:
-        raise BadSetting(f"{environment_name(setting.name)}={text}: {error}") from None
+        raise BadSetting(f"{name}={text}: {error}") from None

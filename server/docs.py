@@ -7,7 +7,7 @@ know how any of them works.
 
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from prometheus_client.core import Metric
 from engine import embeddings, errors, metrics
 from engine.datasets import catalogue, changes, names, work
 from engine.errors import Code
+from engine.preview import faults
 from engine.query import codes
 from engine.repository import incoming, publishing, quotas, serving
 from engine.streaming import failures, predictions
@@ -25,6 +26,9 @@ from handlers.http import connections, origins
 from handlers.http import errors as http_errors
 from handlers.http.errors import status_of
 from handlers.openapi import merged, public_path
+from handlers.preview import keys as preview_keys
+from handlers.preview import pages as preview_pages
+from handlers.preview import queue as preview_queue
 from server.app import ROUTES
 from server.config import Settings, default_text, environment_name
 
@@ -38,6 +42,7 @@ TABLE = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 CODE_MODULES = (
     *(errors, embeddings, incoming, publishing, quotas, serving, predictions, connections, http_errors, origins),
     *(catalogue, changes, names, work, codes),
+    *(faults, preview_keys, preview_pages, preview_queue),
 )
 
 
@@ -54,8 +59,13 @@ def with_tables(text: str) -> str:
 
 
 def settings() -> str:
-    rows = ((f"`{environment_name(one.name)}`", f"`{default_text(one)}`", one.metadata["text"]) for one in fields(Settings))
+    rows = ((f"`{environment_name(one.name)}`", f"`{default_text(one)}`", _meaning(one.metadata)) for one in fields(Settings))
     return _table("setting", "default", "meaning", rows=rows)
+
+
+def _meaning(metadata: Mapping[str, Any]) -> str:
+    older = metadata["older"]
+    return f"{metadata['text']} (older name: `{older}`)" if older else str(metadata["text"])
 
 
 def routes() -> str:

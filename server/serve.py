@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-import signal
+import os
 
 import uvloop
 from aiohttp import web
@@ -10,23 +10,28 @@ from aiohttp import web
 from engine import disk
 from engine.errors import EngineError
 from engine.store import StoreError
-from handlers.http.keys import ENGINE
+from handlers.http.keys import ENGINE, JOBS
 from handlers.streaming.keys import PREDICTIONS
-from server import logs
+from server import config, logs
 from server.app import CannotStart, listening, open_app
 from server.config import Settings
 from server.open_requests import OPEN_REQUESTS
+from server.signals import Signals
 
 log = logging.getLogger("sluice.server")
 
 # What is still open after SLUICE_DRAIN_S gets this long: streams say why they end. The process ends a second later at the latest,
 # after 0.2 s for handlers that go on all the same (app.SHUTDOWN_S) and 0.5 s for replicas (replica.STOP_TIMEOUT_S).
 GRACE_S = 1.0
+# However long the drain takes, jobs that have not ended by then are given back, for another process to do.
+JOBS_GRACE_S = 7.0
 
 
 def serve(settings: Settings) -> int:
     """Serve until a signal stops the server. Returns exit code 0, or 1 after one line in the log when the server cannot start."""
     logs.configure(settings.log_level)
+    for name in config.ignored_names(os.environ):
+        log.info("setting ignored name=%s", name)
     try:
         uvloop.run(_serve(settings))
     except (CannotStart, StoreError, EngineError) as error:
@@ -47,19 +52,20 @@ def _what_is_needed(settings: Settings) -> str:
 async def _serve(settings: Settings) -> None:
     async with open_app(settings) as app, listening(app, settings) as address:
         log.info("server listening address=%s replicas=%d data=%s", address, settings.score_replicas, settings.data_dir)
-        signals = _Signals()
+        signals = Signals()
         await signals.first.wait()
         log.info("server draining seconds=%g", settings.drain_s)
         await _drain(app, settings.drain_s, signals)
     log.info("server stopped")
 
 
-async def _drain(app: web.Application, seconds: float, signals: "_Signals") -> None:
+async def _drain(app: web.Application, seconds: float, signals: Signals) -> None:
     """Let requests end for some seconds, or until a second signal; then end the streams, and soon after that wait no longer.
 
     The listener stays open, to tell new requests that the server stops.
     """
     app[ENGINE].draining.set()
+    jobs = asyncio.create_task(app[JOBS].stop(JOBS_GRACE_S), name="end of jobs")
     answered = asyncio.create_task(app[OPEN_REQUESTS].all_answered(), name="all answered")
     second = asyncio.create_task(signals.second.wait(), name="second signal")
     await asyncio.wait((answered, second), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -68,17 +74,5 @@ async def _drain(app: web.Application, seconds: float, signals: "_Signals") -> N
     for task in (answered, second):
         task.cancel()
     await asyncio.gather(answered, second, return_exceptions=True)
-
-
-class _Signals:
-    """Counts SIGTERM and SIGINT: the first starts the drain, the second ends it."""
-
-    def __init__(self) -> None:
-        self.first = asyncio.Event()
-        self.second = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._received)
-
-    def _received(self) -> None:
-        (self.second if self.first.is_set() else self.first).set()
+    await app[JOBS].stop()
+    await jobs

@@ -9,26 +9,40 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 
 import requests
+
+from server.config import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 ADDRESS = re.compile(r"server listening address=(\S+)")
 START_TIMEOUT_S = 60
 
 
+def clean_environment() -> dict[str, str]:
+    """The environment of the tests without settings, also those that it may have for somebody else under an older name."""
+    older = {setting.metadata["older"] for setting in fields(Settings)}
+    return {name: value for name, value in os.environ.items() if name not in older and not name.startswith("SLUICE_")}
+
+
 class Server:
-    """One running server. A client needs its `url` and its `auth` (user, key)."""
+    """One running server. A client needs its `url` and its `auth` (user, key).
+
+    program  the arguments of Python that start it
+    """
+
+    program: tuple[str, ...] = ("-m", "server")
 
     def __init__(self, data_dir: Path, settings: dict[str, str], checkout: Path = ROOT) -> None:
         self.data_dir = data_dir
         self.log_path = data_dir.with_name(data_dir.name + ".log")
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")}
+        environment = clean_environment()
         environment |= {"SLUICE_PORT": "0", "SLUICE_DATA_DIR": str(data_dir), **settings}
         self._log = self.log_path.open("wb")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "server"], cwd=checkout, env=environment, stdout=self._log, stderr=subprocess.STDOUT
+            [sys.executable, *self.program], cwd=checkout, env=environment, stdout=self._log, stderr=subprocess.STDOUT
         )
         self.url = self._wait_for_address()
         self._wait_until_ready()

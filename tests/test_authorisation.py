@@ -14,6 +14,9 @@ from handlers.datasets.admission import READER
 from handlers.embeddings.admission import KEY as WHILE_OPEN
 from handlers.http.routes import Route
 from handlers.openapi import public_path
+from handlers.preview.admission import KEY as PREVIEW_KEY
+from handlers.preview.admission import LIST_KEY
+from handlers.preview.queue import HOOK_KEY
 from server.app import ROUTES
 from tests.embeddings.small_models import SmallModels
 from tests.publishing.asking import read_only, user
@@ -97,6 +100,11 @@ def while_open(caller: Caller, target: Target) -> Expected:
     return MAY if target.is_shared or caller.owns(target) else 404
 
 
+def unless_wrong(caller: Caller, target: Target) -> Expected:
+    """Under default settings everybody may ask, but nobody with a credential that is wrong."""
+    return 401 if caller.kind == "wrong" else MAY
+
+
 def reads_dataset(caller: Caller, target: Target) -> Expected:
     """A read-only key reads what its user reads."""
     if caller.kind in ("none", "wrong"):
@@ -115,6 +123,9 @@ RULES: dict[str, Callable[[Caller, Target], Expected]] = {
     "the owner's full, or the admin's": owners_full_key,
     READER: reads_dataset,
     WHILE_OPEN: while_open,
+    PREVIEW_KEY: while_open,
+    LIST_KEY: unless_wrong,
+    HOOK_KEY: unless_wrong,
 }
 # Requests that a caller who may ask survives: they delete, publish and change nothing. All others send `{}`, or nothing.
 QUERIES = {"DELETE /{owner}/models/{model}": "?version=1", "DELETE /api/datasets/{org}/{dataset}": "?version=none"}
@@ -151,12 +162,22 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
             visibility = "public" if target.is_shared else "private"
             assert requests.put(url, data=b'{"n":1}', auth=server.auth, timeout=30).status_code == 201
             assert requests.patch(url, json={"visibility": visibility}, auth=server.auth, timeout=30).status_code == 200
+            assert requests.get(server.url + "/rows" + shown(target), auth=server.auth, timeout=60).status_code == 200
         yield House(server, auths)
+
+
+def shown(target: Target) -> str:
+    """The query that names the split of a target's dataset, and waits until it is read."""
+    return f"?dataset={target.owner}/{target.name}&config=default&split=train&wait=30"
 
 
 def targets_of(route: Route) -> list[Target]:
     """The models or datasets that the path of a route can name. An id names listed models only."""
     path = public_path(route)
+    if path == "/assets/{address}":
+        return []  # none of them has a picture; tests/preview/ has some that do
+    if route.key == PREVIEW_KEY:
+        return TARGETS[:3]
     return TARGETS if "{model}" in path else TARGETS[:3] if "{id}" in path or "{dataset}" in path else [NO_TARGET]
 
 
@@ -164,8 +185,11 @@ def ask(house: House, route: Route, auth: Auth, target: Target) -> int:
     named = {"owner": target.owner, "model": target.name, "id": f"{target.owner}/{target.name}"}
     named |= {"org": target.owner, "dataset": target.name, "workspace": target.owner}
     named |= {"file": "start.js" if route.path.startswith("/docs") else "records", "name": "tom"}
+    named |= {"address": f"{target.owner}/{target.name}/--/default/train/0000.parquet"}
     path = re.sub(r"\{(\w+)\}", lambda found: named[found[1]], public_path(route))
     query = "?bulk=true" if route.when else QUERIES.get(f"{route.method} {route.path}", "")
+    if route.key == PREVIEW_KEY:
+        query = shown(target)
     if route.path == "/api/proof":
         query = f"?nonce={'0' * 32}"
     body = b"{}" if route.bodies else None

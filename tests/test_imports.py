@@ -25,15 +25,16 @@ FORBIDDEN = {
 }
 # The files and folders of `engine`, from top to bottom: each may import what is below it, and those at the bottom each other. The
 # first are the surfaces. What is not here yet comes with its surface.
-ENGINE_SURFACES = {"embeddings", "query", "streaming"}
+ENGINE_SURFACES = {"embeddings", "preview", "query", "streaming"}
 ENGINE_LEVELS = [
     ENGINE_SURFACES,
     {"engine"},
     {"ingestion"},
     {"datasets"},
     {"repository"},
+    {"jobs"},
     {"replicas"},
-    {"accounts", "disk", "errors", "files", "frames", "key_watch", "metrics", "pieces", "spill", "store"},
+    {"accounts", "disk", "errors", "files", "frames", "gates", "key_watch", "metrics", "pieces", "spill", "store"},
 ]
 # All of `engine` that a replica may know.
 SHARED_WITH_TASKS = {"engine.errors", "engine.frames"}
@@ -43,6 +44,9 @@ FAMILY_IMPORTS = SHARED_BY_FAMILIES | {"scoring"}
 PUBLISHING_IMPORTS = FAMILY_IMPORTS | {"embedding"}
 # Ingestion writes what queries read: segments, with their word indexes.
 INGESTION_IMPORTS_OF_QUERY = {"engine.tasks.query", "engine.tasks.query.segments", "engine.tasks.query.words"}
+# Preview prepares segments as ingestion writes them.
+PREVIEW_IMPORTS_OF_OTHERS = INGESTION_IMPORTS_OF_QUERY | {"engine.tasks.ingestion", "engine.tasks.ingestion.segment_files"}
+IMPORTS_OF_OTHERS = {"ingestion": INGESTION_IMPORTS_OF_QUERY, "preview": PREVIEW_IMPORTS_OF_OTHERS}
 # What a query loads and a replica of the pool `jobs` must not: half a second and 60 MB.
 QUERY_LIBRARIES = {"duckdb", "sqlglot"}
 
@@ -93,7 +97,7 @@ def test_a_replica_knows_errors_and_frames_of_the_engine_alone(path: Path) -> No
 @pytest.mark.parametrize("path", TASK_FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_a_family_of_tasks_imports_scoring_and_what_all_share_and_no_other_family(path: Path) -> None:
     inside = path.relative_to(ROOT / "engine" / "tasks").parts
-    names = set(imported(path)) - (INGESTION_IMPORTS_OF_QUERY if inside[0] == "ingestion" else set())
+    names = set(imported(path)) - IMPORTS_OF_OTHERS.get(inside[0], set())
     found = {name.split(".")[2] for name in names if name.startswith("engine.tasks.")}
     if len(inside) == 1:
         assert found <= SHARED_BY_FAMILIES

@@ -36,6 +36,8 @@ class Task:
     pool          name of the pool whose replicas run the task
     time_limit_s  a replica that works longer on one frame is killed
     max_deaths    a block that has lost this many replicas is not sent once more as it is
+    memory_bytes  of data that the task may need beyond what its replica has when it begins; an allocation beyond that fails. With 0
+                  only the replica's own limit counts
     is_divisible  a block of several lines may be halved, to find the line that kills replicas or outlasts the time limit. The block
                   of a task that is not divisible is given up instead, and at once when its time has run out
     refusal       for a divisible task: the arguments that make a replica answer a single line with an error without working on it
@@ -49,6 +51,7 @@ class Task:
     pool: str
     time_limit_s: float
     max_deaths: int
+    memory_bytes: int = 0
     is_divisible: bool = False
     refusal: "Callable[[Block], Arguments] | None" = None
     shared_bytes: int = 0
@@ -171,6 +174,7 @@ class Block:
     num_parts   frames of its answer that its waiter has; the answer cannot begin again then
     deaths      replicas that died while they worked on it, or could not
     is_lost     the last of these died
+    error       what the replica said that failed last on it
     is_suspect  it is one half of a block that killed replicas or failed: the next fault divides it again at once
     is_timeout  it has run into its time limit, so we killed the replica ourselves
     is_refused  its line is answered with an error whatever the line holds
@@ -188,6 +192,7 @@ class Block:
     num_parts: int = 0
     deaths: int = 0
     is_lost: bool = False
+    error: Header | None = None
     is_suspect: bool = False
     is_timeout: bool = False
     is_refused: bool = False
@@ -226,6 +231,8 @@ class Batch:
         """Header and buffers as they travel. Blocks of a batch differ in their bytes alone, so one set of arguments serves all."""
         first = self.blocks[0]
         header = {**first.arguments, "family": first.task.family, "task": first.task.name}
+        if first.task.memory_bytes:
+            header["memory_bytes"] = first.task.memory_bytes
         header["sizes"] = [block.lines.num_bytes for block in self.blocks]
         if first.model is not None:
             header["model"] = first.model.key

@@ -136,6 +136,8 @@ class Pool:
             finally:
                 del self._replicas[slot]
                 await replica.stop()
+            if replica.is_relieved:
+                continue
             metrics.REPLICA_RESTARTS.labels(self.name).inc()
             # A replica that was killed from outside, or died after good work, is replaced at once; one that ends by itself before
             # it has answered anything would do so again and again.
@@ -157,6 +159,8 @@ class Pool:
             self.on_ready(replica)
         self.wake()
         code = await replica.gone()
+        if replica.is_relieved:
+            return
         log.warning("replica died name=%s pid=%s exit=%s", replica.name, replica.pid, code)
         if replica.died_under is not None and code == -signal.SIGKILL and not replica.is_stuck:
             self.faults.take_back(replica.died_under)  # killed from outside
@@ -261,6 +265,15 @@ class Pool:
                 replica.ask_to_stop()
                 asyncio.get_running_loop().call_later(STOP_GRACE_S, self._kill_if_at, replica, batch)
 
+    def abandon(self, block: Block) -> None:
+        """Nobody wants the answer to this block any more, as for `stop_work`; a replica that works on it is killed at once."""
+        for replica in self.replicas:
+            batch = replica.working_on
+            if batch is not None and block in batch.blocks:
+                log.info("work abandoned, killing its replica name=%s task=%s", replica.name, batch.task.name)
+                replica.relieve()
+                replica.kill()
+
     @staticmethod
     def _kill_if_at(replica: Replica, batch: Batch) -> None:
         if replica.working_on is batch:
@@ -328,6 +341,7 @@ class Pool:
 
     def batch_answered(self, replica: Replica, batch: Batch, header: Header, payload: memoryview) -> None:
         """A replica answered: let it be fed again, then hand out what it said."""
+        self._retire_worn(replica)
         self.wake()
         if error := header.get("error"):
             self._batch_failed(replica, batch, error)
@@ -342,6 +356,14 @@ class Pool:
         for block, part, piece in zip(batch.blocks, parts, pieces, strict=True):
             _tell(block, Answer(part, piece))
 
+    def _retire_worn(self, replica: Replica) -> None:
+        """Let a replica that has worked enough end, once nothing is in it; another takes its place."""
+        if not replica.is_retiring and replica.is_worn:
+            log.info("replica retired name=%s answers=%d", replica.name, replica.answers_given)
+            replica.relieve()
+        if replica.is_relieved and not replica.num_batches:
+            replica.close()
+
     def batch_continued(self, replica: Replica, batch: Batch, header: Header, payload: memoryview) -> None:
         """A replica sent a frame of a long answer, after which more will come. Only a block that travels alone has one."""
         [block] = batch.blocks
@@ -349,7 +371,7 @@ class Pool:
         if isinstance(block.waiter, LongWaiter):
             block.waiter.continued(block, Answer(header, payload), replica)
         else:  # a bug: it would take the last frame for the whole answer
-            block.waiter.failed(block, TaskFailed(is_timeout=False))
+            block.waiter.failed(block, TaskFailed("failed"))
 
     def _learn(self, batch: Batch, header: Header) -> None:
         model = batch.model
@@ -377,6 +399,7 @@ class Pool:
         for block in batch.blocks:
             block.deaths += 1
             block.is_lost = False
+            block.error = error
         self._try_again(batch.blocks)
 
     def replica_lost(self, replica: Replica, batches: list[Batch], culprit: Batch | None) -> None:
@@ -421,7 +444,7 @@ def _tell(block: Block, answer: Answer) -> None:
         block.waiter.answered(block, answer)
     except Exception:  # a bug: this waiter is told that it has failed, and the rest of the frame is handed out
         log.exception("answer not taken task=%s", block.task.name)
-        block.waiter.failed(block, TaskFailed(is_timeout=False))
+        block.waiter.failed(block, TaskFailed("failed"))
 
 
 def _next_try(block: Block) -> list[Block]:
@@ -449,7 +472,14 @@ def _next_try(block: Block) -> list[Block]:
 
 
 def _failure(block: Block) -> TaskFailed:
-    return TaskFailed(is_timeout=block.is_timeout, is_lost=block.is_lost and not block.is_timeout)
+    if block.is_timeout:
+        return TaskFailed("time")
+    if block.is_lost or block.error is None:
+        return TaskFailed("died" if block.is_lost else "failed")
+    class_name, _, text = block.error["reason"].partition(": ")
+    return TaskFailed(
+        "memory" if "is_memory" in block.error else "failed", class_name, text, tuple(block.error.get("traceback", ()))
+    )
 
 
 def _max_deaths(block: Block) -> int:

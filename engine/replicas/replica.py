@@ -5,6 +5,7 @@ Nothing above this file may know where a replica runs. Today it is a child proce
 
 import asyncio
 import contextlib
+import json
 import math
 import os
 import signal
@@ -28,6 +29,7 @@ SOCKET_BUFFER_BYTES = 1024 * 1024
 STOP_TIMEOUT_S = 0.5
 # Asks a child to leave the work that it is doing (engine/tasks/stopping.py).
 STOP_SIGNAL = signal.SIGUSR1
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 Reply = tuple[Header, memoryview]
 
@@ -52,6 +54,9 @@ class ReplicaOptions:
     memory_bytes  of data that the process may have; an allocation beyond it fails (RLIMIT_DATA). 0 means no limit
     environment   variables of the process, beside those of the server
     families      of tasks, imported before the first sign of life; any other family is imported with its first frame
+    is_confined   the process can open no connection, and leaves no core file
+    max_answers   a replica that has given this many is replaced by a new one; 0 means no limit
+    max_resident_bytes  the same for one that is this large after an answer
     max_faults    that one version of a model may cost within the window of faults.py before it goes offline. A model whose owner
                   makes one mistake stays online: one record costs up to twelve replicas, which count less than four
     """
@@ -61,7 +66,15 @@ class ReplicaOptions:
     memory_bytes: int = 0
     environment: Mapping[str, str] = field(default_factory=dict)
     families: tuple[str, ...] = ()
+    is_confined: bool = False
+    max_answers: int = 0
+    max_resident_bytes: int = 0
     max_faults: int = 12
+
+    def for_process(self) -> str:
+        """What the process itself must know, as the one argument that it gets besides its socket."""
+        names = ("niceness", "memory_bytes", "is_confined", "families")
+        return json.dumps({name: getattr(self, name) for name in names})
 
 
 DEFAULT_OPTIONS = ReplicaOptions()
@@ -88,6 +101,7 @@ class Replica(asyncio.BufferedProtocol):
     is_paused     we do not read what it answers, because nobody has room for it
     is_stuck      we killed it, because it gave no sign of life for too long
     is_retiring   it was told to stop: it gets no more work, and its death is expected
+    is_relieved   we end it on purpose, and a new one takes its place: that is no fault of anybody's
     died_under    the batch that it was working on when it died, if its death was not expected
     """
 
@@ -101,6 +115,7 @@ class Replica(asyncio.BufferedProtocol):
         self.is_paused = False
         self.is_stuck = False
         self.is_retiring = False
+        self.is_relieved = False
         self.died_under: Batch | None = None
         self.answers_given = 0
         self._owner = owner
@@ -119,8 +134,7 @@ class Replica(asyncio.BufferedProtocol):
         with theirs:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-m", "engine.tasks", str(theirs.fileno()), str(self._options.niceness)),
-                *(str(self._options.memory_bytes), *self._options.families),
+                *("-m", "engine.tasks", str(theirs.fileno()), self._options.for_process()),
                 pass_fds=[theirs.fileno()],
                 stdin=asyncio.subprocess.DEVNULL,
                 env=self._environment(),
@@ -143,6 +157,10 @@ class Replica(asyncio.BufferedProtocol):
         """How the child ended; negative for a signal, None while it lives."""
         return self._process.returncode if self._process else None
 
+    def relieve(self) -> None:
+        """It gets no more work. Whoever calls this ends it, too."""
+        self.is_retiring = self.is_relieved = True
+
     def kill(self) -> None:
         """End the child at once; the owner hears of the loss as of any other death."""
         self._signal(signal.SIGKILL)
@@ -162,8 +180,7 @@ class Replica(asyncio.BufferedProtocol):
     async def stop(self) -> None:
         """Close the connection, which ends the child, and wait until it is gone; kill it if it does not end by itself."""
         self.is_retiring = True
-        if self._transport is not None:
-            self._transport.close()
+        self.close()
         if self._process is None:
             return
         try:
@@ -173,11 +190,31 @@ class Replica(asyncio.BufferedProtocol):
             self.kill()
             await self._process.wait()
 
+    def close(self) -> None:
+        """Close the connection, which ends the child when it has done what is in it."""
+        if self._transport is not None:
+            self._transport.close()
+
     async def gone(self) -> int | None:
         """Wait until the child has died; its exit code."""
         await self._lost.wait()
         self.kill()
         return await self._process.wait() if self._process else None
+
+    @property
+    def is_worn(self) -> bool:
+        """Whether it has worked so much, or has become so large, that a new one should take its place."""
+        if self._options.max_answers and self.answers_given >= self._options.max_answers:
+            return True
+        return bool(self._options.max_resident_bytes) and self._resident_bytes() > self._options.max_resident_bytes
+
+    def _resident_bytes(self) -> int:
+        """0 where the system does not tell."""
+        try:
+            pages = Path(f"/proc/{self.pid}/statm").read_text().split()[1]
+        except OSError:
+            return 0
+        return int(pages) * PAGE_BYTES
 
     # Work
 

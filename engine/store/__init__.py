@@ -4,13 +4,34 @@ This folder is the only place that speaks SQLite. It has one file per noun, and 
 keys in the clear, or of what a name means.
 """
 
-from engine.store.connection import StoreError, StoreFull
+from engine.store.connection import StoreError, StoreFull, Transaction
 from engine.store.datasets import DatasetRow, DatasetStore, Visibility
+from engine.store.jobs import JobRow, JobStatus, JobStore, NewJob
 from engine.store.models import ModelOverrides, ModelStore
+from engine.store.preview import CachedDataset, CachedSplit, CacheStatus, LaterStatus, ListedSplit, PreviewStore, SplitReport
 from engine.store.users import KeyKind, User, UserStore
 
-__all__ = ["DatasetRow", "KeyKind", "ModelOverrides", "Store", "StoreError", "StoreFull", "User", "Visibility"]
+__all__ = [
+    "CacheStatus",
+    "CachedDataset",
+    "CachedSplit",
+    "DatasetRow",
+    "JobRow",
+    "JobStatus",
+    "KeyKind",
+    "LaterStatus",
+    "ListedSplit",
+    "ModelOverrides",
+    "NewJob",
+    "SplitReport",
+    "Store",
+    "StoreError",
+    "StoreFull",
+    "Transaction",
+    "User",
+    "Visibility",
+]
 
 
-class Store(UserStore, ModelStore, DatasetStore):
-    """The whole database over one connection. Make it with `await Store.open(path)`."""
+class Store(UserStore, ModelStore, DatasetStore, JobStore, PreviewStore):
+    """The whole database. Make it with `await Store.open(path)`."""

@@ -1,21 +1,23 @@
-"""The connection to sluice.db: opened, configured, migrated, read from, written to, closed.
+"""The connections to sluice.db: opened, configured, migrated, read from, written to, closed.
 
 Knows SQLite, transactions and migrations. Knows no table: the other files of this folder say what is asked of the tables. Several
-processes may have the same file open (the server and `python -m server user`). WAL mode lets them read while one of them writes;
-a writer takes its lock before it reads anything (BEGIN IMMEDIATE) and waits while another process holds it.
+processes may have the same file open (the server, workers and `python -m server user`). WAL mode lets them read while one of them
+writes; a writer takes its lock before it reads anything (BEGIN IMMEDIATE) and waits while another process holds it.
 """
 
 import asyncio
 import re
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 import aiosqlite
 
-Statement = tuple[str, Sequence[Any]]
+# Values for `?` in order, or for `:name` by name.
+Parameters = Sequence[Any] | Mapping[str, Any]
+Statement = tuple[str, Parameters]
 
 SCHEMA = Path(__file__).with_name("schema.sql")
 # The server holds the write lock for one fsync, which takes some milliseconds; a backup tool may hold it for seconds.
@@ -39,59 +41,117 @@ class StoreFull(StoreError):
 FULL_CODES = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
 
 
-class Database:
-    """One open connection. aiosqlite runs all its work in one thread of its own."""
+class Transaction:
+    """What is read and written under one lock (`Database.transaction`): others see all of it, once it is committed, or nothing."""
 
     def __init__(self, connection: aiosqlite.Connection) -> None:
         self._connection = connection
+        self._after: list[Callable[[], object]] = []
+
+    async def rows(self, sql: str, parameters: Parameters = ()) -> list[sqlite3.Row]:
+        """Every row that the statement gives; the statement may also change rows and return them."""
+        with _errors_as_store_errors():
+            return list(await self._connection.execute_fetchall(sql, parameters))
+
+    async def run(self, sql: str, parameters: Parameters = ()) -> int:
+        """The number of rows that the statement has changed."""
+        with _errors_as_store_errors():
+            return (await self._connection.execute(sql, parameters)).rowcount
+
+    def after_commit(self, call: Callable[[], object]) -> None:
+        """Call this once everything is committed, and never if it is not. It must not raise."""
+        self._after.append(call)
+
+    async def commit(self) -> None:
+        with _errors_as_store_errors():
+            await self._connection.execute("COMMIT")
+        for call in self._after:
+            call()
+
+
+class Database:
+    """Two open connections, each of which aiosqlite runs in a thread of its own: what reads never waits for what commits.
+
+    num_commits  transactions that this process has committed
+    """
+
+    def __init__(self, writer: aiosqlite.Connection, reader: aiosqlite.Connection) -> None:
+        self._writer = writer
+        self._reader = reader
         self._writing = asyncio.Lock()
+        self.num_commits = 0
+        self._holder: asyncio.Task[Any] | None = None
 
     @classmethod
     async def open(cls, path: Path) -> Self:
         """Open the database, or create it, and migrate its tables. StoreError when a newer server wrote it."""
         with _errors_as_store_errors():
-            connection = await aiosqlite.connect(path, isolation_level=None)
+            writer = await aiosqlite.connect(path, isolation_level=None)
             try:
-                await _configure(connection)
-                await _migrate(connection)
+                await _configure(writer)
+                await _migrate(writer)
+                return cls(writer, await _open_reader(path))
             except BaseException:  # also on cancellation: the connection's thread would keep the process alive
-                await connection.close()
+                await writer.close()
                 raise
-            return cls(connection)
 
     async def close(self) -> None:
         """Finish the statements that are queued and close the file."""
-        await self._connection.close()
+        await self._reader.close()
+        await self._writer.close()
 
     async def data_version(self) -> int:
-        """A number that changes when another connection has committed; this connection's own writes do not change it."""
-        [(version,)] = await self._rows(DATA_VERSION)
+        """A number that changes when another process has committed; what this one writes does not change it."""
+        with _errors_as_store_errors():
+            [(version,)] = await self._writer.execute_fetchall(DATA_VERSION)
         return int(version)
 
-    async def _rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """Read and then write, while nobody else writes. All is committed at the end of the context, and undone if it raises.
+
+        Inside the context everything is written through the transaction. Any other write by the same task would wait for ever, and
+        raises RuntimeError.
+        """
+        if self._holder is asyncio.current_task():
+            raise RuntimeError("this task has a transaction open, and must write through that")
+        async with self._writing:
+            self._holder = asyncio.current_task()
+            transaction = Transaction(self._writer)
+            try:
+                with _errors_as_store_errors():
+                    await self._writer.execute("BEGIN IMMEDIATE")
+                yield transaction
+                transaction.after_commit(self._count_commit)
+                await transaction.commit()
+            finally:
+                # After COMMIT this does nothing. A caller that is cancelled at an await above leaves its statement in the thread's
+                # queue; the rollback is queued behind it, so no transaction stays open.
+                self._holder = None
+                await self._writer.rollback()
+
+    def _count_commit(self) -> None:
+        self.num_commits += 1
+
+    async def _rows(self, sql: str, parameters: Parameters = ()) -> list[sqlite3.Row]:
         """Every row that the statement gives."""
         with _errors_as_store_errors():
-            return list(await self._connection.execute_fetchall(sql, parameters))
+            return list(await self._reader.execute_fetchall(sql, parameters))
 
     async def _write(self, *statements: Statement) -> bool:
         """Run the statements in one transaction. When one of them changes no row, undo them all and return False."""
-        async with self._writing:
-            with _errors_as_store_errors():
-                return await self._transaction(statements)
-
-    async def _transaction(self, statements: Sequence[Statement]) -> bool:
-        """The work of _write, which holds the lock."""
         try:
-            await self._connection.execute("BEGIN IMMEDIATE")
-            for sql, parameters in statements:
-                if (await self._connection.execute(sql, parameters)).rowcount < 1:
-                    return False
-            await self._connection.execute("COMMIT")
-            return True
-        finally:
-            # After COMMIT this does nothing. A caller that is cancelled at an await above leaves its statement in the thread's
-            # queue; the rollback is queued behind it, so no transaction stays open.
-            await self._connection.rollback()
+            async with self.transaction() as transaction:
+                for sql, parameters in statements:
+                    if await transaction.run(sql, parameters) < 1:
+                        raise _NothingChanged
+        except _NothingChanged:
+            return False
+        return True
+
+
+class _NothingChanged(Exception):
+    """A statement that must change a row has changed none."""
 
 
 @contextmanager
@@ -110,6 +170,18 @@ async def _configure(connection: aiosqlite.Connection) -> None:
     await _switch_to_wal(connection)
     await connection.execute("PRAGMA synchronous = FULL")
     await connection.execute("PRAGMA foreign_keys = ON")
+
+
+async def _open_reader(path: Path) -> aiosqlite.Connection:
+    """A second connection, which cannot write. It is opened after the first one, which has made the file what it must be."""
+    reader = await aiosqlite.connect(path, isolation_level=None)
+    try:
+        await reader.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        await reader.execute("PRAGMA query_only = ON")
+    except BaseException:
+        await reader.close()
+        raise
+    return reader
 
 
 async def _switch_to_wal(connection: aiosqlite.Connection) -> None:

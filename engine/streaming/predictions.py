@@ -16,7 +16,7 @@ from engine import metrics
 from engine.engine import Engine
 from engine.errors import SHUTTING_DOWN, TIMED_OUT, TOO_MANY_REQUESTS, Code, EngineError, Kind
 from engine.replicas.blocks import Answer, Arguments, Block, Call, Lane, ServedModel, Task
-from engine.replicas.lines import Lines
+from engine.replicas.lines import Lines, LineSpan
 from engine.repository.index import Version
 from engine.repository.serving import Serving
 from engine.spill import Spill
@@ -182,6 +182,26 @@ class Predictions:
                     yield stream
         finally:
             self._places -= Counter({user: 1})
+
+    # For other surfaces
+
+    async def predict_lines(self, version: Version, lines: bytes, num_lines: int, user: str | None) -> bytes:
+        """The result lines of some records, in any order, through the bulk lane.
+
+        lines   a record on each, with its `yhat_id`
+        raises  EngineError as `stream`; also when the stream fails before its end
+        """
+        async with self.stream(version, {"times": "go"}, user=user, is_ordered=False) as stream:
+            stream.feed(LineSpan(lines, 0, len(lines), num_lines, 1))
+            stream.offer()
+            stream.body_ended()
+            results = []
+            while (piece := await stream.outbox.get()) is not None:
+                results.append(bytes(piece))
+                stream.taken()
+            if stream.failure is not None:
+                raise EngineError(stream.failure.code, stream.failure.message)
+            return b"".join(results)
 
     def _check_places(self, user: str | None) -> None:
         limits = self.limits

@@ -1,4 +1,4 @@
-"""The program a replica runs: `python -m engine.tasks SOCKET_FD NICENESS MEMORY_BYTES [FAMILY ...]`.
+"""The program a replica runs: `python -m engine.tasks SOCKET_FD OPTIONS`; OPTIONS is JSON (ReplicaOptions.for_process).
 
 Reads frames from the socket, runs the task that each one names and answers in the same order. It ends when the server closes the
 socket; if the server dies while a task runs, the kernel kills the replica with it. Knows no task by name: families.py finds
@@ -8,6 +8,7 @@ them. SCORE_OPTIONS in engine/engine.py says which families a replica that score
 import contextlib
 import ctypes
 import gc
+import json
 import os
 import resource
 import signal
@@ -16,10 +17,11 @@ import sys
 import traceback
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from engine import frames
 from engine.frames import Header
-from engine.tasks.families import ENDS, Families, LoadFailed, LongReply, Reply, is_harmful
+from engine.tasks.families import ENDS, Families, LoadFailed, LongReply, Reply, is_harmful, is_out_of_memory
 from engine.tasks.stopping import Stopped, block_signal
 
 # <sys/prctl.h>
@@ -34,7 +36,10 @@ KEPT_BYTES = 32 * 1024 * 1024
 # The largest block makes fewer objects than this.
 YOUNG_OBJECTS = 100_000
 
-MAX_REASON_CHARACTERS = 500
+MAX_REASON_CHARACTERS = 2_000
+MAX_FRAMES = 20
+
+REFUSED_EVENTS = frozenset({"socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr"})
 
 STDERR = 2
 
@@ -61,8 +66,10 @@ class Worker:
             yield {}, []
             return
         try:
-            answer = self._families.task(header["family"], header["task"])(header, payload)
-            last = answer if isinstance(answer, tuple) else (yield from _with_more(answer))
+            task = self._families.task(header["family"], header["task"])
+            with limited(header.get("memory_bytes", 0)):
+                answer = task(header, payload)
+                last = answer if isinstance(answer, tuple) else (yield from _with_more(answer))
         except LoadFailed as failure:
             last = _error("load_failed", str(failure)), []
         except Stopped:
@@ -71,8 +78,7 @@ class Worker:
             raise
         except BaseException as error:  # the replica must live on; the server decides whether to try again
             report(error)
-            told = {"is_harmful": True} if is_harmful(error) else {}
-            last = _error("task_failed", f"{type(error).__name__}: {error}"[:MAX_REASON_CHARACTERS], **told), []
+            last = _error("task_failed", f"{type(error).__name__}: {error}"[:MAX_REASON_CHARACTERS], **_details(error)), []
         yield last
 
 
@@ -93,14 +99,35 @@ def report(error: BaseException) -> None:
     print(f"Traceback (most recent call last):\n{where}{type(error).__name__}", file=sys.stderr, flush=True)
 
 
-def _error(code: str, reason: str, **told: bool) -> Header:
+def _details(error: BaseException) -> dict[str, Any]:
+    """What the server is told about what a task has raised: whether it harms, and where it was raised."""
+    told: dict[str, Any] = {"traceback": short_traceback(error)}
+    if is_harmful(error):
+        told["is_harmful"] = True
+    if is_out_of_memory(error):
+        told["is_memory"] = True
+    return told
+
+
+def short_traceback(error: BaseException) -> list[str]:
+    """The last frames, with each file named as Python finds it: no folder of this machine."""
+    folders = sorted((f"{Path(folder).resolve()}/" for folder in sys.path if folder), key=len, reverse=True)
+    lines = traceback.format_tb(error.__traceback__)[-MAX_FRAMES:]
+    for folder in folders:
+        lines = [line.replace(f'File "{folder}', 'File "', 1) for line in lines]
+    return lines
+
+
+def _error(code: str, reason: str, **told: Any) -> Header:
     return {"error": {"code": code, "reason": reason, **told}}
 
 
-def prepare_process(niceness: int, memory_bytes: int) -> None:
+def prepare_process(niceness: int, memory_bytes: int, *, is_confined: bool) -> None:
     """Make this process a replica: it ends when the server wants it to, uses one core, and yields core and memory to the server."""
     block_signal()
     limit_memory(memory_bytes)
+    if is_confined:
+        confine()
     for number in (signal.SIGINT, signal.SIGTERM):  # the server gets them too, and drains before it closes our socket
         signal.signal(number, signal.SIG_IGN)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # replicas are the parallelism
@@ -139,12 +166,49 @@ def limit_memory(limit_bytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
 
 
+@contextlib.contextmanager
+def limited(more_bytes: int) -> Iterator[None]:
+    """While the context is open, the data of this process may grow by this much, not beyond its own limit. 0 changes nothing."""
+    if not more_bytes:
+        yield
+        return
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    wanted = data_bytes() + more_bytes
+    soft = wanted if before[0] == resource.RLIM_INFINITY else min(wanted, before[0])
+    resource.setrlimit(resource.RLIMIT_DATA, (soft, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+def data_bytes() -> int:
+    """What RLIMIT_DATA counts of this process now."""
+    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmData:")]
+    return int(line.split()[1]) * 1024
+
+
+def confine() -> None:
+    """Let this process open no connection, whatever a library tries, and write no core file, which would hold what it has read.
+
+    The hook stays for ever: Python has no way to take one out. It does not see what native code does by itself.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    sys.addaudithook(_refuse_connections)
+
+
+def _refuse_connections(event: str, arguments: tuple[Any, ...]) -> None:
+    if event in REFUSED_EVENTS:
+        raise PermissionError("this process may open no connection")
+
+
 def main() -> None:
     connection = socket.socket(fileno=int(sys.argv[1]))
-    prepare_process(int(sys.argv[2]), int(sys.argv[3]))
+    options = json.loads(sys.argv[2])
+    prepare_process(options["niceness"], options["memory_bytes"], is_confined=options["is_confined"])
     prepare_stderr()
     worker = Worker()
-    worker.prepare(sys.argv[4:])
+    worker.prepare(options["families"])
     # A block makes thousands of objects and no cycles: when the collector ran among them it took 2 to 16 per cent of the time.
     gc.set_threshold(YOUNG_OBJECTS)
     try:

@@ -31,6 +31,11 @@ def is_harmful(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or not isinstance(error, Exception) or "std::bad_alloc" in str(error)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed: in Python, in a library that says so in Python's way, in C++, or in DuckDB."""
+    return isinstance(error, MemoryError) or "std::bad_alloc" in str(error) or type(error).__name__ == "OutOfMemoryException"
+
+
 class UnknownTask(LookupError):
     """A frame names a family or a task that does not exist."""
 

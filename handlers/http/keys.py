@@ -6,6 +6,7 @@ from aiohttp import web
 
 from engine.accounts import Accounts
 from engine.engine import Engine
+from engine.jobs import Jobs
 from engine.repository.index import Repository
 from engine.repository.publishing import Publisher
 from engine.repository.serving import Serving
@@ -14,6 +15,7 @@ ENGINE = web.AppKey("engine", Engine)
 ACCOUNTS = web.AppKey("accounts", Accounts)
 REPOSITORY = web.AppKey("repository", Repository)
 SERVING = web.AppKey("serving", Serving)
+JOBS = web.AppKey("jobs", Jobs)
 PUBLISHER = web.AppKey("publisher", Publisher)
 # What /healthcheck tells beside the health of the engine: name -> a function that gives the value of this moment.
 HEALTH_DETAILS = web.AppKey("health_details", dict)

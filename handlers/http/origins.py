@@ -64,6 +64,8 @@ class Origins:
         headers = request.headers
         if request.method in SAFE_METHODS and hdrs.UPGRADE not in headers:
             return  # it changes nothing, and the browser shows the answer to no page of another origin
+        if self._is_open(request) and not headers.get(hdrs.AUTHORIZATION, "").lower().startswith("basic"):
+            return  # a browser attaches Basic credentials by itself, and no others
         if not self._is_own_page(request) and not self._is_allowed(request):
             names = "SLUICE_HOSTS lists the names of the server, SLUICE_CORS_ORIGINS the origins that may embed"
             raise EngineError(FOREIGN_ORIGIN, f"a page of another origin may not ask this; {names}")
@@ -84,7 +86,9 @@ class Origins:
     async def mark(self, request: web.Request, response: web.StreamResponse) -> None:
         """Called before each answer is sent. No browser may guess a type; a page of an allowed origin may read the answer."""
         response.headers[TYPE_OPTIONS] = "nosniff"
-        if self._allowed and request.app[ROUTE_TABLE].surface_of(request).is_open_to_pages:
+        surface = request.app[ROUTE_TABLE].surface_of(request)
+        response.headers.update(surface.headers)
+        if self._allowed and surface.is_open_to_pages:
             response.headers.add(hdrs.VARY, hdrs.ORIGIN)  # a cache must not give the answer for one origin to another
             if self._is_allowed(request):
                 response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = request.headers[hdrs.ORIGIN]
@@ -96,6 +100,11 @@ class Origins:
         if not self._allowed or origin is None or not (ANY_ORIGIN in self._allowed or origin.lower() in self._allowed):
             return False
         return request.app[ROUTE_TABLE].surface_of(request).is_open_to_pages
+
+    @staticmethod
+    def _is_open(request: web.Request) -> bool:
+        """Whether the path belongs to a surface that every page may ask."""
+        return request.app[ROUTE_TABLE].surface_of(request).is_open_to_all
 
     def _is_own_page(self, request: web.Request) -> bool:
         """Whether the page that asks came from this server.

@@ -5,7 +5,7 @@ Knows nothing of what a route does.
 """
 
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from aiohttp import HttpVersion11, hdrs, web
@@ -78,6 +78,9 @@ class Surface:
     prefixes  paths that the surface owns: an unknown path at or below one of them is refused in the surface's shape
     schema    name of the schema of a refusal in /openapi.json (BASE_SCHEMAS of handlers/openapi.py)
     is_open_to_pages  SLUICE_CORS_ORIGINS opens it to pages of other origins
+    headers   of every answer
+    options   headers of the answer 204 to OPTIONS; without any the method is refused
+    redirects_slash  a path with a trailing slash is redirected to the one without; else both are answered
     """
 
     name: str
@@ -85,6 +88,14 @@ class Surface:
     prefixes: tuple[str, ...] = ()
     schema: str = "Error"
     is_open_to_pages: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
+    redirects_slash: bool = False
+
+    @property
+    def is_open_to_all(self) -> bool:
+        """Pages of every origin may ask it."""
+        return bool(self.options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +171,14 @@ class RouteTable:
             pattern = path.replace("{owner}", "{owner:" + OWNER + "}") if path.startswith("/{owner}") else path
             if hdrs.METH_GET in methods:
                 methods.setdefault(hdrs.METH_HEAD, methods[hdrs.METH_GET])
+            surface = next(iter(methods.values()))[0].surface
+            if surface.options:
+                methods.setdefault(hdrs.METH_OPTIONS, [_options_route(path, surface)])
             for resource in dict.fromkeys((pattern, pattern.rstrip("/") + "/")):
                 for method, candidates in methods.items():
                     handler = self._dispatch if len(candidates) > 1 else candidates[0].handler
+                    if resource != pattern and surface.redirects_slash and method != hdrs.METH_OPTIONS:
+                        handler = _redirect
                     added = app.router.add_route(method, resource, handler, expect_handler=self._answer_expectation)
                     self._candidates[added] = tuple(candidates)
         app.router.add_route("*", "/{unknown:.*}", self._unknown, expect_handler=self._refuse_unknown)
@@ -241,6 +257,20 @@ class RouteTable:
 
 
 ROUTE_TABLE = web.AppKey("route_table", RouteTable)
+
+
+def _options_route(path: str, surface: Surface) -> Route:
+    async def options(request: web.Request) -> web.Response:
+        return web.Response(status=204, headers=dict(surface.options))
+
+    return Route(method=hdrs.METH_OPTIONS, path=path, handler=options, surface=surface, summary="What a page may send", key="none")
+
+
+async def _redirect(request: web.Request) -> web.Response:
+    """To the same path without its trailing slash. The location has no host, so nobody is sent elsewhere."""
+    url = request.rel_url
+    query = f"?{url.raw_query_string}" if url.raw_query_string else ""
+    return web.Response(status=307, headers={hdrs.LOCATION: url.raw_path.rstrip("/") + query})
 
 
 def _by_path(routes: Iterable[Route]) -> dict[str, dict[str, list[Route]]]:

@@ -29,8 +29,8 @@ class Clock:
 class SlowStore(Store):
     """A store that finds keys as usual, but returns them only once the gate is open."""
 
-    def __init__(self, connection: aiosqlite.Connection) -> None:
-        super().__init__(connection)
+    def __init__(self, writer: aiosqlite.Connection, reader: aiosqlite.Connection) -> None:
+        super().__init__(writer, reader)
         self.found = asyncio.Event()
         self.gate = asyncio.Event()
 

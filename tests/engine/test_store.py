@@ -66,7 +66,7 @@ def test_an_acknowledged_write_survives_a_process_that_dies_without_closing(path
 
 
 async def test_every_commit_waits_for_the_disk(store: Store) -> None:
-    assert [tuple(row) for row in await store._rows("PRAGMA synchronous")] == [(2,)]
+    assert [tuple(row) for row in await store._writer.execute_fetchall("PRAGMA synchronous")] == [(2,)]
     assert [tuple(row) for row in await store._rows("PRAGMA journal_mode")] == [("wal",)]
 
 

@@ -25,7 +25,13 @@ MAY_BE_ZERO = {
     "drain_s",
     "interactive_bytes",
     "replica_memory_bytes",
+    "rows_min_number",
+    "max_size_fallback",
+    "max_age_long_seconds",
+    "max_age_short_seconds",
 }
+# 0 and below mean that nothing is kept.
+MAY_BE_NEGATIVE = ("max_age_long_seconds", "max_age_short_seconds")
 
 
 def read(name: str, text: str) -> object:
@@ -93,7 +99,12 @@ def test_zero_is_accepted_only_where_it_has_a_meaning(name: str) -> None:
 
 
 BAD = (
-    [(name, text) for name in COUNTS for text in ("-1", "1.5", "many", "1e3", "0x10", "9" * 5000)]
+    [
+        (name, text)
+        for name in COUNTS
+        for text in ("-1", "1.5", "many", "1e3", "0x10", "9" * 5000)
+        if text != "-1" or name not in MAY_BE_NEGATIVE
+    ]
     + [(name, text) for name in SECONDS for text in ("-1", "-0.1", "nan", "inf", "-inf", "soon", "1 s")]
     + [("port", "65536"), ("compat_status", "maybe"), ("compat_status", "2"), ("log_level", "LOUD"), ("log_level", "20")]
     + [("anonymous", text) for text in ("everything", "preview,none", "preview;metrics", "query")]
@@ -166,6 +177,72 @@ def test_a_bad_value_in_the_environment_is_ignored_when_the_command_line_has_a_g
 
 def test_other_environment_variables_are_ignored() -> None:
     assert read_settings({"SLUICE_UNKNOWN": "x", "PORT": "1", "PATH": "/bin"}) == Settings()
+
+
+OLDER = {setting.metadata["older"]: setting for setting in fields(Settings) if setting.metadata["older"]}
+# An older name and a value for it that is not the default.
+OLDER_VALUES = [
+    ("APP_HOSTNAME", "0.0.0.0", "0.0.0.0"),
+    ("APP_PORT", "8000", 8000),
+    ("ASSETS_DIRECTORY", "/srv/assets", Path("/srv/assets")),
+    ("LOG_LEVEL", "critical", "CRITICAL"),
+    ("MAX_AGE_LONG_SECONDS", "0", 0),
+    ("MAX_AGE_SHORT_SECONDS", "-1", -1),
+    ("ROWS_MAX_BYTES", "2_000_000", 2_000_000),
+    ("ROWS_MAX_NUMBER", "50", 50),
+    ("ROWS_MIN_NUMBER", "2", 2),
+    ("MAX_LOAD_PCT", "0", 0),
+    ("MAX_MEMORY_PCT", "1", 1),
+    ("MAX_JOBS_PER_DATASET", "1", 1),
+    ("MAX_SIZE_FALLBACK", "1_000", 1000),
+    ("WORKER_QUEUE", "SPLITS", "splits"),
+    ("WORKER_SLEEP_SECONDS", "0.5", 0.5),
+    ("HF_TOKEN", "hf_secret", "hf_secret"),
+    ("DATASETS_ENABLE_PRIVATE", "false", False),
+]
+
+
+@pytest.mark.parametrize(("older", "text", "value"), OLDER_VALUES)
+def test_an_older_name_is_read_where_ours_has_no_value(older: str, text: str, value: object) -> None:
+    name = OLDER[older].name
+    assert getattr(read_settings({older: text}), name) == value
+    assert getattr(read_settings({older: text, environment_name(name): " "}), name) == value
+
+
+@pytest.mark.parametrize("older", OLDER)
+def test_our_name_wins_over_an_older_one(older: str) -> None:
+    name = environment_name(OLDER[older].name)
+    own = {"APP_PORT": "1", "LOG_LEVEL": "ERROR", "WORKER_QUEUE": "splits", "DATASETS_ENABLE_PRIVATE": "true"}.get(older, "3")
+    assert read_settings({older: "", name: own}) == read_settings({older: "nonsense", name: own})
+
+
+def test_every_older_name_has_a_value_here() -> None:
+    assert {older for older, _, _ in OLDER_VALUES} == OLDER.keys()
+
+
+def test_a_bad_value_under_an_older_name_is_refused_under_that_name() -> None:
+    with pytest.raises(BadSetting, match=r"^APP_PORT=x: must be a whole number$"):
+        read_settings({"APP_PORT": "x"})
+    with pytest.raises(BadSetting, match=r"^WORKER_QUEUE=all: must be datasets or splits$"):
+        read_settings({"WORKER_QUEUE": "all"})
+
+
+def test_the_names_of_other_services_that_mean_nothing_here_are_found_once_each() -> None:
+    found = {
+        "MONGO_URL": "mongodb://x",
+        "WEB_CONCURRENCY": "2",
+        "MONGO_QUEUE_DATABASE": "",
+        "DATASETS_REVISION": "main",
+        "PORT": "1",
+    }
+    assert config.ignored_names(found) == ["DATASETS_REVISION", "MONGO_URL", "WEB_CONCURRENCY"]
+    assert read_settings(found) == Settings()
+
+
+@pytest.mark.parametrize("name", ["assets_dir", "max_load_pct", "max_memory_pct", "hf_token", "datasets_enable_private"])
+def test_a_setting_may_be_unset(name: str) -> None:
+    assert getattr(Settings(), name) is None
+    assert read(name, "unset") is None
 
 
 def test_settings_do_not_change() -> None:

@@ -11,7 +11,7 @@ import os, engine.tasks
 engine.tasks.__path__.append(os.environ["TEST_FAMILIES"])
 """
 FAMILY = """
-import os, signal, threading
+import os, resource, signal, socket, threading
 from engine.tasks.stopping import Stopping
 
 
@@ -88,7 +88,36 @@ def tasks(families):
     def fail(header, payload):
         raise LookupError("a bug")
 
-    return {task.__name__: task for task in (count, swap, look, wait, once, early, deaf, die, fail)}
+    def pass_gate(header, payload):
+        # The test opens the gate, a FIFO, by writing into it.
+        open(header["mark"], "a").write("begun\\n")
+        text = open(header["gate"]).read()
+        return {"parts": [{"size": 0, "text": text}]}, []
+
+    def grow(header, payload):
+        taken = bytearray(header["bytes"])
+        return {"parts": [{"size": 0, "taken": len(taken)}]}, []
+
+    kept = []
+
+    def keep(header, payload):
+        kept.append(b"x" * header["bytes"])
+        return {"parts": [{"size": 0}]}, []
+
+    def connect(header, payload):
+        said = {}
+        for name, call in {
+            "connect": lambda: socket.create_connection(("127.0.0.1", header["port"])),
+            "name": lambda: socket.getaddrinfo("localhost", 80),
+        }.items():
+            try:
+                call()
+                said[name] = "done"
+            except OSError as error:
+                said[name] = type(error).__name__
+        return {"parts": [{"size": 0, "core": resource.getrlimit(resource.RLIMIT_CORE)[0], **said}]}, []
+
+    return {task.__name__: task for task in (count, swap, look, wait, once, early, deaf, die, fail, pass_gate, grow, keep, connect)}
 """
 
 
@@ -101,5 +130,5 @@ def options(folder: Path) -> ReplicaOptions:
     return ReplicaOptions(niceness=3, environment=environment, families=("testing",))
 
 
-def task(name: str, *, max_deaths: int = 1, time_limit_s: float = 30) -> Task:
-    return Task(name, family="testing", pool="test", time_limit_s=time_limit_s, max_deaths=max_deaths)
+def task(name: str, *, max_deaths: int = 1, time_limit_s: float = 30, memory_bytes: int = 0) -> Task:
+    return Task(name, family="testing", pool="test", time_limit_s=time_limit_s, max_deaths=max_deaths, memory_bytes=memory_bytes)

@@ -53,7 +53,7 @@ def test_a_family_that_cannot_be_imported_is_tried_again_with_the_next_frame(mor
     frame = {"family": "fragile", "task": "go"}
     write_family(more, "fragile", "raise ImportError('a library is missing')\n")
     [(answer, _)] = worker.run(frame, NOTHING)
-    assert answer == {"error": {"code": "task_failed", "reason": "ImportError: a library is missing"}}
+    assert (answer["error"]["code"], answer["error"]["reason"]) == ("task_failed", "ImportError: a library is missing")
     write_family(more, "fragile", "def tasks(families):\n    return {'go': lambda header, payload: ({'gone': True}, [])}\n")
     assert list(worker.run(frame, NOTHING)) == [({"gone": True}, [])]
 

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 
 from engine import frames
 from engine.frames import Header
+from engine.replicas.replica import ReplicaOptions
 from tests.embeddings.small_models import SmallModels
 from tests.serving import ROOT
 
@@ -27,7 +28,7 @@ class Child:
     def __init__(self, *families: str) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
-            line = [sys.executable, "-m", "engine.tasks", str(theirs.fileno()), "0", "0", *families]
+            line = [sys.executable, "-m", "engine.tasks", str(theirs.fileno()), ReplicaOptions(families=families).for_process()]
             self._process = subprocess.Popen(line, cwd=ROOT, pass_fds=[theirs.fileno()])
         ours.settimeout(60)
         self._socket = ours

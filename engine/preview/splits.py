@@ -1,0 +1,165 @@
+"""What becomes of a split when its rows were read, its Parquet files were prepared, or its statistics were counted.
+
+Every function is a step of the transaction that ends a job. A job that was asked for in an earlier generation of the dataset
+changes nothing. Each gives the text that the job shows as its error, or None.
+"""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ujson
+
+from engine.preview.faults import ROWS_ERROR, PreviewFault
+from engine.preview.listings import split_job
+from engine.preview.tasks import PREPARE, SPLIT, STATISTICS, PreviewFolders
+from engine.replicas.blocks import Answer
+from engine.store import CachedDataset, CachedSplit, JobRow, Store, Transaction
+
+FULL = PreviewFault(ROWS_ERROR, "", "DiskFull", "the disk has less than 1 GiB free")
+# Where ingestion keeps the segments of a dataset, below its folder.
+OWN_SEGMENTS = ".sluice/segments"
+
+
+class Splits:
+    """The steps of jobs of the kinds `split`, `prepare` and `statistics`."""
+
+    def __init__(self, store: Store, folders: PreviewFolders) -> None:
+        self._store = store
+        self._folders = folders
+
+    async def read(self, transaction: Transaction, job: JobRow, answer: Answer, revision: str) -> str | None:
+        """The split has new answers, and pictures and sound of this run."""
+        dataset, split = await self._current(transaction, job)
+        if dataset is None or split is None:
+            return None
+        sizes = list(_cut(answer.payload, answer.header["sizes"]))
+        answers = (("rows", sizes[0], sizes[1]), ("first-rows", sizes[2], sizes[3]))
+        about = ujson.dumps({key: value for key, value in answer.header.items() if key != "sizes"}, ensure_ascii=False)
+        run = f"{job.id}-{job.attempts}"
+        await self._store.set_split_valid(transaction, split, revision=revision, run=run, about=about, answers=answers)
+        if not _is_prepared(split, revision):
+            await self._prepare(transaction, job, dataset, split, answer.header, revision)
+        return None
+
+    async def _prepare(
+        self,
+        transaction: Transaction,
+        job: JobRow,
+        dataset: CachedDataset,
+        split: CachedSplit,
+        about: dict[str, Any],
+        revision: str,
+    ) -> None:
+        """What ingestion wrote is Parquet already; all else is prepared."""
+        if about.get("segments") is None:
+            await self._store.set_prepare(transaction, split.id, "waiting")
+            await self._store.set_statistics(transaction, split.id, "waiting")
+            await self._add(transaction, PREPARE, job, dataset)
+            return
+        folder = Path(dataset.root) / dataset.name
+        segments = await asyncio.to_thread(_with_rows, folder, about["segments"])
+        prepared = {"folder": str(folder / OWN_SEGMENTS), "revision": revision, "widened": {}, "segments": segments}
+        prepared |= {key: about[key] for key in ("columns", "numbers")}
+        await self._store.set_prepare(transaction, split.id, "ok", prepared=ujson.dumps(prepared, ensure_ascii=False))
+        await self._ask_statistics(transaction, job, dataset, split)
+
+    async def failed(self, transaction: Transaction, job: JobRow, fault: PreviewFault) -> str | None:
+        """The old answer stays, and is shown."""
+        dataset, split = await self._current(transaction, job)
+        if dataset is not None and split is not None:
+            await self._store.set_split_error(transaction, split, fault.stored())
+        return str(fault)
+
+    async def prepared(self, transaction: Transaction, job: JobRow, answer: Answer, revision: str) -> str | None:
+        """The segments get their place; those that were there before are removed by the sweep."""
+        header = answer.header
+        if header.get("full"):
+            return await self.not_prepared(transaction, job, FULL)
+        if failure := header.get("failure"):
+            return await self.not_prepared(transaction, job, PreviewFault.of_task(failure))
+        dataset, split = await self._current(transaction, job)
+        if dataset is None or split is None:
+            return None
+        folder = self._folders.segments(dataset.name)
+        staging = self._folders.staging(f"{job.id}-{job.attempts}")
+        await asyncio.to_thread(_move, staging, folder, [one["id"] for one in header["segments"]])
+        prepared = {**header, "folder": str(folder), "revision": revision}
+        await self._store.set_prepare(transaction, split.id, "ok", prepared=ujson.dumps(prepared, ensure_ascii=False))
+        await self._ask_statistics(transaction, job, dataset, split)
+        if header["widened"] != prepared_at(split, revision).get("widened", {}):
+            await self._add(transaction, SPLIT, job, dataset)
+        return None
+
+    async def not_prepared(self, transaction: Transaction, job: JobRow, fault: PreviewFault) -> str | None:
+        dataset, split = await self._current(transaction, job)
+        if dataset is not None and split is not None:
+            await self._store.set_prepare(transaction, split.id, "failed", error=fault.stored())
+        return str(fault)
+
+    async def counted(self, transaction: Transaction, job: JobRow, answer: Answer) -> str | None:
+        if failure := answer.header.get("failure"):
+            return await self.not_counted(transaction, job, PreviewFault.of_task(failure))
+        dataset, split = await self._current(transaction, job)
+        if dataset is not None and split is not None:
+            plain, packed = _cut(answer.payload, answer.header["sizes"])
+            await self._store.set_statistics(transaction, split.id, "ok", answer=(plain, packed))
+        return None
+
+    async def not_counted(self, transaction: Transaction, job: JobRow, fault: PreviewFault) -> str | None:
+        dataset, split = await self._current(transaction, job)
+        if dataset is not None and split is not None:
+            await self._store.set_statistics(transaction, split.id, "failed", error=fault.stored())
+        return str(fault)
+
+    async def _ask_statistics(self, transaction: Transaction, job: JobRow, dataset: CachedDataset, split: CachedSplit) -> None:
+        await self._store.set_statistics(transaction, split.id, "waiting")
+        await self._add(transaction, STATISTICS, job, dataset)
+
+    async def _add(self, transaction: Transaction, kind: str, job: JobRow, dataset: CachedDataset) -> None:
+        """A job of another kind on the same split."""
+        new = split_job(kind, dataset.name, job.config or "", job.split or "", dataset.generation, priority=job.priority)
+        await self._store.add_job(transaction, new)
+
+    async def _current(self, transaction: Transaction, job: JobRow) -> tuple[CachedDataset | None, CachedSplit | None]:
+        """Dataset and split that a job is about; None, if they have gone or the dataset has another generation."""
+        name = job.dataset or ""
+        dataset = await self._store.cached_dataset(transaction, name, job.generation)
+        return dataset, await self._store.cached_split(transaction, name, job.config or "", job.split or "")
+
+
+def prepared_at(split: CachedSplit, revision: str) -> dict[str, Any]:
+    """What was prepared of this revision; empty if nothing was."""
+    prepared: dict[str, Any] = ujson.loads(split.prepared) if split.prepared else {}
+    return prepared if prepared.get("revision") == revision else {}
+
+
+def _with_rows(folder: Path, ids: list[str]) -> list[dict[str, Any]]:
+    """Segments that ingestion wrote, with their rows as the current version has them. OSError, LookupError. Blocks on the disk."""
+    head = int((folder / ".sluice/HEAD").read_text())
+    version = ujson.loads((folder / f".sluice/versions/{head}.json").read_bytes())
+    rows = {one["id"]: one["rows"] for one in version["segments"]}
+    return [{"id": one, "rows": rows[one]} for one in ids]
+
+
+def _is_prepared(split: CachedSplit, revision: str) -> bool:
+    """Whether the current Parquet files are those of this revision, or are being made."""
+    return split.prepare == "ok" and bool(prepared_at(split, revision))
+
+
+def _cut(payload: memoryview, sizes: list[int]) -> Iterator[bytes]:
+    """The bodies that follow each other in a payload."""
+    start = 0
+    for size in sizes:
+        yield bytes(payload[start : start + size])
+        start += size
+
+
+def _move(staging: Path, folder: Path, ids: list[str]) -> None:
+    """Rename finished segments to where they are read. Blocks on the disk."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for segment_id in ids:
+        (staging / "segments" / segment_id).rename(folder / segment_id)
+        os.utime(folder / segment_id)  # the sweep spares what is young, and until the commit nothing else spares it

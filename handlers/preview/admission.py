@@ -1,0 +1,131 @@
+"""What a request of preview is about: who asks, for which dataset, and how long it may wait."""
+
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from aiohttp import hdrs, web
+
+from engine.accounts import Caller
+from engine.errors import EngineError
+from handlers.http.auth import caller_of
+from handlers.http.bodies import unless_client_leaves
+from handlers.http.routes import Surface
+from handlers.http.sharing import OPEN_HEADERS, OPTIONS_HEADERS
+from handlers.preview.errors import refuse
+from handlers.preview.keys import CALLER, IS_PRIVATE, MISSING_PARAMETER, OPTIONS, PREVIEW
+
+Result = TypeVar("Result")
+
+KEY = "none while SLUICE_ANONYMOUS names preview, else any; a private dataset needs a key that may read it"
+LIST_KEY = "none while SLUICE_ANONYMOUS names preview, else any"
+LONGEST_WAIT_S = 30.0
+
+SURFACE = Surface(
+    name="preview",
+    refuse=refuse,
+    schema="SixKeysError",
+    prefixes=tuple(
+        f"/{word}"
+        for word in (
+            "cache",
+            "cache-reports",
+            "valid",
+            "is-valid",
+            "hf_datasets",
+            "hf-datasets-count-by-cache-status",
+            "queue",
+            "queue-dump",
+            "queue-dump-waiting-started",
+            "webhook",
+            "refresh-split",
+            "splits",
+            "rows",
+            "first-rows",
+            "v2",
+            "size",
+            "parquet",
+            "statistics",
+            "assets",
+        )
+    ),
+    headers=OPEN_HEADERS,
+    options=OPTIONS_HEADERS,
+    redirects_slash=True,
+)
+
+
+async def who(request: web.Request) -> Caller | None:
+    """The caller; None for an anonymous one. EngineError `no_credentials`, `unauthorized`."""
+    caller = await caller_of(request, surface="preview")
+    if caller is not None:
+        request[CALLER] = caller
+    return caller
+
+
+def parameter(request: web.Request, name: str) -> str | None:
+    """The first value of a parameter; an empty one counts as missing."""
+    return (request.query.get(name) or None) if request.query_string else None
+
+
+async def dataset_of(request: web.Request) -> str:
+    """The dataset that the query names, which the caller may see. EngineError `missing_parameter`, `dataset_not_found`."""
+    caller = await who(request)
+    name = parameter(request, "dataset")
+    if name is None:
+        raise EngineError(MISSING_PARAMETER, "Parameter 'dataset' is required")
+    await check_visible(request, caller, name)
+    return name
+
+
+async def split_of(request: web.Request) -> tuple[str, str, str]:
+    """Dataset, config and split, the same way."""
+    caller = await who(request)
+    name, config, split = (parameter(request, one) for one in ("dataset", "config", "split"))
+    if name is None or config is None or split is None:
+        raise EngineError(MISSING_PARAMETER, "Parameters 'dataset', 'config' and 'split' are required")
+    await check_visible(request, caller, name)
+    return name, config, split
+
+
+async def check_visible(request: web.Request, caller: Caller | None, name: str) -> None:
+    """EngineError `dataset_not_found`."""
+    preview = request.app[PREVIEW]
+    await preview.check_visible(caller, name)
+    # Who sees it only with a credential, sees what caches must not give to others.
+    request[IS_PRIVATE] = caller is not None and not preview.access.may_see(None, name, was_private=True)
+
+
+async def in_time(request: web.Request, name: str, ask: Callable[[], Awaitable[Result]]) -> Result:
+    """What is asked for, waiting for it as long as `wait` says. Nobody waits for a client who has left."""
+    seconds = _wait_s(request)
+    if not seconds:
+        return await ask()
+    return await unless_client_leaves(request, request.app[PREVIEW].in_time(name, seconds, ask))
+
+
+def _wait_s(request: web.Request) -> float:
+    """The seconds of `wait`; what is no number of seconds counts as 0."""
+    text = parameter(request, "wait")
+    try:
+        seconds = float(text or 0)
+    except ValueError:
+        return 0.0
+    return min(seconds, LONGEST_WAIT_S) if 0 < seconds < float("inf") else 0.0
+
+
+def base_of(request: web.Request) -> bytes:
+    """The address of this server as clients know it, with its final slash."""
+    url = request.app[OPTIONS].public_url
+    if url is None:
+        url = f"{request.scheme}://{request.headers.get(hdrs.HOST) or request.host}"
+        if any(character in url for character in '"\\<> '):
+            url = ""
+    return (url.rstrip("/") + "/").encode("ascii", "ignore")
+
+
+def has_secret(request: web.Request) -> bool:
+    """Whether the request carries the secret of hooks, if there is one."""
+    wanted = request.app[OPTIONS].webhook_secret
+    given = request.headers.get("X-Webhook-Secret", "")
+    return wanted is not None and secrets.compare_digest(given.encode(), wanted.encode())

@@ -1,0 +1,105 @@
+"""Pages of rows over HTTP: `/v2/rows`, and what a model says of each row."""
+
+from aiohttp import web
+
+from engine.accounts import OWNER_NAME, Caller
+from engine.errors import INVALID_REQUEST, NO_CREDENTIALS, Code, EngineError, Kind, model_not_found
+from engine.preview.answers import Ready
+from engine.preview.pages import Page, PagePlace
+from engine.repository.index import MODEL_NAME, Version
+from handlers.http.keys import REPOSITORY
+from handlers.http.routes import Route
+from handlers.preview.admission import KEY, SURFACE, base_of, in_time, parameter, split_of
+from handlers.preview.answers import data_answer
+from handlers.preview.keys import CALLER, PAGES
+
+PREDICTION_TIMEOUT = Code("prediction_timeout", Kind.EXPIRED, "the model gave no answer for all rows of the page within 30 s")
+
+MAX_LENGTH = 100
+MAX_DIGITS = 15
+
+
+def is_page(request: web.Request) -> bool:
+    """Whether a request for `/rows` asks for a page."""
+    return parameter(request, "offset") is not None or parameter(request, "length") is not None
+
+
+async def show_page(request: web.Request) -> web.Response:
+    """Rows from any place of a split."""
+    name, config, split = await split_of(request)
+    offset = _number(request, "offset", 0, 0, None)
+    length = _number(request, "length", MAX_LENGTH, 1, MAX_LENGTH)
+    place = PagePlace(name, config, split, offset, length)
+    base = base_of(request)
+    if (model := parameter(request, "predict")) is not None:
+        page = await _predicted(request, place, base, model)
+        return await data_answer(request, name, _ready(page), is_kept=False)
+    page = await in_time(request, name, lambda: request.app[PAGES].page(place, base))
+    return await data_answer(request, name, _ready(page))
+
+
+async def _predicted(request: web.Request, place: PagePlace, base: bytes, model: str) -> Page:
+    """The page with predictions. EngineError `no_credentials`, `model_not_found`, `prediction_timeout`."""
+    caller = request.get(CALLER)
+    if caller is None:
+        raise EngineError(NO_CREDENTIALS, "No basic authentication provided")
+    version = _version(request, caller, model)
+    pages = request.app[PAGES]
+    try:
+        return await in_time(request, place.dataset, lambda: pages.predicted(place, base, version, caller.name))
+    except TimeoutError:
+        raise EngineError(PREDICTION_TIMEOUT, "The model gave no answer in time.") from None
+
+
+def _version(request: web.Request, caller: Caller, model: str) -> Version:
+    """The version of a model that answers now. EngineError `model_not_found`, and others of models."""
+    owner, _, name = model.partition("/")
+    if not OWNER_NAME.fullmatch(owner) or not MODEL_NAME.fullmatch(name):
+        raise model_not_found()
+    return request.app[REPOSITORY].access(caller, owner, name)
+
+
+def _ready(page: Page) -> Ready:
+    return Ready(page.body, b"", page.etag, page.revision, page.is_stale, page.is_whole, truncated=page.truncated)
+
+
+def _number(request: web.Request, name: str, default: int, least: int, most: int | None) -> int:
+    """EngineError `invalid_request` for what is no whole number in the range."""
+    text = parameter(request, name)
+    if text is None:
+        return default
+    number = int(text) if text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS else -1
+    if number < least or (most is not None and number > most):
+        until = f" to {most}" if most else ""
+        raise EngineError(INVALID_REQUEST, f"Parameter '{name}' must be a whole number from {least}{until}")
+    return number
+
+
+ROUTES = (
+    Route(
+        method="GET",
+        path="/v2/rows",
+        handler=show_page,
+        surface=SURFACE,
+        summary="Rows from any place of a split",
+        key=KEY,
+        answers={
+            200: "the rows; none beyond the end",
+            304: "the client has them already",
+            400: "a parameter is missing, or the rows cannot be read",
+            401: "the credentials are wrong, or `predict` came without any",
+            404: "there is no such dataset, split or model, or it is being processed",
+            422: "offset or length is not a number in its range",
+            504: "the model did not answer in 30 s",
+        },
+        query={
+            "dataset": "`name` or `org/name`",
+            "config": "the config",
+            "split": "the split",
+            "offset": "number of the first row, from 0",
+            "length": "1 to 100 rows",
+            "predict": "owner/model: what this model says of each row",
+            "wait": "seconds, up to 30, to wait while it is being processed",
+        },
+    ),
+)

@@ -1,0 +1,75 @@
+"""The jobs of a process, set up from the settings: in the server, and in `python -m server worker`.
+
+KINDS is where a surface that has jobs names the function that makes its kinds.
+"""
+
+import os
+import secrets
+import socket
+from collections.abc import Callable, Mapping
+
+from engine.engine import JOBS_OPTIONS
+from engine.gates import Gates
+from engine.jobs import JobKind, JobOptions, Jobs
+from engine.replicas.pool import Pool
+from engine.store import Store
+from server.config import Settings, usable_cores
+from server.preview import preview_kinds
+from server.queues import QUEUES
+
+MakeKinds = Callable[[Store, Settings], Mapping[str, JobKind]]
+KINDS: tuple[MakeKinds, ...] = (preview_kinds,)
+
+# A server scores beside its jobs, which alone would close a gate of load for good; a worker yields to everybody.
+SERVER_LOAD_PCT, SERVER_MEMORY_PCT = 0, 90
+WORKER_LOAD_PCT, WORKER_MEMORY_PCT = 50, 60
+
+
+def job_kinds(store: Store, settings: Settings) -> dict[str, JobKind]:
+    """The kinds of all surfaces, by name."""
+    return {name: kind for make in KINDS for name, kind in make(store, settings).items()}
+
+
+def server_jobs(store: Store, pool: Pool, settings: Settings) -> Jobs:
+    """The jobs of the server, which takes all kinds."""
+    gates = _gates(settings, SERVER_LOAD_PCT, SERVER_MEMORY_PCT)
+    options = JobOptions(
+        num_runners=settings.jobs_replicas,
+        sleep_s=settings.worker_sleep_seconds,
+        most_quick=settings.max_jobs_per_dataset,
+        is_open=gates.are_open,
+    )
+    return Jobs(store, pool, job_kinds(store, settings), options)
+
+
+def worker_pool(settings: Settings) -> Pool:
+    """The replicas of a worker: one for each of its runners."""
+    return Pool("jobs", _num_runners(settings), JOBS_OPTIONS, silence_limit_s=settings.check_timeout_s)
+
+
+def worker_jobs(store: Store, pool: Pool, settings: Settings, kinds: Mapping[str, JobKind]) -> Jobs:
+    """The jobs of a worker, which takes the kinds of its queue."""
+    gates = _gates(settings, WORKER_LOAD_PCT, WORKER_MEMORY_PCT)
+    options = JobOptions(
+        num_runners=_num_runners(settings),
+        sleep_s=settings.worker_sleep_seconds,
+        most_quick=settings.max_jobs_per_dataset,
+        worker=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
+        takes=QUEUES[settings.worker_queue],
+        is_open=gates.are_open,
+    )
+    return Jobs(store, pool, kinds, options)
+
+
+def _num_runners(settings: Settings) -> int:
+    """With SLUICE_JOBS_REPLICAS=0 the server takes no jobs, but a worker is there to take some."""
+    return max(1, settings.jobs_replicas)
+
+
+def _gates(settings: Settings, load_pct: int, memory_pct: int) -> Gates:
+    """The gates of the settings or, where one is unset, of this sort of process."""
+    return Gates(
+        max_load_pct=load_pct if settings.max_load_pct is None else settings.max_load_pct,
+        max_memory_pct=memory_pct if settings.max_memory_pct is None else settings.max_memory_pct,
+        cores=usable_cores(),
+    )

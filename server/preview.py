@@ -1,0 +1,56 @@
+"""Preview, set up from the settings: its folders and kinds of jobs, which a worker has too, and in the server all the rest."""
+
+import contextlib
+from collections.abc import Mapping
+
+from aiohttp import web
+
+from engine import metrics
+from engine.jobs import JobKind
+from engine.preview.catalogue import Access, Catalogue
+from engine.preview.kinds import PreviewKinds
+from engine.preview.pages import Pages
+from engine.preview.preview import Preview, PreviewOptions
+from engine.preview.queue import Hooks
+from engine.preview.reports import Reports
+from engine.preview.sweeping import Sweeper
+from engine.preview.tasks import PreviewFolders, PreviewLimits
+from engine.store import Store
+from handlers.datasets.admission import DATASETS
+from handlers.http import keys
+from handlers.preview.keys import FOLDERS, HOOKS, OPTIONS, PAGES, PREVIEW, REPORTS, AnswerOptions
+from handlers.streaming.keys import PREDICTIONS
+from server.config import Settings
+
+
+def preview_folders(settings: Settings) -> PreviewFolders:
+    data_dir = settings.data_dir.resolve()
+    roots = (data_dir / "datasets", *(root.resolve() for root in settings.datasets_dir))
+    return PreviewFolders(roots, (settings.assets_dir or data_dir / "assets").resolve(), data_dir / "prepared")
+
+
+def preview_kinds(store: Store, settings: Settings) -> Mapping[str, JobKind]:
+    """The kinds of jobs that preview has, by name."""
+    return PreviewKinds(store, preview_folders(settings), settings.part(PreviewLimits)).kinds()
+
+
+async def open_preview(app: web.Application, store: Store, settings: Settings, stack: contextlib.AsyncExitStack) -> None:
+    """Open preview in the server, and start what runs beside its requests. The jobs of the server must be there."""
+    engine, folders = app[keys.ENGINE], preview_folders(settings)
+    catalogue = Catalogue(engine.pool("jobs"), folders)
+    access = Access(app[DATASETS], catalogue, shows_private=settings.datasets_enable_private is not False)
+    preview = Preview(engine, store, app[keys.JOBS], catalogue, access, settings.part(PreviewOptions))
+    stack.push_async_callback(preview.close)
+    sweeper = Sweeper(store, folders)
+
+    def changed(name: str) -> None:
+        preview.changed(name)
+        sweeper.wake()
+
+    store.on_preview_change = changed
+    app[PREVIEW], app[FOLDERS], app[OPTIONS] = preview, folders, settings.part(AnswerOptions)
+    app[REPORTS], app[HOOKS] = Reports(preview), Hooks(preview)
+    app[PAGES] = Pages(preview, engine, folders, settings.part(PreviewLimits), app[PREDICTIONS].predict_lines)
+    stack.enter_context(metrics.showing(app[REPORTS].levels))
+    preview.start()
+    engine.spawn(sweeper.run(), "sweep files of previews")
