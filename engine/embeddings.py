@@ -30,7 +30,7 @@ from engine.errors import (
 )
 from engine.frames import Buffer, Header, cut
 from engine.replicas.blocks import Answer, Arguments, Block, Call, Lane, ServedModel, Task
-from engine.replicas.lines import GroupedLineQueue, LineQueue, Lines, Segment
+from engine.replicas.lines import GroupedLineQueue, LineQueue, Lines, LineSpan
 from engine.repository.listed import ListedModel
 from engine.repository.serving import Serving
 
@@ -174,8 +174,7 @@ class Embeddings:
 
     def find_model(self, caller: Caller, name: str | None) -> ListedModel:
         """The embedding model of this name; without a name the first one that the caller sees. EngineError `model_not_found`."""
-        listed = self._serving.listed
-        found = next(iter(listed.visible(caller)), None) if name is None else listed.accepted(caller).get(name)
+        found = self._serving.listed.find(caller, name)
         if found is None:
             raise EngineError(
                 MODEL_NOT_FOUND, "There is no embedding model." if name is None else f'There is no model "{name[:80]}".'
@@ -312,7 +311,7 @@ class TextList:
         embedded.pieces, embedded.num_tokens = [b""] * num_lines, [0] * num_lines
         if num_lines:
             data = bytes(read.payload)
-            self._queue.append(Segment(data, 0, len(data), num_lines, 0))
+            self._queue.append(LineSpan(data, 0, len(data), num_lines, 0))
         else:
             self.done.set_result(None)
 

@@ -6,14 +6,13 @@ The surfaces decide what the pools do; this file knows no surface and no HTTP. I
 import asyncio
 import contextlib
 import os
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine import metrics
 from engine.errors import no_instances, shutting_down
-from engine.frames import Buffer
-from engine.replicas.blocks import Answer, Arguments, Lane, Task
+from engine.replicas.blocks import Lane
 from engine.replicas.pool import Pool
 from engine.replicas.replica import ReplicaOptions
 
@@ -106,10 +105,6 @@ class Engine:
 
     def pool(self, name: str) -> Pool:
         return self._pools[name]
-
-    async def run_task(self, task: Task, arguments: Arguments, buffers: Sequence[Buffer] = ()) -> Answer:
-        """Run a task in its pool on some raw bytes, and wait for its answer. EngineError: TaskFailed, `no_instances`."""
-        return await self.pool(task.pool).run(task, arguments, buffers)
 
     # How things are
 

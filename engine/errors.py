@@ -84,7 +84,10 @@ FULL_KEY_NEEDED = Code("full_key_needed", Kind.FORBIDDEN, "a read-only key canno
 FORBIDDEN = Code("forbidden", Kind.FORBIDDEN, "this caller may not do this")
 INVALID_BODY = Code("invalid_body", Kind.MALFORMED, "the body could not be decoded")
 BODY_TOO_LARGE = Code(
-    "body_too_large", Kind.TOO_LARGE, "the body is larger than SLUICE_BODY_LIMIT_BYTES, or SLUICE_MODEL_LIMIT_BYTES when publishing"
+    "body_too_large",
+    Kind.TOO_LARGE,
+    "the body is larger than SLUICE_BODY_LIMIT_BYTES, SLUICE_MODEL_LIMIT_BYTES when publishing, SLUICE_QUERY_BODY_LIMIT_BYTES for "
+    "a query (and its text than SLUICE_QUERY_TEXT_LIMIT_BYTES), or SLUICE_DECODED_LIMIT_BYTES for compressed rows",
 )
 INVALID_REQUEST = Code("invalid_request", Kind.INVALID, "a field of the request is missing or wrong")
 INVALID_PARAMETER = Code("invalid_parameter", Kind.MALFORMED, "a parameter is missing or wrong")

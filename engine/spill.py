@@ -1,7 +1,7 @@
 """Spill: results that wait for a client, in memory first, then in files.
 
 An Outbox is a queue of bytes for one stream: `put` never waits, `get` does. While the client keeps up, the bytes stay in memory.
-Once the stream spills, new bytes go to segment files and are read back from there, all of them and in order. File work runs in a
+Once the stream spills, new bytes go to files and are read back from there, all of them and in order. File work runs in a
 thread, never on the event loop. Knows nothing of records or of sockets.
 """
 
@@ -22,14 +22,14 @@ MEMORY_LIMIT_BYTES = 1024 * 1024
 # A client that took nothing for this long while results wait is not reading: it will get them from the spill. A client that is only
 # slower than the replicas never waits that long, so its results never touch the disk.
 SPILL_AFTER_S = 0.1
-# A segment file is removed when it was read, so a long spill gives its disk space back in steps of this size.
-SEGMENT_BYTES = 64 * 1024 * 1024
+# A file is removed when it was read, so a long spill gives its disk space back in steps of this size.
+FILE_BYTES = 64 * 1024 * 1024
 
 
 class Spill:
     """The spill folder, and how many bytes all streams together have in it.
 
-    is_disk_short  when the disk was last looked at, another segment would have left less than its reserve
+    is_disk_short  when the disk was last looked at, another file would have left less than its reserve
     """
 
     def __init__(self, folder: Path, disk: Disk, *, limit_bytes: int, total_limit_bytes: int) -> None:
@@ -54,15 +54,15 @@ class Spill:
         return unread_bytes >= self.limit_bytes or self.total_bytes >= self.total_limit_bytes or self.is_disk_short
 
     def look_at_disk(self) -> None:
-        """Note whether the disk is short of space: once per segment, and at intervals while the spill is used or the disk is short.
+        """Note whether the disk is short of space: once per file, and at intervals while the spill is used or the disk is short.
 
-        Blocks on the disk. A stream that finds the disk short begins no segment, so it cannot be the one that looks again.
+        Blocks on the disk. A stream that finds the disk short begins no file, so it cannot be the one that looks again.
         """
-        self.is_disk_short = not self._disk.has_room(SEGMENT_BYTES)
+        self.is_disk_short = not self._disk.has_room(FILE_BYTES)
 
 
 @dataclass(slots=True)
-class SegmentFile:
+class SpillFile:
     """One file of a stream's spill, written at its end and read from its beginning."""
 
     path: Path
@@ -93,9 +93,9 @@ def num_lines(data: Buffer) -> int:
     return bytes(data).count(b"\n")
 
 
-def _remove_all(segments: list[SegmentFile]) -> None:
-    for segment in segments:
-        segment.remove()
+def _remove_all(files: list[SpillFile]) -> None:
+    for file in files:
+        file.remove()
 
 
 class Outbox:
@@ -109,8 +109,8 @@ class Outbox:
         self._late: deque[Buffer] = deque()  # only while spilling: bytes that follow those in the files
         self._late_bytes = 0
         self._spilled_lines = 0
-        self._segments: deque[SegmentFile] = deque()
-        self._num_segments = 0
+        self._files: deque[SpillFile] = deque()
+        self._num_files = 0
         self._file_lock = asyncio.Lock()
         self._flusher: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
@@ -193,10 +193,10 @@ class Outbox:
         if self._flusher is not None:  # we do not cancel it: its thread would go on and leave a file behind
             await asyncio.gather(self._flusher, return_exceptions=True)
         async with self._file_lock:
-            segments = list(self._segments)
-            self._segments.clear()
-            if segments:
-                await asyncio.to_thread(_remove_all, segments)
+            files = list(self._files)
+            self._files.clear()
+            if files:
+                await asyncio.to_thread(_remove_all, files)
         self._spill.total_bytes -= self.spilled_bytes
         self._memory.clear()
         self._memory_bytes = self._late_bytes = self.spilled_bytes = 0
@@ -244,23 +244,23 @@ class Outbox:
 
     def _append(self, data: bytes) -> int:
         """Write bytes at the end of the files; returns their lines."""
-        if not self._segments or self._segments[-1].written_bytes >= SEGMENT_BYTES:
+        if not self._files or self._files[-1].written_bytes >= FILE_BYTES:
             self._spill.look_at_disk()
-            path = self._spill.folder / f"{self._name}-{self._num_segments}"
-            self._num_segments += 1
-            self._segments.append(SegmentFile(path, path.open("w+b")))
-        self._segments[-1].append(data)
+            path = self._spill.folder / f"{self._name}-{self._num_files}"
+            self._num_files += 1
+            self._files.append(SpillFile(path, path.open("w+b")))
+        self._files[-1].append(data)
         return num_lines(data)
 
     async def _read_back(self) -> bytes:
         async with self._file_lock:
-            segment = self._segments[0]
-            data, lines = await asyncio.to_thread(_read, segment)
+            file = self._files[0]
+            data, lines = await asyncio.to_thread(_read, file)
             self.spilled_bytes -= len(data)
             self._spill.total_bytes -= len(data)
-            if segment.read_bytes == segment.written_bytes:
-                self._segments.popleft()
-                await asyncio.to_thread(segment.remove)
+            if file.read_bytes == file.written_bytes:
+                self._files.popleft()
+                await asyncio.to_thread(file.remove)
             self._spilled_lines -= lines
         return data
 
@@ -272,7 +272,7 @@ class Outbox:
             self.is_spilling = False
 
 
-def _read(segment: SegmentFile) -> tuple[bytes, int]:
-    """The next piece of a segment, and its lines."""
-    data = segment.read(PIECE_BYTES)
+def _read(file: SpillFile) -> tuple[bytes, int]:
+    """The next piece of a file, and its lines."""
+    data = file.read(PIECE_BYTES)
     return data, num_lines(data)

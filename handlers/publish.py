@@ -22,7 +22,7 @@ from handlers.http.errors import UNSUPPORTED_MEDIA_TYPE, json_response
 from handlers.http.keys import ACCOUNTS, PUBLISHER
 from handlers.http.models import ModelPath, admit_change
 from handlers.http.routes import Route, Surface
-from handlers.http.uploads import in_all, in_time, while_valid
+from handlers.http.uploads import while_valid, within_idle_timeout, within_upload_timeout
 
 SURFACE = Surface(name="publish")
 OCTETS, FORM = "application/octet-stream", "multipart/form-data"
@@ -91,7 +91,7 @@ async def publish(request: web.Request) -> web.Response:
 async def _receive(request: web.Request, incoming: Incoming) -> None:
     """Take all files of the body. EngineError `invalid_body`, `invalid_model`, `body_too_large`, `timed_out`."""
     try:
-        async with in_all(request):
+        async with within_upload_timeout(request):
             if request.content_type == OCTETS:
                 await incoming.receive(GRAPH_FILE, _body_chunks(request))
             else:
@@ -101,7 +101,7 @@ async def _receive(request: web.Request, incoming: Incoming) -> None:
 
 
 async def _body_chunks(request: web.Request) -> AsyncIterator[bytes]:
-    while chunk := await in_time(request, read_some(request)):
+    while chunk := await within_idle_timeout(request, read_some(request)):
         yield chunk
 
 
@@ -109,7 +109,7 @@ async def _receive_parts(request: web.Request, incoming: Incoming) -> None:
     """Take the parts of a form and give each file the name that it has in a model's folder."""
     try:
         form = await request.multipart()
-        while (part := await in_time(request, form.next())) is not None:
+        while (part := await within_idle_timeout(request, form.next())) is not None:
             if not isinstance(part, BodyPartReader):
                 raise undecodable("a part of it is a form itself")
             is_data = part.name == "data"
@@ -134,7 +134,7 @@ def _file_name(part: BodyPartReader, incoming: Incoming) -> str:
 
 
 async def _part_chunks(request: web.Request, part: BodyPartReader) -> AsyncIterator[bytes]:
-    while chunk := await in_time(request, part.read_chunk(CHUNK_BYTES)):
+    while chunk := await within_idle_timeout(request, part.read_chunk(CHUNK_BYTES)):
         yield chunk
 
 

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
+from typing import Literal
 
 from aiohttp import hdrs, web
 from pydantic import BaseModel
@@ -15,14 +16,14 @@ from pydantic import BaseModel
 from engine import metrics
 from engine.accounts import OWNER_NAME, Caller
 from engine.disk import disk_full
-from engine.errors import DetailedError, EngineError
-from engine.frames import Header
-from engine.query.queries import Queries, Query
+from engine.errors import EngineError
+from engine.query.queries import DEFAULT_TIMEOUT_S, OpenQuery, Queries
+from engine.replicas.flow import Flow
 from handlers.http.auth import known_caller
 from handlers.http.bodies import NDJSON, PIECE_BYTES, check_head, read_whole, unless_client_leaves
 from handlers.http.connections import unsent_bytes
 from handlers.http.cutting import cut
-from handlers.http.errors import NOT_ACCEPTABLE, NOT_FOUND, UNSUPPORTED_MEDIA_TYPE, dumps, json_response, refusal_headers, status_of
+from handlers.http.errors import NOT_ACCEPTABLE, NOT_FOUND, UNSUPPORTED_MEDIA_TYPE, coded_refusal, dumps, refuse_with_code
 from handlers.http.keys import REQUEST_TIMEOUT
 from handlers.http.routes import Route, Surface
 
@@ -43,6 +44,7 @@ TABLE = "table"
 EXPLANATION = "explanation"
 # What was sent before a failure, and the line that tells of it, get this long to leave.
 CUT_FLUSH_S = 2.0
+DEFAULT_TIMEOUT_MS = round(DEFAULT_TIMEOUT_S * 1000)
 
 
 # Who may ask
@@ -66,8 +68,8 @@ async def admit(request: web.Request) -> Caller:
 async def query(request: web.Request) -> web.StreamResponse:
     """Rows as JSON, as lines of JSON or as a stream of Arrow."""
     async with _opened(request) as opened:
-        head = await unless_client_leaves(request, _begin(request, opened))
-        return await _answer(request, opened, head)
+        flow = await unless_client_leaves(request, _begin(request, opened))
+        return await _answer(request, opened, flow)
 
 
 async def query_workspace(request: web.Request) -> web.StreamResponse:
@@ -76,12 +78,12 @@ async def query_workspace(request: web.Request) -> web.StreamResponse:
     if not OWNER_NAME.fullmatch(workspace):
         raise EngineError(NOT_FOUND, "not found")
     async with _opened(request, workspace=workspace) as opened:
-        head = await unless_client_leaves(request, _begin(request, opened, is_table=True))
-        return await _answer(request, opened, head)
+        flow = await unless_client_leaves(request, _begin(request, opened, is_table=True))
+        return await _answer(request, opened, flow)
 
 
 @contextlib.asynccontextmanager
-async def _opened(request: web.Request, *, workspace: str | None = None) -> AsyncIterator[Query]:
+async def _opened(request: web.Request, *, workspace: str | None = None) -> AsyncIterator[OpenQuery]:
     """The query of a request, whose places are given back at the end."""
     caller = await admit(request)
     queries = request.app[QUERIES]
@@ -91,7 +93,7 @@ async def _opened(request: web.Request, *, workspace: str | None = None) -> Asyn
             yield opened
 
 
-async def _begin(request: web.Request, opened: Query, *, is_table: bool = False) -> Header:
+async def _begin(request: web.Request, opened: OpenQuery, *, is_table: bool = False) -> Flow:
     """Plan the query and begin its answer. EngineError for a refusal."""
     plan = await opened.plan()
     form = TABLE if is_table else plan.format
@@ -99,7 +101,10 @@ async def _begin(request: web.Request, opened: Query, *, is_table: bool = False)
 
 
 def _accepted(request: web.Request) -> str:
-    """The format that Accept asks for: the first one that we have. EngineError `not_acceptable`."""
+    """The format that Accept asks for: the first that we have, whatever its weight `q` is, unless that is 0.
+
+    raises  EngineError `not_acceptable`
+    """
     header = ",".join(request.headers.getall(hdrs.ACCEPT, ())) or "*/*"
     for part in header.split(","):
         media_type, *parameters = (word.strip().lower() for word in part.split(";"))
@@ -113,32 +118,34 @@ def _accepted(request: web.Request) -> str:
 # The answer
 
 
-async def _answer(request: web.Request, opened: Query, head: Header) -> web.StreamResponse:
+async def _answer(request: web.Request, opened: OpenQuery, flow: Flow) -> web.StreamResponse:
     """Send the answer, as the client takes it. The first frame is here, so everything that can refuse the query is over."""
+    head = flow.begun.result()
     media_type = MEDIA_TYPES.get(head["format"], JSON)
     headers = _headers(opened) | {hdrs.CONTENT_TYPE: media_type}
     if media_type != JSON:
-        return await _stream(request, opened, web.StreamResponse(headers=headers), with_line=media_type == NDJSON)
+        exchange = _Exchange(request, web.StreamResponse(headers=headers), flow)
+        return await _stream(exchange, opened, with_line=media_type == NDJSON)
     if "rows" in head:
         headers["X-Rows"] = str(head["rows"])
-    if head["bytes"] <= PIECE_BYTES and opened.flow is not None and opened.flow.last is not None:
-        body = await opened.flow.get()
+    if head["bytes"] <= PIECE_BYTES and flow.last is not None:
+        body = await flow.get()
         return web.Response(body=bytes(body or b""), headers=headers)
     response = web.StreamResponse(headers=headers)
     response.content_length = head["bytes"]
-    return await _stream(request, opened, response, with_line=False)
+    return await _stream(_Exchange(request, response, flow), opened, with_line=False)
 
 
-def _headers(opened: Query) -> dict[str, str]:
+def _headers(opened: OpenQuery) -> dict[str, str]:
     """What is known at the first byte."""
     timing = ", ".join(f"{stage};dur={seconds * 1000:.1f}" for stage, seconds in opened.seconds.by_stage.items())
     headers = {"X-Query-Ms": f"{opened.total_s * 1000:.1f}", "Server-Timing": timing}
     return headers | ({"X-Dataset-Versions": ",".join(opened.versions)} if opened.versions else {})
 
 
-async def _stream(request: web.Request, opened: Query, response: web.StreamResponse, *, with_line: bool) -> web.StreamResponse:
+async def _stream(exchange: "_Exchange", opened: OpenQuery, *, with_line: bool) -> web.StreamResponse:
     """Send an answer piece by piece. One that fails is cut; with a line, the client is told why before."""
-    exchange = _Exchange(request, opened, response)
+    request, response = exchange.request, exchange.response
     try:
         await unless_client_leaves(request, exchange.run())
     except ConnectionError:
@@ -156,11 +163,10 @@ async def _stream(request: web.Request, opened: Query, response: web.StreamRespo
 class _Exchange:
     """The body of one long answer, on its way from a flow to a socket."""
 
-    def __init__(self, request: web.Request, opened: Query, response: web.StreamResponse) -> None:
-        assert opened.flow is not None
-        self._flow = opened.flow
-        self._request = request
-        self._response = response
+    def __init__(self, request: web.Request, response: web.StreamResponse, flow: Flow) -> None:
+        self.request = request
+        self.response = response
+        self._flow = flow
         self._written_bytes = 0
         self._last_byte = b"\n"
 
@@ -168,11 +174,11 @@ class _Exchange:
         """Write until the answer has ended, or failed. Raises ConnectionError."""
         regulator = asyncio.create_task(self._flow.regulate(self._taken_bytes), name="regulate a query")
         try:
-            await self._response.prepare(self._request)
+            await self.response.prepare(self.request)
             while (piece := await self._flow.get()) is not None:
                 self._written_bytes += len(piece)
                 self._last_byte = bytes(piece[-1:])
-                await self._response.write(piece)
+                await self.response.write(piece)
         except ConnectionError:
             raise
         except OSError as error:  # of the spill; what is missing must never look like a clean end
@@ -184,7 +190,7 @@ class _Exchange:
 
     def _taken_bytes(self) -> int:
         """Bytes of the answer that the client's side has acknowledged."""
-        transport = self._request.transport
+        transport = self.request.transport
         if transport is None:
             return self._written_bytes
         return self._written_bytes - transport.get_write_buffer_size() - unsent_bytes(transport)
@@ -200,19 +206,8 @@ class _Exchange:
 # Refusals
 
 
-def refuse(request: web.Request, error: EngineError) -> web.Response:
-    """Refuse with a code and a sentence, and what a program can use to show the place."""
-    details = error.details if isinstance(error, DetailedError) else {}
-    return _refusal({"message": error.message, "code": error.code, **details}, error)
-
-
 def refuse_workspace(request: web.Request, error: EngineError) -> web.Response:
-    return _refusal({"error": error.message, "code": error.code}, error)
-
-
-def _refusal(body: dict[str, object], error: EngineError) -> web.Response:
-    status = status_of(error.code)
-    return json_response(body, status=status, headers=refusal_headers(status, error.retry_after_s), sort_keys=False)
+    return coded_refusal({"error": error.message, "code": error.code}, error)
 
 
 # Routes
@@ -225,10 +220,10 @@ class QueryRequest(BaseModel):
     as_list: bool = True
     params: list[object] | dict[str, object] | None = None
     dataset: str | None = None
-    timeout_ms: int = 10_000
-    explain: bool | str = False
-    format: str | None = None
-    class_labels: str = "names"
+    timeout_ms: int = DEFAULT_TIMEOUT_MS
+    explain: Literal[False, "plan", "analyze"] = False
+    format: Literal["json", "ndjson", "arrow"] | None = None
+    class_labels: Literal["names", "ids"] = "names"
 
 
 class WorkspaceQuery(BaseModel):
@@ -236,10 +231,10 @@ class WorkspaceQuery(BaseModel):
 
     query: str
     params: list[object] | dict[str, object] | None = None
-    timeout_ms: int = 10_000
+    timeout_ms: int = DEFAULT_TIMEOUT_MS
 
 
-SURFACE = Surface(name="query", refuse=refuse, prefixes=("/api/query",), schema="CodedError")
+SURFACE = Surface(name="query", refuse=refuse_with_code, prefixes=("/api/query",), schema="CodedError")
 WORKSPACE_SURFACE = Surface(name="query", refuse=refuse_workspace, prefixes=("/workspaces",), schema="Error")
 
 REFUSALS = {

@@ -12,14 +12,14 @@ from aiohttp import web, web_response
 
 from engine import metrics
 from engine.accounts import Accounts
-from engine.datasets import Dataset, DatasetChanges, DatasetLimits, Datasets, Upkeep
-from engine.deletion import Deletion
+from engine.datasets import DatasetChanges, DatasetLimits, Datasets, Upkeep
+from engine.datasets.deletion import Deletion
 from engine.disk import Disk
 from engine.embeddings import EmbeddingLimits, Embeddings
 from engine.engine import Engine, EngineLimits
 from engine.ingestion import Ingestion, IngestionLimits
-from engine.query.matching import Matching
 from engine.query.queries import Queries, QueryLimits
+from engine.query.row_finder import RowFinder
 from engine.query.texts import Texts
 from engine.repository import folders
 from engine.repository.index import Repository
@@ -154,23 +154,19 @@ async def _open_ingestion(app: web.Application, disk: Disk, settings: Settings) 
     changes = DatasetChanges(app[DATASETS], disk, settings.part(DatasetLimits))
     upkeep = Upkeep(changes, engine.pool("jobs"), spawn=engine.spawn)
     await upkeep.begin()
-    _start_queries_with_the_first_dataset(engine, changes, upkeep)
+    _start_queries_with_the_first_dataset(engine, changes)
     app[CHANGES] = changes
     app[INGESTION] = Ingestion(changes, engine.pool("jobs"), app[EMBEDDINGS], settings.part(IngestionLimits))
-    app[DELETION] = Deletion(changes, engine.pool("jobs"), Matching(app[QUERIES]).rows)
+    app[DELETION] = Deletion(changes, engine.pool("jobs"), RowFinder(app[QUERIES]).find)
     app[ROW_LIMITS] = settings.part(RowLimits)
 
 
-def _start_queries_with_the_first_dataset(engine: Engine, changes: DatasetChanges, upkeep: Upkeep) -> None:
-    """Most servers have no dataset, and need no replica that queries. One that is there already is not started again."""
-
-    def committed(dataset: Dataset) -> None:
-        engine.pool("query").fill()
-        upkeep.merge_if_many(dataset)
-
-    changes.on_commit = committed
+def _start_queries_with_the_first_dataset(engine: Engine, changes: DatasetChanges) -> None:
+    """Most servers have no dataset, and need no replica that queries. `fill` starts only those that are missing."""
+    pool = engine.pool("query")
+    changes.on_commit.append(lambda dataset: pool.fill())
     if any(changes.datasets):
-        engine.pool("query").fill()
+        pool.fill()
 
 
 @contextlib.contextmanager

@@ -168,7 +168,7 @@ class Settings:
         usable_cores, _positive, "number of processes that run the models; the default is one for each usable core"
     )
     jobs_replicas: int = _setting(
-        2, _count, "number of processes for durable work and for checking published models; they start when first needed"
+        2, _count, "number of processes for uploads of rows and for checking published models; they start when first needed"
     )
     query_replicas: int = _setting(2, _positive, "number of processes that run queries; they start with the first dataset")
     query_memory_bytes: int = _setting(

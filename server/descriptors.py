@@ -7,7 +7,7 @@ import logging
 import resource
 
 from engine.repository.publishing import MAX_UPLOADS
-from engine.spill import SEGMENT_BYTES
+from engine.spill import FILE_BYTES
 from handlers.http.connections import NUM_SPARE
 from server.config import Settings
 
@@ -45,7 +45,9 @@ def num_connections(settings: Settings, num_descriptors: int) -> int:
 
 def _needed(settings: Settings) -> int:
     """Descriptors for everything but connections."""
-    # A stream has a segment that it writes and one that it reads; the others are full, so the limit of the spill bounds them.
-    segments = settings.spill_total_bytes // SEGMENT_BYTES + 2 * settings.max_streams
-    replicas = FOR_REPLICA * (settings.score_replicas + settings.jobs_replicas + 1)
-    return NUM_SPARE + segments + replicas + FOR_UPLOAD * MAX_UPLOADS + FOR_THE_REST
+    # Each stream, and each query, has a file that it writes and one that it reads; the others are full, so the limit of the spill
+    # bounds them.
+    num_queries = settings.query_replicas + settings.query_queue
+    spill_files = settings.spill_total_bytes // FILE_BYTES + 2 * (settings.max_streams + num_queries)
+    replicas = FOR_REPLICA * (settings.score_replicas + settings.jobs_replicas + settings.query_replicas + 1)
+    return NUM_SPARE + spill_files + replicas + FOR_UPLOAD * MAX_UPLOADS + FOR_THE_REST

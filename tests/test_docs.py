@@ -12,6 +12,7 @@ import requests
 
 from engine.errors import RECORD_CODES
 from engine.streaming.failures import STREAM_CODES
+from engine.tasks.query.allowed import FUNCTIONS
 from handlers.http.routes import Route
 from handlers.openapi import SWAGGER_UI_FILES, merged, public_path
 from server import docs
@@ -54,6 +55,11 @@ def test_every_table_stands_in_one_document() -> None:
 @pytest.mark.parametrize("name", [environment_name(name) for name in Settings.__dataclass_fields__])
 def test_every_setting_is_documented(name: str) -> None:
     assert f"| `{name}` |" in WRITTEN
+
+
+@pytest.mark.parametrize("name", sorted(FUNCTIONS))
+def test_every_function_of_the_query_language_is_documented(name: str) -> None:
+    assert re.search(rf"`{name}[(`]", (ROOT / "docs" / "query.md").read_text(encoding="utf-8"))
 
 
 UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "s": 1}

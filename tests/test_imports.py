@@ -29,7 +29,7 @@ ENGINE_SURFACES = {"embeddings", "query", "streaming"}
 ENGINE_LEVELS = [
     ENGINE_SURFACES,
     {"engine"},
-    {"ingestion", "deletion"},
+    {"ingestion"},
     {"datasets"},
     {"repository"},
     {"replicas"},

@@ -5,6 +5,7 @@ folders           the files of one dataset, and the order in which a commit writ
 catalogue         `Datasets`: which there are, who may read them, which files a query holds
 changes           `DatasetChanges`: one change of a dataset at a time
 work, upkeep      what `jobs` replicas do for it: sidecars, merges
+deletion          rows deleted by a condition
 """
 
 from engine.datasets.catalogue import Dataset, Datasets, Readable

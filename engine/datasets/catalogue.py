@@ -61,7 +61,7 @@ class Dataset:
 
     @property
     def kept_bytes(self) -> int:
-        """Of the segments of all versions. Every block of an upload asks this of all datasets of its owner."""
+        """The bytes of all segments of all versions. Every block of an upload asks for those of all datasets of its owner."""
         if self._counted[0] != tuple(self.versions):
             self._counted = tuple(self.versions), sum(segment.num_bytes for segment in self.segments)
         return self._counted[1]

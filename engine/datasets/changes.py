@@ -83,13 +83,13 @@ class NewRows:
 class DatasetChanges:
     """Makes every change of a dataset.
 
-    on_commit  is told of each dataset that has a new version
+    on_commit  functions that are told of each dataset that has a new version
     """
 
     def __init__(self, datasets: Datasets, disk: Disk, limits: DatasetLimits) -> None:
         self.datasets = datasets
         self.disk = disk
-        self.on_commit: Callable[[Dataset], None] | None = None
+        self.on_commit: list[Callable[[Dataset], None]] = []
         self._limits = limits
         self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
@@ -146,8 +146,8 @@ class DatasetChanges:
         log.info("dataset changed dataset=%s what=%s version=%d rows=%d", dataset.title, rows.what, number, version.num_rows)
         await self._note(dataset)
         await self._forget_versions(dataset, list(dataset.versions)[: -self._limits.dataset_versions])
-        if self.on_commit:
-            self.on_commit(dataset)
+        for listener in self.on_commit:
+            listener(dataset)
         return version
 
     async def _note(self, dataset: Dataset) -> None:

@@ -196,7 +196,7 @@ class DatasetFolder:
                 path.unlink()
 
     def _read_versions(self, head: int) -> dict[int, DatasetVersion]:
-        """By number. A segment that several versions name is one object in all of them."""
+        """The versions by number. A segment that several versions name is one object in all of them."""
         versions: dict[int, DatasetVersion] = {}
         segments: dict[str, StoredSegment] = {}
         for path in sorted(self._versions.glob("*.json"), key=lambda path: int(path.stem)):

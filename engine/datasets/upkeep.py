@@ -39,7 +39,7 @@ class Upkeep:
         self._jobs = jobs
         self._spawn = spawn
         self._merging: set[str] = set()  # titles
-        changes.on_commit = self.merge_if_many
+        changes.on_commit.append(self.merge_if_many)
 
     # Sidecars
 
@@ -53,18 +53,23 @@ class Upkeep:
             self.merge_if_many(dataset)
 
     async def _mend(self, dataset: Dataset, damaged: dict[str, DatasetVersion]) -> None:
-        """Make the sidecars of these segments, one segment after the other."""
+        """Make the sidecars of these segments, one segment after the other. One that cannot be mended holds up no other."""
         try:
             for segment_id, version in damaged.items():
-                folder = dataset.folder.segments / segment_id
-                arguments = {"folder": str(folder), "columns": columns_for_task(version.columns)}
-                answer = await ask(self._jobs, MEND, arguments)
-                made = len(answer.header["made"])
-                log.info("segment mended dataset=%s segment=%s files=%d", dataset.title, segment_id, made)
-        except (EngineError, OSError) as error:  # queries that need the missing files fail; the next start tries again
-            log.error("segment not mended dataset=%s reason=%s", dataset.title, type(error).__name__)
+                try:
+                    await self._mend_segment(dataset, segment_id, version)
+                except (EngineError, OSError) as error:  # queries that need the missing files fail; the next start tries again
+                    reason = type(error).__name__
+                    log.error("segment not mended dataset=%s segment=%s reason=%s", dataset.title, segment_id, reason)
         finally:
             dataset.is_whole.set()
+
+    async def _mend_segment(self, dataset: Dataset, segment_id: str, version: DatasetVersion) -> None:
+        folder = dataset.folder.segments / segment_id
+        arguments = {"folder": str(folder), "columns": columns_for_task(version.columns)}
+        answer = await ask(self._jobs, MEND, arguments)
+        made = len(answer.header["made"])
+        log.info("segment mended dataset=%s segment=%s files=%d", dataset.title, segment_id, made)
 
     # Small segments
 

@@ -14,7 +14,7 @@ from engine.frames import Buffer
 from engine.replicas.blocks import Answer, Arguments, Task
 from engine.replicas.pool import Pool
 
-BAD_ROW = Code("bad_row", Kind.INVALID, "a line of the body is no row of the dataset; `line` and `column` say where")
+BAD_ROW = Code("bad_row", Kind.INVALID, "a line of the body cannot be a row of the dataset; `line` and `column` say where")
 TYPE_MISMATCH = Code("type_mismatch", Kind.MALFORMED, "a value or a column has another type than is needed")
 REFUSALS = by_word(BAD_ROW, TYPE_MISMATCH, INVALID_PARAMETER)
 

@@ -22,7 +22,7 @@ from engine.datasets.work import BAD_ROW, INGEST, SEAL, VECTORS, ask, columns_fo
 from engine.errors import INVALID_PARAMETER, RECORD_CODES, TOO_MANY_REQUESTS, DetailedError, EngineError
 from engine.ingestion.orders import Embedder, Order, Uploaded
 from engine.replicas.blocks import Answer
-from engine.replicas.lines import LineQueue, Lines, Segment
+from engine.replicas.lines import LineQueue, Lines, LineSpan
 from engine.replicas.pool import Pool
 
 # Bytes of lines in one block: 10 to 50 ms of work, and little memory.
@@ -98,7 +98,7 @@ class Share:
 
 
 class Upload:
-    """One upload: `feed` it all segments of its body, then `finish` it.
+    """One upload: `feed` it all lines of its body, then `finish` it.
 
     A method raises the EngineError that refuses the upload; nothing else can be done with it then.
 
@@ -117,7 +117,7 @@ class Upload:
         self.num_bytes = 0
         self._num_skipped = 0
         self._errors: list[dict[str, Any]] = []
-        self._parsing: set[asyncio.Task[None]] = set()
+        self._parsing: set[asyncio.Task[bool]] = set()
         self._embedding: set[asyncio.Task[None]] = set()
         self._faults: list[BaseException] = []
 
@@ -127,10 +127,10 @@ class Upload:
 
     # Lines come
 
-    async def feed(self, segment: Segment) -> None:
+    async def feed(self, span: LineSpan) -> None:
         """Take the next lines of the body, when there is room for them."""
-        self._queue.append(segment)
-        await self._send_full(is_last=segment.refusal is not None)
+        self._queue.append(span)
+        await self._send_full(is_last=span.refusal is not None)
 
     async def _send_full(self, *, is_last: bool) -> None:
         """Send blocks while enough lines wait; with `is_last` all of them."""
@@ -166,28 +166,40 @@ class Upload:
         await self._share.blocks.acquire()
         task = asyncio.create_task(self._parse(number, lines), name=f"block {number} of {self.order.title}")
         self._parsing.add(task)
-        task.add_done_callback(self._parsing.discard)
+        task.add_done_callback(self._parsed)
         if number == 0:
             await asyncio.wait((task,))
             await self._check()
 
     # Blocks are worked on
 
-    async def _parse(self, number: int, lines: Lines) -> None:
-        """Let a replica parse a block, and begin to embed its texts."""
-        embedding = None
+    async def _parse(self, number: int, lines: Lines) -> bool:
+        """Let a replica parse a block, and begin to embed its texts. Returns whether there are some."""
         try:
             answer = await ask(self._ingestion.jobs, INGEST, self._arguments(number, lines.first_line), lines.buffers)
             self._note_parsed(answer)
-            if answer.header.get("texts"):
-                embedding = asyncio.create_task(self._embed_block(number, answer), name=f"embed block {number}")
-                self._embedding.add(embedding)
-                embedding.add_done_callback(self._embedding.discard)
+            if not answer.header.get("texts"):
+                return False
         except Exception as error:  # whatever it is, it refuses the upload, and `_check` raises it
             self._faults.append(error)
-        finally:
-            if embedding is None:
-                self._share.blocks.release()
+            return False
+        task = asyncio.create_task(self._embed_block(number, answer), name=f"embed block {number}")
+        self._embedding.add(task)
+        task.add_done_callback(self._embedded)
+        return True
+
+    def _parsed(self, task: asyncio.Task[bool]) -> None:
+        """Give the place of a block back, unless its texts are being embedded.
+
+        A callback does this, because a task that is cancelled before its first step never runs, not even what it has in `finally`.
+        """
+        self._parsing.discard(task)
+        if task.cancelled() or not task.result():
+            self._share.blocks.release()
+
+    def _embedded(self, task: asyncio.Task[None]) -> None:
+        self._embedding.discard(task)
+        self._share.blocks.release()
 
     def _arguments(self, number: int, first_line: int) -> dict[str, Any]:
         """The first block is told the columns of the dataset, and its answer tells them to the others."""
@@ -228,8 +240,6 @@ class Upload:
                 start = end
         except Exception as error:  # as in `_parse`
             self._faults.append(error)
-        finally:
-            self._share.blocks.release()
 
     async def _embed_texts(self, number: int, text: dict[str, Any], lines: memoryview) -> None:
         model = self.order.models.get(text["model"])

@@ -88,24 +88,24 @@ class Queries:
         self.places.check(caller)
 
     @contextlib.asynccontextmanager
-    async def opened(self, body: bytes, caller: Caller, *, workspace: str | None = None) -> AsyncIterator["Query"]:
+    async def opened(self, body: bytes, caller: Caller, *, workspace: str | None = None) -> AsyncIterator["OpenQuery"]:
         """One query, whose place and files are given back when the context ends, and whose work then ends.
 
         workspace  the org of names without one, for requests in the shape of the workspace
         raises     EngineError `too_many_queries`
         """
         with self.places.taken():
-            query = Query(self, body, caller, workspace)
+            query = OpenQuery(self, body, caller, workspace)
             try:
                 yield query
-            except BaseException as error:
+            except BaseException as error:  # a client that leaves cancels the handler, and that is an end of a query, too
                 query.note_failure(error)
                 raise
             finally:
                 await query.close()
 
 
-class Query:
+class OpenQuery:
     """One query: first `plan`, then `run`, then `flow` has the bytes of its answer.
 
     seconds   by stage, as known so far
@@ -155,8 +155,8 @@ class Query:
             self._timeout_s = self._needs["timeout_ms"] / 1000
         return Plan(self._needs["format"], bool(self._needs["explain"]))
 
-    async def run(self, form: str) -> Header:
-        """Let a replica answer in a format; returns the header of the first frame.
+    async def run(self, form: str) -> Flow:
+        """Let a replica answer in a format; returns the answer, of which the first frame is here.
 
         raises  EngineError: what is wrong with the query, `dataset_not_found`, `version_not_found`, `model_not_found`, `timeout`,
                 `out_of_memory`
@@ -181,7 +181,7 @@ class Query:
         if flow.last is None and not head["is_made"]:
             left_s = self._timeout_s - self.total_s
             self._timer = asyncio.get_running_loop().call_later(left_s, self._expire)
-        return head
+        return flow
 
     def _submit(self, task: Task, waiter: Waiter, arguments: Arguments, buffers: list[Buffer]) -> None:
         self._block = Block(task, Lane.INTERACTIVE, waiter, arguments, Lines.of_buffers(buffers))
@@ -269,10 +269,12 @@ class Query:
         if self.flow is not None:
             self.flow.leave()
         self._stop()
-        if self.flow is not None:
-            await self.flow.discard()
-        await self._stack.aclose()
-        self._report()
+        try:
+            if self.flow is not None:
+                await self.flow.discard()
+        finally:  # also where a file of the spill cannot be removed
+            await self._stack.aclose()
+            self._report()
 
     def _stop(self) -> None:
         """Nobody wants more of the block that is in work, if there is one: its waiter has left."""

@@ -21,7 +21,7 @@ MAX_KEPT = 1024
 FLOAT_BYTES = 4
 
 
-class Vectors(Protocol):
+class EmbeddedTexts(Protocol):
     """What embedding gives: the JSON text of each vector, in the order of the texts."""
 
     @property
@@ -29,7 +29,7 @@ class Vectors(Protocol):
 
 
 # Embeddings.embed: the shape of the body, the body, the models that it may name.
-Embed = Callable[[str, bytes, Mapping[str, ListedModel]], Awaitable[Vectors]]
+Embed = Callable[[str, bytes, Mapping[str, ListedModel]], Awaitable[EmbeddedTexts]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Texts:
     async def embedded(self, texts: Sequence[Text], caller: Caller) -> TextVectors:
         """The vector of each text. EngineError `model_not_found`, and what embedding raises."""
         choices = self._listed.accepted(caller)
-        models = [self._model(one, choices, caller) for one in texts]
+        models = [self._model(one, caller) for one in texts]
         keys = [(_key(model), one.text) for model, one in zip(models, texts, strict=True)]
         vectors = {key: self._kept[key] for key in keys if key in self._kept}
         missing: dict[str, tuple[ListedModel, dict[str, None]]] = {}
@@ -87,8 +87,8 @@ class Texts:
         ]
         return TextVectors(described, buffers)
 
-    def _model(self, text: Text, choices: Mapping[str, ListedModel], caller: Caller) -> ListedModel:
-        found = next(iter(self._listed.visible(caller)), None) if text.model is None else choices.get(text.model)
+    def _model(self, text: Text, caller: Caller) -> ListedModel:
+        found = self._listed.find(caller, text.model)
         if found is None:
             details = {"position": text.position} if text.position else {}
             raise DetailedError(MODEL_NOT_FOUND, "The server has no such embedding model.", details)

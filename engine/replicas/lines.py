@@ -31,7 +31,7 @@ def position_after(data: bytes, num_lines: int, start: int, end: int) -> int:
 
 
 @dataclass(slots=True)
-class Segment:
+class LineSpan:
     """Consecutive whole lines of one body, as they came from the socket.
 
     data        bytes in which data[start:end] are the lines, each with its newline
@@ -99,25 +99,25 @@ class LineQueue:
     """Lines that wait to become blocks, in the order they came."""
 
     def __init__(self) -> None:
-        self._segments: deque[Segment] = deque()
+        self._spans: deque[LineSpan] = deque()
         self.num_lines = 0
         self.num_bytes = 0
 
-    def append(self, segment: Segment) -> None:
-        self._segments.append(segment)
-        self.num_lines += segment.num_lines
-        self.num_bytes += segment.num_bytes
+    def append(self, span: LineSpan) -> None:
+        self._spans.append(span)
+        self.num_lines += span.num_lines
+        self.num_bytes += span.num_bytes
 
     def take(self, max_lines: int) -> Lines:
         """The next consecutive lines, at most `max_lines`; at least one line must be waiting."""
-        first = self._segments[0]
+        first = self._spans[0]
         first_line, num_lines, num_bytes = first.first_line, 0, 0
         buffers: list[Buffer] = []
-        while self._segments and num_lines < max_lines:
-            segment = self._segments[0]
-            if segment.first_line != first_line + num_lines or (num_lines and (segment.refusal or first.refusal)):
+        while self._spans and num_lines < max_lines:
+            span = self._spans[0]
+            if span.first_line != first_line + num_lines or (num_lines and (span.refusal or first.refusal)):
                 break
-            buffer, count = self._take_from(segment, max_lines - num_lines)
+            buffer, count = self._take_from(span, max_lines - num_lines)
             buffers.append(buffer)
             num_lines += count
             num_bytes += len(buffer)
@@ -125,15 +125,15 @@ class LineQueue:
         self.num_bytes -= num_bytes
         return Lines(buffers, num_lines, num_bytes, first_line, None, first.refusal)
 
-    def _take_from(self, segment: Segment, max_lines: int) -> tuple[memoryview, int]:
-        if segment.num_lines <= max_lines:
-            self._segments.popleft()
-            return memoryview(segment.data)[segment.start : segment.end], segment.num_lines
-        cut = position_after(segment.data, max_lines, segment.start, segment.end)
-        buffer = memoryview(segment.data)[segment.start : cut]
-        segment.start = cut
-        segment.num_lines -= max_lines
-        segment.first_line += max_lines
+    def _take_from(self, span: LineSpan, max_lines: int) -> tuple[memoryview, int]:
+        if span.num_lines <= max_lines:
+            self._spans.popleft()
+            return memoryview(span.data)[span.start : span.end], span.num_lines
+        cut = position_after(span.data, max_lines, span.start, span.end)
+        buffer = memoryview(span.data)[span.start : cut]
+        span.start = cut
+        span.num_lines -= max_lines
+        span.first_line += max_lines
         return buffer, max_lines
 
 
@@ -182,7 +182,7 @@ class GroupedLineQueue:
         self._lines: list[Line] = []
         self._by_age: deque[Line] = deque()  # a line that was taken before its turn stays here until its turn comes
         self._taken: set[int] = set()  # the numbers of those lines
-        self._refused: deque[Segment] = deque()
+        self._refused: deque[LineSpan] = deque()
         self._is_sorted = True
         self.num_bytes = 0
 
@@ -190,21 +190,21 @@ class GroupedLineQueue:
     def num_lines(self) -> int:
         return len(self._lines) + len(self._refused)
 
-    def append(self, segment: Segment) -> None:
-        if segment.refusal:
-            self._refused.append(segment)
+    def append(self, span: LineSpan) -> None:
+        if span.refusal:
+            self._refused.append(span)
             return
-        lines = [Line(len(data), segment.first_line + i, data) for i, data in enumerate(_split(segment))]
+        lines = [Line(len(data), span.first_line + i, data) for i, data in enumerate(_split(span))]
         self._lines += lines
         self._by_age += lines
         self._is_sorted = False
-        self.num_bytes += segment.num_bytes
+        self.num_bytes += span.num_bytes
 
     def take(self, max_bytes: int) -> Lines:
         """At most `max_bytes`, padding included, or one line that is longer; at least one line must be waiting."""
         if self._refused:
-            segment = self._refused.popleft()
-            return Lines((), 1, 0, segment.first_line, None, segment.refusal)
+            span = self._refused.popleft()
+            return Lines((), 1, 0, span.first_line, None, span.refusal)
         if not self._is_sorted:
             self._lines.sort()
             self._is_sorted = True
@@ -237,6 +237,6 @@ class GroupedLineQueue:
         return min(self._lines[index].num_bytes, self._limits.record_bytes)
 
 
-def _split(segment: Segment) -> list[bytes]:
-    """The lines of a segment, each with its newline."""
-    return [line + LINE_END for line in segment.data[segment.start : segment.end].split(LINE_END)[:-1]]
+def _split(span: LineSpan) -> list[bytes]:
+    """The lines of a span, each with its newline."""
+    return [line + LINE_END for line in span.data[span.start : span.end].split(LINE_END)[:-1]]

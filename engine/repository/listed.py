@@ -97,6 +97,10 @@ class ListedModels:
                 by_name.setdefault(name, model)
         return by_name | {alias: by_name[name] for alias, name in self._aliases.items() if name in by_name}
 
+    def find(self, caller: Caller | None, name: str | None) -> ListedModel | None:
+        """The model that `accepted` has under this name; without a name the first visible one. None if there is none."""
+        return next(iter(self.visible(caller)), None) if name is None else self.accepted(caller).get(name)
+
     def _usable_models(self) -> Iterator[tuple[Model, Version]]:
         """The listed models that can be used now, each with its active version."""
         for owner, name in self._listed:

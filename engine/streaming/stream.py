@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from engine.errors import INTERNAL, MODEL_OFFLINE, RECORD_CODES, SHUTTING_DOWN, EngineError
 from engine.frames import Buffer, cut
 from engine.replicas.blocks import Answer, Arguments, Block, Lane, ServedModel, Task
-from engine.replicas.lines import GroupedLineQueue, LineQueue, Lines, Segment
+from engine.replicas.lines import GroupedLineQueue, LineQueue, Lines, LineSpan
 from engine.repository.serving import MODEL_REMOVED
 from engine.spill import SPILL_AFTER_S, Outbox, num_lines
 from engine.streaming.failures import NO_REPLICA, StreamFailure
@@ -138,11 +138,11 @@ class Stream:
 
     # Lines in
 
-    def feed(self, segment: Segment) -> None:
+    def feed(self, span: LineSpan) -> None:
         """Whole lines from the body, to be scored when a replica is free."""
         if not self._queue.num_lines:
             self.waiting_since = time.monotonic()
-        self._queue.append(segment)
+        self._queue.append(span)
 
     def offer(self) -> None:
         """Let free replicas look for the lines that were fed."""

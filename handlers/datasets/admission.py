@@ -12,10 +12,10 @@ from engine.accounts import Caller, full_key_needed
 from engine.datasets import Conditions, Dataset, DatasetChanges, Datasets
 from engine.datasets.names import BAD_NAME, DATASET_NAME, ORG_NAME
 from engine.datasets.versions import Column, DatasetVersion
-from engine.errors import INVALID_PARAMETER, DetailedError, EngineError, shutting_down
+from engine.errors import INVALID_PARAMETER, EngineError, shutting_down
 from engine.ingestion import Ingestion
 from handlers.http.auth import known_caller
-from handlers.http.errors import json_response, refusal_headers, status_of
+from handlers.http.errors import refuse_with_code
 from handlers.http.keys import ENGINE
 from handlers.http.parameters import number
 from handlers.http.routes import RESERVED, Surface
@@ -134,16 +134,7 @@ def _column(version: DatasetVersion, column: Column) -> dict[str, object]:
     return shown
 
 
-def refuse(request: web.Request, error: EngineError) -> web.Response:
-    """Refuse with a message, a code, and where something is wrong if that is known."""
-    status = status_of(error.code)
-    body: dict[str, object] = {"message": error.message, "code": error.code}
-    if isinstance(error, DetailedError):
-        body |= error.details
-    return json_response(body, status=status, headers=refusal_headers(status, error.retry_after_s), sort_keys=False)
-
-
-SURFACE = Surface(name="datasets", refuse=refuse, prefixes=("/api/datasets",), schema="CodedError")
+SURFACE = Surface(name="datasets", refuse=refuse_with_code, prefixes=("/api/datasets",), schema="CodedError")
 
 # Words of several routes for /openapi.json
 REFUSALS = {

@@ -6,7 +6,7 @@ from aiohttp import hdrs, web
 from pydantic import BaseModel
 
 from engine.datasets.catalogue import dataset_not_found
-from engine.deletion import Deletion
+from engine.datasets.deletion import Deletion
 from engine.errors import EngineError
 from handlers.datasets.admission import (
     CHANGE_REFUSALS,

@@ -40,7 +40,7 @@ from handlers.http.errors import UNSUPPORTED_MEDIA_TYPE, json_response
 from handlers.http.keys import ACCOUNTS
 from handlers.http.lines import LineCutter
 from handlers.http.routes import Route
-from handlers.http.uploads import in_all, in_time, while_valid
+from handlers.http.uploads import while_valid, within_idle_timeout, within_upload_timeout
 
 LINE_TYPES = (NDJSON, "application/jsonl", "application/json")
 # Bytes that are cut into lines at once.
@@ -136,7 +136,7 @@ async def append_rows(request: web.Request) -> web.Response:
 async def _upload(request: web.Request, admitted: Admitted) -> web.Response:
     accounts, caller = request.app[ACCOUNTS], admitted.path.caller
     async with request.app[INGESTION].upload(admitted.order) as upload:
-        async with while_valid(request, caller), in_all(request):
+        async with while_valid(request, caller), within_upload_timeout(request):
             await _receive(request, upload)
         uploaded = await upload.finish(lambda: accounts.confirm(caller))
     return _answer(uploaded)
@@ -148,7 +148,7 @@ async def _receive(request: web.Request, upload: Upload) -> None:
     cutter, unpack = LineCutter(limits.line_limit_bytes), decoder(content_encoding(request))
     num_bytes = 0
     try:
-        while data := await in_time(request, read_some(request)):
+        while data := await within_idle_timeout(request, read_some(request)):
             unpack.feed(data)
             while unpack.has_more:
                 decoded = await decode_step(request, unpack)
@@ -159,14 +159,14 @@ async def _receive(request: web.Request, upload: Upload) -> None:
         unpack.finish()
     except (BadEncoding, web.RequestPayloadError) as error:
         raise undecodable(error) from None
-    for segment in cutter.finish():
-        await upload.feed(segment)
+    for span in cutter.finish():
+        await upload.feed(span)
 
 
 async def _feed(upload: Upload, cutter: LineCutter, data: bytes) -> None:
     for start in range(0, len(data), CUT_BYTES):
-        for segment in cutter.feed(data[start : start + CUT_BYTES]):
-            await upload.feed(segment)
+        for span in cutter.feed(data[start : start + CUT_BYTES]):
+            await upload.feed(span)
 
 
 def _answer(uploaded: Uploaded) -> web.Response:
@@ -192,7 +192,7 @@ ANSWERS = CHANGE_REFUSALS | {
     413: "the body decodes to more than SLUICE_DECODED_LIMIT_BYTES",
     415: "the body is not NDJSON, or its Content-Encoding is unknown",
     417: "Expect names something other than 100-continue",
-    422: "a line is no row of the dataset: `line` and `column` say where; nothing was stored",
+    422: "a line cannot be a row of the dataset: `line` and `column` say where; nothing was stored",
     429: "too many uploads; see Retry-After",
     503: "the server is draining (see Retry-After), or the upload stopped or took too long",
     507: "the owner keeps as much as the quotas allow, or the disk of the server is full",

@@ -15,6 +15,7 @@ from engine.errors import (
     NO_INSTANCES,
     TIMED_OUT,
     Code,
+    DetailedError,
     EngineError,
     Kind,
 )
@@ -74,6 +75,18 @@ def refuse(request: web.Request, error: EngineError) -> web.Response:
     if error.code in CODES_SHOWN_IN_ANSWERS:
         body["code"] = error.code
     return json_response(body, status=status, headers=refusal_headers(status, error.retry_after_s))
+
+
+def refuse_with_code(request: web.Request, error: EngineError) -> web.Response:
+    """Answer a refused request with a message and a code and, where they are known, the place and a hint."""
+    details = error.details if isinstance(error, DetailedError) else {}
+    return coded_refusal({"message": error.message, "code": error.code, **details}, error)
+
+
+def coded_refusal(body: dict[str, object], error: EngineError) -> web.Response:
+    """A refusal whose body has its keys in an order of its own."""
+    status = status_of(error.code)
+    return json_response(body, status=status, headers=refusal_headers(status, error.retry_after_s), sort_keys=False)
 
 
 def refusal_headers(status: int, retry_after_s: int | None) -> dict[str, str]:

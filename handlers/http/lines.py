@@ -1,4 +1,4 @@
-"""Bodies to lines: bytes in, segments of whole lines out.
+"""Bodies to lines: bytes in, spans of whole lines out.
 
 No I/O inside: the code that reads the socket feeds its bytes to a LineCutter. Lines are cut and counted here, never parsed.
 """
@@ -6,7 +6,7 @@ No I/O inside: the code that reads the socket feeds its bytes to a LineCutter. L
 from collections.abc import Iterator
 
 from engine.frames import LINE_END
-from engine.replicas.lines import Segment
+from engine.replicas.lines import LineSpan
 
 BOM = b"\xef\xbb\xbf"
 CARRIAGE_RETURN = b"\r"
@@ -15,7 +15,7 @@ CARRIAGE_RETURN = b"\r"
 class LineCutter:
     """Cuts a body at newlines. An unfinished last line waits for the next bytes; a line over the limit is thrown away as it comes.
 
-    limit_bytes  a longer line becomes one segment with a refusal and is never held in memory; what ends a line, LF or CRLF, does
+    limit_bytes  a longer line becomes one span with a refusal and is never held in memory; what ends a line, LF or CRLF, does
                  not count
     """
 
@@ -26,8 +26,8 @@ class LineCutter:
         self._is_skipping = False
         self._is_start = True
 
-    def feed(self, data: bytes) -> Iterator[Segment]:
-        """Take the next bytes and give segments of the lines that are complete now.
+    def feed(self, data: bytes) -> Iterator[LineSpan]:
+        """Take the next bytes and give spans of the lines that are complete now.
 
         Only the new bytes are searched for a newline, never the unfinished line, so small pieces cost no more than large ones.
         """
@@ -52,7 +52,7 @@ class LineCutter:
             self._is_skipping = True
             self._line -= 1  # the line is counted again when its end is found
 
-    def finish(self) -> Iterator[Segment]:
+    def finish(self) -> Iterator[LineSpan]:
         """The body has ended: a last line without a newline is a line."""
         if self._tail:
             yield from self._lines(bytes(self._tail) + LINE_END, len(self._tail) + 1)
@@ -68,8 +68,8 @@ class LineCutter:
         self._is_start = False
         return start.removeprefix(BOM)
 
-    def _lines(self, data: bytes, end: int) -> Iterator[Segment]:
-        """Segments of data[:end], which ends in a newline. A line can be too long only where more than the limit is left."""
+    def _lines(self, data: bytes, end: int) -> Iterator[LineSpan]:
+        """Spans of data[:end], which ends in a newline. A line can be too long only where more than the limit is left."""
         start = position = 0
         while end - position > self._limit + 1:
             newline = data.rfind(LINE_END, position, position + self._limit + 1)
@@ -79,23 +79,23 @@ class LineCutter:
                 position = newline + 1
                 continue
             if position > start:
-                yield self._segment(data, start, position)
+                yield self._span(data, start, position)
             yield self._refusal()
             start = position = data.index(LINE_END, position) + 1
         if end > start:
-            yield self._segment(data, start, end)
+            yield self._span(data, start, end)
 
     def _is_too_long(self, line: bytearray) -> bool:
         """Whether an unfinished line is too long, however it ends. One more byte than the limit may be the CR of a CRLF."""
         return len(line) > self._limit + line.endswith(CARRIAGE_RETURN)
 
-    def _segment(self, data: bytes, start: int, end: int) -> Segment:
+    def _span(self, data: bytes, start: int, end: int) -> LineSpan:
         num_lines = data.count(LINE_END, start, end)
-        segment = Segment(data, start, end, num_lines, self._line)
+        span = LineSpan(data, start, end, num_lines, self._line)
         self._line += num_lines
-        return segment
+        return span
 
-    def _refusal(self) -> Segment:
-        segment = Segment(b"", 0, 0, 1, self._line, refusal="line_too_long")
+    def _refusal(self) -> LineSpan:
+        span = LineSpan(b"", 0, 0, 1, self._line, refusal="line_too_long")
         self._line += 1
-        return segment
+        return span

@@ -29,17 +29,20 @@ async def while_valid(request: web.Request, caller: Caller) -> AsyncIterator[Non
 
 
 @contextlib.asynccontextmanager
-async def in_all(request: web.Request) -> AsyncIterator[None]:
+async def within_upload_timeout(request: web.Request) -> AsyncIterator[None]:
     """Break off after SLUICE_UPLOAD_TIMEOUT_S. EngineError `timed_out`."""
     limit_s = request.app[UPLOAD_TIMEOUT]
+    scope = asyncio.timeout(limit_s)
     try:
-        async with asyncio.timeout(limit_s):
+        async with scope:
             yield
     except TimeoutError:
+        if not scope.expired():  # of the disk, for one
+            raise
         raise EngineError(TIMED_OUT, f"the upload took longer than {limit_s:g} seconds") from None
 
 
-async def in_time(request: web.Request, reading: Awaitable[Read]) -> Read:
+async def within_idle_timeout(request: web.Request, reading: Awaitable[Read]) -> Read:
     """The bytes or the part that is read. EngineError `timed_out` when the client sends nothing for SLUICE_IDLE_TIMEOUT_S."""
     try:
         async with asyncio.timeout(request.app[IDLE_TIMEOUT] or None):

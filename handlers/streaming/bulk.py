@@ -126,8 +126,8 @@ class BulkExchange:
             if stream.has_left:
                 return
         self._decoder.finish()
-        for segment in self._cutter.finish():
-            stream.feed(segment)
+        for span in self._cutter.finish():
+            stream.feed(span)
         stream.body_ended()
         stream.offer()
 
@@ -138,8 +138,8 @@ class BulkExchange:
         if stream.counts.bytes_in > self._limits.decoded_limit_bytes and "Content-Encoding" in self._request.headers:
             raise StreamFailure(TOO_LARGE, f"the body decodes to more than {self._limits.decoded_limit_bytes} bytes")
         for start in range(0, len(decoded), self._cut_bytes):
-            for segment in self._cutter.feed(decoded[start : start + self._cut_bytes]):
-                stream.feed(segment)
+            for span in self._cutter.feed(decoded[start : start + self._cut_bytes]):
+                stream.feed(span)
             stream.offer()
             await stream.room(self._taken_bytes)
 

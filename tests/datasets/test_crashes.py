@@ -187,6 +187,21 @@ def test_sidecars_that_are_missing_are_made_again_when_the_server_starts(tmp_pat
         assert {path.name: path.read_bytes() for path in segment.iterdir()} == before
 
 
+def test_a_segment_that_cannot_be_mended_holds_up_no_other(tmp_path: Path) -> None:
+    with serving(tmp_path / "data", **ONE) as server:
+        made(put(server, "admin/facts", OLD))
+        made(post(server, "admin/facts", NEW), 200)
+        segments = home(server, "admin/facts") / "segments"
+        damaged, other = (one["id"] for one in version_file(server, "admin/facts")["segments"])
+    for segment in (damaged, other):
+        (segments / segment / "payload.arrow").unlink()
+    (segments / damaged / "rows.parquet").write_bytes(b"nonsense")
+    with serving(tmp_path / "data", **ONE) as server:
+        until(lambda: f"segment mended dataset=admin/facts segment={other}" in server.log)
+        assert f"segment not mended dataset=admin/facts segment={damaged} reason=TaskFailed" in server.log
+        assert (segments / other / "payload.arrow").exists()
+
+
 def test_the_catalogue_is_corrected_from_what_is_on_disk(tmp_path: Path) -> None:
     with serving(tmp_path / "data", **ONE) as server:
         for name in ("one", "two", "damaged"):

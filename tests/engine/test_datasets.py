@@ -18,7 +18,14 @@ from engine.datasets.names import parse_source
 from engine.datasets.upkeep import MAX_SEGMENTS, SEGMENT_ROWS, mergeable, replaced
 from engine.datasets.versions import Column, DatasetVersion, StoredSegment
 from engine.disk import Disk
+from engine.engine import JOBS_OPTIONS
 from engine.errors import EngineError
+from engine.frames import Buffer
+from engine.ingestion import Ingestion, IngestionLimits, Order, UploadOptions
+from engine.ingestion.uploads import BLOCK_BYTES, BLOCKS_PER_REPLICA
+from engine.replicas.lines import LineSpan
+from engine.replicas.pool import Pool
+from engine.repository.listed import ListedModel
 from engine.store import Store
 
 EVA = Caller("eva", "full", is_admin=False)
@@ -284,3 +291,45 @@ def test_what_is_no_neighbour_any_more_is_not_replaced() -> None:
     assert replaced([*many[:4], *many[5:]], old, segments(22)) is None
     assert replaced(many[4:], old, segments(22)) is None
     assert replaced(many[:6], old, segments(22)) is None
+
+
+# Uploads
+
+
+class NoEmbedder:
+    """For uploads that embed nothing."""
+
+    def find_model(self, caller: Caller, name: str | None) -> ListedModel:
+        raise NotImplementedError
+
+    async def embed_lines(self, model: ListedModel, lines: memoryview, num_lines: int) -> list[Buffer]:
+        raise NotImplementedError
+
+
+def block(first_line: int) -> LineSpan:
+    """As many lines as are sent to a replica at once."""
+    line = b'{"n":1}\n'
+    num_lines = -(-BLOCK_BYTES // len(line))
+    return LineSpan(line * num_lines, 0, len(line) * num_lines, num_lines, first_line)
+
+
+async def test_an_upload_that_breaks_off_before_a_block_has_begun_gives_the_place_of_the_block_back(house: House) -> None:
+    jobs = Pool("jobs", 1, JOBS_OPTIONS, silence_limit_s=30)
+    await jobs.start()
+    ingestion = Ingestion(house.changes, jobs, NoEmbedder(), IngestionLimits(max_uploads_per_user=4))
+    order = Order("eva", "facts", "append", "eva", UploadOptions(), Conditions(), {}, is_counted=False)
+    num_lines = block(1).num_lines
+    async with asyncio.timeout(60), ingestion.upload(order) as other:  # what a user may have in work is kept while one is open
+        for _ in range(BLOCKS_PER_REPLICA + 1):
+            with contextlib.suppress(ConnectionResetError):
+                async with ingestion.upload(order) as upload:
+                    await upload.feed(block(1))
+                    await upload.feed(block(num_lines + 1))
+                    raise ConnectionResetError
+        await other.feed(block(1))
+        assert (await other.finish(no_objection)).added == num_lines
+    await jobs.stop()
+
+
+async def no_objection() -> None:
+    """Nothing has changed while the rows came."""

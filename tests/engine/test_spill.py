@@ -110,8 +110,8 @@ async def test_spilling_may_begin_and_end_with_nothing_waiting(folder: Path) -> 
     assert await outbox.get() is None
 
 
-async def test_each_segment_is_removed_as_soon_as_it_was_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spill, "SEGMENT_BYTES", 1000)
+async def test_each_file_is_removed_as_soon_as_it_was_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spill, "FILE_BYTES", 1000)
     outbox = spill_in(folder).outbox("a")
     outbox.begin_spilling()
     for i in range(5):
@@ -327,11 +327,11 @@ def test_whatever_happens_in_whatever_order_bytes_come_out_as_they_went_in(
 
 
 async def play(folder: Path, steps: list[tuple[str, int]]) -> None:
-    """Run the steps against one outbox with small segments. Like the writer of a stream, a `get` may wait while others happen."""
+    """Run the steps against one outbox with small files. Like the writer of a stream, a `get` may wait while others happen."""
     made, numbers, got, sent = spill_in(folder), random.Random(7), bytearray(), bytearray()
     outbox = made.outbox("a")
     reader: asyncio.Task[object] | None = None
-    old, spill.SEGMENT_BYTES = spill.SEGMENT_BYTES, 5000
+    old, spill.FILE_BYTES = spill.FILE_BYTES, 5000
     try:
         for name, number in steps:
             if name == "put":
@@ -353,14 +353,14 @@ async def play(folder: Path, steps: list[tuple[str, int]]) -> None:
         got += bytes(await reader or b"") if reader else b""
         got += await read_all(outbox)
     finally:
-        spill.SEGMENT_BYTES = old
+        spill.FILE_BYTES = old
     assert got == sent
     assert (outbox.waiting_bytes, outbox.spilled_bytes, made.total_bytes) == (0, 0, 0)
     assert list(folder.iterdir()) == []
 
 
 async def test_a_writer_and_a_reader_at_their_own_speeds_lose_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spill, "SEGMENT_BYTES", 20_000)
+    monkeypatch.setattr(spill, "FILE_BYTES", 20_000)
     for seed in range(15):
         numbers, outbox, sent, got = random.Random(seed), spill_in(folder).outbox(f"a{seed}"), bytearray(), bytearray()
 

@@ -1,4 +1,4 @@
-"""From the values of one field to an Arrow array of the column's type; values that do not fit are faults, and null in the array.
+"""Columns: the values of one field become an Arrow array of the column's type. Values that do not fit are faults, and null there.
 
 Values are what a JSON reader makes of a field. Each type has a quick way, for a column whose values all have the one right kind,
 and a careful way value by value (single_values.py), which finds the misfits. Knows no lines and no files.

@@ -63,9 +63,12 @@ def _common_dim(values: list[Any]) -> int:
 
 
 def unpacked(value: dict[str, Any]) -> Vectors | None:
-    """The vector of `{"b64": "<little-endian float32>", "dtype": "f32"}`, at least one number; None for any other object."""
+    """The vector of `{"b64": "<little-endian float32>", "dtype": "f32"}`, at least one number; None for any other object.
+
+    As in the parameters of a query, `dtype` may be missing.
+    """
     text = value.get("b64")
-    if value.keys() != {"b64", "dtype"} or value["dtype"] != "f32" or type(text) is not str:
+    if not value.keys() <= {"b64", "dtype"} or value.get("dtype", "f32") != "f32" or type(text) is not str:
         return None
     try:
         data = binascii.a2b_base64(text.encode(), strict_mode=True)

@@ -16,12 +16,12 @@ from engine.tasks import codec
 from engine.tasks.ingestion.columns import Converted, convert, spread
 from engine.tasks.ingestion.inference import ANYTHING, inferred
 from engine.tasks.ingestion.reading import Field, Records, read_records
-from engine.tasks.ingestion.refusals import RefusedUpload, quoted
+from engine.tasks.ingestion.refusals import RefusedUpload, in_quotes
 from engine.tasks.ingestion.schema import (
     MAX_COLUMNS,
     MAX_NAME_BYTES,
+    KnownColumns,
     Options,
-    Plan,
     UploadColumn,
     column_info,
     schema_from,
@@ -50,7 +50,7 @@ class Faults:
     by_row: dict[int, tuple[str, str]] = field(default_factory=dict)
 
     def note(self, row: int, name: str, message: str) -> None:
-        self.by_row.setdefault(row, (name, f"{quoted(name)} {message}."))
+        self.by_row.setdefault(row, (name, f"{in_quotes(name)} {message}."))
 
 
 def ingest(header: Header, payload: memoryview) -> tuple[Header, list[Buffer]]:
@@ -93,25 +93,25 @@ def _columns(header: Header, options: Options, read: Records, faults: Faults) ->
         hint = "is not in the first lines of the body: name its type in `types=`"
         values = read.fields(accepted)
     else:
-        plan = Plan(map(column_info, header["existing"]), options)
-        accepted = plan.accepted(read.names())
+        known = KnownColumns(map(column_info, header["existing"]), options)
+        accepted = known.accepted(read.names())
         hint = f"cannot be a column: a name has 1 to {MAX_NAME_BYTES} bytes, and a dataset at most {MAX_COLUMNS:,} columns"
         values = read.fields(accepted)
-        columns = plan.columns(values, _found(plan, values))
+        columns = known.columns(values, _found(known, values))
     computed = {column.info.name: column.info.source for column in columns if column.info.source is not None}
     for row, name in read.strangers(accepted - computed.keys()):
-        faults.note(row, name, f"is computed from {quoted(computed[name])}" if name in computed else hint)
+        faults.note(row, name, f"is computed from {in_quotes(computed[name])}" if name in computed else hint)
     if len(values) * len(read.records) > MAX_CELLS:
         text = f"{len(read.records):,} short lines have {len(values):,} different fields together: send them with fewer fields."
         raise RefusedUpload("bad_row", text, line=read.lines[0])
     return columns, values
 
 
-def _found(plan: Plan, values: Fields) -> dict[str, ColumnInfo]:
+def _found(known: KnownColumns, values: Fields) -> dict[str, ColumnInfo]:
     """The columns that the rows bring and nobody asked for."""
     found: dict[str, ColumnInfo] = {}
     for name, one in values.items():
-        if name not in plan.existing and name not in plan.asked:
+        if name not in known.existing and name not in known.asked:
             dtype, dim = inferred(one.first(SAMPLE_ROWS)) or inferred(one.values) or ANYTHING
             found[name] = ColumnInfo(0, name, dtype, dim)
     return found

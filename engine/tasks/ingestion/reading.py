@@ -15,6 +15,7 @@ BOM = b"\xef\xbb\xbf"
 # more than 64 bits; behind a point it is the end of a float.
 _DIGITS = bytes(0x30 if 0x30 <= byte <= 0x39 else byte if byte in b"-." else 0x20 for byte in range(256))
 _LONG_RUNS = (b" " + b"0" * 20, b"-" + b"0" * 19)
+_EVERY_LONG_RUN = b"0" * 19
 _BLANKS = b" \t\r"
 
 
@@ -106,7 +107,8 @@ def read_records(raw: bytes, first_line: int) -> Records:
 
 def _has_long_digits(raw: bytes) -> bool:
     digits = raw.translate(_DIGITS)
-    return any(run in digits for run in _LONG_RUNS)
+    # Most blocks have no run of 19 digits, and searching once takes half of the time.
+    return _EVERY_LONG_RUN in digits and any(run in digits for run in _LONG_RUNS)
 
 
 def _read_lines(raw: bytes, first_line: int, has_long_integers: bool) -> Records:

@@ -22,10 +22,10 @@ class RefusedUpload(Exception):
         self.column = column
 
     def report(self) -> dict[str, Any]:
-        """For the header of an answer."""
+        """What the header of an answer says of it."""
         return {"code": self.code, "message": self.message, "line": self.line, "column": self.column}
 
 
-def quoted(text: str) -> str:
+def in_quotes(text: str) -> str:
     """What the sender wrote, in quotes, cut to the length that a message may repeat."""
     return f'"{text}"' if len(text) <= MAX_QUOTED_CHARACTERS else f'"{text[: MAX_QUOTED_CHARACTERS - 1]}…"'

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from engine.frames import Header
-from engine.tasks.ingestion.refusals import RefusedUpload, quoted
+from engine.tasks.ingestion.refusals import RefusedUpload, in_quotes
 from engine.tasks.query.segments import ARROW_TYPES, ColumnInfo
 
 MAX_COLUMNS = 1000
@@ -78,7 +78,7 @@ class Options:
         )
 
 
-class Plan:
+class KnownColumns:
     """The columns that are known before the first row is read. RefusedUpload `invalid_parameter` where the options contradict.
 
     existing  of the dataset, in order
@@ -119,7 +119,7 @@ class Plan:
         self._ask(wanted)
         there = self.existing.get(pair.column) or self.asked[pair.column]
         if (there.source, there.model) != (wanted.source, wanted.model):
-            raise _contradiction(pair.column, f"is not computed from {quoted(pair.source)} by {pair.model}")
+            raise _contradiction(pair.column, f"is not computed from {in_quotes(pair.source)} by {pair.model}")
 
     def accepted(self, names: Iterable[str]) -> set[str]:
         """The known columns, and as many of these names as can be new columns."""
@@ -154,7 +154,7 @@ class Plan:
 
 
 def _contradiction(name: str, what: str) -> RefusedUpload:
-    return RefusedUpload("invalid_parameter", f"Column {quoted(name)} {what}.", column=name)
+    return RefusedUpload("invalid_parameter", f"Column {in_quotes(name)} {what}.", column=name)
 
 
 def _typed(name: str, word: str) -> ColumnInfo:
@@ -163,7 +163,7 @@ def _typed(name: str, word: str) -> ColumnInfo:
         return ColumnInfo(0, name, "vector", int(match[1]))
     if word not in SCALARS and word not in LIST_TYPES:
         known = ", ".join((*SCALARS, "vector(n)", *LIST_TYPES))
-        raise RefusedUpload("invalid_parameter", f"{quoted(word)} is not a type; the types are {known}.", column=name)
+        raise RefusedUpload("invalid_parameter", f"{in_quotes(word)} is not a type; the types are {known}.", column=name)
     return ColumnInfo(0, name, word)
 
 
@@ -180,7 +180,7 @@ def name_fault(name: str) -> str | None:
 def check_name(name: str) -> None:
     """RefusedUpload `invalid_parameter` for a name that no column can have."""
     if fault := name_fault(name):
-        raise RefusedUpload("invalid_parameter", f"{quoted(name)} cannot name a column: {fault}.")
+        raise RefusedUpload("invalid_parameter", f"{in_quotes(name)} cannot name a column: {fault}.")
 
 
 def schema_header(columns: Iterable[UploadColumn]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from engine.frames import Header
 from engine.tasks.ingestion.columns import vector_array
 from engine.tasks.ingestion.ingest import LINE_COLUMN, staged_path
-from engine.tasks.ingestion.refusals import RefusedUpload, quoted
+from engine.tasks.ingestion.refusals import RefusedUpload, in_quotes
 from engine.tasks.ingestion.schema import MAX_COLUMNS, MAX_NAMES, column_info, schema_from, type_name
 from engine.tasks.ingestion.segment_files import pieces, with_columns, write_segments
 from engine.tasks.ingestion.vectors import read_vectors, vectors_path
@@ -78,7 +78,7 @@ def _settled_columns(uploaded: list[ColumnInfo], existing: list[ColumnInfo]) -> 
             columns.append(replace(column, number=len(columns), names=()))
         elif not _fits(column, by_name[column.name]):
             there = type_name(by_name[column.name])
-            text = f"Column {quoted(column.name)} of the dataset has {there} by now, which these rows do not fit."
+            text = f"Column {in_quotes(column.name)} of the dataset has {there} by now, which these rows do not fit."
             raise RefusedUpload("type_mismatch", text, column=column.name)
     if len(columns) > MAX_COLUMNS:
         raise RefusedUpload("type_mismatch", f"A dataset has at most {MAX_COLUMNS:,} columns.")
@@ -106,7 +106,7 @@ def _with_names(column: ColumnInfo, uploaded: list[ColumnInfo], blocks: Sequence
         if len(names) > MAX_NAMES:
             place = pc.index(labels, list(names)[MAX_NAMES]).as_py()
             line = block.table[LINE_COLUMN][place].as_py()
-            text = f"{quoted(column.name)} has more than {MAX_NAMES:,} different labels."
+            text = f"{in_quotes(column.name)} has more than {MAX_NAMES:,} different labels."
             raise RefusedUpload("bad_row", text, line=line, column=column.name)
     return replace(column, names=tuple(names))
 

@@ -23,6 +23,8 @@ from engine.tasks.query.segments import PAYLOAD, PAYLOAD_ROWS, ROWS, ColumnInfo,
 SEGMENT_ROWS = 1_000_000
 # A piece of large cells has fewer rows: offsets into the text of one batch have 32 bits, and a piece is held in memory.
 PIECE_BYTES = 64 * 1024 * 1024
+# Where a value of the first piece occurs so often on average, rows.parquet has a dictionary of the values.
+LEAST_REPEATS = 4
 
 
 # Pieces
@@ -78,7 +80,7 @@ def write_segments(staging: Path, columns: Sequence[ColumnInfo], rows: Iterable[
     for piece in rows:
         while piece.num_rows:
             if writer is None:
-                writer = SegmentWriter(folder / secrets.token_hex(16), columns)
+                writer = SegmentWriter(folder / secrets.token_hex(16), columns, piece)
             room = SEGMENT_ROWS - writer.num_rows
             writer.write(piece.slice(0, room))
             piece = piece.slice(room)
@@ -95,17 +97,18 @@ class SegmentWriter:
     """One new segment, with all its files.
 
     columns  those that the segment has; their numbers may have gaps
+    first    the piece that will be written first
     """
 
-    def __init__(self, folder: Path, columns: Sequence[ColumnInfo]) -> None:
+    def __init__(self, folder: Path, columns: Sequence[ColumnInfo], first: pa.Table) -> None:
         folder.mkdir()
         self.folder = folder
         self.num_rows = 0
         self._columns = columns
         self._nulls = {column.number: 0 for column in columns}
         self._schema = pa.schema([(column.name, column.arrow_type) for column in columns])
-        plain = [column.name for column in columns if column.dtype != "vector"]
-        self._rows = pq.ParquetWriter(str(folder / ROWS), self._schema, compression="zstd", use_dictionary=plain)
+        repeating = [column.name for column in columns if _repeats(first[column.field])]
+        self._rows = pq.ParquetWriter(str(folder / ROWS), self._schema, compression="zstd", use_dictionary=repeating)
         self._sidecars = Sidecars(folder, columns, names_of(columns))
 
     def write(self, piece: pa.Table) -> None:
@@ -127,6 +130,13 @@ class SegmentWriter:
         fsync(self.folder)
         nulls = [self._nulls.get(number, self.num_rows) for number in range(1 + max(self._nulls, default=-1))]
         return {"id": self.folder.name, "rows": self.num_rows, "bytes": num_bytes, "nulls": nulls}
+
+
+def _repeats(column: pa.ChunkedArray) -> bool:
+    """Whether a dictionary of the values is worth its time: where most differ it takes a fifth longer, and a tenth more room."""
+    if pa.types.is_nested(column.type):
+        return False
+    return bool(pc.count_distinct(column).as_py() * LEAST_REPEATS <= len(column))
 
 
 def names_of(columns: Sequence[ColumnInfo]) -> list[str]:
@@ -173,7 +183,7 @@ class Sidecars:
                         self._floats[name].write(floats.data)
 
     def close(self, payload: Path) -> None:
-        """Finish the files. Word indexes are made now, for they need all rows of the segment.
+        """Finish the files. Word indexes are made now, because they need all rows of the segment.
 
         payload  the segment's payload.arrow, which may be one of those that this object made
         """
@@ -201,7 +211,7 @@ def _vectors_and_norms(vectors: pa.FixedSizeListArray) -> tuple[Vectors, Vectors
 
 
 def _settled(array: pa.Array) -> pa.Array:
-    """The same array, its memory given by its values alone: Arrow leaves open what stands for nulls and behind the last text."""
+    """The same array with the same bytes whenever the values are the same: Arrow leaves open what is under a null."""
     if pa.types.is_list(array.type):
         return _settled_list(array)
     if pa.types.is_boolean(array.type):

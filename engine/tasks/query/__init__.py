@@ -1,6 +1,6 @@
 """The family `query`: the text of a query and the stored rows of datasets become an answer.
 
-The libraries are imported when a replica asks for the tasks: the family `ingestion` uses files of this package without them.
+DuckDB and sqlglot are imported when a replica asks for the tasks: the family `ingestion` uses files of this package without them.
 """
 
 import resource
@@ -14,8 +14,6 @@ MAX_FILES = 256
 
 def tasks(families: Families) -> dict[str, TaskFunction]:
     """plan: what does a body need? query: its rows. matching: the rows that a condition holds for."""
-    import duckdb  # noqa: F401 - 60 ms that the first statement need not wait for
-
     from engine.tasks.query.matching import Matching
     from engine.tasks.query.plan import plan
     from engine.tasks.query.query import Answering

@@ -1,11 +1,24 @@
-"""Advice: warnings about queries that are right and give what hardly anybody wants. Knows no rows."""
+"""Advice: warnings about queries that are valid, but whose answer is rarely what the user wants. Knows no rows."""
 
-from engine.tasks.query.bound import Apply, Bound, Filter, Limit, LimitBy, Node, Rows, Scan, Sort, Taken, VectorScore, WordScore
+from engine.tasks.query.bound import (
+    Apply,
+    Bound,
+    BoundQuery,
+    Filter,
+    Limit,
+    LimitBy,
+    Node,
+    Scan,
+    Sort,
+    Taken,
+    VectorScore,
+    WordScore,
+)
 from engine.tasks.query.score_calls import is_similarity
 
 
-def warnings_of(rows: Rows) -> list[str]:
-    """Of the LIMITs of one chain of SELECTs, from the outermost inwards."""
+def warnings_of(rows: BoundQuery) -> list[str]:
+    """The warnings about each LIMIT in a chain of SELECTs; the outermost comes first."""
     found: list[str] = []
     node = rows.node
     while not isinstance(node, Scan | Taken) and hasattr(node, "input"):
@@ -31,7 +44,7 @@ def _of_limit(limit: Limit) -> list[str]:
 
 
 def _more_is_better(key: Bound) -> bool | None:
-    """None for what is no score."""
+    """Whether a larger score is better; None if the key is not a score."""
     if isinstance(key, Apply) and key.function == "cosine_distance":
         return False
     return is_similarity(key) if isinstance(key, VectorScore | WordScore) else None

@@ -9,7 +9,8 @@ from typing import Any
 
 from sqlglot import exp
 
-from engine.tasks.query.outline import MAX_DEPTH, too_deep
+from engine.tasks.query.limits import MAX_DEPTH
+from engine.tasks.query.outline import too_deep
 from engine.tasks.query.refusals import Refused, nearest, quoted
 
 _BINARY = frozenset({"this", "expression"})
@@ -123,7 +124,7 @@ def check_tree(root: Any) -> None:
     while rest:
         node, depth = rest.pop()
         if depth > MAX_DEPTH:
-            raise too_deep(place(node))
+            raise too_deep(offset_of(node))
         _check_arguments(node)
         for child in node.iter_expressions():
             is_chain = type(child) is type(node) and type(child) in (exp.And, exp.Or)
@@ -134,16 +135,16 @@ def _check_arguments(node: Any) -> None:
     allowed = ARGUMENTS.get(type(node))
     if allowed is None:
         message, hint = _REASONS.get(type(node), ("This is not offered here.", None))
-        raise Refused("unsupported", message, at=place(node), hint=hint)
+        raise Refused("unsupported", message, at=offset_of(node), hint=hint)
     for name, value in node.args.items():
         if value not in (None, False, []) and name not in allowed:
             found = value[0] if isinstance(value, list) else value
-            at = place(found) if isinstance(found, exp.Expr) else None
+            at = offset_of(found) if isinstance(found, exp.Expr) else None
             message, hint = _REASONS[exp.Dot] if name == "db" else ("A clause is not offered here.", None)
-            raise Refused("unsupported", message, at=place(node) if at is None else at, hint=hint)
+            raise Refused("unsupported", message, at=offset_of(node) if at is None else at, hint=hint)
 
 
-def place(node: Any) -> int | None:
+def offset_of(node: Any) -> int | None:
     """Offset of a node in the lifted text: its own, else the first of its descendants'; None if none of them has one."""
     first: int | None = None
     rest = [node]

@@ -4,19 +4,16 @@ Both blocks of a query read the same body here, so that they agree on every name
 """
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from engine.frames import Header
 from engine.tasks.query import tree
-from engine.tasks.query.refusals import Refused, place
+from engine.tasks.query.operands import SOURCE_PREFIX
+from engine.tasks.query.refusals import Refused, position_in
 from engine.tasks.query.request import Request, read_request, read_table_request
-from engine.tasks.query.tql import Parsed, check_parameters, embedded_text, parse
+from engine.tasks.query.tql import DEFAULT_SOURCE, ParsedText, check_parameters, embedded_text, parse
 
-# In `Parsed.sources` and in headers, the name of the source that the request names and the text does not.
-DEFAULT_SOURCE = ""
-HUB = "hub://"
 EMBED = "embed"
 
 
@@ -28,20 +25,20 @@ class Asked:
     """
 
     request: Request
-    parsed: Parsed
+    parsed: ParsedText
     workspace: str | None
 
     def report(self, refused: Refused) -> dict[str, Any]:
-        """For the header of an answer. The place is that of a node, and is told in the text as sent."""
-        return refusal_of(refused, self.request.query, self.position(refused.at))
+        """What the header of an answer says of a refusal. Its offset is that of a node; the report has it in the text as sent."""
+        return refusal_of(refused, self.request.query, self.offset_as_sent(refused.at))
 
-    def position(self, at: int | None) -> int | None:
+    def offset_as_sent(self, at: int | None) -> int | None:
         """The offset in the text as sent of a place in the tree."""
-        return None if at is None else self.parsed.position(at)
+        return None if at is None else self.parsed.offset_as_sent(at)
 
-    def _place(self, at: int | None) -> Header | None:
-        offset = self.position(at)
-        return None if offset is None else place(self.request.query, offset)
+    def _position(self, at: int | None) -> Header | None:
+        offset = self.offset_as_sent(at)
+        return None if offset is None else position_in(self.request.query, offset)
 
     def needs(self) -> Header:
         """What the server must find before the query can run. Refused for what no dataset can change."""
@@ -61,43 +58,32 @@ class Asked:
         return [self._source(name, at) for name, at in self.parsed.sources]
 
     def _source(self, name: str, at: int | None) -> Header:
-        offset = self.position(at)
+        offset = self.offset_as_sent(at)
         written = name if name != DEFAULT_SOURCE else self.request.dataset or ""
         is_whole = self.workspace is None or _is_hub(self.request.query, offset)
-        source = written.removeprefix(HUB) if is_whole else f"{self.workspace}/{written}"
-        return {"name": name, "source": source, "position": self._place(at) if name != DEFAULT_SOURCE else None}
+        source = written.removeprefix(SOURCE_PREFIX) if is_whole else f"{self.workspace}/{written}"
+        return {"name": name, "source": source, "position": self._position(at) if name != DEFAULT_SOURCE else None}
 
     def _texts(self) -> list[Header]:
-        """The distinct texts to embed, by text and model. Refused for what is no text, or a long one."""
+        """The distinct texts to embed, by text and model. Refused if one of them is not a text, or is too long."""
         columns = self._compared_columns() if self.parsed.texts else {}
         texts: dict[tuple[str, str | None], Header] = {}
         for call in self.parsed.texts:
             text, model = embedded_text(call, self.request.params)
-            needed = {"text": text, "model": model, "column": columns.get(call), "position": self._place(call.at)}
+            needed = {"text": text, "model": model, "column": columns.get(call), "position": self._position(call.at)}
             texts.setdefault((text, model), needed)
         return list(texts.values())
 
     def _compared_columns(self) -> dict[tree.Call, str]:
         """For each call of `embed`, the name of the column that stands beside it in another call or in a difference."""
         columns: dict[tree.Call, str] = {}
-        for node in self._nodes():
+        for node in tree.nodes(self.parsed.query):
             pair = _neighbours(node)
             names = [one.name for one in pair if isinstance(one, tree.Column)]
             calls = [one for one in pair if isinstance(one, tree.Call) and one.name == EMBED]
             for call in calls if names else ():
                 columns.setdefault(call, names[0])
         return columns
-
-    def _nodes(self) -> Iterator[Any]:
-        """Every node of the tree, in no particular order."""
-        waiting: list[Any] = [self.parsed.query]
-        while waiting:
-            node = waiting.pop()
-            if isinstance(node, tuple):
-                waiting.extend(node)
-            elif is_dataclass(node):
-                yield node
-                waiting.extend(getattr(node, one.name) for one in fields(node))
 
 
 def _neighbours(node: Any) -> tuple[Any, ...]:
@@ -157,4 +143,4 @@ def refusal_of(refused: Refused, text: str, offset: int | None) -> dict[str, Any
 
 def _is_hub(text: str, offset: int | None) -> bool:
     """Whether the name of a source that stands there is whole."""
-    return offset is not None and text[offset : offset + len(HUB) + 1].lstrip("\"'").startswith(HUB)
+    return offset is not None and text[offset : offset + len(SOURCE_PREFIX) + 1].lstrip("\"'").startswith(SOURCE_PREFIX)

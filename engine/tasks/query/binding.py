@@ -10,15 +10,14 @@ from typing import Any
 
 from engine.tasks.query import tree
 from engine.tasks.query.bound import (
-    MAX_NODES,
     Bound,
+    BoundQuery,
     Fields,
     Filter,
     Fused,
     LimitBy,
     Node,
     Numbered,
-    Rows,
     Scan,
     SortKey,
     size_of,
@@ -31,12 +30,12 @@ from engine.tasks.query.datatypes import INT
 from engine.tasks.query.expressions import bind_expression
 from engine.tasks.query.grouping import Grouped, group, group_into_lists
 from engine.tasks.query.joining import bind_from
+from engine.tasks.query.limits import MAX_NODES, MAX_OUTPUTS
 from engine.tasks.query.refusals import Refused, quoted
 from engine.tasks.query.scopes import Scope
 from engine.tasks.query.segments import Source, Vectors
 from engine.tasks.query.walking import leaves
 
-MAX_OUTPUTS = 256
 GROUP_HINT = "Add it to GROUP BY, or put it into an aggregate."
 DISTINCT_HINT = "ORDER BY of a SELECT DISTINCT uses its output columns alone."
 
@@ -58,7 +57,7 @@ def bind(
     params: Any = None,
     embedded: Embedded | None = None,
     sources: Mapping[str | None, Source],
-) -> tuple[Rows, Fields]:
+) -> tuple[BoundQuery, Fields]:
     """Refused where the query does not fit the sources or the parameters."""
     given = Given(vectors, numbers, params, embedded, sources, bind_expression, _bind_query)
     rows = _bind_query(given, query, None)
@@ -66,16 +65,16 @@ def bind(
     return rows, given.fields
 
 
-def _check_kinds(query: tree.Query, rows: Rows) -> None:
+def _check_kinds(query: tree.Query, rows: BoundQuery) -> None:
     """Refused for a column of a type that no answer can hold."""
     for i, (name, expression) in enumerate(rows.columns):
         if expression.type.name == "interval":
             written = query.outputs[i] if isinstance(query, tree.Select) and i < len(query.outputs) else None
-            at = _place(written) if isinstance(written, tree.Output) else None
+            at = _offset(written) if isinstance(written, tree.Output) else None
             raise Refused("type_mismatch", f'The column "{quoted(name)}" is an interval, which no answer can hold.', at=at)
 
 
-def _bind_query(given: Given, query: tree.Query, outer: Scope | None) -> Rows:
+def _bind_query(given: Given, query: tree.Query, outer: Scope | None) -> BoundQuery:
     if isinstance(query, tree.Combination):
         return bind_combination(given, query, outer)
     return _Selecting(given, query, outer).bind()
@@ -95,7 +94,7 @@ class _Selecting:
         self.aliases = {output.name: output.expression for output in self.outputs}
         self.is_into_lists = bool(select.group_by) and not self.found.aggregates
 
-    def bind(self) -> Rows:
+    def bind(self) -> BoundQuery:
         where = self._bind_where()
         keys = [self._bind_key(written) for written in self.select.group_by]
         having = self._bind_having()
@@ -106,7 +105,7 @@ class _Selecting:
         node, order, limit_by = self._grouped(node, keys, having, order, limit_by)
         node, order, limit_by = self._distinct(node, order, limit_by)
         columns = tuple((output.name, output.expression) for output in self.outputs)
-        return Rows(self._cut(sorted_by(node, order), limit_by), columns)
+        return BoundQuery(self._cut(sorted_by(node, order), limit_by), columns)
 
     # The clauses
 
@@ -118,7 +117,7 @@ class _Selecting:
                 outputs += self._bind_star(written)
             else:
                 name = _name(written, len(outputs))
-                outputs.append(Named(name, context.bind(written.expression), _place(written)))
+                outputs.append(Named(name, context.bind(written.expression), _offset(written)))
         _check_names(outputs)
         return outputs
 
@@ -247,7 +246,7 @@ def _name(output: tree.Output, position: int) -> str:
     return f"column_{position}"
 
 
-def _place(output: tree.Output) -> int | None:
+def _offset(output: tree.Output) -> int | None:
     return output.at if output.at is not None else output.expression.at
 
 

@@ -8,14 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from engine.tasks.query.datatypes import FLOAT32, INT, DataType, stored_type
+from engine.tasks.query.limits import MAX_DEPTH, MAX_NODES
 from engine.tasks.query.refusals import Refused
 from engine.tasks.query.segments import ColumnInfo, Source
-
-# What aliases and subselects grow to is limited like the text itself.
-MAX_NODES = 4096
-MAX_DEPTH = 64
-# Below this share of its rows, the rows of a scan are copied.
-GATHERED_SHARE = 0.15
+from engine.tasks.query.vectors import GATHERED_SHARE
 
 # Expressions
 
@@ -39,7 +35,7 @@ class Field:
 
     @property
     def name(self) -> str:
-        """In SQL."""
+        """What SQL calls it."""
         return f"c{self.number}"
 
 
@@ -84,7 +80,7 @@ class InRows:
     """Whether a value is among those of the only column of another query."""
 
     operand: "Bound"
-    query: "Rows"
+    query: "BoundQuery"
     type: DataType
 
 
@@ -145,7 +141,7 @@ class Sort:
 
 @dataclass(eq=False, slots=True)
 class Limit:
-    """`number` None is no limit."""
+    """At most `number` rows behind the first `offset`; all of them if `number` is None."""
 
     input: "Node"
     number: int | None
@@ -212,8 +208,8 @@ class Combined:
 
     operator: Literal["union", "intersect", "except"]
     is_all: bool
-    left: "Rows"
-    right: "Rows"
+    left: "BoundQuery"
+    right: "BoundQuery"
     fields: tuple[Field, ...]
     position: Field
     is_right: Field
@@ -239,7 +235,7 @@ class Taken:
 
     @property
     def is_masked(self) -> bool:
-        """Whether so many rows are left that reading all of them costs less than copying these."""
+        """Whether reading all rows of the scan costs less than copying the chosen ones, because these are many."""
         return self.rows is not None and self.position is None and len(self.rows) >= GATHERED_SHARE * self.scan.source.num_rows
 
 
@@ -247,7 +243,7 @@ Node = Scan | Filter | Sort | Limit | LimitBy | Numbered | Extended | Fused | Ag
 
 
 @dataclass(eq=False, slots=True)
-class Rows:
+class BoundQuery:
     """A query: its relation and its output columns by name."""
 
     node: Node

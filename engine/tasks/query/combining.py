@@ -1,7 +1,7 @@
 """UNION, INTERSECT and EXCEPT: columns by position, in the types that both sides have in common."""
 
 from engine.tasks.query import tree
-from engine.tasks.query.bound import Combined, Field, Node, Rows, SortKey
+from engine.tasks.query.bound import BoundQuery, Combined, Field, Node, SortKey
 from engine.tasks.query.context import Context, Found, Given
 from engine.tasks.query.conversions import convert
 from engine.tasks.query.cutting import limited, sort_key, sorted_by
@@ -10,16 +10,16 @@ from engine.tasks.query.refusals import Refused, quoted
 from engine.tasks.query.scopes import Scope, Visible
 
 
-def bind_combination(given: Given, query: tree.Combination, outer: Scope | None) -> Rows:
+def bind_combination(given: Given, query: tree.Combination, outer: Scope | None) -> BoundQuery:
     left, right = given.bind_query(given, query.left, outer), given.bind_query(given, query.right, outer)
     fields = _match(given, left, right, query)
     node: Node = Combined(query.operator, query.is_all, left, right, fields, given.fields.new(INT), given.fields.new(BOOL))
     columns = {name: column for (name, _), column in zip(left.columns, fields, strict=True)}
     order = [_order_combined(given, one, columns) for one in query.order_by]
-    return Rows(limited(given, sorted_by(node, order), query), tuple(columns.items()))
+    return BoundQuery(limited(given, sorted_by(node, order), query), tuple(columns.items()))
 
 
-def _match(given: Given, left: Rows, right: Rows, query: tree.Combination) -> tuple[Field, ...]:
+def _match(given: Given, left: BoundQuery, right: BoundQuery, query: tree.Combination) -> tuple[Field, ...]:
     """Bring both sides into the same types, by position; the fields of the result."""
     if len(left.columns) != len(right.columns):
         message = f"The two sides of {query.operator.upper()} have {len(left.columns)} and {len(right.columns)} columns."

@@ -21,10 +21,9 @@ from engine.tasks.query.datatypes import (
     list_of,
     vector_of,
 )
+from engine.tasks.query.limits import MAX_INT, MIN_INT
 from engine.tasks.query.refusals import Refused, quoted
 from engine.tasks.query.segments import Vectors
-
-MIN_INT, MAX_INT = -(2**63), 2**63 - 1
 
 
 def value_of(value: Any, at: int | None = None) -> Value:
@@ -95,7 +94,7 @@ def time_value(value: Value, data_type: DataType, at: int | None = None) -> Valu
 
 
 def interval_value(number: int, unit: str, at: int | None = None) -> Value:
-    """So many units: ("day", 3)."""
+    """An interval, kept as its unit and number: ("day", 3)."""
     if not -(2**31) <= number < 2**31:
         raise Refused("arithmetic_error", "The number of an interval has 32 bits.", at=at)
     return Value((unit, number), INTERVAL)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from engine.tasks.query import tree
-from engine.tasks.query.bound import Aggregated, Bound, Field, Fields, Rows, Score, Value
+from engine.tasks.query.bound import Aggregated, Bound, BoundQuery, Field, Fields, Score, Value
 from engine.tasks.query.constants import value_of, vector_value
 from engine.tasks.query.datatypes import FLOAT32
 from engine.tasks.query.refusals import Refused
@@ -38,7 +38,7 @@ class Given:
     embedded: Embedded | None
     sources: Mapping[str | None, Source]
     bind: "Callable[[Context, tree.Expression], Bound]"
-    bind_query: "Callable[[Given, tree.Query, Scope | None], Rows]"
+    bind_query: "Callable[[Given, tree.Query, Scope | None], BoundQuery]"
     fields: Fields = field(default_factory=Fields)
 
     def parameter(self, parameter: tree.Parameter) -> Value:
@@ -54,7 +54,7 @@ class Given:
         return vector_value(self.vectors[lifted.index], lifted.at)
 
     def lifted_numbers(self, lifted: tree.Lifted) -> Value:
-        """As they were written: the numbers of a vector are rounded to float32."""
+        """The numbers as they were written; those of a vector are rounded to float32."""
         return value_of(self.numbers[lifted.index], lifted.at)
 
 
@@ -76,7 +76,7 @@ class Found:
 
 @dataclass(slots=True)
 class Context:
-    """Of one clause. `aggregates_refused` says why it cannot have aggregates; None where it can."""
+    """What one clause is bound with. `aggregates_refused` says why it cannot have aggregates; None if it can."""
 
     given: Given
     scope: Scope

@@ -90,7 +90,7 @@ def common(values: list[Bound], at: int | None) -> list[Bound]:
 
 
 def compare(operator: str, left: Bound, right: Bound, at: int | None) -> Bound:
-    """A condition, or for a list and a scalar the list of the conditions of its elements."""
+    """A condition. A list compared with a scalar gives a list, with one condition for each element."""
     if left.type.is_list and not right.type.is_list and right.type != NULL:
         return each(left, lambda element: compare(operator, element, right, at))
     if right.type.is_list and not left.type.is_list and left.type != NULL:
@@ -210,7 +210,7 @@ def arithmetic(operator: str, left: Bound, right: Bound, at: int | None) -> Boun
 
 
 def _time_arithmetic(operator: str, left: Bound, right: Bound) -> Bound | None:
-    """None where no time is among the two."""
+    """The sum or difference of times; None if neither value is a time."""
     times = (DATE, TIMESTAMP)
     if left.type in times and right.type == INTERVAL:
         return apply(operator, (convert(left, TIMESTAMP), right), TIMESTAMP)

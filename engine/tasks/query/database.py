@@ -1,19 +1,19 @@
-"""The database: one DuckDB in memory for each replica, closed off from files, network and settings. Its first
-statement loads it.
+"""The database: one DuckDB in memory for each replica, closed off from files, network and settings.
 
 It gets SQL of our own words only, and tables that are mapped or made here. Knows no query.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
+import duckdb
 import pyarrow as pa
 
-from engine.tasks.query.refusals import Refused
+from engine.tasks.query.refusals import NO_MEMORY, Refused
 from engine.tasks.query.segments import PAYLOAD_ROWS
 from engine.tasks.query.sql import Sql
-from engine.tasks.query.vectors import ScanControl
+from engine.tasks.query.stopping import Control
 
 # A connection keeps a little of each statement; a new one costs 30 ms.
 MAX_STATEMENTS = 1000
@@ -29,13 +29,6 @@ SETTINGS = (
     "max_expression_depth=250",
     "lock_configuration=true",
 )
-
-
-class Control(ScanControl, Protocol):
-    """How a query is told to stop."""
-
-    def interrupt_with(self, interrupt: Callable[[], object] | None) -> None:
-        """What another thread calls to end the statement that runs from now on; None when none runs."""
 
 
 class Database:
@@ -84,7 +77,7 @@ class Database:
             for name, table in tables.items():
                 connection.register(name, table)
             relation = connection.sql(statement.text, params=list(statement.constants))
-            with relation.to_arrow_reader(PAYLOAD_ROWS) as reader:  # closed before the tables go, for it may not be drained
+            with relation.to_arrow_reader(PAYLOAD_ROWS) as reader:  # closed before the tables go, because it may not be drained
                 yield reader
         except (*connection.errors, OSError, pa.ArrowException) as error:
             # What goes wrong while rows are read comes through Arrow, with the message of DuckDB and a class of Arrow's.
@@ -111,9 +104,6 @@ class Connection:
     """A connection with its settings locked."""
 
     def __init__(self) -> None:
-        # DuckDB takes 60 ms and 50 MB to load, and a plain top k needs none of it.
-        import duckdb
-
         self.errors = (duckdb.Error,)
         self._connection = duckdb.connect(":memory:", config={"threads": 1})
         for setting in SETTINGS:
@@ -136,7 +126,7 @@ def refusal_of(error: Exception) -> Exception:
     if message.startswith(_INTERRUPTED):
         return Interrupted()
     if message.startswith(_OUT_OF_MEMORY) or isinstance(error, pa.ArrowMemoryError):
-        return Refused("out_of_memory", "The query needs more memory than a query may use.")
+        return Refused("out_of_memory", NO_MEMORY)
     if message.startswith(_VALUE_ERRORS):
         return Refused("arithmetic_error", "A number left its range, or a CAST failed.", hint="Integers have 64 bits.")
     if "depth" in message:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from engine.tasks.query.segments import ColumnInfo
+from engine.tasks.query.segments import ARROW_TYPES, ColumnInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +40,13 @@ class DataType:
 
     @property
     def element(self) -> "DataType":
-        """Of a list, a vector or a matrix."""
+        """The type of what a list, a vector or a matrix holds."""
         if self.name == "list" and self.item is not None:
             return self.item
         return DataType("vector", dim=self.dim) if self.name == "matrix" else FLOAT32
 
     def __str__(self) -> str:
-        """As an error writes it."""
+        """The type as an error writes it."""
         if self.name == "vector":
             return f"vector({self.dim})"
         return f"list<{self.item}>" if self.name == "list" else self.name
@@ -85,16 +85,9 @@ _SQL = {
     "matrix": "FLOAT[][]",
 }
 _ARROW = {
-    "bool": pa.bool_(),
-    "int": pa.int64(),
+    **{data_type.name: ARROW_TYPES[dtype] for dtype, data_type in _STORED.items()},
     "float32": pa.float32(),
-    "float64": pa.float64(),
-    "string": pa.string(),
-    "bytes": pa.binary(),
-    "timestamp": pa.timestamp("us", tz="UTC"),
-    "date": pa.date32(),
-    "json": pa.string(),
-    "class": pa.int64(),
+    "class": ARROW_TYPES["class"],
     "null": pa.null(),
 }
 
@@ -156,7 +149,7 @@ def common_type(left: DataType, right: DataType) -> DataType | None:
 
 
 def kind_of(data_type: DataType) -> str:
-    """As the output of a query names it: `list<int>`; the numbers of a vector need no kind."""
+    """The kind that the output of a query has for it, such as `list<int>`; the numbers of a vector have none."""
     if data_type.name == "matrix":
         return "list<vector>"
     return f"list<{kind_of(data_type.element)}>" if data_type.name == "list" else data_type.name

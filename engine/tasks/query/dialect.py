@@ -18,7 +18,7 @@ from engine.tasks.query.lifting import Token
 from engine.tasks.query.refusals import Refused, quoted
 from engine.tasks.query.tree import CastType
 
-CAST_TYPES: dict[str, CastType] = {
+CAST_WORDS: dict[str, CastType] = {
     "INT": "int",
     "INTEGER": "int",
     "BIGINT": "bigint",
@@ -66,13 +66,13 @@ class TqlParser(Clauses):
     def _parse_types(self, *args: Any, **options: Any) -> Any:
         token = self._curr
         is_word = token.token_type == TokenType.VAR
-        if is_word and token.text.upper() in CAST_TYPES:
+        if is_word and token.text.upper() in CAST_WORDS:
             self._advance()
-            return self.expression(exp.Var(this=CAST_TYPES[token.text.upper()]), token)
+            return self.expression(exp.Var(this=CAST_WORDS[token.text.upper()]), token)
         if token.token_type in (TokenType.NUMBER, TokenType.DASH):
             self._unsupported("A slice has no step here.", "Write start:stop.", self._prev)
         if token.token_type in (TokenType.VAR, TokenType.IDENTIFIER):
-            hint = f"Types are {', '.join(dict.fromkeys(CAST_TYPES.values()))}."
+            hint = f"Types are {', '.join(dict.fromkeys(CAST_WORDS.values()))}."
             self._unsupported(f'Unknown type "{quoted(token.text)}".', hint)
         return self.raise_error("")
 
@@ -136,7 +136,7 @@ class TqlParser(Clauses):
         return this
 
     def _parse_bracket(self, this: Any = None) -> Any:
-        """Indexes behind an expression. A bracket with nothing before it is no expression."""
+        """Indexes behind an expression. A bracket with nothing before it is not an expression."""
         while this is not None and self._match(TokenType.L_BRACKET):
             parts = self._parse_csv(self._parse_index_part)
             if not parts:

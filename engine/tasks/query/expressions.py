@@ -8,7 +8,7 @@ from typing import Any
 
 from engine.tasks.query import tree
 from engine.tasks.query.bound import Bound, InRows, Value, apply
-from engine.tasks.query.constants import MAX_INT, interval_value, value_of
+from engine.tasks.query.constants import interval_value, value_of
 from engine.tasks.query.context import Context
 from engine.tasks.query.conversions import (
     among,
@@ -26,6 +26,7 @@ from engine.tasks.query.conversions import (
 from engine.tasks.query.datatypes import BOOL, DATE, FLOAT32, FLOAT64, INT, NULL, STRING, TIMESTAMP, DataType, list_of
 from engine.tasks.query.functions import bind_call
 from engine.tasks.query.indexing import bind_index
+from engine.tasks.query.limits import MAX_INT
 from engine.tasks.query.patterns import like_pattern
 from engine.tasks.query.refusals import Refused
 
@@ -78,7 +79,7 @@ def _unary(context: Context, node: tree.Unary) -> Bound:
 
 def _binary(context: Context, node: tree.Binary) -> Bound:
     left, right = context.bind(node.left), context.bind(node.right)
-    at = _place(node)
+    at = _offset(node)
     if node.operator == "||":
         return _concatenation(left, right, at)
     if node.operator in ("+", "-", "*", "/", "%", "^"):
@@ -86,9 +87,9 @@ def _binary(context: Context, node: tree.Binary) -> Bound:
     return compare(node.operator, left, right, at)
 
 
-def _place(node: tree.Expression) -> int | None:
+def _offset(node: tree.Expression) -> int | None:
     """Where an error about an operator points to, which has no place of its own."""
-    return node.at if node.at is not None or not isinstance(node, tree.Binary) else _place(node.left)
+    return node.at if node.at is not None or not isinstance(node, tree.Binary) else _offset(node.left)
 
 
 def _concatenation(left: Bound, right: Bound, at: int | None) -> Bound:

@@ -1,6 +1,6 @@
-"""Functions by name: what arguments each takes, and of which type its result is. Adding one needs its line in _FUNCTIONS.
+"""Functions by name: what arguments each takes, and of which type its result is.
 
-Scores stand in score_calls.py. Knows no SQL.
+A new function needs its line in BINDERS, and its name in FUNCTIONS of allowed.py. Scores stand in score_calls.py. Knows no SQL.
 """
 
 from collections.abc import Callable
@@ -10,21 +10,17 @@ from engine.tasks.query.bound import Aggregated, Bound, Value, apply
 from engine.tasks.query.context import Context
 from engine.tasks.query.conversions import as_number, as_text, common, compare, convert, each
 from engine.tasks.query.datatypes import BOOL, FLOAT64, INT, NULL, STRING, DataType, list_of
-from engine.tasks.query.refusals import Refused, nearest, quoted
+from engine.tasks.query.refusals import Refused
 from engine.tasks.query.score_calls import METRICS, bind_bm25, bind_embed, bind_metric, bind_rrf
 
 Binder = Callable[[Context, tree.Call], Bound]
 
 
 def bind_call(context: Context, node: tree.Call) -> Bound:
-    """Refused (`unknown_function`, `type_mismatch`)."""
-    binder = _FUNCTIONS.get(node.name)
-    if binder is None:
-        hint = nearest(node.name, sorted(_FUNCTIONS))
-        raise Refused("unknown_function", f'Unknown function "{quoted(node.name)}".', at=node.at, hint=hint)
+    """Refused (`type_mismatch`). Reading the text has refused every name that is not one of these."""
     if (node.is_distinct or node.is_star) and node.name != "count":
         raise Refused("unsupported", "DISTINCT and * stand in count(...) alone.", at=node.at)
-    return binder(context, node)
+    return BINDERS[node.name](context, node)
 
 
 def _arguments(context: Context, node: tree.Call, least: int, most: int | None = None) -> list[Bound]:
@@ -47,7 +43,7 @@ def _count(context: Context, node: tree.Call) -> Bound:
 
 
 def _sum_or_avg(context: Context, node: tree.Call) -> Bound:
-    """Of the elements of a list, or of the rows: the type of the argument decides."""
+    """The type of the argument decides: these are of the elements of a list, or of the rows of a group."""
     [argument] = _arguments(context.inside_aggregate(), node, 1)
     if argument.type.is_list:
         return _of_list(argument, node)
@@ -192,7 +188,7 @@ def _keys(context: Context, node: tree.Call) -> Bound:
     return apply("keys", (value,), list_of(STRING))
 
 
-_FUNCTIONS: dict[str, Binder] = {
+BINDERS: dict[str, Binder] = {
     **dict.fromkeys(METRICS, bind_metric),
     "embed": bind_embed,
     "bm25_similarity": bind_bm25,

@@ -1,7 +1,7 @@
 """Groups: what the clauses of a SELECT mean once its rows have become groups, or distinct rows.
 
-With an aggregate in the select GROUP BY has the meaning of SQL. Without one every column that is no key becomes the list of its
-values in row order, which is the meaning of TQL.
+If the select has an aggregate, GROUP BY means what it means in SQL. If it has none, GROUP BY means what it means in TQL: every
+column that is not a key becomes the list of its values in row order.
 """
 
 from dataclasses import dataclass, replace

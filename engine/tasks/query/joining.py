@@ -10,11 +10,10 @@ from engine.tasks.query.bound import Apply, Bound, Extended, InRows, Joined, Nod
 from engine.tasks.query.context import Context, Found, Given
 from engine.tasks.query.conversions import comparable
 from engine.tasks.query.datatypes import INT
+from engine.tasks.query.limits import MAX_SOURCES
 from engine.tasks.query.refusals import Refused, quoted
 from engine.tasks.query.scopes import Scope, Visible
 from engine.tasks.query.walking import leaves
-
-MAX_SCANS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +48,8 @@ def _bind_table(given: Given, table: tree.Table) -> From:
     if table.name not in given.sources:
         raise Refused("dataset_not_found", f'There is no dataset "{quoted(table.name or "")}".', at=table.at)
     scan = given.fields.scan(given.sources[table.name])
-    if len(given.fields.scans) > MAX_SCANS:
-        raise Refused("too_complex", f"A query reads at most {MAX_SCANS} datasets.", at=table.at)
+    if len(given.fields.scans) > MAX_SOURCES:
+        raise Refused("too_complex", f"A query reads at most {MAX_SOURCES} datasets.", at=table.at)
     columns: dict[str, Bound] = {column.name: scan.field(column) for column in scan.source.columns}
     return From(scan, (Visible(_names(table), columns),))
 
@@ -102,7 +101,7 @@ def _column(scope: Scope, name: str, at: int | None) -> Bound:
 def _bind_equality(
     given: Given, left: From, right: From, pair: tuple[tree.Expression, tree.Expression], join: tree.Join
 ) -> tuple[Bound, Bound]:
-    """The side of the left relation first, whichever way round the user wrote it."""
+    """The two sides of an equality; that of the left relation comes first, even if the user wrote it second."""
     both = Scope(left.sources + right.sources, shared=left.shared)
     for written in pair:
         _bind_side(given, both, written)  # a name that is unknown or ambiguous is refused as such

@@ -101,7 +101,7 @@ class LiftedText:
     starts: list[int]
     shifts: list[int]
 
-    def position(self, at: int) -> int:
+    def offset_as_sent(self, at: int) -> int:
         """Offset in the text as sent of an offset in the lifted text."""
         return at + self.shifts[bisect.bisect_right(self.starts, at) - 1]
 
@@ -246,7 +246,7 @@ class _Scanner:
         return bool(self.opened) and self.opened[-1] == "[" and self._has_operand()
 
     def _lift_array(self, start: int) -> bool:
-        """Lift the array whose items begin here; whether it holds numbers alone. Refused if it does but is no vector."""
+        """Lift the array whose items begin here; whether it holds numbers alone. Refused if it does, but is not a vector."""
         end = _numbers_end(self.source, start)
         if end is None:
             return False

@@ -3,8 +3,7 @@
 The condition is read as the end of a SELECT, and the tree shows that it was nothing more than a condition.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -13,13 +12,14 @@ import pyarrow as pa
 from engine.frames import Header
 from engine.tasks.families import Reply
 from engine.tasks.query import running, tree
+from engine.tasks.query.asked import RefusedText
 from engine.tasks.query.database import Interrupted
 from engine.tasks.query.refusals import Refused
 from engine.tasks.query.request import CONDITION_START, Request, read_condition
 from engine.tasks.query.score_calls import METRICS
 from engine.tasks.query.segments import Source
-from engine.tasks.query.stopping import Control
-from engine.tasks.query.tql import Parsed, check_parameters, parse
+from engine.tasks.query.stopping import Stoppable
+from engine.tasks.query.tql import ParsedText, check_parameters, parse
 from engine.tasks.stopping import Stopped, Stopping
 
 SCORES = {*METRICS, "bm25_similarity", "rrf", "embed"}
@@ -40,7 +40,7 @@ class Matching:
         """
         try:
             rows = self._rows(header, payload)
-        except RefusedCondition as refused:
+        except RefusedText as refused:
             return _answer({"refused": refused.report}, b"")
         except MemoryError:  # also pyarrow's
             refused_memory = Refused("out_of_memory", "The condition needs more memory than a query may have.")
@@ -51,16 +51,16 @@ class Matching:
         try:
             request = read_condition(payload)
         except Refused as refused:
-            raise RefusedCondition(refused.report()) from None
+            raise RefusedText(refused.report()) from None
         condition = _read(request, header["text_bytes"])
         with self._stopping.hearing():
             try:
                 result = running.run(
-                    condition.parsed, request, {None: Source.granted(header["grant"])}, {}, Control(self._stopping)
+                    condition.parsed, request, {None: Source.granted(header["grant"])}, {}, Stoppable(self._stopping)
                 )
                 batches = [batch.column(0) for batch in result.batches]
             except Refused as refused:
-                raise RefusedCondition(condition.report(refused)) from None
+                raise RefusedText(condition.report(refused)) from None
             except Interrupted:  # by a signal that came while the work before this ended
                 raise Stopped from None
         return np.sort(pa.chunked_array(batches, type=pa.int64()).to_numpy())
@@ -71,35 +71,27 @@ class Condition:
     """A condition as the tree that it was read to."""
 
     request: Request
-    parsed: Parsed
+    parsed: ParsedText
 
     def report(self, refused: Refused) -> dict[str, Any]:
         """The refusal of a node of the tree, with its place in the condition as it was sent."""
-        at = None if refused.at is None else self.parsed.position(refused.at)
+        at = None if refused.at is None else self.parsed.offset_as_sent(refused.at)
         return _report(self.request, Refused(refused.code, refused.message, at=at, hint=refused.hint))
 
 
-class RefusedCondition(Exception):
-    """A condition is refused; `report` is for the header of the answer."""
-
-    def __init__(self, report: dict[str, Any]) -> None:
-        super().__init__(report["message"])
-        self.report = report
-
-
 def _read(request: Request, text_bytes: int) -> Condition:
-    """RefusedCondition."""
+    """RefusedText."""
     try:
         if len(request.query.encode()) > text_bytes:
             raise Refused("body_too_large", f"A condition has at most {text_bytes} bytes.")
         condition = Condition(request, parse(request.query, has_default_source=True))
     except Refused as refused:
-        raise RefusedCondition(_report(request, refused)) from None
+        raise RefusedText(_report(request, refused)) from None
     try:
         check_parameters(condition.parsed, request.params)
         _check(condition.parsed.query)
     except Refused as refused:
-        raise RefusedCondition(condition.report(refused)) from None
+        raise RefusedText(condition.report(refused)) from None
     return condition
 
 
@@ -111,28 +103,16 @@ def _report(request: Request, refused: Refused) -> dict[str, Any]:
 
 
 def _check(query: tree.Query) -> None:
-    """Refused for a text that is more than a condition, or whose condition asks for more than the row at hand."""
+    """Refused for a text that is more than a condition, or whose condition needs more than the row itself."""
     plain = tree.Select((), tree.Table(None))
     extra = [one.name for one in fields(tree.Select) if one.name not in ("outputs", "where", "at")]
     if not isinstance(query, tree.Select) or any(getattr(query, name) != getattr(plain, name) for name in extra):
         raise Refused("unsupported", "where is a condition and nothing else.", hint="Leave out every other clause.")
-    for node in _nodes(query.where):
+    for node in tree.nodes(query.where):
         if isinstance(node, tree.InQuery):
             raise Refused("unsupported", "A deletion takes no subselect.", at=node.at, hint="List the values.")
         if isinstance(node, tree.Call) and node.name in SCORES:
             raise Refused("unsupported", "A deletion takes no scores.", at=node.at)
-
-
-def _nodes(root: Any) -> Iterator[Any]:
-    """Every node of a tree, in no particular order."""
-    waiting = [root]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, tuple):
-            waiting.extend(node)
-        elif is_dataclass(node):
-            yield node
-            waiting.extend(getattr(node, one.name) for one in fields(node))
 
 
 def _answer(header: Header, payload: bytes) -> Reply:

@@ -17,7 +17,7 @@ def by_its_score(key: SortKey) -> SortKey:
 
 
 def _stripped(expression: Apply) -> tuple[Bound, bool] | None:
-    """What an operation with a constant works on, and whether it turns the order round; None if it is no such operation."""
+    """What an operation with a constant works on, and whether it reverses the order; None for any other operation."""
     function, arguments = expression.function, expression.arguments
     if function == "convert" and expression.type.is_float and arguments[0].type.is_float:
         return arguments[0], False

@@ -12,8 +12,9 @@ from typing import Any
 
 from sqlglot import exp
 
-from engine.tasks.query.allowed import BINARY_OPERATORS, check_function, place
-from engine.tasks.query.outline import MAX_DEPTH, too_deep
+from engine.tasks.query.allowed import BINARY_OPERATORS, check_function, offset_of
+from engine.tasks.query.limits import MAX_DEPTH, MAX_INT, MAX_NODES, MIN_INT
+from engine.tasks.query.outline import too_deep
 from engine.tasks.query.refusals import Refused, quoted
 from engine.tasks.query.tree import (
     Array,
@@ -39,13 +40,10 @@ from engine.tasks.query.tree import (
     Unary,
 )
 
-# After WITH is expanded.
-MAX_NODES = 4096
 MAX_EMBEDDED_TEXTS = 16
 MAX_EMBEDDED_BYTES = 32 * 1024
 SOURCE_PREFIX = "hub://"
 
-_LARGEST_INTEGER = 2**63 - 1
 _UNITS = ("microsecond", "millisecond", "second", "minute", "hour", "day", "week", "month", "year")
 _INTERVAL = re.compile(r"\s*([+-]?[0-9]{1,18})\s*([A-Za-z]*)\s*")
 _NO_SCALAR_SUBQUERY = "Use IN (SELECT ...), or a SELECT in FROM."
@@ -79,14 +77,14 @@ class Operands:
         self.depth += 1
         self.deepest = max(self.deepest, self.depth)
         if self.depth > MAX_DEPTH:
-            raise too_deep(place(node))
+            raise too_deep(offset_of(node))
         yield
         self.depth -= 1
 
     def count(self, node: Any, num_nodes: int) -> None:
         self.num_nodes += num_nodes
         if self.num_nodes > MAX_NODES:
-            raise Refused("too_complex", f"The text grows to more than {MAX_NODES:,} nodes.", at=place(node))
+            raise Refused("too_complex", f"The text grows to more than {MAX_NODES:,} nodes.", at=offset_of(node))
 
     def expression(self, node: Any) -> Expression:
         while isinstance(node, exp.Paren):
@@ -106,18 +104,18 @@ class Operands:
 
     def literal(self, node: Any) -> Expression:
         if node.args.get("is_string"):
-            return Constant(node.this, place(node))
-        return Constant(_number(node, ""), place(node))
+            return Constant(node.this, offset_of(node))
+        return Constant(_number(node, ""), offset_of(node))
 
     def negative(self, node: Any) -> Expression:
         operand = node.this
         if isinstance(operand, exp.Literal) and not operand.args.get("is_string"):
-            return Constant(_number(operand, "-"), place(node))
-        return Unary("-", self.expression(operand), place(node))
+            return Constant(_number(operand, "-"), offset_of(node))
+        return Unary("-", self.expression(operand), offset_of(node))
 
     def parameter(self, node: Any) -> Expression:
         key = node.this
-        parameter = Parameter(int(key) if key.isdigit() else key, place(node))
+        parameter = Parameter(int(key) if key.isdigit() else key, offset_of(node))
         self.parameters.append(parameter)
         return parameter
 
@@ -125,16 +123,16 @@ class Operands:
         table = node.args.get("table")
         if not isinstance(node.this, exp.Identifier):
             raise _no_operand(node.this)
-        return Column(node.this.this, table and table.this.removeprefix(SOURCE_PREFIX), place(table or node))
+        return Column(node.this.this, table and table.this.removeprefix(SOURCE_PREFIX), offset_of(table or node))
 
     def call(self, node: Any) -> Expression:
-        name, at, nodes = node.this.lower(), place(node), node.expressions
+        name, at, nodes = node.this.lower(), offset_of(node), node.expressions
         check_function(name, at)
         if name == "count" and len(nodes) == 1 and isinstance(nodes[0], exp.Star):
             return Call(name, is_star=True, at=at)
         if len(nodes) == 1 and isinstance(nodes[0], exp.Distinct):
             if name != "count":
-                raise Refused("unsupported", "DISTINCT stands in count alone.", at=place(nodes[0]))
+                raise Refused("unsupported", "DISTINCT stands in count alone.", at=offset_of(nodes[0]))
             return Call(name, self.expressions(nodes[0].expressions), is_distinct=True, at=at)
         if any(isinstance(one, exp.Distinct) for one in nodes):
             raise Refused("unsupported", "DISTINCT takes one expression.", at=at)
@@ -166,7 +164,7 @@ class Operands:
 
     def inverse(self, node: Any) -> Expression:
         operand = self.expression(node.this)
-        at = place(node) if "start" in node.meta else operand.at
+        at = offset_of(node) if "start" in node.meta else operand.at
         return Unary("not", operand, at)
 
     def like(self, node: Any) -> Expression:
@@ -187,27 +185,27 @@ class Operands:
             return InQuery(operand, self.query(query), operand.at)
         if single is not None and not isinstance(single, (exp.Placeholder, exp.Parameter, exp.Array)):
             hint = "Write contains(list, value), or IN (...)."
-            raise Refused("unsupported", "IN takes a list.", at=place(single), hint=hint)
+            raise Refused("unsupported", "IN takes a list.", at=offset_of(single), hint=hint)
         if single is None and not choices:
             raise Refused("syntax_error", "The list of IN is empty.", at=operand.at)
         return In(operand, self.expressions([single] if single is not None else choices), operand.at)
 
     def is_null(self, node: Any) -> Expression:
         if not isinstance(node.expression, exp.Null):
-            raise Refused("unsupported", "IS takes NULL or NOT NULL.", at=place(node.expression), hint="Use =.")
+            raise Refused("unsupported", "IS takes NULL or NOT NULL.", at=offset_of(node.expression), hint="Use =.")
         operand = self.expression(node.this)
         return IsNull(operand, operand.at)
 
     def case(self, node: Any) -> Expression:
         operand, otherwise = node.this, node.args.get("default")
         branches = tuple((self.expression(branch.this), self.expression(branch.args["true"])) for branch in node.args["ifs"])
-        return Case(operand and self.expression(operand), branches, otherwise and self.expression(otherwise), place(node))
+        return Case(operand and self.expression(operand), branches, otherwise and self.expression(otherwise), offset_of(node))
 
     def cast(self, node: Any) -> Expression:
-        return Cast(self.expression(node.this), node.args["to"].this, place(node))
+        return Cast(self.expression(node.this), node.args["to"].this, offset_of(node))
 
     def interval(self, node: Any) -> Expression:
-        at, unit = place(node), node.args.get("unit")
+        at, unit = offset_of(node), node.args.get("unit")
         match = _INTERVAL.fullmatch(node.this.this)
         words = [word for word in (match and match.group(2), unit and unit.this) if word]
         singular = words[0].lower().removesuffix("s") if len(words) == 1 else ""
@@ -229,12 +227,12 @@ class Operands:
 
 _READERS: dict[type, Callable[[Operands, Any], Expression]] = {
     exp.Literal: Operands.literal,
-    exp.Null: lambda _, node: Constant(None, place(node)),
-    exp.Boolean: lambda _, node: Constant(bool(node.this), place(node)),
+    exp.Null: lambda _, node: Constant(None, offset_of(node)),
+    exp.Boolean: lambda _, node: Constant(bool(node.this), offset_of(node)),
     exp.Neg: Operands.negative,
     exp.Not: Operands.inverse,
     exp.Placeholder: Operands.parameter,
-    exp.Parameter: lambda _, node: Lifted(int(node.this), place(node)),
+    exp.Parameter: lambda _, node: Lifted(int(node.this), offset_of(node)),
     exp.Column: Operands.column,
     exp.Anonymous: Operands.call,
     exp.And: Operands.junction,
@@ -248,7 +246,7 @@ _READERS: dict[type, Callable[[Operands, Any], Expression]] = {
     exp.Cast: Operands.cast,
     exp.Interval: Operands.interval,
     exp.Bracket: Operands.index,
-    exp.Array: lambda self, node: Array(self.expressions(node.expressions), place(node)),
+    exp.Array: lambda self, node: Array(self.expressions(node.expressions), offset_of(node)),
 }
 
 
@@ -263,17 +261,19 @@ def check_embedded(text: str, at: int | None) -> None:
 def _number(node: Any, sign: str) -> int | float:
     text = node.this
     value = int(sign + text) if text.isdigit() else float(sign + text)
-    if isinstance(value, int) and not -_LARGEST_INTEGER - 1 <= value <= _LARGEST_INTEGER:
-        raise Refused("arithmetic_error", "An integer has at most 64 bits.", at=place(node), hint="Write it with a decimal point.")
+    if isinstance(value, int) and not MIN_INT <= value <= MAX_INT:
+        raise Refused(
+            "arithmetic_error", "An integer has at most 64 bits.", at=offset_of(node), hint="Write it with a decimal point."
+        )
     if value in (float("inf"), float("-inf")):
-        raise Refused("arithmetic_error", "The number is not finite in float64.", at=place(node))
+        raise Refused("arithmetic_error", "The number is not finite in float64.", at=offset_of(node))
     return value
 
 
 def _no_operand(node: Any) -> Refused:
     if isinstance(node, (exp.Subquery, exp.Query)):
-        return Refused("unsupported", "A scalar subquery is not offered here.", at=place(node), hint=_NO_SCALAR_SUBQUERY)
+        return Refused("unsupported", "A scalar subquery is not offered here.", at=offset_of(node), hint=_NO_SCALAR_SUBQUERY)
     if isinstance(node, exp.Star):
-        return Refused("syntax_error", "A star stands in a select list or in count(*).", at=place(node))
+        return Refused("syntax_error", "A star stands in a select list or in count(*).", at=offset_of(node))
     shown = f'"{quoted(str(node.name))}"' if node.name else "This"
-    return Refused("unsupported", f"{shown} cannot stand here.", at=place(node))
+    return Refused("unsupported", f"{shown} cannot stand here.", at=offset_of(node))

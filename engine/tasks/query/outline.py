@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from engine.tasks.query.lifting import Token
+from engine.tasks.query.limits import MAX_DEPTH
 from engine.tasks.query.refusals import Refused, nearest, quoted
-
-MAX_DEPTH = 64
 
 _CLOSING = {")": "(", "]": "["}
 _ENDS_OF_LISTS = frozenset({")", "]", ",", ";", "FROM", "WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "OFFSET"})

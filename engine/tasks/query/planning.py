@@ -12,6 +12,7 @@ import numpy as np
 
 from engine.tasks.query.bound import (
     Bound,
+    BoundQuery,
     Combined,
     Field,
     Fields,
@@ -20,7 +21,6 @@ from engine.tasks.query.bound import (
     Joined,
     Limit,
     Node,
-    Rows,
     Scan,
     Score,
     Sort,
@@ -32,7 +32,7 @@ from engine.tasks.query.bound import (
     apply,
 )
 from engine.tasks.query.constants import vector_of_value
-from engine.tasks.query.database import Control, Database
+from engine.tasks.query.database import Database
 from engine.tasks.query.datatypes import BOOL, INT
 from engine.tasks.query.monotone import by_its_score
 from engine.tasks.query.ordering import provides
@@ -41,9 +41,9 @@ from engine.tasks.query.refusals import Refused
 from engine.tasks.query.relational import Emitter
 from engine.tasks.query.sql import Sql
 from engine.tasks.query.steps import Steps
+from engine.tasks.query.stopping import Control
 from engine.tasks.query.taking import table_of
-from engine.tasks.query.vectors import scores as score_rows
-from engine.tasks.query.vectors import top_k
+from engine.tasks.query.vectors import VectorScan
 from engine.tasks.query.walking import conjuncts, expressions_of, inner_queries, leaves, scan_of, scored_scans
 from engine.tasks.query.words import bm25
 
@@ -64,13 +64,13 @@ class Planning:
         self._scored: set[Scan] = set()
         self._settled: set[int] = set()
 
-    def settle(self, rows: Rows, fields: Fields) -> None:
+    def settle(self, rows: BoundQuery, fields: Fields) -> None:
         """Run what needs no SQL; `rows.node` becomes what is left. `fields` made those of the rows."""
         self._fields = fields
         self._scored |= set(scored_scans(rows))
         self._settle_rows(rows)
 
-    def _settle_rows(self, rows: Rows) -> None:
+    def _settle_rows(self, rows: BoundQuery) -> None:
         if id(rows) not in self._settled:
             self._settled.add(id(rows))
             rows.node = self._settle(rows.node)
@@ -184,16 +184,7 @@ class Planning:
         if self.is_dry:
             num_rows = min(k, taken.num_rows)
             return np.arange(num_rows), np.zeros(num_rows, dtype=np.float32)
-        segments = taken.scan.source.vectors(_column(score.field))
-        rows, scores = top_k(
-            score.metric,  # type: ignore[arg-type]  # one of METRICS
-            segments,
-            _compared(score),
-            k,
-            is_descending=is_descending,
-            rows=taken.rows,
-            control=self.control,
-        )
+        rows, scores = _vector_scan(taken, score).top_k(k, taken.rows, self.control, is_descending=is_descending)
         self.steps.end(step, len(rows))
         return rows, scores
 
@@ -211,14 +202,12 @@ class Planning:
     def _computed(self, taken: Taken, score: Score) -> Any:
         name = "words" if isinstance(score, WordScore) else self._way(taken, "scan")
         step = self.steps.begin(name, **_described(taken, score))
-        source, column = taken.scan.source, _column(score.field)
         if self.is_dry:
             return np.zeros(taken.num_rows, dtype=np.float32)
         if isinstance(score, WordScore):
-            found = bm25(source, column, score.text, taken.rows, control=self.control)
+            found = bm25(taken.scan.source, _column(score.field), score.text, taken.rows, control=self.control)
         else:
-            segments, other = source.vectors(column), _compared(score)
-            found = score_rows(score.metric, segments, other, rows=taken.rows, control=self.control)  # type: ignore[arg-type]
+            found = _vector_scan(taken, score).scores(taken.rows, self.control)
         self.steps.end(step, len(found))
         return found
 
@@ -305,12 +294,10 @@ def _column(field: Field) -> Any:
     return field.column
 
 
-def _compared(score: VectorScore) -> Any:
-    """A vector, or the other column."""
-    if isinstance(score.other, Value):
-        return vector_of_value(score.other)
-    scan = score.other.scan
-    return [] if scan is None else scan.source.vectors(_column(score.other))
+def _vector_scan(taken: Taken, score: VectorScore) -> VectorScan:
+    vectors, other = taken.scan.source.vectors, score.other
+    query = vector_of_value(other) if isinstance(other, Value) else vectors(_column(other))
+    return VectorScan.of(score.metric, vectors(_column(score.field)), query)  # type: ignore[arg-type]  # one of METRICS
 
 
 def _described(taken: Taken, score: Score) -> dict[str, Any]:

@@ -15,19 +15,19 @@ import numpy as np
 from engine.frames import Buffer, Header
 from engine.tasks.families import LongReply, Reply
 from engine.tasks.query import asked, results, running
-from engine.tasks.query.asked import DEFAULT_SOURCE, Asked, RefusedText
+from engine.tasks.query.asked import Asked, RefusedText
 from engine.tasks.query.database import Interrupted
 from engine.tasks.query.opened import OpenedSources
 from engine.tasks.query.output import Result
-from engine.tasks.query.refusals import Refused
-from engine.tasks.query.stopping import Control
+from engine.tasks.query.refusals import NO_MEMORY, Refused
+from engine.tasks.query.stopping import Stoppable
+from engine.tasks.query.tql import DEFAULT_SOURCE
 from engine.tasks.stopping import Stopped, Stopping
 
 # Of one frame. While a frame is on its way the replica waits for nothing, so this is the least that a slow reader makes us keep.
 FRAME_BYTES = 1024 * 1024
 # Parsed trees are cycles, and a replica collects rarely. They are young, so the youngest generation is enough.
 COLLECT_AFTER = 50
-NO_MEMORY = "The query needs more memory than a query may have."
 
 
 class Answering:
@@ -79,7 +79,7 @@ class Answering:
             steps, warnings = running.plan(read.parsed, read.request, sources)
             return (yield from _whole(results.explanation(steps, warnings), header, clock, plan=steps))
         embedded = _embedded(header["embedded"], payload[header["body_bytes"] :])
-        control = Control(self._stopping, header["threads"])
+        control = Stoppable(self._stopping, header["threads"])
         result = running.run(read.parsed, read.request, sources, embedded, control)
         clock.result = result
         # An answer that is given up leaves rows half read, and its refusal may keep them alive: the next query needs their tables.
@@ -190,7 +190,7 @@ class _Clock:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """As known now. The rows come while they are encoded."""
+        """The seconds so far: rows are computed while others are encoded."""
         counted = {stage: ms / 1000 for stage, ms in self.result.timings.items()} if self.result else {}
         rest = time.perf_counter() - self._started - self._parse_s - sum(counted.values())
         return {"parse": self._parse_s, **counted, "encode": max(0.0, rest)}

@@ -65,7 +65,7 @@ class Ranked(NamedTuple):
 
     scores         float [N], NaN is null
     is_descending  whether the largest score is the best one
-    skips_zeros    whether a score of 0 means that nothing was found, as it does in BM25
+    skips_zeros    whether a score of 0 means that nothing was found, as it does in BM25; then the scores descend to it
     """
 
     scores: Array
@@ -80,9 +80,11 @@ def rrf(rankings: Sequence[Ranked]) -> Array:
     """
     total = np.zeros(len(rankings[0].scores))
     for scores, is_descending, skips_zeros in rankings:
-        ranked = np.where(scores == 0, np.nan, scores) if skips_zeros else scores
-        positions = first(ranked, MAX_RRF_RANK, is_descending=is_descending)
-        positions = positions[~np.isnan(ranked[positions])]
+        positions = first(scores, MAX_RRF_RANK, is_descending=is_descending)
+        is_ranked = ~np.isnan(scores[positions])
+        if skips_zeros:
+            is_ranked &= scores[positions] != 0
+        positions = positions[is_ranked]
         total[positions] += 1 / (RRF_CONSTANT + 1 + np.arange(len(positions)))
     return total.astype(np.float32)
 
@@ -90,8 +92,7 @@ def rrf(rankings: Sequence[Ranked]) -> Array:
 def _keys(scores: Array, is_descending: bool) -> Array:
     """What the rows are compared by: larger is better, and a null is below everything."""
     keys = scores.copy() if is_descending else -scores
-    keys[np.isnan(keys)] = -np.inf
-    return keys
+    return np.fmax(keys, -np.inf, out=keys)  # which takes the number where the other one is NaN
 
 
 def _best(keys: Array, rows: Array | None, k: int) -> Array:

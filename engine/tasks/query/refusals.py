@@ -1,6 +1,6 @@
 """Refusals of a query: what a replica says against a text or against its data, with the place in the text.
 
-The server process knows the codes and their statuses (engine/query.py). Knows no parser and no dataset.
+The server process knows the codes and their statuses (engine/query/codes.py). Knows no parser and no dataset.
 """
 
 import difflib
@@ -8,6 +8,7 @@ from typing import Any
 
 # An error quotes at most this much of what the caller wrote.
 MAX_QUOTED_CHARACTERS = 80
+NO_MEMORY = "The query needs more memory than a query may have."
 
 
 class Refused(Exception):
@@ -26,16 +27,16 @@ class Refused(Exception):
         self.hint = hint
 
     def report(self, text: str = "") -> dict[str, Any]:
-        """For the header of an answer: `code` and `message`, and `position` and `hint` where there are some."""
+        """What the header of an answer says of it: `code` and `message`, and `position` and `hint` if they are known."""
         report: dict[str, Any] = {"code": self.code, "message": self.message}
         if self.at is not None:
-            report["position"] = place(text, self.at)
+            report["position"] = position_in(text, self.at)
         if self.hint is not None:
             report["hint"] = self.hint
         return report
 
 
-def place(text: str, at: int) -> dict[str, int]:
+def position_in(text: str, at: int) -> dict[str, int]:
     """An offset in a text as an error shows it: `offset` from 0, `line` and `column` from 1, all in characters."""
     before = text[:at]
     return {"offset": at, "line": before.count("\n") + 1, "column": at - before.rfind("\n")}

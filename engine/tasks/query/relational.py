@@ -12,6 +12,7 @@ from engine.tasks.query.bound import (
     Aggregation,
     Apply,
     Bound,
+    BoundQuery,
     Combined,
     Extended,
     Field,
@@ -22,7 +23,6 @@ from engine.tasks.query.bound import (
     LimitBy,
     Node,
     Numbered,
-    Rows,
     Score,
     Sort,
     SortKey,
@@ -57,7 +57,7 @@ class Emitter:
         self.writer = Writer(self.write_rows)
         self.tables: dict[str, tuple[Taken, dict[str, Leaf | None]]] = {}
 
-    def write_rows(self, rows: Rows) -> Sql:
+    def write_rows(self, rows: BoundQuery) -> Sql:
         """A subquery behind IN; the order of its rows matters to nobody but its own LIMIT."""
         columns = [expression for _, expression in rows.columns]
         return fill("SELECT {} FROM ({})", self._list(columns), self.relation(rows.node, _leaves(columns)))
@@ -236,7 +236,7 @@ class Emitter:
         shown = self._computed(needed or [node.position], {node.position: Sql(f"min({position})")})
         return fill(f"SELECT {{}} FROM ({{}}) GROUP BY {fields}{having}", shown, rows)
 
-    def _side(self, node: Combined, rows: Rows, start: int) -> Sql:
+    def _side(self, node: Combined, rows: BoundQuery, start: int) -> Sql:
         order = order_of(rows.node)
         columns = [expression for _, expression in rows.columns]
         named: dict[Leaf, Sql] = {new: self.writer.write(one) for new, one in zip(node.fields, columns, strict=True)}

@@ -11,6 +11,7 @@ import numpy as np
 
 from engine.tasks import codec
 from engine.tasks.query.lifting import OWN_PREFIX, Vector
+from engine.tasks.query.limits import MAX_INT, MIN_INT
 from engine.tasks.query.refusals import Refused, nearest, quoted
 from engine.tasks.query.translation import source_name
 
@@ -23,7 +24,6 @@ CONDITION_FIELDS = ("where", "params")
 CONDITION_START = "select row_number() where "
 # A list of a parameter is a vector, a matrix, or the choices of IN.
 MAX_LIST_DEPTH = 2
-_SMALLEST_INTEGER, _LARGEST_INTEGER = -(2**63), 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +183,7 @@ def _check_list(values: list[Any], title: str, max_depth: int) -> None:
 
 
 def _check_scalar(value: Any, title: str) -> None:
-    if isinstance(value, int) and not _SMALLEST_INTEGER <= value <= _LARGEST_INTEGER:
+    if isinstance(value, int) and not MIN_INT <= value <= MAX_INT:
         raise Refused("bad_param", f"{title} has an integer of more than 64 bits.")
     if isinstance(value, float) and not math.isfinite(value):
         raise Refused("bad_param", f"{title} has a number that is not finite.")

@@ -5,25 +5,27 @@ Rows that were chosen without SQL are taken from the mapped files; DuckDB does t
 
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from engine.tasks.query import tree
 from engine.tasks.query.advice import warnings_of
 from engine.tasks.query.binding import bind
-from engine.tasks.query.bound import Apply, Bound, Field, Limit, Rows, Taken, Value, VectorScore, WordScore
+from engine.tasks.query.bound import Apply, Bound, BoundQuery, Field, Limit, Taken, Value, VectorScore, WordScore
 from engine.tasks.query.constants import vector_of_value
 from engine.tasks.query.context import Embedded
-from engine.tasks.query.database import Control, Database
+from engine.tasks.query.database import Database
 from engine.tasks.query.datatypes import DataType, arrow_type, kind_of
 from engine.tasks.query.output import OutputColumn, Result
 from engine.tasks.query.planning import Planning
 from engine.tasks.query.refusals import Refused
 from engine.tasks.query.relational import Emitter
-from engine.tasks.query.segments import PAYLOAD_ROWS, Source, Vectors
+from engine.tasks.query.request import Request
+from engine.tasks.query.segments import PAYLOAD_ROWS, Source
+from engine.tasks.query.stopping import Control, Unstoppable
 from engine.tasks.query.taking import score_array, taken_column, vector_array
+from engine.tasks.query.tql import ParsedText
 
 # The last row that a page of a JSON answer can reach.
 MAX_JSON_PAGE = 100_000
@@ -31,30 +33,7 @@ MAX_JSON_PAGE = 100_000
 _database = Database()
 
 
-class Parsed(Protocol):
-    """A text that was read: its tree, what was lifted out of it as vectors, and the same as numbers."""
-
-    @property
-    def query(self) -> tree.Query: ...
-
-    @property
-    def vectors(self) -> tuple[Vectors, ...]: ...
-
-    @property
-    def numbers(self) -> tuple[list[Any], ...]: ...
-
-
-class Request(Protocol):
-    """What of a request the run needs."""
-
-    @property
-    def params(self) -> Any: ...
-
-    @property
-    def format(self) -> str | None: ...
-
-
-def run(parsed: Parsed, request: Request, sources: Mapping[str | None, Source], embedded: Embedded, control: Control) -> Result:
+def run(parsed: ParsedText, request: Request, sources: Mapping[str | None, Source], embedded: Embedded, control: Control) -> Result:
     """Refused where the query does not fit the sources. The batches raise it too, as their rows are computed.
 
     sources   by the name in the text; None is the `dataset` of the request
@@ -66,7 +45,7 @@ def run(parsed: Parsed, request: Request, sources: Mapping[str | None, Source], 
 
 
 def plan(
-    parsed: Parsed, request: Request, sources: Mapping[str | None, Source], control: Control | None = None
+    parsed: ParsedText, request: Request, sources: Mapping[str | None, Source], control: Control | None = None
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """The steps and the warnings for `explain`. Filters run, because the way of a score depends on the rows that are left."""
     planning = Planning(_database, control or Unstoppable(), is_dry=True)
@@ -74,18 +53,6 @@ def plan(
     if _direct(rows) is None:
         planning.steps.describe_sql(rows.node)
     return [{name: value for name, value in step.items() if name != "ms"} for step in planning.steps.listed], warnings
-
-
-class Unstoppable:
-    """The control of a query that nobody stops."""
-
-    num_threads = 1
-
-    def check(self) -> None:
-        """Never raises."""
-
-    def interrupt_with(self, interrupt: Callable[[], object] | None) -> None:
-        """Nobody interrupts."""
 
 
 def output_column(name: str, data_type: DataType) -> OutputColumn:
@@ -96,8 +63,8 @@ def output_column(name: str, data_type: DataType) -> OutputColumn:
 
 
 def _settled(
-    parsed: Parsed, request: Request, sources: Mapping[str | None, Source], embedded: Embedded | None, planning: Planning
-) -> tuple[Rows, Planning, list[str]]:
+    parsed: ParsedText, request: Request, sources: Mapping[str | None, Source], embedded: Embedded | None, planning: Planning
+) -> tuple[BoundQuery, Planning, list[str]]:
     rows, fields = bind(
         parsed.query,
         vectors=parsed.vectors,
@@ -113,7 +80,7 @@ def _settled(
     return rows, planning, warnings
 
 
-def _check_page(rows: Rows) -> None:
+def _check_page(rows: BoundQuery) -> None:
     node = rows.node
     if isinstance(node, Limit) and node.offset + (node.number or 0) > MAX_JSON_PAGE:
         hint = "Ask for application/x-ndjson."
@@ -125,8 +92,8 @@ def _check_page(rows: Rows) -> None:
 Direct = list[Callable[[slice], pa.Array]]
 
 
-def _direct(rows: Rows) -> Direct | None:
-    """For each column what gives a part of it; None where it takes SQL."""
+def _direct(rows: BoundQuery) -> Direct | None:
+    """One function for each column, which gives a part of it; None if the rows need SQL."""
     node = rows.node
     if not isinstance(node, Taken):
         return None
@@ -162,8 +129,8 @@ def _repeated(value: Value, times: int) -> pa.Array:
 # Batches
 
 
-def _batches(rows: Rows, planning: Planning) -> Generator[pa.RecordBatch, None, None]:
-    """In parts of at most 8,192 rows, in the types of the output."""
+def _batches(rows: BoundQuery, planning: Planning) -> Generator[pa.RecordBatch, None, None]:
+    """The rows in batches of at most 8,192, in the types of the output."""
     node = rows.node
     if isinstance(node, Taken):
         for _, expression in rows.columns:
@@ -186,8 +153,8 @@ def _taken_batches(taken: Taken, columns: Direct, planning: Planning) -> Iterato
     planning.steps.end(step, taken.num_rows)
 
 
-def _computed_batches(rows: Rows, planning: Planning) -> Iterator[pa.RecordBatch]:
-    """By SQL. A stored vector travels through it as its row number."""
+def _computed_batches(rows: BoundQuery, planning: Planning) -> Iterator[pa.RecordBatch]:
+    """Rows that DuckDB computes. A stored vector travels through it as its row number."""
     expressions = [expression for _, expression in rows.columns]
     emitter = Emitter()
     statement = emitter.statement(rows.node, [_row_of_vector(one) or one for one in expressions])

@@ -26,19 +26,18 @@ METRICS = {
     "manhattan_distance": "l1_norm",
     "linf_norm": "linf_norm",
 }
-# Functions that have a meaning for one vector: its length.
-NORMS = {"l2_norm", "l1_norm", "linf_norm"}
 # Of a text that has no vector yet, while a query is only planned.
 UNKNOWN_DIM = 0
+# The metrics of which less is better. As functions they also take one vector, and give its length.
 DISTANCES = {"l2_norm", "l1_norm", "linf_norm"}
 
 
 def bind_metric(context: Context, node: tree.Call) -> Bound:
     """`l2_norm(a, b)`, `l2_norm(a - b)` or `l2_norm(a)`."""
     written = node.arguments
-    if node.name in NORMS and len(written) == 1 and isinstance(written[0], tree.Binary) and written[0].operator == "-":
+    if node.name in DISTANCES and len(written) == 1 and isinstance(written[0], tree.Binary) and written[0].operator == "-":
         written = (written[0].left, written[0].right)
-    if len(written) > 2 or (len(written) == 1 and node.name not in NORMS) or not written:
+    if len(written) > 2 or (len(written) == 1 and node.name not in DISTANCES) or not written:
         raise Refused("type_mismatch", f"{node.name} takes two vectors.", at=node.at)
     left = _vector(context, written[0], node)
     right = _vector(context, written[1], node) if len(written) == 2 else _zeros_like(left)
@@ -51,11 +50,11 @@ def _vector(context: Context, written: tree.Expression, node: tree.Call) -> Boun
     if isinstance(value, Value):
         value = as_vector(value, written.at)
     if value.type.name != "vector" and value.type != NULL:
-        raise Refused("type_mismatch", f"{node.name} takes vectors, and this is {value.type}.", at=_place(written, node))
+        raise Refused("type_mismatch", f"{node.name} takes vectors, and this is {value.type}.", at=_offset(written, node))
     return value
 
 
-def _place(written: tree.Expression, node: tree.Call) -> int | None:
+def _offset(written: tree.Expression, node: tree.Call) -> int | None:
     return node.at if written.at is None else written.at
 
 
@@ -137,5 +136,5 @@ def _ranked(argument: Bound, at: int | None) -> tuple[Score, bool]:
 
 
 def is_similarity(score: Score) -> bool:
-    """Whether more is better; it is not for a distance."""
+    """Whether a larger score is better; for a distance, a smaller one is."""
     return isinstance(score, WordScore) or score.metric not in DISTANCES

@@ -12,15 +12,17 @@ A segment is a folder. `rows.parquet` is the truth; the sidecars beside it are w
 older than a column does not have it: its rows are null there. Knows no text of a query.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
+Sidecar = TypeVar("Sidecar")
 
 PAYLOAD = "payload.arrow"
 ROWS = "rows.parquet"
@@ -86,12 +88,21 @@ class Segment:
         self.folder = folder
         self.num_rows = num_rows
         self._vectors: dict[int, tuple[Vectors, Vectors]] = {}
+        self._sidecars: dict[str, Any] = {}
 
     @cached_property
     def payload(self) -> pa.Table:
         """All columns but the vectors, as they are in the file; nothing is read before it is used."""
         with pa.memory_map(str(self.folder / PAYLOAD)) as source:
             return pa.ipc.open_file(source).read_all()
+
+    def sidecar(self, name: str, opening: Callable[[Path], Sidecar]) -> Sidecar | None:
+        """What `opening` makes of one of the other files, once; None if the segment is older than its column."""
+        path = self.folder / name
+        if name not in self._sidecars:
+            self._sidecars[name] = opening(path) if path.exists() else None
+        found: Sidecar | None = self._sidecars[name]
+        return found
 
     def vectors(self, column: ColumnInfo) -> tuple[Vectors, Vectors]:
         """float32 [rows, dim] and the norms float32 [rows]; zeros and NaN where the segment is older than the column."""
@@ -152,7 +163,7 @@ class Source:
 
     @classmethod
     def granted(cls, grant: dict[str, Any]) -> "Source":
-        """From the header of a query block: `title`, `folder`, `columns` and `segments` ({"id", "rows"} each)."""
+        """The source that the header of a query block grants: `title`, `folder`, `columns` and `segments` ({"id", "rows"} each)."""
         folder = Path(grant["folder"])
         columns = tuple(ColumnInfo(**{**column, "names": tuple(column.get("names", ()))}) for column in grant["columns"])
         return cls(grant["title"], columns, tuple(Segment(folder / one["id"], one["rows"]) for one in grant["segments"]))

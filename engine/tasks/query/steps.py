@@ -66,7 +66,7 @@ class Steps:
         return self.begin("sql", operations=names[::-1])
 
     def end(self, step: dict[str, Any], num_rows: int, **described: Any) -> None:
-        """The step is over and gave so many rows."""
+        """The step is over and gave `num_rows` rows."""
         ms = 1000 * (time.perf_counter() - self._began.pop(id(step)))
         if step["step"] in SCORING:
             self.timings["scan"] += ms

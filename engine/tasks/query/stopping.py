@@ -2,27 +2,50 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
-from engine.tasks.stopping import Stopped, Stopping
-
-# The query was cancelled. Nothing but the task that began it may take this for an answer.
-Cancelled = Stopped
+from engine.tasks.stopping import Stopping
 
 
-@dataclass(slots=True)
-class Control:
+class Control(Protocol):
     """What a query may use, and whether it is still wanted.
 
     num_threads  that may share a scan: 2 when no other query is open, else 1
     """
 
+    @property
+    def num_threads(self) -> int: ...
+
+    def check(self) -> None:
+        """Raises if nobody wants the answer any more. Only the task that began the query may take this for an answer."""
+
+    def interrupt_with(self, interrupt: Callable[[], object] | None) -> None:
+        """What another thread calls to end a long call that runs from now on; None when none runs."""
+
+
+@dataclass(slots=True)
+class Stoppable:
+    """The control of a query that the server may stop."""
+
     stopping: Stopping
     num_threads: int = 1
 
     def check(self) -> None:
-        """Cancelled, if nobody wants the answer any more."""
+        """Stopped, if the server has asked to stop."""
         self.stopping.check()
 
     def interrupt_with(self, interrupt: Callable[[], object] | None) -> None:
-        """What ends a long call that runs from now on; None when none runs. Another thread calls it."""
         self.stopping.interrupt_with(interrupt)
+
+
+@dataclass(slots=True)
+class Unstoppable:
+    """The control of a query that nobody stops."""
+
+    num_threads: int = 1
+
+    def check(self) -> None:
+        """Never raises."""
+
+    def interrupt_with(self, interrupt: Callable[[], object] | None) -> None:
+        """Nobody interrupts."""

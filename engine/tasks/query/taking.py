@@ -89,7 +89,7 @@ def _mask(taken: Taken) -> Any:
 
 
 def _spread(taken: Taken, scores: Any) -> Any:
-    """For a table of all rows: NaN where a row is not chosen."""
+    """The scores for a table of all rows; a row that is not chosen has NaN."""
     if not taken.is_masked:
         return scores
     spread = np.full(taken.scan.source.num_rows, np.nan, dtype=np.float32)
@@ -121,7 +121,7 @@ def _mapped_vectors(source: Source, column: ColumnInfo) -> pa.ChunkedArray:
 
 
 def _without_zone(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A time in UTC as a plain time, for DuckDB computes with zones in an extension that is not there."""
+    """A time in UTC as a plain time: DuckDB needs an extension for times with zones, and it may load none here."""
     if pa.types.is_timestamp(column.type):
         return column.cast(NAIVE)
     if pa.types.is_list(column.type) and pa.types.is_timestamp(column.type.value_type):

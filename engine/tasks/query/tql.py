@@ -1,7 +1,7 @@
 """A text becomes a tree: lift, parse, check, translate. Trees are kept, so that a text with another vector is not parsed again.
 
-Offsets of a tree are offsets in the lifted text, and `Parsed.position` gives those in the text as sent. What `parse` refuses has an
-offset in the text as sent. Knows no dataset.
+Offsets of a tree are offsets in the lifted text, and `ParsedText.offset_as_sent` gives those in the text as sent. What `parse`
+refuses has an offset in the text as sent. Knows no dataset.
 """
 
 import sys
@@ -25,7 +25,7 @@ NUM_KEPT_TREES = 256
 MAX_KEPT_CHARACTERS = 16 * 1024
 # The parser calls itself up to ten times for each level of brackets, and the limit of 64 levels is what protects.
 RECURSION_LIMIT = 10_000
-# In `Parsed.sources`, the source that the request names and the text does not.
+# In `ParsedText.sources` and in headers, the name of the source that the request names and the text does not.
 DEFAULT_SOURCE = ""
 
 Parameters = list[Any] | dict[str, Any] | None
@@ -42,7 +42,7 @@ class _Tree:
 
 
 @dataclass(frozen=True, slots=True)
-class Parsed:
+class ParsedText:
     """A text that was read.
 
     query       its tree
@@ -62,15 +62,15 @@ class Parsed:
     parameters: tuple[Parameter, ...]
     lifted: LiftedText
 
-    def position(self, at: int) -> int:
+    def offset_as_sent(self, at: int) -> int:
         """Offset in the text as sent, for an offset in the tree."""
-        return self.lifted.position(at)
+        return self.lifted.offset_as_sent(at)
 
 
 _kept: OrderedDict[tuple[str, bool], _Tree] = OrderedDict()
 
 
-def parse(text: str, *, has_default_source: bool) -> Parsed:
+def parse(text: str, *, has_default_source: bool) -> ParsedText:
     """The tree of a text. Refused, with an offset in the text as sent.
 
     has_default_source  whether a SELECT without FROM is accepted: the request names a dataset
@@ -80,9 +80,9 @@ def parse(text: str, *, has_default_source: bool) -> Parsed:
         tree = _tree(lifted, has_default_source)
     except Refused as refused:
         if refused.at is not None:
-            refused.at = lifted.position(refused.at)
+            refused.at = lifted.offset_as_sent(refused.at)
         raise
-    return Parsed(tree.query, lifted.vectors, lifted.numbers, tree.sources, tree.texts, tree.parameters, lifted)
+    return ParsedText(tree.query, lifted.vectors, lifted.numbers, tree.sources, tree.texts, tree.parameters, lifted)
 
 
 def _tree(lifted: LiftedText, has_default_source: bool) -> _Tree:
@@ -129,7 +129,7 @@ def _offset(node: Any) -> int:
     return node.at or 0
 
 
-def check_parameters(parsed: Parsed, parameters: Parameters) -> None:
+def check_parameters(parsed: ParsedText, parameters: Parameters) -> None:
     """Refused, with an offset in the lifted text, unless these are just the parameters of the text."""
     keys = {parameter.key: parameter.at for parameter in reversed(parsed.parameters)}
     if len({type(key) for key in keys}) > 1:

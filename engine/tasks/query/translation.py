@@ -11,9 +11,10 @@ from typing import Any
 
 from sqlglot import exp
 
-from engine.tasks.query.allowed import place
+from engine.tasks.query.allowed import offset_of
+from engine.tasks.query.limits import MAX_DEPTH, MAX_OUTPUTS, MAX_SOURCES
 from engine.tasks.query.operands import SOURCE_PREFIX, Operands
-from engine.tasks.query.outline import MAX_DEPTH, too_deep
+from engine.tasks.query.outline import too_deep
 from engine.tasks.query.refusals import Refused, quoted
 from engine.tasks.query.tree import (
     Column,
@@ -31,9 +32,6 @@ from engine.tasks.query.tree import (
     Subquery,
     Table,
 )
-
-MAX_OUTPUTS = 256
-MAX_SOURCES = 16
 
 _NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
 _PART = "[A-Za-z0-9_][A-Za-z0-9._-]{0,95}"
@@ -88,7 +86,7 @@ class Translation(Operands):
         for part in with_.expressions:
             name = part.args["alias"].this.this
             if name in names:
-                raise Refused("syntax_error", f'WITH has two queries called "{quoted(name)}".', at=place(part))
+                raise Refused("syntax_error", f'WITH has two queries called "{quoted(name)}".', at=offset_of(part))
             names.add(name)
             self.named = {**self.named, name: self._named(part.this)}
 
@@ -108,25 +106,25 @@ class Translation(Operands):
                 return self._select(node)
             if type(node) in _OPERATORS:
                 return self._combination(node)
-        raise Refused("only_select", "Only SELECT is answered.", at=place(node))
+        raise Refused("only_select", "Only SELECT is answered.", at=offset_of(node))
 
     def _parenthesised(self, node: Any) -> Query:
         """A query in parentheses; ORDER BY and LIMIT behind them make a SELECT around it."""
         if node.args.get("alias") is not None:
-            raise Refused("syntax_error", "An alias cannot stand here.", at=place(node.args["alias"]))
+            raise Refused("syntax_error", "An alias cannot stand here.", at=offset_of(node.args["alias"]))
         if not any(node.args.get(name) for name in ("order", "limit", "offset")):
             return self.query(node.this)
         with self.deeper(node):
-            source = Subquery(self.query(node.this), at=place(node))
+            source = Subquery(self.query(node.this), at=offset_of(node))
             limit, limit_by = self._limits(node)
             order_by, offset = self._order_by(node), self._offset(node)
-        return Select((Star(),), source, order_by=order_by, limit=limit, limit_by=limit_by, offset=offset, at=place(node))
+        return Select((Star(),), source, order_by=order_by, limit=limit, limit_by=limit_by, offset=offset, at=offset_of(node))
 
     def _combination(self, node: Any) -> Query:
         left = node.this
         if isinstance(left, exp.Select) and any(left.args.get(name) for name in ("order", "limit", "offset")):
             clause = next(left.args[name] for name in ("order", "limit", "offset") if left.args.get(name))
-            raise Refused("syntax_error", "A clause stands before a set operator.", at=place(clause), hint="Use parentheses.")
+            raise Refused("syntax_error", "A clause stands before a set operator.", at=offset_of(clause), hint="Use parentheses.")
         limit, limit_by = self._limits(node)
         if limit_by is not None:
             raise Refused(
@@ -140,7 +138,7 @@ class Translation(Operands):
             order_by=self._order_by(node),
             limit=limit,
             offset=self._offset(node),
-            at=place(node),
+            at=offset_of(node),
         )
 
     def _select(self, node: Any) -> Select:
@@ -162,23 +160,23 @@ class Translation(Operands):
             limit=limit,
             offset=self._offset(node),
             is_distinct=bool(arguments.get("distinct")),
-            at=place(node),
+            at=offset_of(node),
         )
 
     def _outputs(self, node: Any) -> tuple[Output | Star, ...]:
         nodes = node.expressions
         if not nodes:
-            raise Refused("syntax_error", "The select is empty.", at=place(node))
+            raise Refused("syntax_error", "The select is empty.", at=offset_of(node))
         if len(nodes) > MAX_OUTPUTS:
-            raise Refused("too_complex", f"A select has more than {MAX_OUTPUTS} columns.", at=place(nodes[MAX_OUTPUTS]))
+            raise Refused("too_complex", f"A select has more than {MAX_OUTPUTS} columns.", at=offset_of(nodes[MAX_OUTPUTS]))
         return tuple(self._output(output) for output in nodes)
 
     def _output(self, node: Any) -> Output | Star:
         if isinstance(node, exp.Star):
-            return Star(at=place(node))
+            return Star(at=offset_of(node))
         if isinstance(node, exp.Column) and isinstance(node.this, exp.Star):
             table = node.args["table"]
-            return Star(table.this.removeprefix(SOURCE_PREFIX), place(table))
+            return Star(table.this.removeprefix(SOURCE_PREFIX), offset_of(table))
         if isinstance(node, exp.Alias):
             expression = self.expression(node.this)
             return Output(expression, node.args["alias"].this, expression.at)
@@ -191,15 +189,15 @@ class Translation(Operands):
             return self._from(from_.this)
         if not self.has_default_source:
             hint = "Add FROM, or the field `dataset`."
-            raise Refused("syntax_error", "The select has no FROM, and the request no dataset.", at=place(select), hint=hint)
-        return self._add_table(Table(None, at=place(select)), select)
+            raise Refused("syntax_error", "The select has no FROM, and the request no dataset.", at=offset_of(select), hint=hint)
+        return self._add_table(Table(None, at=offset_of(select)), select)
 
     def _from(self, node: Any) -> Table | Subquery:
         alias = node.args.get("alias")
         alias = alias and alias.this.this
         if isinstance(node, exp.Subquery):
-            return Subquery(self.query(node.this), alias, place(node))
-        name, at = node.this.this, place(node)
+            return Subquery(self.query(node.this), alias, offset_of(node))
+        name, at = node.this.this, offset_of(node)
         if name in self.named:
             return self._use(self.named[name], alias or name, node)
         return self._add_table(Table(source_name(name, at), alias, at), node)
@@ -215,14 +213,14 @@ class Translation(Operands):
         self.count(node, named.num_nodes)
         self.deepest = max(self.deepest, self.depth + named.depth)
         if self.deepest > MAX_DEPTH:
-            raise too_deep(place(node))
-        return Subquery(named.query, alias, place(node))
+            raise too_deep(offset_of(node))
+        return Subquery(named.query, alias, offset_of(node))
 
     def _join(self, node: Any) -> Join:
         kind, using = ("left" if node.args.get("side") else "inner"), node.args.get("using") or ()
         right = self._from(node.this)
         on = tuple(self._equalities(node.args["on"])) if node.args.get("on") is not None else ()
-        return Join(kind, right, on, tuple(name.this for name in using), place(node))  # type: ignore[arg-type]
+        return Join(kind, right, on, tuple(name.this for name in using), offset_of(node))  # type: ignore[arg-type]
 
     def _equalities(self, on: Any) -> list[tuple[Expression, Expression]]:
         """The two sides of each equality of ON."""
@@ -237,7 +235,7 @@ class Translation(Operands):
                 found.append((self.expression(node.this), self.expression(node.expression)))
             else:
                 hint = "Put other conditions into WHERE."
-                raise Refused("unsupported", "ON takes equalities joined by AND.", at=place(node), hint=hint)
+                raise Refused("unsupported", "ON takes equalities joined by AND.", at=offset_of(node), hint=hint)
         return found
 
     def _order_by(self, node: Any) -> tuple[Order, ...]:
@@ -254,7 +252,7 @@ class Translation(Operands):
             return number, None
         column = self.expression(limit.expressions[0])
         if len(limit.expressions) > 1 or not isinstance(column, Column):
-            raise Refused("unsupported", "LIMIT n BY takes one column.", at=place(limit.expressions[-1]))
+            raise Refused("unsupported", "LIMIT n BY takes one column.", at=offset_of(limit.expressions[-1]))
         return None, LimitBy(number, column)
 
     def _offset(self, node: Any) -> Constant | Parameter | None:
@@ -266,7 +264,7 @@ class Translation(Operands):
         is_number = isinstance(number, Constant) and type(number.value) is int and number.value >= 0
         if not is_number and not isinstance(number, Parameter):
             message = f"{clause} takes a whole number of at least 0, or a parameter."
-            raise Refused("invalid_parameter", message, at=place(node))
+            raise Refused("invalid_parameter", message, at=offset_of(node))
         return number  # type: ignore[return-value]
 
 

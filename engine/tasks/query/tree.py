@@ -7,8 +7,9 @@ no dataset, no column type and no SQL.
 (lifting); None where no place is known.
 """
 
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Literal
 
 # Expressions
 
@@ -31,7 +32,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Lifted:
-    """A vector or matrix of numbers, `ARRAY[...]`, that was lifted out of the text: its index in `Parsed.vectors`."""
+    """A vector or matrix of numbers, `ARRAY[...]`, that was lifted out of the text: its index in `ParsedText.vectors`."""
 
     index: int
     at: int | None = field(default=None, compare=False)
@@ -305,3 +306,15 @@ class Combination:
 
 
 Query = Select | Combination
+
+
+def nodes(root: Any) -> Iterator[Any]:
+    """Every node of a tree, in no particular order."""
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, tuple):
+            waiting.extend(node)
+        elif is_dataclass(node):
+            yield node
+            waiting.extend(getattr(node, one.name) for one in fields(node))

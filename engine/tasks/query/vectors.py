@@ -6,13 +6,14 @@ of a query and no files; what a score is stands in comparing.py, and which one i
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from engine.tasks.query.comparing import Metric, Side, compare, constant, estimate_squared_l2, squared_l2_error
 from engine.tasks.query.ranking import Best, first
 from engine.tasks.query.segments import Vectors
+from engine.tasks.query.stopping import Control
 
 # The vectors float32 [rows, dim] of each segment and their norms float32 [rows], NaN for a null: Source.vectors.
 Segments = Sequence[tuple[Vectors, Vectors]]
@@ -30,88 +31,6 @@ GATHERED_SHARE = 0.15
 Part = TypeVar("Part")
 
 
-class ScanControl(Protocol):
-    """What a scan asks of its query: whether to go on, and how many threads may share the scan."""
-
-    @property
-    def num_threads(self) -> int: ...
-
-    def check(self) -> None:
-        """Raises if the query shall stop."""
-
-
-def scores(
-    metric: Metric, segments: Segments, query: Vectors | Segments, *, rows: Rows | None = None, control: ScanControl
-) -> Vectors:
-    """float32 [N]: the score of each row, in row order, or of each of `rows`; NaN is null.
-
-    query  float32 [dim], or another vector column of the same source, which is compared row by row
-    rows   row numbers in any order, -1 for a row that is null; None for all rows
-    """
-    scan = _Scan.of(metric, segments, query)
-    if rows is not None and len(rows) < GATHERED_SHARE * scan.num_rows:
-        return scan.score_gathered(rows, control)
-    found = scan.score_all(control)
-    return found if rows is None else np.append(found, np.float32(np.nan))[rows]
-
-
-def top_k(
-    metric: Metric,
-    segments: Segments,
-    query: Vectors | Segments,
-    k: int,
-    *,
-    is_descending: bool,
-    rows: Rows | None = None,
-    control: ScanControl,
-) -> tuple[Rows, Vectors]:
-    """Row numbers int64 and scores float32 of the first k rows, in order: nulls last, ties by row number.
-
-    query  as in `scores`
-    rows   row numbers to choose from, ascending; None for all rows
-    """
-    scan = _Scan.of(metric, segments, query)
-    if metric == "l2_norm" and not is_descending and isinstance(scan.other, Side):
-        nearest = _nearest(scan, k, rows, control)
-        if nearest is not None:
-            return nearest
-    best = Best(k, is_descending=is_descending)
-    scan.walk(scan.score, best.add, rows, control)
-    return best.ordered()
-
-
-def pair_scores(metric: Metric, left: tuple[Segments, Rows], right: tuple[Segments, Rows], *, control: ScanControl) -> Vectors:
-    """float32 [N]: the scores of N pairs of rows, such as a join makes; -1 on a side is a row that is null."""
-    found = np.empty(len(left[1]), dtype=np.float32)
-
-    def score(slab: slice) -> None:
-        found[slab] = compare(metric, gather(left[0], left[1][slab]), gather(right[0], right[1][slab]))
-
-    _share(_slices(len(found), SMALL_SLAB_ROWS), score, control)
-    return found
-
-
-def constant_score(metric: Metric, left: Vectors, right: Vectors) -> float:
-    """The score of two vectors float32 [dim], as the double that is equal to it; NaN if it is beyond float32."""
-    norm = np.linalg.norm(left.astype(np.float64))
-    return float(compare(metric, Side(left[np.newaxis], np.array([norm])), constant(metric, right))[0])
-
-
-def gather(segments: Segments, rows: Rows) -> Side:
-    """A copy of the vectors float32 [N, dim] and the norms float32 [N] of these rows, in any order; -1 gives zeros and NaN."""
-    starts = _starts(segments)
-    if len(segments) == 1 and len(rows) and rows.min() >= 0:
-        return Side(np.take(segments[0][0], rows, axis=0), np.take(segments[0][1], rows))
-    dim = segments[0][0].shape[1] if segments else 0
-    side = Side(np.zeros((len(rows), dim), dtype=np.float32), np.full(len(rows), np.nan, dtype=np.float32))
-    owners = np.searchsorted(starts, rows, side="right") - 1
-    for owner in np.unique(owners[owners >= 0]):
-        wanted = np.flatnonzero(owners == owner)
-        local = rows[wanted] - starts[owner]
-        side.vectors[wanted], side.norms[wanted] = segments[owner][0][local], segments[owner][1][local]
-    return side
-
-
 class _Slab(NamedTuple):
     """Neighbouring rows of one segment. `first_row` is the row number of the first of them in the source."""
 
@@ -120,45 +39,69 @@ class _Slab(NamedTuple):
     first_row: int
 
 
-class _Scan(NamedTuple):
-    """The rows of a vector column, to be compared with one vector or with another column."""
+class VectorScan(NamedTuple):
+    """The rows of a vector column, to be compared with one vector or, row by row, with another column of the same source."""
 
     metric: Metric
     segments: Segments
     other: Side | Segments
 
     @classmethod
-    def of(cls, metric: Metric, segments: Segments, query: Vectors | Segments) -> "_Scan":
+    def of(cls, metric: Metric, segments: Segments, query: Vectors | Segments) -> "VectorScan":
+        """query  float32 [dim], or the other column"""
         return cls(metric, segments, constant(metric, query) if isinstance(query, np.ndarray) else query)
 
     @property
     def num_rows(self) -> int:
         return int(_starts(self.segments)[-1])
 
-    def score(self, left: Side, right: Side) -> Vectors:
+    def scores(self, rows: Rows | None, control: Control) -> Vectors:
+        """float32 [N]: the score of each row, in row order, or of each of `rows`; NaN is null.
+
+        rows  row numbers in any order, -1 for a row that is null; None for all rows
+        """
+        if rows is not None and len(rows) < GATHERED_SHARE * self.num_rows:
+            return self.score_gathered(rows, control)
+        found = self._score_all(control)
+        return found if rows is None else np.append(found, np.float32(np.nan))[rows]
+
+    def top_k(self, k: int, rows: Rows | None, control: Control, *, is_descending: bool) -> tuple[Rows, Vectors]:
+        """Row numbers int64 and scores float32 of the first k rows, in order: nulls last, ties by row number.
+
+        rows  row numbers to choose from, ascending; None for all rows
+        """
+        if self.metric == "l2_norm" and not is_descending and isinstance(self.other, Side):
+            nearest = _nearest(self, k, rows, control)
+            if nearest is not None:
+                return nearest
+        best = Best(k, is_descending=is_descending)
+        self.walk(self._score, best.add, rows, control)
+        return best.ordered()
+
+    def _score(self, left: Side, right: Side) -> Vectors:
         return compare(self.metric, left, right)
 
-    def score_all(self, control: ScanControl) -> Vectors:
+    def _score_all(self, control: Control) -> Vectors:
         found = np.empty(self.num_rows, dtype=np.float32)
 
         def keep(scores: Vectors, rows: Rows) -> None:
             found[rows[0] : rows[-1] + 1] = scores
 
-        self.walk(self.score, keep, None, control)
+        self.walk(self._score, keep, None, control)
         return found
 
-    def score_gathered(self, rows: Rows, control: ScanControl) -> Vectors:
+    def score_gathered(self, rows: Rows, control: Control) -> Vectors:
         """float32 [N], in the order of `rows`."""
         found = np.empty(len(rows), dtype=np.float32)
 
         def keep(part: slice) -> None:
-            found[part] = self.score(*self._gathered(rows[part]))
+            found[part] = self._score(*self._gathered(rows[part]))
 
         _share(_slices(len(rows), SMALL_SLAB_ROWS), keep, control)
         return found
 
     def walk(
-        self, score: Callable[[Side, Side], Any], keep: Callable[[Any, Rows], None], rows: Rows | None, control: ScanControl
+        self, score: Callable[[Side, Side], Any], keep: Callable[[Any, Rows], None], rows: Rows | None, control: Control
     ) -> None:
         """Call `keep` with the scores and the row numbers of each slab, in any order, from several threads.
 
@@ -194,7 +137,28 @@ class _Scan(NamedTuple):
         return gather(self.segments, rows), self.other if isinstance(self.other, Side) else gather(self.other, rows)
 
 
-def _nearest(scan: _Scan, k: int, rows: Rows | None, control: ScanControl) -> tuple[Rows, Vectors] | None:
+def constant_score(metric: Metric, left: Vectors, right: Vectors) -> float:
+    """The score of two vectors float32 [dim], as the double that is equal to it; NaN if it is beyond float32."""
+    norm = np.linalg.norm(left.astype(np.float64))
+    return float(compare(metric, Side(left[np.newaxis], np.array([norm])), constant(metric, right))[0])
+
+
+def gather(segments: Segments, rows: Rows) -> Side:
+    """A copy of the vectors float32 [N, dim] and the norms float32 [N] of these rows, in any order; -1 gives zeros and NaN."""
+    starts = _starts(segments)
+    if len(segments) == 1 and len(rows) and rows.min() >= 0:
+        return Side(np.take(segments[0][0], rows, axis=0), np.take(segments[0][1], rows))
+    dim = segments[0][0].shape[1] if segments else 0
+    side = Side(np.zeros((len(rows), dim), dtype=np.float32), np.full(len(rows), np.nan, dtype=np.float32))
+    owners = np.searchsorted(starts, rows, side="right") - 1
+    for owner in np.unique(owners[owners >= 0]):
+        wanted = np.flatnonzero(owners == owner)
+        local = rows[wanted] - starts[owner]
+        side.vectors[wanted], side.norms[wanted] = segments[owner][0][local], segments[owner][1][local]
+    return side
+
+
+def _nearest(scan: VectorScan, k: int, rows: Rows | None, control: Control) -> tuple[Rows, Vectors] | None:
     """The k nearest rows, from candidates that an estimate has chosen. None if the estimate cannot tell them from the others."""
     num_candidates = max(4 * k, k + 64)
     query = scan.other
@@ -211,8 +175,8 @@ def _nearest(scan: _Scan, k: int, rows: Rows | None, control: ScanControl) -> tu
     return chosen[places], distances[places]
 
 
-def _is_certain(scan: _Scan, query: Side, distances: Vectors, worst_estimate: float) -> bool:
-    """Whether each row that is no candidate is farther than the last of the nearest rows, also after rounding to float32."""
+def _is_certain(scan: VectorScan, query: Side, distances: Vectors, worst_estimate: float) -> bool:
+    """Whether each row that is not a candidate is farther than the last of the nearest rows, also after rounding to float32."""
     if np.isnan(worst_estimate):
         return True  # some candidates are nulls, so every other row is null as well
     largest = max(float(np.nanmax(norms, initial=0.0)) for _, norms in scan.segments)
@@ -234,7 +198,7 @@ def _slices(num_rows: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, num_rows)) for start in range(0, num_rows, size)]
 
 
-def _share(parts: Iterable[Part], visit: Callable[[Part], None], control: ScanControl) -> None:
+def _share(parts: Iterable[Part], visit: Callable[[Part], None], control: Control) -> None:
     """Visit each part, with all threads that the query may use. Raises what `control.check` or a visit raised."""
     everything = list(parts)
     waiting = iter(everything)
@@ -251,8 +215,8 @@ def _share(parts: Iterable[Part], visit: Callable[[Part], None], control: ScanCo
         futures = [helpers.submit(work) for _ in range(control.num_threads - 1)]
         try:
             work()
-        except BaseException:
-            for _ in waiting:  # the helpers find nothing more to do
+        except BaseException:  # whatever ends this thread ends the helpers, which find nothing more to do
+            for _ in waiting:
                 pass
             raise
     for future in futures:

@@ -6,6 +6,7 @@ from engine.tasks.query.bound import (
     Aggregation,
     Apply,
     Bound,
+    BoundQuery,
     Combined,
     Element,
     Extended,
@@ -16,7 +17,6 @@ from engine.tasks.query.bound import (
     Joined,
     LimitBy,
     Node,
-    Rows,
     Scan,
     Score,
     Sort,
@@ -85,7 +85,7 @@ def inputs_of(node: Node) -> list[Node]:
     return [node.input]
 
 
-def scored_scans(rows: Rows) -> Iterator[Scan]:
+def scored_scans(rows: BoundQuery) -> Iterator[Scan]:
     """The scans of which the query uses a score, wherever it does."""
     waiting: list[Node] = [rows.node]
     expressions = [expression for _, expression in rows.columns]

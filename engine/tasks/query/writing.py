@@ -6,9 +6,10 @@ DuckDB counts elements from 1, knows vectors as lists here, and NaN where we hav
 from collections.abc import Callable
 from typing import Any
 
-from engine.tasks.query.bound import Apply, Bound, Element, Field, InRows, Rows, Score, Value
-from engine.tasks.query.constants import MAX_INT, vector_of_value
+from engine.tasks.query.bound import Apply, Bound, BoundQuery, Element, Field, InRows, Score, Value
+from engine.tasks.query.constants import vector_of_value
 from engine.tasks.query.datatypes import FLOAT32, INT, JSON, STRING, sql_type
+from engine.tasks.query.limits import MAX_INT
 from engine.tasks.query.patterns import ESCAPE
 from engine.tasks.query.sql import Sql, fill, join
 
@@ -96,12 +97,12 @@ DIFFERENCES = "list_transform({0}, lambda x, i: abs(x - list_extract({1}, i)))"
 class Writer:
     """Writes expressions. `scores` gives each score of a scan its name, `s0`, `s1`, ..."""
 
-    def __init__(self, write_rows: Callable[[Rows], Sql]) -> None:
+    def __init__(self, write_rows: Callable[[BoundQuery], Sql]) -> None:
         self._write_rows = write_rows
         self.scores: dict[Score, str] = {}
 
     def name(self, leaf: Field | Score) -> str:
-        """Of a field or a score, as a column."""
+        """The name of a column that holds a field or a score."""
         if isinstance(leaf, Field):
             return leaf.name
         return self.scores.setdefault(leaf, f"s{len(self.scores)}")
@@ -145,7 +146,7 @@ def _remainder(writer: Writer, expression: Apply) -> Sql:
 
 
 def _negative(writer: Writer, expression: Apply) -> Sql:
-    """As a difference: it overflows where DuckDB's own sign takes a larger type, and it never is -0.0."""
+    """We write a difference: it overflows where DuckDB's own sign takes a larger type, and it is never -0.0."""
     return fill(f"(CAST(? AS {sql_type(expression.type)}) - {{}})", writer.write(expression.arguments[0]), own=(0,))
 
 
@@ -227,7 +228,7 @@ def _vector_score(writer: Writer, expression: Apply) -> Sql:
 
 
 def _json_get(writer: Writer, expression: Apply) -> Sql:
-    """As text; the JSON value null is null."""
+    """A part of a JSON value, as text; the JSON value null becomes null."""
     return fill("NULLIF(CAST({} AS VARCHAR), CAST(? AS VARCHAR))", _json_value(writer, expression), own=("null",))
 
 

@@ -6,26 +6,26 @@ from collections.abc import Iterable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.replicas.lines import GroupedLineQueue, LineQueue, Lines, Segment, TokenLimits, position_after
+from engine.replicas.lines import GroupedLineQueue, LineQueue, Lines, LineSpan, TokenLimits, position_after
 
 
 class Body:
-    """Makes segments of one body, numbering its lines as the cutter does."""
+    """Makes spans of one body, numbering its lines as the cutter does."""
 
     def __init__(self) -> None:
         self.next_line = 1
 
-    def segment(self, lines: list[bytes], *, margin: int = 0) -> Segment:
+    def span(self, lines: list[bytes], *, margin: int = 0) -> LineSpan:
         """margin  bytes of other lines around these in the same memory"""
         raw = b"".join(line + b"\n" for line in lines)
-        segment = Segment(b"\n" * margin + raw + b"\n" * margin, margin, margin + len(raw), len(lines), self.next_line)
+        span = LineSpan(b"\n" * margin + raw + b"\n" * margin, margin, margin + len(raw), len(lines), self.next_line)
         self.next_line += len(lines)
-        return segment
+        return span
 
-    def refusal(self) -> Segment:
-        segment = Segment(b"", 0, 0, 1, self.next_line, refusal="line_too_long")
+    def refusal(self) -> LineSpan:
+        span = LineSpan(b"", 0, 0, 1, self.next_line, refusal="line_too_long")
         self.next_line += 1
-        return segment
+        return span
 
 
 # A body: pieces that are lists of lines, or None for a line that was thrown away.
@@ -38,7 +38,7 @@ def fill(queue: LineQueue | GroupedLineQueue, pieces: Iterable[list[bytes] | Non
     body, lines = Body(), {}
     for i, piece in enumerate(pieces):
         first = body.next_line
-        queue.append(body.refusal() if piece is None else body.segment(piece, margin=i % 3))
+        queue.append(body.refusal() if piece is None else body.span(piece, margin=i % 3))
         lines.update({first + k: data for k, data in enumerate(piece or [None])})
     return lines
 
@@ -102,7 +102,7 @@ def test_a_line_queue_may_be_filled_while_it_is_emptied(steps: list[int | None])
     queue, body, taken = LineQueue(), Body(), []
     for step in steps:
         if step is None:
-            queue.append(body.segment([b"a", b"b"]))
+            queue.append(body.span([b"a", b"b"]))
         elif step == 0:
             queue.append(body.refusal())
         elif queue.num_lines:
@@ -112,10 +112,10 @@ def test_a_line_queue_may_be_filled_while_it_is_emptied(steps: list[int | None])
     assert taken == list(range(1, body.next_line))
 
 
-def test_segments_that_follow_each_other_make_one_block_without_copying() -> None:
+def test_spans_that_follow_each_other_make_one_block_without_copying() -> None:
     queue, body = LineQueue(), Body()
     for _ in range(3):
-        queue.append(body.segment([b"a", b"b"]))
+        queue.append(body.span([b"a", b"b"]))
     block = queue.take(5)
     assert (block.first_line, block.num_lines, block.num_bytes) == (1, 5, 10)
     assert [type(buffer) for buffer in block.buffers] == [memoryview] * 3
@@ -124,8 +124,8 @@ def test_segments_that_follow_each_other_make_one_block_without_copying() -> Non
 
 def test_a_refused_line_is_a_block_of_its_own() -> None:
     queue, body = LineQueue(), Body()
-    for segment in (body.segment([b"a"]), body.refusal(), body.refusal(), body.segment([b"b"])):
-        queue.append(segment)
+    for span in (body.span([b"a"]), body.refusal(), body.refusal(), body.span([b"b"])):
+        queue.append(span)
     blocks = [queue.take(10) for _ in range(4)]
     assert [(block.first_line, block.num_lines, block.refusal) for block in blocks] == [
         (1, 1, None),
@@ -199,8 +199,8 @@ def test_a_line_that_the_model_will_cut_counts_as_what_is_left_of_it() -> None:
 
 def test_lines_that_come_later_are_grouped_with_those_that_wait() -> None:
     queue, body = GroupedLineQueue(TokenLimits(record=1000, run=1000), 2), Body()
-    queue.append(body.segment([b"short", b"x" * 100]))
-    queue.append(body.segment([b"y" * 99, b"brief"]))
+    queue.append(body.span([b"short", b"x" * 100]))
+    queue.append(body.span([b"y" * 99, b"brief"]))
     assert lines_of(queue.take(ALL)) == {1: b"short", 4: b"brief"}
     assert lines_of(queue.take(ALL)) == {2: b"x" * 100, 3: b"y" * 99}
 

@@ -9,7 +9,7 @@ import pytest
 
 from engine.disk import Disk
 from engine.engine import Engine, EngineLimits
-from engine.replicas.lines import Segment
+from engine.replicas.lines import LineSpan
 from engine.spill import Spill
 from engine.streaming import predictions
 from engine.streaming.predictions import PredictionLimits, Predictions
@@ -32,7 +32,14 @@ LINE = b'{"x":1}\n'
 @asynccontextmanager
 async def engine_running() -> AsyncIterator[Engine]:
     limits = EngineLimits(
-        score_replicas=1, jobs_replicas=1, block_timeout_s=30, check_timeout_s=30, replica_memory_bytes=0, model_faults=12
+        score_replicas=1,
+        jobs_replicas=1,
+        query_replicas=1,
+        query_memory_bytes=0,
+        block_timeout_s=30,
+        check_timeout_s=30,
+        replica_memory_bytes=0,
+        model_faults=12,
     )
     engine = Engine(limits)
     await engine.start()
@@ -57,7 +64,7 @@ async def test_a_stream_that_has_emptied_its_files_goes_on_though_the_disk_stays
             await until(lambda: world.is_open_everywhere(version))  # what is opened wakes everybody who waits
             short.look_at_disk()
             stream.outbox.begin_spilling()
-            stream.feed(Segment(LINE, 0, len(LINE), 1, 1))
+            stream.feed(LineSpan(LINE, 0, len(LINE), 1, 1))
             stream.body_ended()
             stream.offer()
             for _ in range(3):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from engine.disk import Disk
 from engine.errors import INTERNAL, NO_INSTANCES, RECORD_CODES, EngineError
 from engine.replicas.blocks import Answer, Block, ServedModel, Task, divide
-from engine.replicas.lines import Segment, TokenLimits
+from engine.replicas.lines import LineSpan, TokenLimits
 from engine.spill import MEMORY_LIMIT_BYTES, SPILL_AFTER_S, Spill
 from engine.streaming.failures import BAD_ENCODING, STALLED, StreamFailure
 from engine.streaming.stream import WINDOW_BLOCKS, Stream, StreamState, StreamWork
@@ -43,11 +43,11 @@ class Bench:
 
     def feed(self, *lines: bytes) -> None:
         raw = b"".join(line + b"\n" for line in lines)
-        self.stream.feed(Segment(raw, 0, len(raw), len(lines), self.next_line))
+        self.stream.feed(LineSpan(raw, 0, len(raw), len(lines), self.next_line))
         self.next_line += len(lines)
 
     def refuse(self) -> None:
-        self.stream.feed(Segment(b"", 0, 0, 1, self.next_line, refusal="line_too_long"))
+        self.stream.feed(LineSpan(b"", 0, 0, 1, self.next_line, refusal="line_too_long"))
         self.next_line += 1
 
     async def received(self) -> bytes:

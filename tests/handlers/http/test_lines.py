@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from engine.replicas.lines import Segment
+from engine.replicas.lines import LineSpan
 from handlers.http.lines import BOM, LineCutter
 from tests.handlers.http.pieces import cuts, pieces_of
 
@@ -22,21 +22,21 @@ bodies = st.lists(
 ).map(b"".join)
 
 
-def cut(pieces: Iterable[bytes], limit_bytes: int = LIMIT) -> list[Segment]:
+def cut(pieces: Iterable[bytes], limit_bytes: int = LIMIT) -> list[LineSpan]:
     cutter = LineCutter(limit_bytes)
-    return [segment for piece in pieces for segment in cutter.feed(piece)] + list(cutter.finish())
+    return [span for piece in pieces for span in cutter.feed(piece)] + list(cutter.finish())
 
 
-def lines_of(segments: Iterable[Segment]) -> list[Line]:
+def lines_of(spans: Iterable[LineSpan]) -> list[Line]:
     lines: list[Line] = []
-    for segment in segments:
-        if segment.refusal:
-            lines.append((segment.first_line, None))
+    for span in spans:
+        if span.refusal:
+            lines.append((span.first_line, None))
             continue
-        assert segment.data[segment.end - 1 : segment.end] == b"\n"
-        whole = segment.data[segment.start : segment.end].split(b"\n")[:-1]
-        assert len(whole) == segment.num_lines
-        lines += [(segment.first_line + i, line) for i, line in enumerate(whole)]
+        assert span.data[span.end - 1 : span.end] == b"\n"
+        whole = span.data[span.start : span.end].split(b"\n")[:-1]
+        assert len(whole) == span.num_lines
+        lines += [(span.first_line + i, line) for i, line in enumerate(whole)]
     return lines
 
 
@@ -96,16 +96,16 @@ def test_a_last_line_over_the_limit_without_its_newline_is_refused_once() -> Non
 
 def test_a_body_that_is_one_endless_line_is_one_refusal_in_small_memory() -> None:
     cutter = LineCutter(LIMIT)
-    segments = [segment for _ in range(10_000) for segment in cutter.feed(b"x" * 1000)]
-    assert lines_of(segments) == [(1, None)]
+    spans = [span for _ in range(10_000) for span in cutter.feed(b"x" * 1000)]
+    assert lines_of(spans) == [(1, None)]
     assert len(cutter._tail) == 0
     assert lines_of(cutter.feed(b"x\nnext\n")) == [(2, b"next")]
     assert list(cutter.finish()) == []
 
 
-def test_good_lines_before_and_after_a_refused_one_travel_in_whole_segments() -> None:
-    segments = cut([b"a\nb\n" + b"x" * 100 + b"\nc\nd\n"])
-    assert [(segment.first_line, segment.num_lines, segment.refusal) for segment in segments] == [
+def test_good_lines_before_and_after_a_refused_one_travel_in_whole_spans() -> None:
+    spans = cut([b"a\nb\n" + b"x" * 100 + b"\nc\nd\n"])
+    assert [(span.first_line, span.num_lines, span.refusal) for span in spans] == [
         (1, 2, None),
         (3, 1, "line_too_long"),
         (4, 2, None),
@@ -142,6 +142,6 @@ def test_one_byte_at_a_time_is_not_quadratic() -> None:
 def test_a_piece_of_many_short_lines_is_searched_as_a_whole() -> None:
     piece = b"{}\n" * 200_000
     started = time.perf_counter()
-    segments = cut([piece], 1 << 20)
+    spans = cut([piece], 1 << 20)
     assert time.perf_counter() - started < 0.5
-    assert [segment.num_lines for segment in segments] == [200_000]
+    assert [span.num_lines for span in spans] == [200_000]

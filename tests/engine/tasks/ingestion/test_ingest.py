@@ -39,6 +39,7 @@ def packed(numbers: list[float]) -> dict[str, str]:
         ([[1, 2]] * 2, "list<int64>"),
         ([list(range(8)), [0.5] * 8, None], "vector(8)"),
         ([packed([1, 2, 3]), None, [4, 5, 6]], "vector(3)"),
+        ([{"b64": packed([1, 2, 3])["b64"]}], "vector(3)"),
         ([list(range(8)), list(range(9))], "list<int64>"),
         ([list(range(7)), None], "list<int64>"),
         ([[*range(8), None]], "list<int64>"),

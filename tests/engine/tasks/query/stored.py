@@ -11,8 +11,10 @@ import pyarrow as pa
 
 from engine.tasks.query import words
 from engine.tasks.query.output import Result
+from engine.tasks.query.request import Request
 from engine.tasks.query.running import run
 from engine.tasks.query.segments import PAYLOAD, PAYLOAD_ROWS, ColumnInfo, Segment, Source
+from engine.tasks.query.stopping import Unstoppable
 from engine.tasks.query.tql import parse
 
 Row = dict[str, Any]
@@ -66,30 +68,11 @@ def _write_vectors(folder: Path, column: ColumnInfo, values: list[Any]) -> None:
     norms.tofile(folder / f"{column.field}.norm")
 
 
-class Unstopped:
-    """The control of a query that nobody stops."""
-
-    def __init__(self, num_threads: int = 1) -> None:
-        self.num_threads = num_threads
-
-    def check(self) -> None:
-        pass
-
-    def interrupt_with(self, interrupt: object) -> None:
-        pass
-
-
-class Asked:
-    def __init__(self, params: Any = None, format: str | None = "json") -> None:
-        self.params = params
-        self.format = format
-
-
 def answer(text: str, sources: Any, params: Any = None, *, embedded: Any = None, format: str | None = "json") -> Result:
     """The result of a text. `sources` is the default dataset, or sources by name."""
     by_name = sources if isinstance(sources, dict) else {None: sources}
     parsed = parse(text, has_default_source=None in by_name)
-    return run(parsed, Asked(params, format), by_name, embedded or {}, Unstopped())
+    return run(parsed, Request(text, params=params, format=format), by_name, embedded or {}, Unstoppable())
 
 
 def rows_of(text: str, sources: Any, params: Any = None, **options: Any) -> list[Row]:

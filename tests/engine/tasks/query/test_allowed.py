@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlglot import exp
 
-from engine.tasks.query import allowed
+from engine.tasks.query import allowed, functions
 from engine.tasks.query.refusals import Refused
 from engine.tasks.query.tql import parse
 from tests.engine.tasks.query.texts import expression, refusal, tree
@@ -301,3 +301,7 @@ def test_a_hostile_text_is_refused_fast(seed: int) -> None:
         with pytest.raises(Refused):
             parse("select a + " + unit * (size // len(unit)) + "(", has_default_source=True)
         assert time.monotonic() - started_at < 1
+
+
+def test_every_function_that_is_let_through_has_a_meaning() -> None:
+    assert functions.BINDERS.keys() == allowed.FUNCTIONS

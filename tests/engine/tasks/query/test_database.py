@@ -8,7 +8,7 @@ import pytest
 from engine.tasks.query.database import MAX_STATEMENTS, Connection, Database, Interrupted, refusal_of
 from engine.tasks.query.refusals import Refused
 from engine.tasks.query.sql import Sql
-from tests.engine.tasks.query.stored import Unstopped
+from engine.tasks.query.stopping import Unstoppable
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ class Stopped(Exception):
     pass
 
 
-class Stoppable(Unstopped):
+class StoppedSoon(Unstoppable):
     """Stops the statement that runs, a moment after it began."""
 
     def __init__(self, *, is_wanted: bool) -> None:
@@ -66,7 +66,7 @@ ENDLESS = Sql(f"SELECT count(*) FROM {MILLION} a, {MILLION} b WHERE a.range * b.
 
 
 def test_a_query_that_nobody_wants_ends_within_a_statement() -> None:
-    control = Stoppable(is_wanted=False)
+    control = StoppedSoon(is_wanted=False)
     with pytest.raises(Stopped):
         Database().table(ENDLESS, {}, control)
     for timer in control.timers:
@@ -74,7 +74,7 @@ def test_a_query_that_nobody_wants_ends_within_a_statement() -> None:
 
 
 def test_a_late_signal_is_not_taken_for_an_answer() -> None:
-    control = Stoppable(is_wanted=True)
+    control = StoppedSoon(is_wanted=True)
     with pytest.raises(Interrupted):
         Database().table(ENDLESS, {}, control)
     assert len(control.timers) == 2, "the statement ran again"
@@ -86,15 +86,15 @@ def test_a_connection_is_renewed_after_many_statements_and_after_an_error() -> N
     database = Database()
     one = Sql("SELECT CAST(? AS BIGINT) AS a", (1,))
     tables = {"t0": pa.table({"a": [1, 2]})}
-    database.table(one, tables, Unstopped())
+    database.table(one, tables, Unstoppable())
     first = database._connection
     database._num_statements = MAX_STATEMENTS
-    database.table(one, tables, Unstopped())
+    database.table(one, tables, Unstoppable())
     second = database._connection
     assert second is not first
     with pytest.raises(Refused):
-        database.table(Sql("SELECT CAST(CAST(? AS VARCHAR) AS BIGINT)", ("x",)), {}, Unstopped())
-    assert database.table(one, tables, Unstopped()).column(0).to_pylist() == [1]
+        database.table(Sql("SELECT CAST(CAST(? AS VARCHAR) AS BIGINT)", ("x",)), {}, Unstoppable())
+    assert database.table(one, tables, Unstoppable()).column(0).to_pylist() == [1]
     assert database._connection is not second
 
 
@@ -123,5 +123,5 @@ def test_any_other_error_is_our_own() -> None:
 
 def test_memory_is_limited() -> None:
     with pytest.raises(Refused) as caught:
-        Database().table(Sql("SELECT list(range) AS l FROM range(CAST(? AS BIGINT))", (200_000_000,)), {}, Unstopped())
+        Database().table(Sql("SELECT list(range) AS l FROM range(CAST(? AS BIGINT))", (200_000_000,)), {}, Unstoppable())
     assert caught.value.code == "out_of_memory"

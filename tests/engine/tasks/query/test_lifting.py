@@ -298,12 +298,12 @@ def test_every_token_is_found_again_in_the_text_as_sent(fragments: list[str]) ->
     text = " ".join(fragments)
     lifted = lift(text)
     for token in lifted.tokens:
-        at = lifted.position(token.start)
+        at = lifted.offset_as_sent(token.start)
         if token.kind == "vector":
             assert text[at : at + 5].upper() == "ARRAY"
         else:
             assert text[at : at + token.end - token.start] == lifted.text[token.start : token.end]
-    assert lifted.position(len(lifted.text)) == len(text)
+    assert lifted.offset_as_sent(len(lifted.text)) == len(text)
 
 
 @given(st.text(alphabet="ARY[]1e,.'\"-#/*? :$;()ax\n", max_size=60))

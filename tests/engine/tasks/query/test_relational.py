@@ -20,9 +20,10 @@ from engine.tasks.query.planning import Planning
 from engine.tasks.query.relational import Emitter
 from engine.tasks.query.segments import Source
 from engine.tasks.query.sql import Sql, fill
+from engine.tasks.query.stopping import Unstoppable
 from engine.tasks.query.tql import parse
 from tests.engine.tasks.query.facts import facts
-from tests.engine.tasks.query.stored import Unstopped, columns_of, rows_of, store
+from tests.engine.tasks.query.stored import columns_of, rows_of, store
 
 # The emitter's own words, generated names, punctuation and `?`: all that a statement may have.
 OWN_WORDS = """
@@ -61,7 +62,7 @@ def statements_of(text: str, source: Source, params: Any = None) -> list[Sql]:
     sources = {None: source, "ann/facts": source}
     rows, fields = bind(parsed.query, vectors=parsed.vectors, numbers=parsed.numbers, params=params, sources=sources)
     database = Listening()
-    Planning(database, Unstopped()).settle(rows, fields)
+    Planning(database, Unstoppable()).settle(rows, fields)
     return [*database.heard, Emitter().statement(rows.node, [column for _, column in rows.columns])]
 
 

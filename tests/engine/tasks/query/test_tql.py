@@ -8,7 +8,7 @@ import pytest
 
 from engine.tasks.query import allowed, tql
 from engine.tasks.query.refusals import Refused
-from engine.tasks.query.tql import Parsed, check_parameters, embedded_text, parse
+from engine.tasks.query.tql import ParsedText, check_parameters, embedded_text, parse
 from engine.tasks.query.tree import (
     Array,
     Between,
@@ -272,9 +272,9 @@ def test_every_node_has_the_place_where_it_begins() -> None:
     query: Any = parsed.query
     starts = ["not", "-b", "case", "cast", "b +", "?"]
     assert [output.at for output in query.outputs] == [text.index(start) for start in starts]
-    assert parsed.position(query.where.conditions[0].at) == text.index("ARRAY[1]")
-    assert parsed.position(query.where.conditions[0].right.at) == text.index("ARRAY[2]")
-    assert parsed.position(query.where.conditions[1].at) == text.index("x in")
+    assert parsed.offset_as_sent(query.where.conditions[0].at) == text.index("ARRAY[1]")
+    assert parsed.offset_as_sent(query.where.conditions[0].right.at) == text.index("ARRAY[2]")
+    assert parsed.offset_as_sent(query.where.conditions[1].at) == text.index("x in")
 
 
 def test_a_refusal_after_a_vector_has_its_place_in_the_text_as_sent() -> None:
@@ -306,7 +306,7 @@ def test_the_same_text_with_other_numbers_is_not_parsed_again() -> None:
     assert second.query is first.query
     assert np.array_equal(second.vectors[0], np.array([-0.25, 1e3, 7], dtype=np.float32))
     [(_, at)] = second.sources
-    assert second.position(at or 0) == "select l2_norm(v, ARRAY[-0.25,1e3,7]) as d from t".index("t", 38)
+    assert second.offset_as_sent(at or 0) == "select l2_norm(v, ARRAY[-0.25,1e3,7]) as d from t".index("t", 38)
 
 
 def test_reading_a_text_leaves_the_limit_of_calls_as_it_was() -> None:
@@ -339,7 +339,7 @@ def test_a_text_is_read_anew_where_it_may_lack_a_from() -> None:
 # Parameters
 
 
-def parsed(text: str) -> Parsed:
+def parsed(text: str) -> ParsedText:
     return parse(text, has_default_source=True)
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from engine.tasks.query import vectors
 from engine.tasks.query.ranking import Ranked, first, rrf
-from engine.tasks.query.vectors import constant_score, gather, pair_scores, scores, top_k
+from engine.tasks.query.vectors import VectorScan, constant_score, gather
 
 METRICS = ("cosine_similarity", "dot", "l2_norm", "l1_norm", "linf_norm")
 
@@ -46,6 +46,14 @@ def segments_of(*parts, nulls=()):
         segments.append((part, norms))
         start += len(part)
     return segments
+
+
+def scores(metric, segments, query, *, rows=None, control):
+    return VectorScan.of(metric, segments, query).scores(rows, control)
+
+
+def top_k(metric, segments, query, k, *, is_descending, rows=None, control):
+    return VectorScan.of(metric, segments, query).top_k(k, rows, control, is_descending=is_descending)
 
 
 def expected(metric, rows, query, nulls=()):
@@ -109,15 +117,6 @@ def test_two_columns_are_compared_row_by_row(metric, data, small_slabs):
     chosen, best = top_k(metric, left, right, 7, is_descending=True, control=ONE)
     assert chosen.tolist() == full_order(found, True)[:7].tolist()
     np.testing.assert_array_equal(best, found[chosen])
-
-
-def test_pairs_of_a_join_are_scored_with_nulls_for_missing_rows(data, small_slabs):
-    rows, _ = data
-    left, right = segments_of(rows[:50], rows[50:]), segments_of(rows)
-    pairs = np.array([0, 99, 50, 3, -1]), np.array([7, 99, -1, 3, 2])
-    found = pair_scores("l2_norm", (left, pairs[0]), (right, pairs[1]), control=TWO)
-    np.testing.assert_allclose(found[[0, 1, 3]], [np.linalg.norm(rows[0] - rows[7]), 0, 0], rtol=1e-6)
-    assert np.isnan(found[[2, 4]]).all()
 
 
 @pytest.mark.parametrize("share", [None, 0.05, 0.6])

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.accounts import Caller
-from engine.datasets import Conditions, Dataset, DatasetChanges, Readable
-from engine.datasets.catalogue import dataset_not_found
-from engine.datasets.changes import NewRows
+from engine.datasets.catalogue import Dataset, Readable, dataset_not_found
+from engine.datasets.changes import Conditions, DatasetChanges, NewRows
 from engine.datasets.versions import DatasetVersion, StoredSegment
 from engine.datasets.work import CUT, ask, columns_for_task, segments_for_task, staged_folder
 from engine.replicas.pool import Pool

@@ -1,6 +1,6 @@
-"""Matching: the rows of a dataset for which a condition holds, as one block of the pool `query`.
+"""The row finder: the rows of a dataset for which a condition holds, by one block of the pool `query`.
 
-Deletions are handed this function. Knows no dataset and nothing of what a condition says.
+Deletions are handed its function. Knows no dataset and nothing of what a condition says.
 """
 
 import asyncio
@@ -17,8 +17,8 @@ from engine.replicas.lines import Lines
 DEATHS = 2
 
 
-class Matching:
-    """Finds the rows for deletions, in the places of queries."""
+class RowFinder:
+    """Finds the rows for deletions. A deletion takes the place of a query."""
 
     def __init__(self, queries: Queries) -> None:
         self._queries = queries
@@ -26,7 +26,7 @@ class Matching:
         limit_s = queries.limits.query_timeout_s + SPARE_S
         self._task = Task("matching", family="query", pool="query", time_limit_s=limit_s, max_deaths=DEATHS)
 
-    async def rows(self, body: bytes, grant: dict[str, Any], caller: Caller) -> tuple[int, memoryview]:
+    async def find(self, body: bytes, grant: dict[str, Any], caller: Caller) -> tuple[int, memoryview]:
         """The number of rows, and their numbers as int64.
 
         body    {"where", "params"} as it was sent
