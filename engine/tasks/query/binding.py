@@ -25,7 +25,7 @@ from engine.tasks.query.bound import (
 from engine.tasks.query.combining import bind_combination
 from engine.tasks.query.context import Context, Embedded, Found, Given
 from engine.tasks.query.conversions import as_condition
-from engine.tasks.query.cutting import check_sortable, limited, sorted_by, whole_number
+from engine.tasks.query.cutting import limited, sort_key, sorted_by, whole_number
 from engine.tasks.query.datatypes import INT
 from engine.tasks.query.expressions import bind_expression
 from engine.tasks.query.grouping import Grouped, group, group_into_lists
@@ -175,8 +175,7 @@ class _Selecting:
 
     def _bind_order(self, order: tree.Order) -> SortKey:
         key = self._output_at(order.expression) or self._context(None, aliases_win=True).bind(order.expression)
-        check_sortable(key, order.expression.at)
-        return SortKey(key, order.is_descending)
+        return sort_key(key, order)
 
     def _bind_limit_by(self, written: tree.LimitBy) -> tuple[int, Bound]:
         number = whole_number(self.given, written.number)

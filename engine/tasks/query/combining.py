@@ -4,7 +4,7 @@ from engine.tasks.query import tree
 from engine.tasks.query.bound import BoundQuery, Combined, Field, Node, SortKey
 from engine.tasks.query.context import Context, Found, Given
 from engine.tasks.query.conversions import convert
-from engine.tasks.query.cutting import check_sortable, limited, sorted_by
+from engine.tasks.query.cutting import limited, sort_key, sorted_by
 from engine.tasks.query.datatypes import BOOL, INT, common_type
 from engine.tasks.query.refusals import Refused, quoted
 from engine.tasks.query.scopes import Scope, Visible
@@ -44,11 +44,10 @@ def _order_combined(given: Given, order: tree.Order, columns: dict[str, Field]) 
     if isinstance(written, tree.Constant) and type(written.value) is int:
         if not 1 <= written.value <= len(columns):
             raise Refused("unknown_column", f"Output columns are counted from 1 to {len(columns)}.", at=written.at)
-        return SortKey(list(columns.values())[written.value - 1], order.is_descending)
+        return sort_key(list(columns.values())[written.value - 1], order)
     scope = Scope((Visible((), dict(columns)),))
     context = Context(given, scope, Found(given.fields.new(INT)), "The rows of a set operation have no groups.")
     key = context.bind(written)
-    check_sortable(key, written.at)
     if context.found.fused or context.found.uses_row_number:
         raise Refused("unsupported", "rrf and row_number stand in a SELECT.", at=written.at)
-    return SortKey(key, order.is_descending)
+    return sort_key(key, order)

@@ -3,6 +3,8 @@
 from engine.tasks.query import tree
 from engine.tasks.query.bound import Bound, Limit, Node, Sort, SortKey, Value
 from engine.tasks.query.context import Given
+from engine.tasks.query.conversions import convert
+from engine.tasks.query.datatypes import STRING
 from engine.tasks.query.refusals import Refused
 
 
@@ -26,6 +28,8 @@ def whole_number(given: Given, written: tree.Constant | tree.Parameter) -> int:
     return min(value, 2**62)
 
 
-def check_sortable(key: Bound, at: int | None) -> None:
+def sort_key(key: Bound, order: tree.Order) -> SortKey:
+    """Class labels are ordered by their names, as `<` compares them. Refused for vectors."""
     if key.type.name in ("vector", "matrix"):
-        raise Refused("type_mismatch", f"Rows cannot be ordered by a {key.type}.", at=at)
+        raise Refused("type_mismatch", f"Rows cannot be ordered by a {key.type}.", at=order.expression.at)
+    return SortKey(convert(key, STRING) if key.type.name == "class" else key, order.is_descending)

@@ -275,4 +275,5 @@ def _no_operand(node: Any) -> Refused:
         return Refused("unsupported", "A scalar subquery is not offered here.", at=offset_of(node), hint=_NO_SCALAR_SUBQUERY)
     if isinstance(node, exp.Star):
         return Refused("syntax_error", "A star stands in a select list or in count(*).", at=offset_of(node))
-    return Refused("unsupported", f'"{quoted(str(node.name))}" cannot stand here.', at=offset_of(node))
+    shown = f'"{quoted(str(node.name))}"' if node.name else "This"
+    return Refused("unsupported", f"{shown} cannot stand here.", at=offset_of(node))

@@ -29,7 +29,8 @@ from engine.tasks.query.bound import (
     Taken,
     WordScore,
 )
-from engine.tasks.query.datatypes import sql_type
+from engine.tasks.query.conversions import convert
+from engine.tasks.query.datatypes import STRING, sql_type
 from engine.tasks.query.ordering import is_in_scan_order, is_row_number, order_of, provides
 from engine.tasks.query.ranking import MAX_RRF_RANK, RRF_CONSTANT
 from engine.tasks.query.sql import Sql, fill, join
@@ -186,6 +187,9 @@ class Emitter:
             return fill("count(DISTINCT {})", argument)
         if aggregated.function == "sum" and sql_type(aggregated.type) == "DOUBLE":
             return fill("sum({})", argument)
+        if aggregated.function in ("min", "max") and aggregated.argument is not None and aggregated.type.name == "class":
+            name = self.writer.write(convert(aggregated.argument, STRING))
+            return fill(f"arg_{aggregated.function}({{}}, {{}})", argument, name)
         return fill(AGGREGATES[aggregated.function], argument)
 
     def _joined(self, node: Joined, needed: list[Leaf]) -> Sql:

@@ -27,13 +27,13 @@ from tests.engine.tasks.query.stored import columns_of, rows_of, store
 
 # The emitter's own words, generated names, punctuation and `?`: all that a statement may have.
 OWN_WORDS = """
-SELECT AS FROM WHERE GROUP BY ORDER ASC DESC NULLS LAST LIMIT OFFSET HAVING OVER PARTITION INNER LEFT JOIN ON UNION ALL DISTINCT
-CAST TRY_CAST CASE WHEN THEN ELSE END AND OR NOT IN IS NULL TRUE FALSE NULLIF lambda x i BOOLEAN BIGINT FLOAT DOUBLE VARCHAR
-BLOB TIMESTAMP DATE INTERVAL INTEGER abs avg bool_or ceil coalesce contains count ends_with exp floor greatest ilike_escape
-json_extract json_extract_string json_keys least len length like_escape list list_avg list_concat list_contains
-list_cosine_similarity list_distance list_dot_product list_extract list_filter list_max list_min list_product list_reduce
-list_slice list_sum list_transform list_value ln lower max min octet_length pow round row_number sqrt starts_with sum to_days
-to_hours to_microseconds to_milliseconds to_minutes to_months to_seconds to_weeks to_years unnest upper
+SELECT AS FROM WHERE GROUP BY ORDER ASC DESC NULLS LAST LIMIT OFFSET HAVING OVER PARTITION INNER LEFT JOIN ON UNION ALL
+DISTINCT CAST TRY_CAST CASE WHEN THEN ELSE END AND OR NOT IN IS NULL TRUE FALSE NULLIF lambda x i BOOLEAN BIGINT FLOAT DOUBLE
+VARCHAR BLOB TIMESTAMP DATE INTERVAL INTEGER abs arg_max arg_min avg bool_or ceil coalesce contains count ends_with exp floor
+greatest ilike_escape json_extract json_extract_string json_keys least len length like_escape list list_avg list_concat
+list_contains list_cosine_similarity list_distance list_dot_product list_extract list_filter list_max list_min list_product
+list_reduce list_slice list_sum list_transform list_value ln lower max min octet_length pow round row_number sqrt starts_with
+sum to_days to_hours to_microseconds to_milliseconds to_minutes to_months to_seconds to_weeks to_years unnest upper
 """
 NAMES = re.compile(r"[tcs]\d+|r|s|t")
 STATEMENTS = Path(__file__).with_name("test_running.py").read_text(encoding="utf-8")

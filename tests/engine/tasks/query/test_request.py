@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.tasks.query.refusals import Refused
-from engine.tasks.query.request import Request, read_request, read_table_request
+from engine.tasks.query.request import Request, read_condition, read_request, read_table_request
 
 
 def read(**fields: Any) -> Request:
@@ -186,3 +186,10 @@ def test_no_body_gives_anything_but_a_request_or_a_refusal(value: Any) -> None:
         except Refused as refused:
             found = refused.report()
         assert found
+
+
+def test_a_body_that_is_no_object_is_told_what_to_send() -> None:
+    for read_body, field in ((read_request, "query"), (read_table_request, "query"), (read_condition, "where")):
+        with pytest.raises(Refused) as caught:
+            read_body(b"[1]")
+        assert f'"{field}"' in str(caught.value.hint)
