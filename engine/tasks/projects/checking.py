@@ -14,7 +14,7 @@ from engine.tasks.projects.refusals import Refusal
 Graph = dict[str, Any]
 
 KINDS = frozenset(
-    "target media mediator price distribution macro brand visits competitor weather control event seasonality trend".split()
+    ["target", "media", "mediator", "price", "distribution", "macro", "brand", "visits", "competitor", "weather", "control", "event", "seasonality", "trend"]
 )
 CALENDAR_KINDS = frozenset({"seasonality", "trend"})
 OPS = SOURCES | {"lag", "adstock_geometric", "hill", "linear", "sum", "observe"}
@@ -236,7 +236,11 @@ def _check_low_node(node: Graph, faults: Faults) -> None:
             return faults.node(name, f"The op {op} needs `{key}` in its params.")
     if params.get("scale", 1) <= 0 or params.get("mean", 1) <= 0 or params.get("span", 1) <= 0 or params.get("period_days", 1) <= 0:
         return faults.node(name, "scale, mean, span and period_days are above 0.")
-    if not 0 <= params.get("L", 0) <= MAX_ADSTOCK or not 0 <= params.get("n", 0) <= MAX_LAG or not 1 <= params.get("pairs", 1) <= 10:
+    if (
+        not 0 <= params.get("L", 0) <= MAX_ADSTOCK
+        or not 0 <= params.get("n", 0) <= MAX_LAG
+        or not 1 <= params.get("pairs", 1) <= 10
+    ):
         return faults.node(name, f"L is 0 to {MAX_ADSTOCK}, n is 0 to {MAX_LAG}, pairs is 1 to 10.")
     if params.get("sign", "any") not in SIGNS:
         return faults.node(name, "A sign is positive, negative or any.")

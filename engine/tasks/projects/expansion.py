@@ -83,7 +83,7 @@ class _Expansion:
     def _read(self, node: Graph) -> None:
         """The series of a node, and its fault if it has none."""
         if node["kind"] in CALENDAR_KINDS:
-            return
+            return None
         if node["kind"] == "target":
             node.setdefault("source", {"dataset_name": "Sales", "metric": "UnitsSold"})
         if unknown := node.get("prior", {}).keys() - PRIOR_KEYS:
@@ -161,7 +161,11 @@ class _Expansion:
             name = self._once(f"{node['id']}:{'media' if is_media else 'input'}"[-64:], "input", params, node)
             self._join(node["id"], name)
             return [name]
-        name = node["id"] if not self._has_other_scale(node["id"], params) else f"{node['id']}:{'media' if is_media else 'input'}"[-64:]
+        name = (
+            node["id"]
+            if not self._has_other_scale(node["id"], params)
+            else f"{node['id']}:{'media' if is_media else 'input'}"[-64:]
+        )
         return [self._once(name, "input", {"source": node["source"], **params}, node)]
 
     def _has_other_scale(self, name: str, params: Graph) -> bool:

@@ -148,7 +148,9 @@ class Instance:
         """How many periods before a date matter for its prediction."""
         reach: dict[str, int] = {}
         for node in self.nodes:
-            own = int(node.params.get("L", 0)) if node.op == "adstock_geometric" else int(node.params["n"]) if node.op == "lag" else 0
+            own = (
+                int(node.params.get("L", 0)) if node.op == "adstock_geometric" else int(node.params["n"]) if node.op == "lag" else 0
+            )
             reach[node.id] = own + max((reach[parent] for parent in self._parents[node.id]), default=0)
         return reach[self.target.id]
 

@@ -87,5 +87,3 @@ def source_columns(node: Node, raw: Array | None, periods: Periods) -> Array:
     if raw is None:
         raise ValueError(f"this is a bug: {node.id} has no series")
     return (raw if node.op == "event_window" else scaled(node, raw))[None]
-
-

@@ -73,7 +73,9 @@ def diverged(density: Density, points: Array) -> Refusal:
     is_wild = ~np.isfinite(gradient).all(axis=0)
     wild = int(np.argmax(is_wild)) if is_wild.any() else int(np.argmax(np.abs(gradient).max(axis=0)))
     name = density.instance.parameters[wild].name
-    return Refusal("fit_diverged", f"The fit found no numbers; look at {name}.", [{"Code": "fit_diverged", "Node": name, "Message": name}])
+    return Refusal(
+        "fit_diverged", f"The fit found no numbers; look at {name}.", [{"Code": "fit_diverged", "Node": name, "Message": name}]
+    )
 
 
 def laplace(density: Density, mode: Array) -> Stage[Array]:

@@ -25,7 +25,13 @@ Source = Mapping[str, Any]
 # Types whose values are amounts of a period; those of any other type are levels.
 FLOWS = frozenset({"media", "visits", "competitor"})
 # Key of a source -> the column that it filters, and what stands in its place where the file has no such column.
-FILTERS = {"product": ("product",), "name": ("name",), "metric": ("metric",), "channel": ("channel", "name"), "campaign": ("subname",)}
+FILTERS = {
+    "product": ("product",),
+    "name": ("name",),
+    "metric": ("metric",),
+    "channel": ("channel", "name"),
+    "campaign": ("subname",),
+}
 COARSER = {("monthly", "weekly"), ("monthly", "daily"), ("weekly", "daily")}
 
 
