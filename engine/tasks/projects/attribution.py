@@ -31,7 +31,7 @@ class GroupEffect:
     total, direct  [draws, dates]
     via            mediator -> [draws, dates], which add up to total - direct
     spend          [dates], None without spend
-    margin         effect of MARGIN more of all inputs, on all dates, [draws]
+    margin         revenue of MARGIN more of its inputs, [draws]; None without prices
     """
 
     kind: str
@@ -39,7 +39,7 @@ class GroupEffect:
     direct: Array
     via: dict[str, Array]
     spend: Array | None
-    margin: Array
+    margin: Array | None
     carry_in: float
     carry_over: float
 
@@ -63,48 +63,48 @@ def attribute(fitted: Fitted, dataset: Dataset, readings: Readings, window: Arra
     groups = list(fitted.group_nodes())
     total = len(groups) * -(-len(fitted.draws) // len(next(chunks(fitted)).draws))
     done = 0
+    prices, profits = (_prices(dataset, fitted, column) for column in ("PricePerUnit", "ProfitPerUnit"))
     for part in chunks(fitted):
         effects = Effects(part, readings)
         found = {}
         for group in groups:
             yield Progress("attribute", done, total)
             done += 1
-            found[group] = _group_effect(effects, dataset, group, window)
+            found[group] = _group_effect(effects, dataset, group, window, prices)
         parts.append((effects.baseline[:, window], effects.prediction[:, window], found))
-    prices, profits = (_prices(dataset, fitted, column, window) for column in ("PricePerUnit", "ProfitPerUnit"))
     return Attributed(
         readings.periods.starts[window],
         np.concatenate([np.broadcast_to(baseline, prediction.shape) for baseline, prediction, _ in parts]),
         np.concatenate([prediction for _, prediction, _ in parts]),
         readings.observed[fitted.instance.target.id][window],
-        prices,
-        profits,
+        None if prices is None else prices[window],
+        None if profits is None else profits[window],
         {group: _joined([found[group] for _, _, found in parts]) for group in groups},
     )
 
 
-def _prices(dataset: Dataset, fitted: Fitted, column: str, window: Array) -> Array | None:
+def _prices(dataset: Dataset, fitted: Fitted, column: str) -> Array | None:
     if column == "ProfitPerUnit" and fitted.target_metric.lower() == "revenue":
         return None
     try:
-        return price_of(dataset, fitted.instance.target.params["source"], column)[window]
+        return price_of(dataset, fitted.instance.target.params["source"], column)
     except NoRows:
         return None
 
 
-def _group_effect(effects: Effects, dataset: Dataset, group: str, window: Array) -> GroupEffect:
+def _group_effect(effects: Effects, dataset: Dataset, group: str, window: Array, prices: Array | None) -> GroupEffect:
     nodes = effects.fitted.group_nodes()[group]
     rungs = [np.broadcast_to(rung, effects.prediction.shape)[:, window] for rung in effects.ladder(group)]
     via = {mediator: after - before for mediator, before, after in zip(effects.mediators, rungs, rungs[1:], strict=False)}
     kind = kind_of(effects.fitted.instance, nodes[0])
     spend = spend_of(dataset, {"source": nodes[0].params["source"]}) if "source" in nodes[0].params else None
-    margin = np.zeros(len(rungs[-1]))
+    margin = None if prices is None else np.zeros(len(rungs[-1]))
     carry_in = carry_over = 0.0
     readers = [node for node in nodes if node.id in effects.readings.raw]
     if readers and kind == "media":
         raw = {node.id: effects.readings.raw[node.id] for node in readers}
         more = {name: np.where(window, values * (1 + MARGIN), values) for name, values in raw.items()}
-        margin = -effects.change(more).sum(axis=1)
+        margin = None if prices is None else -effects.change(more) @ prices
         carry_in, carry_over = _carried(effects, readers, window)
     return GroupEffect(kind, rungs[-1], rungs[0], via, None if spend is None else spend[window], margin, carry_in, carry_over)
 
@@ -133,7 +133,7 @@ def _joined(parts: list[GroupEffect]) -> GroupEffect:
         np.concatenate([part.direct for part in parts]),
         {name: np.concatenate([part.via[name] for part in parts]) for name in first.via},
         first.spend,
-        np.concatenate([part.margin for part in parts]),
+        None if first.margin is None else np.concatenate([part.margin for part in parts if part.margin is not None]),
         float(np.average([part.carry_in for part in parts], weights=shares)),
         float(np.average([part.carry_over for part in parts], weights=shares)),
     )
@@ -152,7 +152,6 @@ def _total(name: str, effect: GroupEffect, found: Attributed) -> dict[str, Any]:
     via = [{"Mediator": mediator, **interval(draws.sum(axis=1))} for mediator, draws in effect.via.items()]
     spend = None if effect.spend is None else float(effect.spend.sum())
     revenue, profit = (None if each is None else effect.total @ each for each in (found.prices, found.profits))
-    mean_price = None if found.prices is None else float(found.prices.mean())
     prediction = float(found.prediction.sum(axis=1).mean())
     return {
         "Node": name,
@@ -167,7 +166,7 @@ def _total(name: str, effect: GroupEffect, found: Attributed) -> dict[str, Any]:
         "Spend": spend,
         "Roi": _ratio(revenue, spend),
         "RoiProfit": _ratio(profit, spend),
-        "MRoi": _ratio(None if mean_price is None else effect.margin * mean_price, MARGIN * spend if spend else None),
+        "MRoi": _ratio(effect.margin, MARGIN * spend if spend else None),
         "CarryIn": effect.carry_in,
         "CarryOver": effect.carry_over,
     }

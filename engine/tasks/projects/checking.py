@@ -7,14 +7,29 @@ import re
 from collections import Counter
 from typing import Any
 
-from engine.tasks.projects.instance import PARAMETERS, SOURCES
+from engine.tasks.projects.instance import CALENDAR, PARAMETERS, SOURCES
 from engine.tasks.projects.priors import FAMILIES
 from engine.tasks.projects.refusals import Refusal
 
 Graph = dict[str, Any]
 
 KINDS = frozenset(
-    ["target", "media", "mediator", "price", "distribution", "macro", "brand", "visits", "competitor", "weather", "control", "event", "seasonality", "trend"]
+    [
+        "target",
+        "media",
+        "mediator",
+        "price",
+        "distribution",
+        "macro",
+        "brand",
+        "visits",
+        "competitor",
+        "weather",
+        "control",
+        "event",
+        "seasonality",
+        "trend",
+    ]
 )
 CALENDAR_KINDS = frozenset({"seasonality", "trend"})
 OPS = SOURCES | {"lag", "adstock_geometric", "hill", "linear", "sum", "observe"}
@@ -213,9 +228,9 @@ def check_low(graph: Graph) -> None:
         faults.refuse()
     for name, op in ops.items():
         _check_parents(name, op, [ops[parent] for parent in parents[name]], faults)
-        if op in ("fourier", "trend") or (op == "lag" and any(ops[parent] in ("fourier", "trend") for parent in parents[name])):
-            if any(ops[child] not in ("linear", "lag") for child in children[name]):
-                faults.node(name, "A node with several columns leads to `linear` or `lag` only.")
+        is_wide = op in CALENDAR or (op == "lag" and any(ops[parent] in CALENDAR for parent in parents[name]))
+        if is_wide and any(ops[child] not in ("linear", "lag") for child in children[name]):
+            faults.node(name, "A node with several columns leads to `linear` or `lag` only.")
         if op == "observe" and any(ops[child] != "input" for child in children[name]):
             faults.node(name, "What a mediator is observed as leads to `input` only, which scales it.")
     for name in ops.keys() - reaching(graph, targets[0]):

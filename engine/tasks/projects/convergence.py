@@ -1,7 +1,7 @@
 """Convergence: r-hat and effective sample sizes of chains, [rounds, chains, quantities]. Needs scipy.
 
-Source: Vehtari et al. 2021: split, rank-normalised r-hat (the larger of bulk and folded), bulk size, and tail size as the smaller one
-of the indicators of the 5 % and 95 % quantiles.
+Source: Vehtari et al. 2021: split, rank-normalised r-hat (the larger of bulk and folded), bulk size, and tail size as the smaller
+one of the indicators of the 5 % and 95 % quantiles.
 """
 
 import numpy as np

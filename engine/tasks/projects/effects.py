@@ -72,7 +72,7 @@ class Effects:
         return self._known_shares[held][group]
 
     def ladder(self, group: str) -> list[Array]:
-        """The effect with all mediators held, then with one more released at a time, in topological order; the last is the total."""
+        """The effect with all mediators held, then with one more released at a time in topological order; last comes the total."""
         return [self.effect(group, held=tuple(self.mediators[number:])) for number in range(len(self.mediators) + 1)]
 
     def change(self, raw: dict[str, Array]) -> Array:

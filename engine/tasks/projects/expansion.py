@@ -275,7 +275,10 @@ def spend_of(dataset: Dataset, node: Graph) -> Array | None:
 
 
 def price_of(dataset: Dataset, target_source: Graph, column: str = "PricePerUnit") -> Array:
-    """Revenue (or profit) of one unit of the target by period, carried where Sales has no period; 1 for the target Revenue. NoRows."""
+    """Revenue (or profit) of one unit of the target by period, carried where Sales has no period. NoRows.
+
+    One unit of the target Revenue is 1 of revenue.
+    """
     if str(target_source.get("metric", "UnitsSold")).lower() == "revenue" and column == "PricePerUnit":
         return np.ones(len(dataset.periods))
     return dataset.series({**target_source, "metric": column}).values

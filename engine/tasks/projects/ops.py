@@ -145,7 +145,7 @@ class Hill:
         return scale[..., None] * share, (x, share, logs, norm, scale, *parameters)
 
     def backward(self, gradient: Array, saved: Saved) -> tuple[Array | None, tuple[Array, ...]]:
-        x, share, logs, norm, scale, k, slope, half = saved
+        x, share, logs, norm, scale, _, slope, half = saved
         along = (gradient * share).sum(axis=-1)
         of_k = self._signs * along / norm
         pull = (scale * along / norm)[..., None]

@@ -1,4 +1,7 @@
-"""The posterior of one fit: MAP, Laplace, VI and HMC in their order, with the figures that say whether they converged. Needs scipy."""
+"""The posterior of one fit: MAP, Laplace, VI and HMC in their order, with the figures that say whether they converged.
+
+Needs scipy.
+"""
 
 from dataclasses import dataclass
 
@@ -117,9 +120,7 @@ def _is_enough(quantities: Array) -> bool:
 def _of_chains(
     density: Density, monitor: Monitor, chains: hmc.Chains, tuned: variational.Variational, gap: float | None
 ) -> Posterior:
-    rounds, num_chains, count = chains.free.shape
-    flat = chains.free.reshape(-1, count)
-    free = flat[np.arange(NUM_DRAWS) * len(flat) // NUM_DRAWS]
+    free = thinned(chains.free)
     quantities = monitor.quantities(chains.free)
     size = np.minimum(convergence.bulk_size(chains.free), convergence.tail_size(chains.free))
     monitored = min(convergence.bulk_size(quantities).min(), convergence.tail_size(quantities).min())
@@ -137,3 +138,10 @@ def _of_chains(
         chains.divergent,
         chains.acceptance,
     )
+
+
+def thinned(free: Array) -> Array:
+    """NUM_DRAWS draws of chains [rounds, chains, P], the same number of each chain, evenly spaced; one chain after the other."""
+    rounds, num_chains, count = free.shape
+    per_chain = NUM_DRAWS // num_chains
+    return free[np.arange(per_chain) * rounds // per_chain].transpose(1, 0, 2).reshape(-1, count)

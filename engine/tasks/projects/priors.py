@@ -1,6 +1,7 @@
 """Priors and free forms: what each parameter is expected to be, and how a parameter with bounds becomes a number without bounds.
 
-The free form of a positive parameter is its logarithm, that of a share between 0 and 1 its logit, that of any other parameter itself.
+The free form of a positive parameter is its logarithm, that of a share between 0 and 1 its logit, that of any other parameter
+itself.
 Densities are those of the free form, so they include the Jacobian. Arrays are [draws, parameters]. Knows no graph.
 """
 

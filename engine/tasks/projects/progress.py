@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from engine.tasks.families import LongReply
+from engine.tasks.families import LongReply, Reply
 
 # Frames of progress are sent this far apart at least.
 INTERVAL_S = 0.5
@@ -40,7 +40,8 @@ def told(stages: Stage[Any], check: Callable[[], None]) -> LongReply:
         try:
             progress = next(stages)
         except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
+            last: Reply = end.value
+            return last
         check()
         now = time.monotonic()
         if progress.stage != stage:

@@ -50,7 +50,19 @@ class Scenarios:
         owns: Mapping[str, Array] | None = None,
         held: Collection[str] = (),
     ) -> Array:
-        """The mean of the target in units of its scale, [draws, periods].
+        """The mean of the target in units of its scale, [draws, periods]. Arguments as of `changed`."""
+        values = self.changed(raw, calendar_off=calendar_off, owns=owns, held=held)
+        return self._at(self._instance.target.id, values)
+
+    def changed(
+        self,
+        raw: Mapping[str, Array],
+        *,
+        calendar_off: Collection[str] = (),
+        owns: Mapping[str, Array] | None = None,
+        held: Collection[str] = (),
+    ) -> Values:
+        """The value of every node that a change reaches.
 
         raw           node that reads a source -> its series in its place, [periods]
         calendar_off  nodes of the calendar whose columns are 0
@@ -58,8 +70,8 @@ class Scenarios:
         held          mediators that stay as they were observed
         """
         owns = owns or {}
-        changed = {*raw, *calendar_off, *owns}
-        affected = changed.union(*(self._below[name] for name in changed))
+        begins = {*raw, *calendar_off, *owns}
+        affected = begins.union(*(self._below[name] for name in begins))
         values: Values = {}
         for node in self._instance.nodes:
             if node.id not in affected:
@@ -74,8 +86,7 @@ class Scenarios:
                 values[node.id] = self._equation(node, values, owns.get(node.id))
             else:
                 values[node.id] = self._value(node, [self._at(parent, values) for parent in self._instance.parents(node.id)])
-        target = self._instance.target.id
-        return values.get(target, self._values[target])
+        return values
 
     def _at(self, node_id: str, values: Values) -> Array:
         return values[node_id] if node_id in values else self._values[node_id]

@@ -56,13 +56,16 @@ class Series:
 class Dataset:
     """The data of one combination.
 
-    files        type -> path of its Parquet file
-    combination  country, region, grouping
+    files          type -> path of its Parquet file
+    combination    country, region, grouping
+    extra_periods  so many periods follow the last data: flows are 0 in them, and levels are carried
     """
 
-    def __init__(self, files: Mapping[str, str], combination: list[str]) -> None:
+    def __init__(self, files: Mapping[str, str], combination: list[str], extra_periods: int = 0) -> None:
         self._files = {name.lower(): path for name, path in files.items()}
+        self._titles = {name.lower(): name for name in files}
         self._combination = combination
+        self._extra_periods = extra_periods
         self._tables: dict[str, pa.Table] = {}
         if "sales" not in self._files:
             raise Refusal("sales_missing", "The dataset has no Sales.")
@@ -70,6 +73,10 @@ class Dataset:
     @property
     def types(self) -> list[str]:
         return list(self._files)
+
+    def title(self, name: str) -> str:
+        """A type as it was sent."""
+        return self._titles[name]
 
     @cached_property
     def sales(self) -> pa.Table:
@@ -96,9 +103,14 @@ class Dataset:
 
     @cached_property
     def periods(self) -> Periods:
-        """From the first Sales date to the last date of any source that a model may read."""
-        last = max([self.sales_dates[-1], *(self._last(name) for name in self._files if name != "sales")])
+        """From the first Sales date to the last date of any source that a model may read, and what was asked for beyond it."""
+        last = periods.following(np.array([self.last_day]), self.frequency, self._extra_periods)[0]
         return Periods.between(self.sales_dates[0], last, self.frequency)
+
+    @cached_property
+    def last_day(self) -> np.datetime64:
+        """The last day that Sales or any source has data of."""
+        return max([self.sales_dates[-1], *(self._last(name) for name in self._files if name != "sales")])
 
     @cached_property
     def is_sold(self) -> Array:
