@@ -18,21 +18,18 @@ from engine.replicas.replica import ReplicaOptions
 
 # A replica that scores imports these before it reports ready, so that no request waits for an import.
 SCORE_OPTIONS = ReplicaOptions(families=("scoring", "embedding"))
+# Replicas are the parallelism, so their libraries use one thread; a model that is fitted twice also has the same bytes only so. The
+# allocator that pyarrow brings reserves 1 GiB at once, which would count against the memory of the replica.
+ONE_THREAD = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+}
 # Jobs yield the cores to scoring.
-JOBS_OPTIONS = ReplicaOptions(niceness=10, is_lazy=True)
-# A replica that queries never loads onnxruntime, and one that scores never DuckDB: each takes half a second. Its libraries use one
-# thread, because replicas are the parallelism. The allocator that pyarrow brings reserves 1 GiB at once, which would count against
-# the memory of the replica.
-QUERY_OPTIONS = ReplicaOptions(
-    is_lazy=True,
-    families=("query",),
-    environment={
-        "OPENBLAS_NUM_THREADS": "1",
-        "OMP_NUM_THREADS": "1",
-        "MKL_NUM_THREADS": "1",
-        "ARROW_DEFAULT_MEMORY_POOL": "system",
-    },
-)
+JOBS_OPTIONS = ReplicaOptions(niceness=10, is_lazy=True, environment=ONE_THREAD)
+# A replica that queries never loads onnxruntime, and one that scores never DuckDB: each takes half a second.
+QUERY_OPTIONS = ReplicaOptions(is_lazy=True, families=("query",), environment=ONE_THREAD)
 
 
 # Replicas that score may take three quarters of the machine's memory together; the rest is for the server, the other replicas and

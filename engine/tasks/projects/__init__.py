@@ -78,6 +78,7 @@ def tasks(families: Families) -> dict[str, TaskFunction]:
         "check_refit": _short(graphs.check_refit),
         "fit": _long(_fit, stopping),
         "attribute": _long(_attribute, stopping),
+        "align": _long(_align, stopping),
     }
 
 
@@ -92,6 +93,12 @@ def _attribute(header: Header) -> Stage[Reply]:
     from engine.tasks.projects import attributing
 
     return attributing.run(header)
+
+
+def _align(header: Header) -> Stage[Reply]:
+    from engine.tasks.projects import aligning
+
+    return aligning.run(header)
 
 
 def _short(work: Callable[[Header], Any]) -> TaskFunction:

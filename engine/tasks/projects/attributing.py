@@ -66,6 +66,9 @@ def write(found: Attributed, folder: Path) -> None:
     pq.write_table(pa.Table.from_pylist(rows(found), schema=SCHEMA), folder / "effects.parquet")
     arrays: dict[str, Any] = {f"effect{i}": effect.total for i, effect in enumerate(found.groups.values())}
     arrays |= {f"direct{i}": effect.direct for i, effect in enumerate(found.groups.values())}
+    arrays |= {
+        f"via{i}.{j}": draws for i, effect in enumerate(found.groups.values()) for j, draws in enumerate(effect.via.values())
+    }
     arrays |= {"baseline": found.baseline, "prediction": found.prediction, "observed": found.observed}
     spends = [effect.spend if effect.spend is not None else np.full(len(found.dates), np.nan) for effect in found.groups.values()]
     prices = [np.full(len(found.dates), np.nan) if each is None else each for each in (found.prices, found.profits)]
@@ -73,6 +76,7 @@ def write(found: Attributed, folder: Path) -> None:
         folder / "effects.npz",
         dates=np.array(written(found.dates)),
         nodes=np.array(list(found.groups)),
+        mediators=np.array(list(next(iter(found.groups.values())).via), dtype=np.str_),
         kinds=np.array([effect.kind for effect in found.groups.values()]),
         spends=np.array(spends),
         prices=np.array(prices),

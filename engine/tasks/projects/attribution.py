@@ -32,6 +32,7 @@ class GroupEffect:
     via            mediator -> [draws, dates], which add up to total - direct
     spend          [dates], None without spend
     margin         revenue of MARGIN more of its inputs, [draws]; None without prices
+    carry_in, carry_over  means over draws; these three are None in a set, whose dates are others
     """
 
     kind: str
@@ -40,8 +41,8 @@ class GroupEffect:
     via: dict[str, Array]
     spend: Array | None
     margin: Array | None
-    carry_in: float
-    carry_over: float
+    carry_in: float | None
+    carry_over: float | None
 
 
 @dataclass(slots=True)
@@ -134,9 +135,14 @@ def _joined(parts: list[GroupEffect]) -> GroupEffect:
         {name: np.concatenate([part.via[name] for part in parts]) for name in first.via},
         first.spend,
         None if first.margin is None else np.concatenate([part.margin for part in parts if part.margin is not None]),
-        float(np.average([part.carry_in for part in parts], weights=shares)),
-        float(np.average([part.carry_over for part in parts], weights=shares)),
+        _mean([part.carry_in for part in parts], shares),
+        _mean([part.carry_over for part in parts], shares),
     )
+
+
+def _mean(values: list[float | None], weights: list[int]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.average(known, weights=weights)) if len(known) == len(values) else None
 
 
 # As users see it

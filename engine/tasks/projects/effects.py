@@ -24,13 +24,7 @@ CHUNK_DRAWS = 100
 def chunks(fitted: Fitted) -> Iterator[Fitted]:
     """The model with a part of its draws at a time, in order."""
     for first in range(0, len(fitted.draws), CHUNK_DRAWS):
-        part = slice(first, first + CHUNK_DRAWS)
-        norms = {name: array[part] for name, array in fitted.norms.items()}
-        owns = {name: array[part] for name, array in fitted.owns.items()}
-        kept = (fitted.references, fitted.largest)
-        yield Fitted(
-            fitted.instance, fitted.combination, fitted.frequency, fitted.train_dates, fitted.draws[part], norms, owns, *kept
-        )
+        yield fitted.part(slice(first, first + CHUNK_DRAWS))
 
 
 class Effects:

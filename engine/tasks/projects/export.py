@@ -175,33 +175,43 @@ class _Graph:
 
 def _config(fitted: Fitted, readings: Readings, graph: _Graph, window: int, title: tuple[str, str]) -> dict[str, Any]:
     """config.json; the example is the last training window."""
-    instance = fitted.instance
-    mediators = {graph.names[node.id] for node in instance.mediators}
-    last = int(readings.periods.positions(periods.days(fitted.train_dates[-1:]))[0])
-    example: dict[str, Any] = {"date": fitted.train_dates[-1]}
-    entries: list[dict[str, Any]] = []
-    for node_id, name in graph.names.items():
-        if name in example:
-            continue
-        missing = {"missing": "nan"} if name in mediators else {}
-        entries.append({"kind": "vector", "input": name, "field": name, **missing})
-        series = readings.observed[node_id] if node_id in readings.observed else readings.raw[node_id]
-        padded = np.concatenate([np.full(window, series[0] if name in mediators else 0.0), series[: last + 1]])
-        example[name] = [float(value) for value in padded[-window:]]
+    mediators = {graph.names[node.id] for node in fitted.instance.mediators}
+    names = list(dict.fromkeys(graph.names.values()))
+    missing = {name: {"missing": "nan"} if name in mediators else {} for name in names}
     day = {"kind": "period_days", "input": "day", "field": "date", "origin": graph.origin}
-    entries.append({**day, "frequency": fitted.frequency, "window": window})
     return {
         "owner": title[0],
         "name": title[1],
         "task": "predict",
         "description": f"Marketing-mix model of {', '.join(fitted.combination)}",
         "max_batch_size": MAX_BATCH_SIZE,
-        "inputs": entries,
+        "inputs": [
+            *({"kind": "vector", "input": name, "field": name, **missing[name]} for name in names),
+            {**day, "frequency": fitted.frequency, "window": window},
+        ],
         "outputs": [
             {"output": "prediction", "as": "prediction"},
             {"output": "interval", "as": "interval"},
-            {"output": "contributions", "as": "contributions", "labels": labels(instance), "form": "object", "squeeze": False},
+            {
+                "output": "contributions",
+                "as": "contributions",
+                "labels": labels(fitted.instance),
+                "form": "object",
+                "squeeze": False,
+            },
             {"output": "contribution_interval", "as": "contribution_interval"},
         ],
-        "example": example,
+        "example": _example(fitted, readings, graph.names, window),
     }
+
+
+def _example(fitted: Fitted, readings: Readings, names: dict[str, str], window: int) -> dict[str, Any]:
+    """The record of the last training date; what lies before the data is as its first value for a mediator, else 0."""
+    last = int(readings.periods.positions(periods.days(fitted.train_dates[-1:]))[0])
+    example: dict[str, Any] = {"date": fitted.train_dates[-1]}
+    for node_id, name in names.items():
+        series = readings.observed[node_id] if node_id in readings.observed else readings.raw[node_id]
+        before = series[0] if node_id in readings.observed else 0.0
+        padded = np.concatenate([np.full(window, before), series[: last + 1]])
+        example[name] = [float(value) for value in padded[-window:]]
+    return example

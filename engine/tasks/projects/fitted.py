@@ -4,7 +4,7 @@ Beside each draw of the parameters stand the numbers that follow from it and the
 that its share is told in, and for each mediator the mean of its own part. Later data does not change them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -70,20 +70,13 @@ class Fitted:
 
     def spaced(self, count: int) -> "Fitted":
         """The model with `count` of its draws, evenly spaced."""
-        chosen = np.arange(count) * len(self.draws) // count
+        return self.part(np.arange(count) * len(self.draws) // count)
+
+    def part(self, chosen: Array | slice) -> "Fitted":
+        """The model with some of its draws."""
         norms = {name: array[chosen] for name, array in self.norms.items()}
         owns = {name: array[chosen] for name, array in self.owns.items()}
-        return Fitted(
-            self.instance,
-            self.combination,
-            self.frequency,
-            self.train_dates,
-            self.draws[chosen],
-            norms,
-            owns,
-            self.references,
-            self.largest,
-        )
+        return replace(self, draws=self.draws[chosen], norms=norms, owns=owns)
 
     @property
     def target_metric(self) -> str:

@@ -80,13 +80,14 @@ class Scenarios:
                 values[node.id] = source_columns(node, raw[node.id], self._readings.periods)
             elif node.id in calendar_off:
                 values[node.id] = np.zeros_like(self._values[node.id])
-            elif node.id in held:
-                continue
-            elif node.op == "observe":
-                values[node.id] = self._equation(node, values, owns.get(node.id))
-            else:
-                values[node.id] = self._value(node, [self._at(parent, values) for parent in self._instance.parents(node.id)])
+            elif node.id not in held:
+                values[node.id] = self._below_change(node, values, owns.get(node.id))
         return values
+
+    def _below_change(self, node: Node, values: Values, own: Array | None) -> Array:
+        if node.op == "observe":
+            return self._equation(node, values, own)
+        return self._value(node, [self._at(parent, values) for parent in self._instance.parents(node.id)])
 
     def _at(self, node_id: str, values: Values) -> Array:
         return values[node_id] if node_id in values else self._values[node_id]

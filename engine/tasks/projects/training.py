@@ -3,7 +3,7 @@
 Arrays are [draws, ...] in units of the target.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -35,29 +35,16 @@ def fitted_of(instance: Instance, draws: Array, readings: Readings, is_train: Ar
     largest = {node.id: float(readings.raw[node.id][is_train].max()) for node in sources}
     ones = {hill.id: np.ones(len(draws)) for hill in instance.hills}
     bare = Fitted(instance, draws=draws, norms=ones, owns={}, references=references, largest=largest, **told)
-    norms = norms_of(bare, readings, is_train)
-    normed = Fitted(instance, draws=draws, norms=norms, owns={}, references=references, largest=largest, **told)
-    owns = own_means(normed, readings, is_train)
-    return Fitted(instance, draws=draws, norms=norms, owns=owns, references=references, largest=largest, **told)
+    normed = replace(bare, norms=norms_of(bare, readings, is_train))
+    return replace(normed, owns=own_means(normed, readings, is_train))
 
 
 def norms_of(fitted: Fitted, readings: Readings, is_train: Array) -> dict[str, Array]:
     """The mean of h over the training dates, for each `hill` node and draw. One below another depends on the one above."""
     norms: dict[str, Array] = dict(fitted.norms)
     for hill in fitted.instance.hills:
-        now = Fitted(
-            fitted.instance,
-            fitted.combination,
-            fitted.frequency,
-            fitted.train_dates,
-            fitted.draws,
-            norms,
-            {},
-            fitted.references,
-            fitted.largest,
-        )
         found = []
-        for part in chunks(now):
+        for part in chunks(replace(fitted, norms=norms, owns={})):
             x = Scenarios(part, readings).terms(fitted.instance.parents(hill.id)[0])
             _, slope, half = (part.draws[:, fitted.instance.columns[hill.id, key][0]][None] for key in ("k", "s", "e"))
             op = ops.Hill(np.array([[hill.params["mean"]]]), np.ones((1, 1)), is_train.astype(np.float64))
@@ -113,28 +100,32 @@ def response(fitted: Fitted, dataset: Dataset, readings: Readings, is_train: Arr
         prices = None
     curves: list[dict[str, Any]] = []
     parts = [Effects(part, readings) for part in chunks(fitted)]
-    for group, nodes in group_nodes(fitted.instance).items():
-        if kind_of(fitted.instance, nodes[0]) != "media":
-            continue
-        yield Progress("export", len(curves), len(group_nodes(fitted.instance)))
-        spend = spend_of(dataset, {"source": nodes[0].params["source"]})
-        total = None if spend is None else float(spend[is_train].sum())
-        points = []
-        for factor in FACTORS:
-            raw = {node.id: factor * readings.raw[node.id] for node in nodes}
-            found = [np.broadcast_to(e.effect(group, raw=raw), e.prediction.shape)[:, is_train] for e in parts]
-            effect = np.concatenate(found)
-            points.append(
-                {
-                    "Factor": factor,
-                    "Spend": None if total is None else factor * total,
-                    "Effect": interval(effect.sum(axis=1)),
-                    "Revenue": None if prices is None else interval(effect @ prices),
-                    "Seen": factor <= 1,
-                }
-            )
-        curves.append({"Node": group, "Points": points})
+    groups = group_nodes(fitted.instance)
+    for group, nodes in groups.items():
+        if kind_of(fitted.instance, nodes[0]) == "media":
+            yield Progress("export", len(curves), len(groups))
+            spend = spend_of(dataset, {"source": nodes[0].params["source"]})
+            total = None if spend is None else float(spend[is_train].sum())
+            points = [_point(parts, group, factor, is_train, prices) for factor in FACTORS]
+            for point in points:
+                point["Spend"] = None if total is None else point["Factor"] * total
+            curves.append({"Node": group, "Points": points})
     return curves
+
+
+def _point(parts: list[Effects], group: str, factor: float, is_train: Array, prices: Array | None) -> dict[str, Any]:
+    """One point of a curve, without what it costs."""
+    readings = parts[0].readings
+    raw = {node.id: factor * readings.raw[node.id] for node in parts[0].fitted.group_nodes()[group]}
+    found = [np.broadcast_to(e.effect(group, raw=raw), e.prediction.shape)[:, is_train] for e in parts]
+    effect = np.concatenate(found)
+    return {
+        "Factor": factor,
+        "Spend": None,
+        "Effect": interval(effect.sum(axis=1)),
+        "Revenue": None if prices is None else interval(effect @ prices),
+        "Seen": factor <= 1,
+    }
 
 
 def drift(fitted: Fitted, parent: Fitted, readings: Readings, common: Array) -> list[dict[str, Any]]:

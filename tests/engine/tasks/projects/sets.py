@@ -1,4 +1,4 @@
-"""Data for the tests of models: small datasets as the files of a dataset, simulated sets whose truth is known, and the public sets."""
+"""Data for the tests of models: small datasets in files, simulated sets whose truth is known, and the public sets."""
 
 import csv
 import io
@@ -21,6 +21,8 @@ from tests import corpora
 
 Array = np.ndarray
 COMBINATION = ["SWE", "all", "all"]
+# A fit of a second that is not expected to converge.
+SMALL_HMC: dict[str, Any] = {"inference": "hmc", "epochs": 20, "max_gradients": 1200}
 KEYS = {"country": "SWE", "region": "all", "grouping": "all"}
 
 
@@ -143,7 +145,21 @@ def plain(folder: Path, seed: int = 0, count: int = 60) -> Data:
     dates = weeks(count)
     sales = 700 + 100 * (tv / (tv + 2000)) / 0.4 + 60 * radio / 800 + 2 * (income - 100) + random.normal(0, 25, count)
     events = [("Fair", dates[10], dates[11]), ("Fair", dates[35], dates[35]), ("Strike", dates[25], dates[26])]
-    return written(folder, dates, sales, media={"tv": tv, "radio": radio}, extra={"income": income}, events=events)
+    data = written(folder, dates, sales, media={"tv": tv, "radio": radio}, extra={"income": income}, events=events)
+    data.truth = {"tv": float((100 * (tv / (tv + 2000)) / 0.4).sum())}
+    return data
+
+
+def twins(folder: Path, count: int = 104) -> Data:
+    """Two channels with nearly the same spend and the same effect, and one of its own."""
+    random = np.random.default_rng(0)
+    tv = np.where(random.uniform(size=count) < 0.5, random.gamma(3, 1000, count), 0.0)
+    media = {"tv": tv, "twin": tv * np.exp(0.02 * random.normal(size=count)), "radio": random.gamma(3, 10, count)}
+    effects = []
+    for name in ("tv", "twin"):
+        u = adstocked(media[name], 0.5)
+        effects.append(200 * u**1.2 / (u**1.2 + u.mean() ** 1.2))
+    return written(folder, weeks(count), 700 + sum(effects) + random.normal(0, 20, count), media=media)
 
 
 def adstocked(x: Array, share: float, lags: int = 12) -> Array:
