@@ -1,14 +1,12 @@
-"""Checks of graphs as people send them, of both levels: names, kinds, edges and shapes. Every fault names its node or edge.
+"""Checks of graphs as people send them: names and edges of both levels, kinds and shapes of the high one.
 
-Knows no data; expansion.py says what is wrong with sources.
+Every fault names its node or edge. Knows no data; expansion.py says what is wrong with sources, and op_checking.py with ops.
 """
 
 import re
 from collections import Counter
 from typing import Any
 
-from engine.tasks.projects.instance import CALENDAR, PARAMETERS, SOURCES
-from engine.tasks.projects.priors import FAMILIES
 from engine.tasks.projects.refusals import Refusal
 
 Graph = dict[str, Any]
@@ -32,37 +30,16 @@ KINDS = frozenset(
     ]
 )
 CALENDAR_KINDS = frozenset({"seasonality", "trend"})
-OPS = SOURCES | {"lag", "adstock_geometric", "hill", "linear", "sum", "observe"}
 ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 # What the inputs of the served model and the rows of tables are called.
 TAKEN_IDS = frozenset({"date", "day", "yhat_id", "baseline", "prediction", "observed", "residual"})
 NODE_KEYS = frozenset({"id", "name", "kind", "source", "reference", "prior"})
-LOW_NODE_KEYS = frozenset({"id", "op", "params", "prior", "group"})
 EDGE_KEYS = frozenset({"source", "target", "sign", "shape", "lag"})
 SIGNS = ("positive", "negative", "any")
 SHAPES = ("auto", "linear", "media")
-MAX_NODES, MAX_EDGES, MAX_LAG, MAX_ADSTOCK = 200, 1000, 26, 120
-# Op -> the params that it needs, each with the types that it may have.
-NEEDED: dict[str, dict[str, tuple[type, ...]]] = {
-    "input": {"scale": (int, float), "centre": (int, float)},
-    "fourier": {"origin": (str,), "period_days": (int, float), "pairs": (int,)},
-    "trend": {"origin": (str,), "span": (int, float), "knots": (list,)},
-    "event_window": {"source": (dict,)},
-    "lag": {"n": (int,)},
-    "adstock_geometric": {"L": (int,)},
-    "hill": {"mean": (int, float), "sign": (str,)},
-    "linear": {"sign": (str,)},
-    "sum": {},
-    "observe": {"source": (dict,), "scale": (int, float)},
-}
-PRIOR_FAMILIES = {
-    "a": ("beta",),
-    "s": ("log_normal",),
-    "e": ("log_normal",),
-    "b0": ("normal",),
-    "sigma": ("half_normal", "log_normal"),
-}
-SIGNED_FAMILIES = ("half_normal", "log_normal")
+MAX_NODES, MAX_EDGES, MAX_LAG = 200, 1000, 26
+# Numbers in graphs are smaller than this.
+LARGEST = 1e15
 
 
 def level_of(graph: Graph) -> str:
@@ -124,14 +101,15 @@ def _check_id(node: Any, faults: Faults) -> None:
 
 def _check_edges(graph: Graph, faults: Faults) -> None:
     ids = {node["id"] for node in graph["nodes"]}
-    seen: set[tuple[str, str]] = set()
+    seen: set[tuple[Any, Any]] = set()
     for edge in graph["edges"]:
         ends = (edge.get("source"), edge.get("target")) if isinstance(edge, dict) else (None, None)
         if not all(isinstance(end, str) and end in ids for end in ends):
             faults.edge(edge, "An edge has the ids of two nodes as `source` and `target`.")
-        elif ends in seen:
+            continue
+        if ends in seen:
             faults.edge(edge, "Two edges have these ends.")
-        seen.add(ends)  # type: ignore[arg-type]
+        seen.add(ends)
 
 
 def _cycle(graph: Graph) -> list[str]:
@@ -178,7 +156,7 @@ def check_high(graph: Graph) -> None:
 
 
 def _check_high_node(node: Graph, faults: Faults) -> None:
-    if node.get("kind") not in KINDS:
+    if not isinstance(node.get("kind"), str) or node["kind"] not in KINDS:
         faults.node(node["id"], f"A kind is one of {', '.join(sorted(KINDS))}.")
     elif unknown := node.keys() - NODE_KEYS:
         faults.node(node["id"], f"A node has no `{min(unknown)}`.")
@@ -188,6 +166,8 @@ def _check_high_node(node: Graph, faults: Faults) -> None:
         faults.node(node["id"], "This node needs a `source`.")
     elif not isinstance(node.get("prior", {}), dict):
         faults.node(node["id"], "A prior is an object.")
+    elif not is_number(node.get("reference", 0)):
+        faults.node(node["id"], "A reference is a number.")
 
 
 def _check_high_edge(edge: Graph, kinds: dict[str, str], faults: Faults) -> None:
@@ -207,86 +187,6 @@ def _check_high_edge(edge: Graph, kinds: dict[str, str], faults: Faults) -> None
         faults.edge(edge, f"The {source} has several columns: its sign is any and its shape linear.")
 
 
-# The low level
-
-
-def check_low(graph: Graph) -> None:
-    """A low-level graph of which check_shape approves: ops, params, priors, parents. Refusal."""
-    faults = Faults()
-    parents: dict[str, list[str]] = {node["id"]: [] for node in graph["nodes"]}
-    children: dict[str, list[str]] = {node["id"]: [] for node in graph["nodes"]}
-    for edge in graph["edges"]:
-        parents[edge["target"]].append(edge["source"])
-        children[edge["source"]].append(edge["target"])
-    for node in graph["nodes"]:
-        _check_low_node(node, faults)
-    faults.refuse()
-    ops = {node["id"]: node["op"] for node in graph["nodes"]}
-    targets = [name for name, op in ops.items() if op == "observe" and not children[name]]
-    if len(targets) != 1:
-        faults.node(targets[0] if targets else None, f"A graph has exactly one target, not {len(targets)}.")
-        faults.refuse()
-    for name, op in ops.items():
-        _check_parents(name, op, [ops[parent] for parent in parents[name]], faults)
-        is_wide = op in CALENDAR or (op == "lag" and any(ops[parent] in CALENDAR for parent in parents[name]))
-        if is_wide and any(ops[child] not in ("linear", "lag") for child in children[name]):
-            faults.node(name, "A node with several columns leads to `linear` or `lag` only.")
-        if op == "observe" and any(ops[child] != "input" for child in children[name]):
-            faults.node(name, "What a mediator is observed as leads to `input` only, which scales it.")
-    for name in ops.keys() - reaching(graph, targets[0]):
-        faults.node(name, "No path leads from this node to the target.")
-    faults.refuse()
-
-
-def _check_low_node(node: Graph, faults: Faults) -> None:
-    name, op, params = node["id"], node.get("op"), node.get("params", {})
-    if op not in OPS:
-        return faults.node(name, f"An op is one of {', '.join(sorted(OPS))}.")
-    if unknown := node.keys() - LOW_NODE_KEYS:
-        return faults.node(name, f"A node has no `{min(unknown)}`.")
-    if not isinstance(params, dict) or not isinstance(node.get("prior", {}), dict):
-        return faults.node(name, "`params` and `prior` are objects.")
-    for key, types in NEEDED[op].items():
-        if not isinstance(params.get(key), types) or isinstance(params.get(key), bool):
-            return faults.node(name, f"The op {op} needs `{key}` in its params.")
-    if params.get("scale", 1) <= 0 or params.get("mean", 1) <= 0 or params.get("span", 1) <= 0 or params.get("period_days", 1) <= 0:
-        return faults.node(name, "scale, mean, span and period_days are above 0.")
-    if (
-        not 0 <= params.get("L", 0) <= MAX_ADSTOCK
-        or not 0 <= params.get("n", 0) <= MAX_LAG
-        or not 1 <= params.get("pairs", 1) <= 10
-    ):
-        return faults.node(name, f"L is 0 to {MAX_ADSTOCK}, n is 0 to {MAX_LAG}, pairs is 1 to 10.")
-    if params.get("sign", "any") not in SIGNS:
-        return faults.node(name, "A sign is positive, negative or any.")
-    for key in PARAMETERS.get(op, ()):
-        if message := prior_fault(key, node.get("prior", {}).get(key), params.get("sign", "any")):
-            faults.node(name, message)
-    return None
-
-
-def prior_fault(key: str, prior: Any, sign: str) -> str | None:
-    """What is wrong with a prior as an instance has it; None if nothing is."""
-    allowed = PRIOR_FAMILIES.get(key) or (("normal",) if sign == "any" else SIGNED_FAMILIES)
-    if not isinstance(prior, list) or not prior or prior[0] not in allowed:
-        return f"The prior of {key} is a list that begins with {' or '.join(allowed)}."
-    numbers = prior[1:]
-    if len(numbers) != FAMILIES[prior[0]] or not all(type(number) in (int, float) and abs(number) < 1e6 for number in numbers):
-        return f"The prior {prior[0]} of {key} has {FAMILIES[prior[0]]} numbers."
-    if numbers[-1] <= 1e-6 or (prior[0] == "beta" and numbers[0] <= 1e-6):
-        return f"The spread of the prior of {key} is above 0."
-    return None
-
-
-def _check_parents(name: str, op: str, parents: list[str], faults: Faults) -> None:
-    if op == "input":
-        if len(parents) > 1 or any(parent != "observe" for parent in parents):
-            faults.node(name, "An `input` reads a source, or one mediator that is observed.")
-    elif op in SOURCES:
-        if parents:
-            faults.node(name, f"The op {op} has no parents.")
-    elif op == "sum":
-        if not parents:
-            faults.node(name, "A `sum` needs a parent.")
-    elif len(parents) != 1:
-        faults.node(name, f"The op {op} has exactly one parent, not {len(parents)}.")
+def is_number(value: Any) -> bool:
+    """Whether a value of JSON is a number that a model may have."""
+    return type(value) in (int, float) and abs(value) < LARGEST

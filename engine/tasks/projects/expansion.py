@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from engine.tasks.projects.checking import CALENDAR_KINDS, Faults, Graph, prior_fault
+from engine.tasks.projects.checking import CALENDAR_KINDS, Faults, Graph
+from engine.tasks.projects.op_checking import prior_fault
 from engine.tasks.projects.priors import log_normal_of_moments
 from engine.tasks.projects.refusals import Refusal, warning
 from engine.tasks.projects.sources import Dataset, NoRows

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from engine.frames import Header
-from engine.tasks.projects.checking import CALENDAR_KINDS, ID, TAKEN_IDS, Graph, check_high, check_low, check_shape
+from engine.tasks.projects.checking import CALENDAR_KINDS, ID, TAKEN_IDS, Graph, check_high, check_shape
 from engine.tasks.projects.expansion import expand
 from engine.tasks.projects.fitted import Fitted, group_nodes, interacting_groups, kind_of
 from engine.tasks.projects.instance import Instance
+from engine.tasks.projects.op_checking import check_low
 from engine.tasks.projects.readings import Readings
 from engine.tasks.projects.refusals import Refusal, warning
 from engine.tasks.projects.sources import Dataset, NoRows
@@ -48,9 +49,17 @@ def check_graph(header: Header) -> Graph:
     if level == "low":
         high = derived(instance)
     _check_size(instance, header["max_parameters"])
-    readings, more = Readings.of(instance, dataset)
+    readings, more = _read(instance, dataset)
     _check_observed(instance, readings, is_train)
     return {"Graph": high, "Instance": instance.as_dict(), "Warnings": warnings + more}
+
+
+def _read(instance: Instance, dataset: Dataset) -> tuple[Readings, list[dict[str, Any]]]:
+    """Readings.of, whose missing source is a fault of the graph here."""
+    try:
+        return Readings.of(instance, dataset)
+    except Refusal as refusal:
+        raise Refusal("invalid_graph", refusal.message, [{**one, "Code": "invalid_graph"} for one in refusal.details]) from None
 
 
 def check_refit(header: Header) -> Graph:

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.tasks.projects.checking import check_low, check_shape
+from engine.tasks.projects.checking import check_shape
 from engine.tasks.projects.density import Density
 from engine.tasks.projects.instance import Instance
+from engine.tasks.projects.op_checking import check_low
 from tests.engine.tasks.projects import sets
 from tests.engine.tasks.projects.sets import Data
 

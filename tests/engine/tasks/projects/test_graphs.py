@@ -1,15 +1,22 @@
 """The checks of graphs: what is wrong is told with its node or edge, and what is right becomes an instance of numbers."""
 
+import copy
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from engine.tasks.projects.checking import check_low
+from engine.tasks.projects.instance import Instance
+from engine.tasks.projects.op_checking import check_low
 from engine.tasks.projects.refusals import Refusal
 from tests.engine.tasks.projects import sets
 from tests.engine.tasks.projects.sets import SALES, SEASONALITY, TREND, Data, node, star
+from tests.serving import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -154,3 +161,49 @@ def test_a_refit_needs_the_sources_of_its_model(data: Data, tmp_path: Path) -> N
     assert sets.task("check_refit", {**asked, "files": data.files})[1] == b'{"Warnings":[]}'
     part, _, _ = sets.task("check_refit", {**asked, "files": {"Sales": data.files["Sales"]}})
     assert part["refused"]["code"] == "source_missing"
+
+
+VALUES = st.one_of(
+    st.none(), st.booleans(), st.integers(-5, 200), st.floats(), st.text(max_size=5), st.just([]), st.just({}), st.just(["beta", 2])
+)
+
+
+def changed(graph: Any, draw: st.DrawFn) -> Any:
+    """The graph with one of its values, at any depth, replaced, or taken away."""
+    if isinstance(graph, dict) and graph:
+        key = draw(st.sampled_from(sorted(graph)))
+        if draw(st.booleans()) and not isinstance(graph[key], dict | list):
+            return {name: value for name, value in graph.items() if name != key}
+        return {**graph, key: changed(graph[key], draw)}
+    if isinstance(graph, list) and graph:
+        place = draw(st.integers(0, len(graph) - 1))
+        return [changed(value, draw) if i == place else value for i, value in enumerate(graph)]
+    return draw(VALUES)
+
+
+@given(choices=st.data(), is_high=st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_a_graph_with_a_wrong_value_somewhere_is_refused_or_becomes_an_instance(
+    data: Data, choices: st.DataObject, is_high: bool
+) -> None:
+    graph = star({**TV, "prior": {"k": 0.3, "a": [2, 2]}, "reference": 5}, INCOME, SEASONALITY, TREND)
+    given_graph = graph if is_high else data.check(graph)["Instance"]
+    broken = choices.draw(st.composite(lambda draw: changed(given_graph, draw))())
+    try:
+        answer = data.check(copy.deepcopy(broken))
+    except Refusal:
+        return
+    density, _, _ = data.density(Instance.of(answer["Instance"]))
+    density.gradient(density.priors.means[None])
+
+
+def test_a_check_of_a_graph_loads_neither_scipy_nor_onnx(data: Data) -> None:
+    asked = {"files": data.files, "combination": sets.COMBINATION, "train_dates": data.dates, "eval_dates": []}
+    asked |= {"graph": None, "max_parameters": 400}
+    program = f"""if True:
+        import sys
+        from engine.tasks.families import Families
+        Families().task("projects", "check_graph")({asked!r}, memoryview(b""))
+        print(*sorted({{"scipy", "onnx", "onnxruntime", "duckdb"}} & set(sys.modules)))"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
