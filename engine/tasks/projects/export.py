@@ -18,7 +18,7 @@ from engine.tasks.projects.fitted import Fitted
 from engine.tasks.projects.instance import CALENDAR, Instance, Node
 from engine.tasks.projects.lowering import Lowering, quantile_nodes
 from engine.tasks.projects.readings import Readings
-from engine.tasks.projects.scenarios import Scenarios
+from engine.tasks.projects.scenarios import Change, Scenarios
 
 Array = np.ndarray
 
@@ -91,7 +91,7 @@ def terms_at_reference(fitted: Fitted) -> dict[str, Array]:
         node.id: fitted.owns[node.id][:, None] * (0.0 if node.params["source"].get("spend_metric") else 1.0)
         for node in instance.mediators
     }
-    values = scenarios.changed({}, calendar_off=calendar, owns=owns)
+    values = scenarios.changed(Change(calendar_off=calendar, owns=owns))
     found = {}
     for term in term_nodes(instance):
         value = values[term.id] if term.id in values else scenarios.terms(term.id)

@@ -12,6 +12,7 @@ from engine.tasks import codec
 from engine.tasks.families import Reply
 from engine.tasks.projects import advice, export
 from engine.tasks.projects.density import Density
+from engine.tasks.projects.effects import Effects, chunks
 from engine.tasks.projects.expansion import price_of
 from engine.tasks.projects.fitted import Fitted
 from engine.tasks.projects.graphs import gaps, train_mask
@@ -21,7 +22,7 @@ from engine.tasks.projects.progress import Stage
 from engine.tasks.projects.readings import Readings
 from engine.tasks.projects.searching import diverged
 from engine.tasks.projects.sources import Dataset, NoRows
-from engine.tasks.projects.training import Training, carried, drift, fitted_of, metrics, response, training
+from engine.tasks.projects.training import Training, carried, drift, fitted_of, metrics, response, training_of
 
 Array = np.ndarray
 
@@ -54,8 +55,9 @@ class Fitting:
         if not np.isfinite(posterior.draws).all():
             raise diverged(density, posterior.free)
         fitted = fitted_of(self._instance, posterior.draws, self._readings, self._is_train, self._told())
-        answer = self._figures(density, posterior, fitted)
-        answer["Response"] = yield from response(fitted, self._dataset, self._readings, self._is_train)
+        parts = [Effects(part, self._readings) for part in chunks(fitted)]
+        answer = self._figures(density, posterior, fitted, training_of(parts, self._is_train))
+        answer["Response"] = yield from response(fitted, self._dataset, parts, self._is_train)
         fitted.write(self._folder)
         window = self._export(fitted, answer)
         body = codec.dumps(answer)
@@ -76,10 +78,9 @@ class Fitting:
         dates = sorted(self._header["train_dates"])
         return {"combination": self._header["combination"], "frequency": self._dataset.frequency, "train_dates": dates}
 
-    def _figures(self, density: Density, posterior: Posterior, fitted: Fitted) -> dict[str, Any]:
+    def _figures(self, density: Density, posterior: Posterior, fitted: Fitted, found: Training) -> dict[str, Any]:
         """The answer without its curves."""
         observed = self._readings.observed[self._instance.target.id]
-        found = training(fitted, self._readings, self._is_train)
         noise = Generator(PCG64(SeedSequence(self._header["seed"]).spawn(NOISE_CHILD + 1)[NOISE_CHILD]))
         answer: dict[str, Any] = {
             "Metrics": metrics(fitted, found, observed, (self._is_train, self._is_eval), noise),

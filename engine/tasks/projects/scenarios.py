@@ -6,6 +6,7 @@ are [draws, periods] in units of the scales.
 """
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -16,6 +17,24 @@ from engine.tasks.projects.readings import Readings, scaled, source_columns
 
 Array = np.ndarray
 Values = dict[str, Array]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is other than it was.
+
+    raw           node that reads a source -> its series in its place, [periods]
+    calendar_off  nodes of the calendar whose columns are 0
+    owns          mediator -> its own part in its place, [draws, periods] or [draws, 1]
+    held          mediators that stay as they were observed
+    known         node -> its value, where that is known already
+    """
+
+    raw: Mapping[str, Array] = field(default_factory=dict)
+    calendar_off: Collection[str] = ()
+    owns: Mapping[str, Array] = field(default_factory=dict)
+    held: Collection[str] = ()
+    known: Mapping[str, Array] = field(default_factory=dict)
 
 
 class Scenarios:
@@ -42,46 +61,26 @@ class Scenarios:
         """The value of any node with all inputs as they were."""
         return self._values[node_id]
 
-    def target(
-        self,
-        raw: Mapping[str, Array],
-        *,
-        calendar_off: Collection[str] = (),
-        owns: Mapping[str, Array] | None = None,
-        held: Collection[str] = (),
-    ) -> Array:
-        """The mean of the target in units of its scale, [draws, periods]. Arguments as of `changed`."""
-        values = self.changed(raw, calendar_off=calendar_off, owns=owns, held=held)
-        return self._at(self._instance.target.id, values)
+    def target(self, change: "Change") -> Array:
+        """The mean of the target in units of its scale, [draws, periods]."""
+        return self._at(self._instance.target.id, self.changed(change))
 
-    def changed(
-        self,
-        raw: Mapping[str, Array],
-        *,
-        calendar_off: Collection[str] = (),
-        owns: Mapping[str, Array] | None = None,
-        held: Collection[str] = (),
-    ) -> Values:
-        """The value of every node that a change reaches.
-
-        raw           node that reads a source -> its series in its place, [periods]
-        calendar_off  nodes of the calendar whose columns are 0
-        owns          mediator -> its own part in its place, [draws, periods] or [draws, 1]
-        held          mediators that stay as they were observed
-        """
-        owns = owns or {}
-        begins = {*raw, *calendar_off, *owns}
+    def changed(self, change: "Change") -> Values:
+        """The value of every node that a change reaches."""
+        begins = {*change.raw, *change.calendar_off, *change.owns, *change.known}
         affected = begins.union(*(self._below[name] for name in begins))
         values: Values = {}
         for node in self._instance.nodes:
-            if node.id not in affected:
+            if node.id not in affected or node.id in change.held:
                 continue
-            if node.id in raw:
-                values[node.id] = source_columns(node, raw[node.id], self._readings.periods)
-            elif node.id in calendar_off:
+            if node.id in change.known:
+                values[node.id] = change.known[node.id]
+            elif node.id in change.raw:
+                values[node.id] = source_columns(node, change.raw[node.id], self._readings.periods)
+            elif node.id in change.calendar_off:
                 values[node.id] = np.zeros_like(self._values[node.id])
-            elif node.id not in held:
-                values[node.id] = self._below_change(node, values, owns.get(node.id))
+            else:
+                values[node.id] = self._below_change(node, values, change.owns.get(node.id))
         return values
 
     def _below_change(self, node: Node, values: Values, own: Array | None) -> Array:

@@ -82,24 +82,26 @@ class Training:
 
 def training(fitted: Fitted, readings: Readings, dates: Array) -> Training:
     """What a model says about some dates, bool [periods]."""
-    parts = [Effects(part, readings) for part in chunks(fitted)]
-    shape = (-1, len(dates))
+    return training_of([Effects(part, readings) for part in chunks(fitted)], dates)
+
+
+def training_of(parts: list[Effects], dates: Array) -> Training:
+    """As `training`, of effects that are there already."""
     totals = {
         group: np.concatenate([np.broadcast_to(e.effect(group), e.prediction.shape)[:, dates].sum(axis=1) for e in parts])
-        for group in group_nodes(fitted.instance)
+        for group in parts[0].groups
     }
     baselines = [np.broadcast_to(e.baseline, e.prediction.shape) for e in parts]
-    return Training(totals, np.concatenate([e.prediction for e in parts]).reshape(shape), np.concatenate(baselines))
+    return Training(totals, np.concatenate([e.prediction for e in parts]), np.concatenate(baselines))
 
 
-def response(fitted: Fitted, dataset: Dataset, readings: Readings, is_train: Array) -> Stage[list[dict[str, Any]]]:
+def response(fitted: Fitted, dataset: Dataset, parts: list[Effects], is_train: Array) -> Stage[list[dict[str, Any]]]:
     """`Response`: for each media group its whole series times 0 to 2, summed over the training dates."""
     try:
         prices = price_of(dataset, fitted.instance.target.params["source"])[is_train]
     except NoRows:
         prices = None
     curves: list[dict[str, Any]] = []
-    parts = [Effects(part, readings) for part in chunks(fitted)]
     groups = group_nodes(fitted.instance)
     for group, nodes in groups.items():
         if kind_of(fitted.instance, nodes[0]) == "media":
@@ -115,9 +117,7 @@ def response(fitted: Fitted, dataset: Dataset, readings: Readings, is_train: Arr
 
 def _point(parts: list[Effects], group: str, factor: float, is_train: Array, prices: Array | None) -> dict[str, Any]:
     """One point of a curve, without what it costs."""
-    readings = parts[0].readings
-    raw = {node.id: factor * readings.raw[node.id] for node in parts[0].fitted.group_nodes()[group]}
-    found = [np.broadcast_to(e.effect(group, raw=raw), e.prediction.shape)[:, is_train] for e in parts]
+    found = [np.broadcast_to(e.scaled(group, factor), e.prediction.shape)[:, is_train] for e in parts]
     effect = np.concatenate(found)
     return {
         "Factor": factor,
