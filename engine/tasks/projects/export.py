@@ -178,6 +178,7 @@ def _config(fitted: Fitted, readings: Readings, graph: _Graph, window: int, titl
     mediators = {graph.names[node.id] for node in fitted.instance.mediators}
     names = list(dict.fromkeys(graph.names.values()))
     missing = {name: {"missing": "nan"} if name in mediators else {} for name in names}
+    vectors = [{"kind": "vector", "input": name, "field": name, **missing[name]} for name in names]
     day = {"kind": "period_days", "input": "day", "field": "date", "origin": graph.origin}
     return {
         "owner": title[0],
@@ -185,20 +186,11 @@ def _config(fitted: Fitted, readings: Readings, graph: _Graph, window: int, titl
         "task": "predict",
         "description": f"Marketing-mix model of {', '.join(fitted.combination)}",
         "max_batch_size": MAX_BATCH_SIZE,
-        "inputs": [
-            *({"kind": "vector", "input": name, "field": name, **missing[name]} for name in names),
-            {**day, "frequency": fitted.frequency, "window": window},
-        ],
+        "inputs": [*vectors, {**day, "frequency": fitted.frequency, "window": window}],
         "outputs": [
             {"output": "prediction", "as": "prediction"},
             {"output": "interval", "as": "interval"},
-            {
-                "output": "contributions",
-                "as": "contributions",
-                "labels": labels(fitted.instance),
-                "form": "object",
-                "squeeze": False,
-            },
+            {"output": "contributions", "as": "contributions", "labels": labels(fitted.instance), "form": "object", "squeeze": False},
             {"output": "contribution_interval", "as": "contribution_interval"},
         ],
         "example": _example(fitted, readings, graph.names, window),
