@@ -179,6 +179,7 @@ def _config(fitted: Fitted, readings: Readings, graph: _Graph, window: int, titl
     names = list(dict.fromkeys(graph.names.values()))
     missing = {name: {"missing": "nan"} if name in mediators else {} for name in names}
     vectors = [{"kind": "vector", "input": name, "field": name, **missing[name]} for name in names]
+    by_group = {"labels": labels(fitted.instance), "form": "object", "squeeze": False}
     day = {"kind": "period_days", "input": "day", "field": "date", "origin": graph.origin}
     return {
         "owner": title[0],
@@ -190,7 +191,7 @@ def _config(fitted: Fitted, readings: Readings, graph: _Graph, window: int, titl
         "outputs": [
             {"output": "prediction", "as": "prediction"},
             {"output": "interval", "as": "interval"},
-            {"output": "contributions", "as": "contributions", "labels": labels(fitted.instance), "form": "object", "squeeze": False},
+            {"output": "contributions", "as": "contributions", **by_group},
             {"output": "contribution_interval", "as": "contribution_interval"},
         ],
         "example": _example(fitted, readings, graph.names, window),
