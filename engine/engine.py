@@ -18,8 +18,8 @@ from engine.replicas.replica import ReplicaOptions
 
 # A replica that scores imports these before it reports ready, so that no request waits for an import.
 SCORE_OPTIONS = ReplicaOptions(families=("scoring", "embedding"))
-# Libraries use one thread, because replicas are the parallelism. The allocator that pyarrow brings reserves 1 GiB at once, which
-# would count against the memory of the replica.
+# Replicas are the parallelism, so their libraries use one thread; a model that is fitted twice also has the same bytes only so. The
+# allocator that pyarrow brings reserves 1 GiB at once, which would count against the memory of the replica.
 ONE_THREAD = {
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",

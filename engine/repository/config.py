@@ -4,11 +4,12 @@ Defines the keys, their types and defaults, and the rules between them. Knows no
 is an error, so that a misspelt key is not silently ignored.
 """
 
+import datetime
 import json
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 Scalar = bool | int | float | str
 Text = Annotated[str, Field(min_length=1)]
@@ -71,6 +72,28 @@ class VectorInput(Entry):
     field: Text
 
 
+class PeriodDaysInput(ConfigPart):
+    """One field with the date of the last of several periods -> [N,window]: the days from `origin` to the first day of each period.
+
+    input   name of the input in the graph
+    origin  a date, `2018-01-07`; for weekly data it is the first day of a period
+    window  how many periods; the oldest comes first
+    """
+
+    kind: Literal["period_days"]
+    input: Text
+    field: Text
+    origin: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+    frequency: Literal["daily", "weekly", "monthly"]
+    window: Count
+
+    @field_validator("origin")
+    @classmethod
+    def _origin_is_a_date(cls, origin: str) -> str:
+        datetime.date.fromisoformat(origin)
+        return origin
+
+
 class TextInput(Entry):
     """One field, tokenised -> input_ids, attention_mask: int64 [N, tokens of the longest text of the block]."""
 
@@ -82,7 +105,7 @@ class TextInput(Entry):
     pad_token: str = "[PAD]"
 
 
-Input = Annotated[ColumnInput | MatrixInput | VectorInput | TextInput, Field(discriminator="kind")]
+Input = Annotated[ColumnInput | MatrixInput | VectorInput | PeriodDaysInput | TextInput, Field(discriminator="kind")]
 
 
 class Output(ConfigPart):

@@ -216,6 +216,10 @@ def _check_columns(entry: Config, node: onnxruntime.NodeArg) -> None:
         raise Unfit(f"input '{node.name}' takes one value for each record, config gives it a {entry['kind']}")
     if entry["kind"] == "vector" and width is None:
         raise Unfit(f"input '{node.name}' has no fixed number of columns: name them as the features of a matrix")
+    if entry["kind"] == "period_days" and width != entry["window"]:
+        raise Unfit(f"input '{node.name}' has {width} columns, config gives it {entry['window']} periods")
+    if entry["kind"] == "period_days" and np.dtype(NUMPY_TYPES[node.type]).kind != "f":
+        raise Unfit(f"input '{node.name}' is a {node.type}, config gives it days, which are floats")
     if entry["kind"] == "matrix" and width not in (len(entry["features"]), None):
         raise Unfit(f"input '{node.name}' has {width} columns, config names {len(entry['features'])} features")
 
@@ -223,8 +227,10 @@ def _check_columns(entry: Config, node: onnxruntime.NodeArg) -> None:
 def _check_missing(entry: Config, node: onnxruntime.NodeArg) -> None:
     """Unfit if the input does not take its default: scoring uses defaults without checking them."""
     default = entry.get("missing")
+    if default is None:
+        return
     scalars = Scalars(NUMPY_TYPES[node.type], coerce=False)
-    if default is None or (default == "nan" and scalars.dtype.kind == "f"):
+    if default == "nan" and scalars.dtype.kind == "f":
         return
     values = default if entry["kind"] == "vector" and isinstance(default, list) else [default]
     if entry["kind"] == "vector" and isinstance(default, list) and len(default) != _width(node):

@@ -6,6 +6,7 @@ numpy would turn None into NaN, "5.1" into 5.1, True into 1.0 and 1e300 into inf
 """
 
 import math
+import re
 from collections.abc import Sequence
 from itertools import chain
 from operator import itemgetter
@@ -17,6 +18,8 @@ from engine.tasks import codec
 from engine.tasks.codec import Fault, Record, TooLarge
 
 MISSING = object()
+DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+WEEK_DAYS = 7
 NUMPY_TYPES = {
     "tensor(float)": np.float32,
     "tensor(double)": np.float64,
@@ -239,13 +242,29 @@ class Vector:
         self._default: Any = default if default is MISSING or type(default) is list else [default] * width
 
     def bulk(self, records: Sequence[Record]) -> dict[str, np.ndarray]:
+        if self._default is not MISSING:
+            return self._bulk_with_default([record.get(self._field) for record in records])
         try:
-            rows = list(map(itemgetter(self._field), records))
+            return self._bulk_lists(list(map(itemgetter(self._field), records)))
         except KeyError:
             raise Irregular from None
+
+    def _bulk_lists(self, rows: list[Any]) -> dict[str, np.ndarray]:
         if set(map(type, rows)) != {list} or set(map(len, rows)) != {self._width}:
             raise Irregular
         return {self.name: self._scalars.bulk(list(chain.from_iterable(rows))).reshape(-1, self._width)}
+
+    def _bulk_with_default(self, rows: list[Any]) -> dict[str, np.ndarray]:
+        """Rows of which some may be absent. The default may be NaN, which no record may have, so it is put in afterwards."""
+        absent = [i for i, row in enumerate(rows) if row is None]
+        if not absent:
+            return self._bulk_lists(rows)
+        if len(absent) == len(rows):
+            return self.stack([self._default] * len(rows))
+        given = next(row for row in rows if row is not None)
+        stacked = self._bulk_lists([given if row is None else row for row in rows])
+        stacked[self.name][absent] = self._scalars.array(self._default)
+        return stacked
 
     def check(self, record: Record) -> list[Any]:
         row = record.get(self._field)
@@ -261,13 +280,56 @@ class Vector:
         return {self.name: self._scalars.array(list(chain.from_iterable(values))).reshape(-1, self._width)}
 
 
+class PeriodDays:
+    """One field with the date of the last of several periods -> [N,window]: days from the origin to each, the oldest first."""
+
+    def __init__(self, entry: dict[str, Any], dtype: Any) -> None:
+        self.name: str = entry["input"]
+        self._field: str = entry["field"]
+        self._frequency: str = entry["frequency"]
+        self._steps = np.arange(1 - entry["window"], 1)
+        self._origin = np.datetime64(entry["origin"], "D")
+        self._dtype = np.dtype(dtype)
+
+    def bulk(self, records: Sequence[Record]) -> dict[str, np.ndarray]:
+        try:
+            return self.stack([self.check(record) for record in records])
+        except Refused:
+            raise Irregular from None
+
+    def check(self, record: Record) -> np.datetime64:
+        """The date of one record. Refused unless it is the first day of a period."""
+        text = record.get(self._field)
+        if text is None:
+            raise Refused("missing_field", f"field '{self._field}' is missing")
+        if type(text) is not str or not DATE.fullmatch(text):
+            raise Refused("wrong_type", f"field '{self._field}' must be a date such as 2018-01-07")
+        try:
+            date = np.datetime64(text, "D")
+        except ValueError:
+            raise Refused("wrong_type", f"field '{self._field}' must be a date such as 2018-01-07") from None
+        if self._frequency == "weekly" and int((date - self._origin).astype(np.int64)) % WEEK_DAYS:
+            raise Refused("out_of_range", f"field '{self._field}' must be whole weeks from {self._origin}")
+        if self._frequency == "monthly" and not text.endswith("-01"):
+            raise Refused("out_of_range", f"field '{self._field}' must be the first day of a month")
+        return date
+
+    def stack(self, values: list[np.datetime64]) -> dict[str, np.ndarray]:
+        dates = np.array(values, dtype="datetime64[D]")[:, None]
+        if self._frequency == "monthly":
+            starts = (dates.astype("datetime64[M]") + self._steps).astype("datetime64[D]")
+        else:
+            starts = dates + self._steps * (WEEK_DAYS if self._frequency == "weekly" else 1)
+        return {self.name: (starts - self._origin).astype(np.int64).astype(self._dtype)}
+
+
 def _check_list(scalars: Scalars, row: list[Any], name: str, width: int) -> list[Any]:
     if len(row) != width:
         raise Refused("wrong_length", f"field '{name}' has {len(row)} values, the model takes {width}")
     return [scalars.check(value, f"{name}[{i}]") for i, value in enumerate(row)]
 
 
-Input = Column | Matrix | Vector
+Input = Column | Matrix | Vector | PeriodDays
 
 
 def build_input(entry: dict[str, Any], graph_type: str, shape: list[Any]) -> Input:
@@ -277,4 +339,6 @@ def build_input(entry: dict[str, Any], graph_type: str, shape: list[Any]) -> Inp
         return Column(entry, dtype, len(shape))
     if entry["kind"] == "matrix":
         return Matrix(entry, dtype, len(shape))
+    if entry["kind"] == "period_days":
+        return PeriodDays(entry, dtype)
     return Vector(entry, dtype, shape[-1])

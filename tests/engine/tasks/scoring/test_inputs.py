@@ -307,3 +307,56 @@ def test_anything_at_all_is_taken_exactly_or_refused(graph_type: str, value: Any
         if coerce or graph_type in FLOATS or (isinstance(found, str) and found in CODES):
             continue
         assert found == value
+
+
+# Lists that may be missing, and dates
+
+
+@pytest.mark.parametrize(("default", "expected"), [("nan", [math.nan] * 2), (3.5, [3.5, 3.5]), ([1.0, 2.0], [1.0, 2.0])])
+def test_an_absent_list_is_its_default_on_the_fast_way_too(default: Any, expected: list[float]) -> None:
+    entry = vector("tensor(float)", missing=default)
+    records = [{"x": [5, 6]}, {"x": None}, {}, {"x": [7.5, 8]}]
+    array = entry.bulk(records)["X"]
+    assert array.tolist()[::3] == [[5.0, 6.0], [7.5, 8.0]]
+    assert np.array_equal(array[1:3], np.array([expected, expected], dtype=np.float32), equal_nan=True)
+    assert np.array_equal(entry.bulk([{}])["X"], np.array([expected], dtype=np.float32), equal_nan=True)
+    with pytest.raises(Irregular):
+        entry.bulk([{"x": [1, None]}, {}])
+
+
+def period_days(frequency: str, origin: str = "2018-01-07") -> inputs.Input:
+    entry = {"kind": "period_days", "input": "day", "field": "date", "origin": origin, "frequency": frequency, "window": 3}
+    return inputs.build_input(entry, "tensor(float)", ["N", 3])
+
+
+@pytest.mark.parametrize(
+    ("frequency", "origin", "date", "expected"),
+    [
+        ("weekly", "2018-01-07", "2018-01-14", [-7.0, 0.0, 7.0]),
+        ("daily", "2018-01-07", "2018-01-07", [-2.0, -1.0, 0.0]),
+        ("monthly", "2018-01-01", "2018-03-01", [0.0, 31.0, 59.0]),
+    ],
+)
+def test_a_date_becomes_the_days_of_its_last_periods(frequency: str, origin: str, date: str, expected: list[float]) -> None:
+    entry = period_days(frequency, origin)
+    assert entry.bulk([{"date": date}] * 2)["day"].tolist() == [expected] * 2
+    assert entry.stack([entry.check({"date": date})])["day"].tolist() == [expected]
+
+
+@pytest.mark.parametrize(
+    ("frequency", "date", "code"),
+    [
+        ("weekly", "2018-01-15", "out_of_range"),
+        ("monthly", "2018-01-07", "out_of_range"),
+        ("daily", "2018-02-30", "wrong_type"),
+        ("daily", "7/1/18", "wrong_type"),
+        ("daily", 20180107, "wrong_type"),
+        ("daily", None, "missing_field"),
+    ],
+)
+def test_what_is_no_first_day_of_a_period_is_refused(frequency: str, date: Any, code: str) -> None:
+    with pytest.raises(Refused) as caught:
+        period_days(frequency).check({"date": date})
+    assert caught.value.fault.code == code
+    with pytest.raises(Irregular):
+        period_days(frequency).bulk([{"date": date}])

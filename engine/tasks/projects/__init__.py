@@ -1,0 +1,141 @@
+"""The family `projects`: marketing-mix models are checked, fitted, exported, and asked what each cause brought.
+
+It runs in replicas of the pool `jobs`. Every task is told files and folders; the server never looks into them. What each task gets
+and gives (all answer with one part, `{"parts": [{"size", ...}]}`; what stands in that part is named below, and `size` counts the
+bytes of the payload, which is one JSON object with the keys that users see, so that the server hands it on as it is):
+
+FILES        {type: absolute path}: the Parquet files of a dataset by type (`Sales`, `Media`, `Events`, ...), with the columns
+             country region grouping date product name subname metric value, and for Media channel. Sales has UnitsSold,
+             PricePerUnit and ProfitPerUnit in place of name to value, Events has start, end and event in place of date to value.
+             A column may be missing where it has no values; capitals and underscores in names of columns do not matter.
+COMBINATION  [country, region, grouping]
+GRAPH        {"nodes": [...], "edges": [...]}, as people send it: with `kind` in its nodes it is of the high level, with `op` it is
+             an INSTANCE, of the low level. In an INSTANCE that a task gave, every scale, mean and prior stands as a number.
+DATES        ["2018-01-07", ...]
+Every task may answer, in place of what stands below:
+    {"refused": {"code", "message", "details": [{"Code", "Message", "Node"? | "Edge"? | "Value"?}], "details_total"}}
+             codes: invalid_graph mixed_graph graph_too_large unknown_combination unknown_date too_few_dates dates_overlap
+             sales_missing constant_target fit_diverged source_missing bad_range
+    {"full": true}      the disk is full
+`fit` and `attribute` send frames before their answer, at most two a second: {"progress": {"Stage", "Done", "Total",
+"Elbo": number or null, "EtaS": seconds or null}}; the header also has `more`.
+Both stop when the server sends the signal of engine/tasks/stopping.py.
+
+`check_graph`: may this be fitted, and as which instance? It takes milliseconds, and loads neither scipy nor onnx.
+    asked   files; combination; train_dates, eval_dates: DATES; graph: GRAPH, or null for the default one; max_parameters: integer
+    gives   payload {"Graph": high level, with every id as sent; "Instance": INSTANCE; "Warnings": [{"Code", "Message", "Node"?}]}
+
+`default_graph`
+    asked   files; combination
+    gives   payload: GRAPH of the high level
+
+`check_refit`: has the new dataset what the model needs? Quick, like `check_graph`.
+    asked   files; train_dates, eval_dates; model: folder that `fit` wrote
+    gives   payload {"Warnings": [...]}
+
+`fit`
+    asked   files; combination; instance: INSTANCE; train_dates, eval_dates
+            inference: "hmc" | "vi" | "map"; epochs; learning_rate; samples; seed
+            folder: exists; gets model.onnx, config.json, fitted.json, draws.npy
+            parent: folder of the model that this refits, or null
+            owner, name: of the published model; dataset: title, for the metadata of the graph
+            max_gradients, export_draws: integers
+    gives   converged: true | false; window: W of the exported graph
+            payload {"Metrics", "Diagnostics", "Drift", "Scales", "Warnings", "Response"}; Response has all media nodes
+
+`attribute`
+    asked   model: folder that `fit` wrote; files; start_date, end_date; samples
+            folder: exists; gets effects.parquet (Date, Node, Mean, P5, P50, P95, DirectMean, Revenue, Profit, Spend) and
+            effects.npz (what `align` needs: dates, nodes, effects by draw)
+    gives   payload {"StartDate", "EndDate", "Samples", "Observed", "Prediction", "Baseline", "Totals", "Warnings"}
+
+`align`: one attribution set of several attributions.
+    asked   attributions: [{"iid", "folder", "combination", "target_metric", "frequency"}] in the order of the request
+            folder: exists; gets effects.parquet, with the columns of COMBINATION first
+    gives   payload {"FirstDate", "LastDate", "Combinations": [{"Country", "Region", "Grouping", "Periods", "Totals": [...]}]}
+            refused: no_common_dates, mixed_target
+"""
+
+import errno
+from collections.abc import Callable, Generator
+from typing import Any
+
+from engine.frames import Header
+from engine.tasks import codec
+from engine.tasks.families import Families, LongReply, Reply, TaskFunction
+from engine.tasks.projects import graphs
+from engine.tasks.projects.progress import Stage, told
+from engine.tasks.projects.refusals import Refusal
+from engine.tasks.stopping import Stopping
+
+
+def tasks(families: Families) -> dict[str, TaskFunction]:
+    """As the docstring of this file says."""
+    stopping = families.the(Stopping)
+    return {
+        "check_graph": _short(graphs.check_graph),
+        "default_graph": _short(graphs.default_graph),
+        "check_refit": _short(graphs.check_refit),
+        "fit": _long(_fit, stopping),
+        "attribute": _long(_attribute, stopping),
+        "align": _long(_align, stopping),
+    }
+
+
+def _fit(header: Header) -> Stage[Reply]:
+    # scipy and onnx take 60 MB and 0.3 s, and only a fit needs them.
+    from engine.tasks.projects.fit import Fitting
+
+    return Fitting(header).run()
+
+
+def _attribute(header: Header) -> Stage[Reply]:
+    from engine.tasks.projects import attributing
+
+    return attributing.run(header)
+
+
+def _align(header: Header) -> Stage[Reply]:
+    from engine.tasks.projects import aligning
+
+    return aligning.run(header)
+
+
+def _short(work: Callable[[Header], Any]) -> TaskFunction:
+    """A task whose payload is what `work` returns, as JSON."""
+
+    def run(header: Header, payload: memoryview) -> Reply:
+        try:
+            body = codec.dumps(work(header))
+        except (Refusal, OSError) as error:
+            return _refused(error)
+        return {"parts": [{"size": len(body)}]}, [body]
+
+    return run
+
+
+def _long(work: Callable[[Header], Stage[Reply]], stopping: Stopping) -> TaskFunction:
+    """A task that tells its progress, and that can be stopped."""
+
+    def run(header: Header, payload: memoryview) -> LongReply:
+        with stopping.hearing():
+            try:
+                return (yield from told(_begun(work, header), stopping.check))
+            except (Refusal, OSError) as error:
+                return _refused(error)
+
+    return run
+
+
+def _begun(work: Callable[[Header], Stage[Reply]], header: Header) -> Generator[Any, None, Reply]:
+    """The stages of a task, of which also the first begins inside the generator, so that what it refuses is an answer."""
+    return (yield from work(header))
+
+
+def _refused(error: Refusal | OSError) -> Reply:
+    """A refusal as an answer, or that the disk is full. Any other error of the system goes on."""
+    if isinstance(error, Refusal):
+        return {"parts": [{"size": 0, "refused": error.report()}]}, []
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        raise error
+    return {"parts": [{"size": 0, "full": True}]}, []

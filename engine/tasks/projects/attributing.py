@@ -1,0 +1,117 @@
+"""The task `attribute`: a fitted model and a dataset become totals, a table by date, and the draws that sets are made of."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engine.frames import Header
+from engine.tasks import codec
+from engine.tasks.families import Reply
+from engine.tasks.projects import advice
+from engine.tasks.projects.attribution import Attributed, attribute, totals
+from engine.tasks.projects.fitted import Fitted
+from engine.tasks.projects.periods import written
+from engine.tasks.projects.progress import Stage
+from engine.tasks.projects.readings import Readings
+from engine.tasks.projects.refusals import Refusal, warning
+from engine.tasks.projects.sources import Dataset
+from engine.tasks.projects.summaries import LEVELS, interval, number
+
+Array = np.ndarray
+
+
+def run(header: Header) -> Stage[Reply]:
+    """The answer of the task. Refusal `bad_range`, `source_missing`, `unknown_combination`."""
+    fitted = Fitted.read(Path(header["model"]))
+    dataset = Dataset(header["files"], fitted.combination, extra_periods=fitted.instance.memory)
+    readings, warnings = Readings.of(fitted.instance, dataset)
+    window = _window(dataset, header["start_date"], header["end_date"])
+    found = yield from attribute(fitted.spaced(min(header["samples"], len(fitted.draws))), dataset, readings, window)
+    if header["samples"] < advice.FEW_DRAWS:
+        warnings.append(warning("few_draws", f"{header['samples']} draws give coarse intervals."))
+    warnings += advice.extrapolation(fitted, readings, window)
+    write(found, Path(header["folder"]))
+    body = codec.dumps({**answer(found), "Samples": header["samples"], "Warnings": warnings})
+    return {"parts": [{"size": len(body)}]}, [body]
+
+
+def _window(dataset: Dataset, start: str, end: str) -> Array:
+    """bool [periods] of those that begin between two dates. Refusal `bad_range`."""
+    starts = dataset.periods.starts
+    window = (starts >= np.datetime64(start)) & (starts <= np.datetime64(end)) & (starts <= dataset.last_day)
+    if not window.any() or np.datetime64(end) > dataset.periods.ends[np.searchsorted(starts, dataset.last_day, side="right") - 1]:
+        span = f"{starts[0]} to {dataset.last_day}"
+        raise Refusal("bad_range", f"The data has periods from {span}, none between {start} and {end}.")
+    return window
+
+
+def answer(found: Attributed) -> dict[str, Any]:
+    """The attribution as users see it."""
+    observed = found.observed[~np.isnan(found.observed)]
+    return {
+        "StartDate": str(found.dates[0]),
+        "EndDate": str(found.dates[-1]),
+        "Observed": float(observed.sum()) if len(observed) == len(found.dates) else None,
+        "Prediction": interval(found.prediction.sum(axis=1)),
+        "Baseline": interval(found.baseline.sum(axis=1)),
+        "Totals": totals(found),
+    }
+
+
+def write(found: Attributed, folder: Path) -> None:
+    """effects.parquet and effects.npz."""
+    pq.write_table(pa.Table.from_pylist(rows(found), schema=SCHEMA), folder / "effects.parquet")
+    arrays: dict[str, Any] = {f"effect{i}": effect.total for i, effect in enumerate(found.groups.values())}
+    arrays |= {f"direct{i}": effect.direct for i, effect in enumerate(found.groups.values())}
+    arrays |= {
+        f"via{i}.{j}": draws for i, effect in enumerate(found.groups.values()) for j, draws in enumerate(effect.via.values())
+    }
+    arrays |= {"baseline": found.baseline, "prediction": found.prediction, "observed": found.observed}
+    spends = [effect.spend if effect.spend is not None else np.full(len(found.dates), np.nan) for effect in found.groups.values()]
+    prices = [np.full(len(found.dates), np.nan) if each is None else each for each in (found.prices, found.profits)]
+    np.savez(
+        folder / "effects.npz",
+        dates=np.array(written(found.dates)),
+        nodes=np.array(list(found.groups)),
+        mediators=np.array(list(next(iter(found.groups.values())).via), dtype=np.str_),
+        kinds=np.array([effect.kind for effect in found.groups.values()]),
+        spends=np.array(spends),
+        prices=np.array(prices),
+        **arrays,
+    )
+
+
+SCHEMA = pa.schema(
+    [
+        ("Date", pa.date32()),
+        ("Node", pa.string()),
+        *((name, pa.float64()) for name in ("Mean", "P5", "P50", "P95", "DirectMean", "Revenue", "Profit", "Spend")),
+    ]
+)
+
+
+def rows(found: Attributed) -> list[dict[str, Any]]:
+    """The table by date: a row for each date and node, then those of baseline, prediction, observed and residual."""
+    table: list[dict[str, Any]] = []
+    for name, effect in found.groups.items():
+        table += _rows(found, name, effect.total, effect.direct.mean(axis=0), effect.spend)
+    table += _rows(found, "Baseline", found.baseline) + _rows(found, "Prediction", found.prediction)
+    table += _rows(found, "Observed", found.observed[None]) + _rows(found, "Residual", found.observed - found.prediction)
+    return sorted(table, key=lambda row: row["Date"])
+
+
+def _rows(
+    found: Attributed, name: str, draws: Array, direct: Array | None = None, spend: Array | None = None
+) -> list[dict[str, Any]]:
+    mean = draws.mean(axis=0)
+    low, middle, high = np.quantile(draws, LEVELS, axis=0)
+    money = [None if each is None else mean * each for each in (found.prices, found.profits)]
+    columns = {"Mean": mean, "P5": low, "P50": middle, "P95": high, "DirectMean": direct, "Spend": spend}
+    columns |= {"Revenue": money[0], "Profit": money[1]}
+    return [
+        {"Date": date, "Node": name, **{key: None if values is None else number(values[i]) for key, values in columns.items()}}
+        for i, date in enumerate(found.dates.tolist())
+    ]
