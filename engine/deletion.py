@@ -59,11 +59,18 @@ class Deletion:
             staging = await asyncio.to_thread(current.folder.make_staging)
             try:
                 change = await self._cut(current, rows, staging)
+                await self._check_room(current, change, is_counted=not caller.is_admin)
                 await confirm()
                 version = await self._changes.commit(current.folder, current.org, current.name, replace(change, by=caller.name))
             finally:
                 await asyncio.to_thread(current.folder.remove_staging, staging)
             return Deleted(version, num_rows)
+
+    async def _check_room(self, dataset: Dataset, change: NewRows, *, is_counted: bool) -> None:
+        """The segments that are written anew need room, as the versions before keep the old ones. EngineError `quota_exceeded`."""
+        known = set(dataset.head.segments)
+        num_bytes = sum(segment.num_bytes for segment in change.segments if segment not in known)
+        await self._changes.check_room(dataset.org, dataset.name, num_bytes, is_counted=is_counted)
 
     async def _cut(self, dataset: Dataset, rows: memoryview, staging: Path) -> NewRows:
         """The version without these rows, whose new segments are staged."""

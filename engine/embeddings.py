@@ -193,7 +193,7 @@ class Embeddings:
         arguments: Arguments = {"encoding_format": "f32", "dimensions": None, "truncate": True}
         with self._serving.using(served):
             read = Answer({"lines": num_lines, "arguments": arguments}, lines)
-            loaded = await self._serving.ensure_loaded(model.version)
+            loaded = await self._serving.ensure_loaded(served)
             await self._divided(TextList(self._task, loaded, read, embedded, max_tokens=sys.maxsize))
         return embedded.pieces
 
@@ -225,7 +225,7 @@ class Embeddings:
             self._learn(served.model, part)
             return embedded
         with self._serving.using(served):
-            model = await self._serving.ensure_loaded(version)
+            model = await self._serving.ensure_loaded(served)
             texts = TextList(self._task, model, answer, embedded, max_tokens=self.limits.embed_max_tokens)
             await self._divided(texts)
         embedded.queue_s = max(0.0, texts.began_at - started)

@@ -88,6 +88,7 @@ BODY_TOO_LARGE = Code(
 )
 INVALID_REQUEST = Code("invalid_request", Kind.INVALID, "a field of the request is missing or wrong")
 INVALID_PARAMETER = Code("invalid_parameter", Kind.MALFORMED, "a parameter is missing or wrong")
+UNKNOWN_FIELD = Code("unknown_field", Kind.MALFORMED, "the body has a field that such a body does not have")
 NAME_TAKEN = Code("name_taken", Kind.CONFLICT, "the name is reserved or in use")
 MODEL_NOT_FOUND = Code("model_not_found", Kind.NOT_FOUND, "there is no such model, or the caller may not see it")
 TOO_MANY_REQUESTS = Code(

@@ -127,7 +127,9 @@ QUERIES_ENDED = _counter(
     "Queries over: answered, refused (the sender can change that), timeout, left (by the client), failed.",
     "outcome",
 )
-QUERY_SECONDS = _histogram("sluice_query_seconds", "Seconds of a query, by stage: queue, parse, scan, sql, encode.", "stage")
+QUERY_SECONDS = _histogram(
+    "sluice_query_seconds", "Seconds of an answered query, by stage: queue, parse, scan, sql, encode.", "stage"
+)
 
 CONNECTIONS_ENDED = _counter(
     "sluice_connections_ended",

@@ -9,7 +9,7 @@ from engine import disk, metrics
 from engine.errors import DISK_FULL, INTERNAL, TIMED_OUT, EngineError
 from engine.store import StoreFull
 from handlers.http.bodies import undecodable
-from handlers.http.connections import check_not_spare, is_spare
+from handlers.http.connections import check_spare, is_spare
 from handlers.http.memory import BODY_MEMORY
 from handlers.http.origins import ORIGINS
 from handlers.http.routes import ROUTE_TABLE, Handler
@@ -23,40 +23,29 @@ SWITCHED = 101
 @web.middleware
 async def answer_everything(request: web.Request, handler: Handler) -> web.StreamResponse:
     """The outermost step of every request."""
-    open_requests = request.app[OPEN_REQUESTS]
-    does_count = open_requests.began()
-    try:
-        return await _counted_answer(request, handler)
-    finally:
-        open_requests.ended(does_count)
-
-
-async def _counted_answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     started = time.monotonic()
+    app = request.app
+    does_count = app[OPEN_REQUESTS].began()
+    has_spare_place = is_spare(request)
     try:
-        response = await _answer(request, handler)
-    finally:
-        request.app[BODY_MEMORY].release(request)
-    if not response.prepared and (is_spare(request) or (request.can_read_body and not request.content.at_eof())):
-        response.force_close()  # others wait for the place, or the rest of the body is not read and would be the next request
-    if response.status != SWITCHED:  # a WebSocket was counted when it opened: how long it lives is not an answer time
-        surface = request.app[ROUTE_TABLE].surface_name(request)
-        metrics.request_answered(surface, response.status, time.monotonic() - started)
-    return response
-
-
-async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
-    origins = request.app[ORIGINS]
-    try:
-        check_not_spare(request)
-        origins.check(request)
-        return origins.preflight(request) or await handler(request)
+        if has_spare_place:
+            check_spare(request)
+        response = app[ORIGINS].admit(request) or await handler(request)
     except web.HTTPException:
         raise
     except ConnectionError:
-        return web.Response(status=400)  # the client has gone, so nobody will read this
+        response = web.Response(status=400)  # the client has gone, so nobody will read this
     except Exception as error:  # every error becomes an answer
-        return request.app[ROUTE_TABLE].refuse(request, _refusal(request, error))
+        response = app[ROUTE_TABLE].refuse(request, _refusal(request, error))
+    finally:
+        app[BODY_MEMORY].release(request)
+        app[OPEN_REQUESTS].ended(does_count)
+    if not response.prepared and (has_spare_place or (request.can_read_body and not request.content.at_eof())):
+        response.force_close()  # others wait for the place, or the rest of the body is not read and would be the next request
+    if response.status != SWITCHED:  # a WebSocket was counted when it opened: how long it lives is not an answer time
+        surface = app[ROUTE_TABLE].surface_name(request)
+        metrics.request_answered(surface, response.status, time.monotonic() - started)
+    return response
 
 
 def _refusal(request: web.Request, error: Exception) -> EngineError:

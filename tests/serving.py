@@ -35,14 +35,14 @@ class Server:
 
     program: tuple[str, ...] = ("-m", "server")
 
-    def __init__(self, data_dir: Path, settings: dict[str, str]) -> None:
+    def __init__(self, data_dir: Path, settings: dict[str, str], checkout: Path = ROOT) -> None:
         self.data_dir = data_dir
         self.log_path = data_dir.with_name(data_dir.name + ".log")
         environment = clean_environment()
         environment |= {"SLUICE_PORT": "0", "SLUICE_DATA_DIR": str(data_dir), **settings}
         self._log = self.log_path.open("wb")
         self.process = subprocess.Popen(
-            [sys.executable, *self.program], cwd=ROOT, env=environment, stdout=self._log, stderr=subprocess.STDOUT
+            [sys.executable, *self.program], cwd=checkout, env=environment, stdout=self._log, stderr=subprocess.STDOUT
         )
         self.url = self._wait_for_address()
         self._wait_until_ready()
@@ -81,6 +81,10 @@ class Server:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.search(rf"{field}:\s+(\d+) kB", status)[1]) * 1024  # type: ignore[index]
 
+    def forget_peak(self) -> None:
+        """Let the peak memory of the server process begin again from what it has now."""
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+
     def stop(self, number: int = signal.SIGTERM, timeout_s: float = 30) -> int:
         """Send a signal to the server and wait until it ends; returns its exit code."""
         if self.process.poll() is None:
@@ -107,10 +111,10 @@ class Server:
 
 
 @contextmanager
-def serving(data_dir: Path, **settings: str) -> Iterator[Server]:
-    """A server with these settings (`SLUICE_...` names and values). It is killed at the end."""
+def serving(data_dir: Path, *, checkout: Path = ROOT, **settings: str) -> Iterator[Server]:
+    """A server with these settings (`SLUICE_...` names and values), of this checkout or of another. It is killed at the end."""
     data_dir.mkdir(parents=True, exist_ok=True)
-    server = Server(data_dir, settings)
+    server = Server(data_dir, settings, checkout)
     try:
         yield server
     finally:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import pytest
 import requests
 
+from handlers.datasets.admission import READER
 from handlers.embeddings.admission import KEY as WHILE_OPEN
 from handlers.http.routes import Route
 from handlers.openapi import public_path
@@ -34,7 +35,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A model, as the people who ask see it."""
+    """A model, or a dataset of the same name, as the people who ask see it."""
 
     owner: str
     name: str
@@ -96,6 +97,13 @@ def while_open(caller: Caller, target: Target) -> Expected:
     return MAY if target.is_shared or caller.owns(target) else 404
 
 
+def reads_dataset(caller: Caller, target: Target) -> Expected:
+    """A read-only key reads what its user reads."""
+    if caller.kind in ("none", "wrong"):
+        return 401
+    return MAY if target.is_shared or caller.owns(target) else 404
+
+
 # What the documentation calls the key of a route -> what a caller gets for a target.
 RULES: dict[str, Callable[[Caller, Target], Expected]] = {
     "none": nobody_asked,
@@ -105,10 +113,11 @@ RULES: dict[str, Callable[[Caller, Target], Expected]] = {
     "admin": admins_key,
     "full, or the owner's": any_key,
     "the owner's full, or the admin's": owners_full_key,
+    READER: reads_dataset,
     WHILE_OPEN: while_open,
 }
 # Requests that a caller who may ask survives: they delete, publish and change nothing. All others send `{}`, or nothing.
-QUERIES = {"DELETE /{owner}/models/{model}": "?version=1"}
+QUERIES = {"DELETE /{owner}/models/{model}": "?version=1", "DELETE /api/datasets/{org}/{dataset}": "?version=none"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +128,10 @@ class House:
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """A server with a private and a shared model of eva's, and a private one of tom's. All are embedding models, and listed."""
+    """A server with a private and a shared model of eva's, and a private one of tom's. All are embedding models, and listed.
+
+    Each has a dataset of the same name beside it.
+    """
     data_dir = tmp_path_factory.mktemp("rights") / "data"
     small = SmallModels(tmp_path_factory.mktemp("small"))
     for target in TARGETS[:3]:
@@ -134,17 +146,23 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         for path in (data_dir / "later").iterdir():
             path.rename(data_dir / "models" / path.name)
         assert requests.post(f"{server.url}/api/models/reload", auth=server.auth, timeout=30).status_code == 200
+        for target in TARGETS[:3]:
+            url = f"{server.url}/api/datasets/{target.owner}/{target.name}"
+            visibility = "public" if target.is_shared else "private"
+            assert requests.put(url, data=b'{"n":1}', auth=server.auth, timeout=30).status_code == 201
+            assert requests.patch(url, json={"visibility": visibility}, auth=server.auth, timeout=30).status_code == 200
         yield House(server, auths)
 
 
 def targets_of(route: Route) -> list[Target]:
-    """The models that the path of a route can name. An id names listed models only."""
+    """The models or datasets that the path of a route can name. An id names listed models only."""
     path = public_path(route)
-    return TARGETS if "{model}" in path else TARGETS[:3] if "{id}" in path else [NO_TARGET]
+    return TARGETS if "{model}" in path else TARGETS[:3] if "{id}" in path or "{dataset}" in path else [NO_TARGET]
 
 
 def ask(house: House, route: Route, auth: Auth, target: Target) -> int:
     named = {"owner": target.owner, "model": target.name, "id": f"{target.owner}/{target.name}"}
+    named |= {"org": target.owner, "dataset": target.name, "workspace": target.owner}
     named |= {"file": "start.js" if route.path.startswith("/docs") else "records", "name": "tom"}
     path = re.sub(r"\{(\w+)\}", lambda found: named[found[1]], public_path(route))
     query = "?bulk=true" if route.when else QUERIES.get(f"{route.method} {route.path}", "")

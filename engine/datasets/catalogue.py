@@ -44,6 +44,7 @@ class Dataset:
     visibility: Visibility = "private"
     description: str = ""
     is_whole: asyncio.Event = field(default_factory=lambda: _set_event())
+    _counted: tuple[tuple[int, ...], int] = ((), 0)  # the versions whose bytes were counted last, and how many these are
 
     @property
     def title(self) -> str:
@@ -57,6 +58,13 @@ class Dataset:
     def segments(self) -> set[StoredSegment]:
         """Those that any version names."""
         return {segment for version in self.versions.values() for segment in version.segments}
+
+    @property
+    def kept_bytes(self) -> int:
+        """Of the segments of all versions. Every block of an upload asks this of all datasets of its owner."""
+        if self._counted[0] != tuple(self.versions):
+            self._counted = tuple(self.versions), sum(segment.num_bytes for segment in self.segments)
+        return self._counted[1]
 
     @property
     def row(self) -> DatasetRow:
@@ -266,6 +274,10 @@ def _recovered(root: Path) -> tuple[list[Dataset], set[tuple[str, str]]]:
     """Every dataset under the root, and the names of those that cannot be read. Blocks on the disk."""
     found: list[Dataset] = []
     unreadable: set[tuple[str, str]] = set()
+    for path in root.glob("*/*"):
+        with contextlib.suppress(OSError):  # it is not empty, as most are; a crash may leave an empty one
+            path.rmdir()
+            path.parent.rmdir()
     for home in sorted(root.glob(f"*/*/{HOME}")):
         org, name = home.parent.parent.name, home.parent.name
         folder = DatasetFolder(root, org, name)

@@ -107,7 +107,7 @@ class DatasetChanges:
         kept = [dataset for dataset in self.datasets if dataset.org == org]
         if self.datasets.get(org, name) is None and len(kept) >= self._limits.user_datasets:
             raise exceeded(f"{org} keeps {len(kept)} datasets, which is the limit: delete one first")
-        if sum(_kept_bytes(dataset) for dataset in kept) + num_bytes > self._limits.user_dataset_bytes:
+        if sum(dataset.kept_bytes for dataset in kept) + num_bytes > self._limits.user_dataset_bytes:
             raise exceeded(f"the datasets of {org} take as many bytes as they may: delete a dataset or old versions first")
 
     async def folder(self, org: str, name: str) -> DatasetFolder:
@@ -170,9 +170,12 @@ class DatasetChanges:
         except OSError as error:
             log.error("old versions not removed dataset=%s reason=%s", dataset.title, type(error).__name__)
 
-    async def describe(self, dataset: Dataset, *, visibility: Visibility | None, description: str | None) -> None:
-        """Change who may read a dataset, or its description; None leaves either as it is."""
+    async def describe(
+        self, dataset: Dataset, conditions: Conditions, *, visibility: Visibility | None, description: str | None
+    ) -> None:
+        """Change who may read a dataset, or its description; None leaves either as it is. No new version comes of it."""
         async with self.turn(dataset.org, dataset.name) as current:
+            conditions.check(dataset.title, current)
             if current is None:
                 raise dataset_not_found(dataset.title)
             await _to_its_end(self._describe(current, visibility, description))
@@ -221,10 +224,6 @@ def _current(dataset: Dataset) -> set[int]:
 
 def _exists(title: str) -> EngineError:
     return EngineError(DATASET_EXISTS, f'"hub://{title}" exists already.')
-
-
-def _kept_bytes(dataset: Dataset) -> int:
-    return sum(segment.num_bytes for segment in dataset.segments)
 
 
 def _now() -> str:

@@ -94,6 +94,9 @@ class DatasetFolder:
             self._put_segments(staged)
             self._write_version(version)
             self.write_readme(version, description)
+            if previous is None:
+                for folder in (self.path.parent, self.path.parent.parent):  # which may be new as well
+                    files.fsync(folder)
             files.replace_text(self._head, f"{version.number}\n")
         except OSError:
             if self.head() == version.number:
@@ -118,6 +121,8 @@ class DatasetFolder:
         """Remove what a commit that failed has written."""
         with contextlib.suppress(OSError):
             self._version_path(version.number).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._remove_unfinished()
         for folder in staged:
             self.remove_segment(folder.name)
         with contextlib.suppress(OSError):
@@ -170,6 +175,7 @@ class DatasetFolder:
         Removes what an upload or a commit has left. ValueError, LookupError: a file of the dataset does not say what it must.
         """
         shutil.rmtree(self._staging, ignore_errors=True)
+        self._remove_unfinished()
         head = self.head()
         if head is None:
             shutil.rmtree(self._home, ignore_errors=True)
@@ -182,6 +188,12 @@ class DatasetFolder:
             if folder.name not in named:
                 self.remove_segment(folder.name)
         return versions
+
+    def _remove_unfinished(self) -> None:
+        """Remove files that were about to take the place of others (engine/files.py)."""
+        for folder in (self.path, self._home, self._versions):
+            for path in folder.glob(".*.new"):
+                path.unlink()
 
     def _read_versions(self, head: int) -> dict[int, DatasetVersion]:
         """By number. A segment that several versions name is one object in all of them."""

@@ -6,7 +6,7 @@ leaves the dataset as it was, and the next start or commit tries again. Knows no
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 
 from engine.datasets.catalogue import Dataset
 from engine.datasets.changes import DatasetChanges, NewRows
@@ -19,11 +19,13 @@ log = logging.getLogger("sluice.datasets")
 
 Spawn = Callable[[Coroutine[None, None, None], str], asyncio.Task[None]]
 
-# Beyond this number of segments neighbours are merged, down to MERGED_SEGMENTS, so that eight appends come to one merge.
-MAX_SEGMENTS = 16
-MERGED_SEGMENTS = 8
-# Rows of the largest segment; a merge makes none that is larger.
+# Rows of the largest segment; a merge makes none that is larger. A segment of up to half of them is small.
 SEGMENT_ROWS = 1_000_000
+SMALL_ROWS = SEGMENT_ROWS // 2
+# Beyond this number of small segments some are merged, if possible as many as LEAST_MERGED: then there is a merge for every eight
+# appends.
+MAX_SEGMENTS = 16
+LEAST_MERGED = 9
 
 
 class Upkeep:
@@ -67,7 +69,7 @@ class Upkeep:
     # Small segments
 
     def merge_if_many(self, dataset: Dataset) -> None:
-        """Start to merge neighbours if the current version has more than MAX_SEGMENTS segments."""
+        """Start to merge neighbours if the current version has more small segments than MAX_SEGMENTS."""
         if dataset.title not in self._merging and mergeable(dataset.head.segments):
             self._merging.add(dataset.title)
             self._spawn(self._merge(dataset), f"merge {dataset.title}")
@@ -106,31 +108,46 @@ class Upkeep:
 
 
 def mergeable(segments: Sequence[StoredSegment]) -> Sequence[StoredSegment]:
-    """The neighbours to merge: as many as bring the number down to MERGED_SEGMENTS, or fewer, those with the fewest rows.
+    """The neighbours to merge: those that cost the fewest rows for each segment that goes. Empty if nothing is to be merged.
 
-    Neighbours have the same config and split, and SEGMENT_ROWS together at most. Empty if nothing is to be merged.
+    Neighbours are small segments that follow each other in one config and split, and have SEGMENT_ROWS together at most.
     """
-    if len(segments) <= MAX_SEGMENTS:
+    if sum(segment.num_rows <= SMALL_ROWS for segment in segments) <= MAX_SEGMENTS:
         return ()
-    for size in range(len(segments) - MERGED_SEGMENTS + 1, 1, -1):
-        runs = [segments[start : start + size] for start in range(len(segments) - size + 1)]
-        fitting = [run for run in runs if _are_alike(run) and _num_rows(run) <= SEGMENT_ROWS]
-        if fitting:
-            return min(fitting, key=_num_rows)
-    return ()
+    parts: dict[tuple[str, str], list[StoredSegment]] = {}
+    for segment in segments:
+        parts.setdefault(_part(segment), []).append(segment)
+    runs = [run for part in parts.values() for run in _runs(part)]
+    long_runs = [run for run in runs if len(run) >= LEAST_MERGED]
+    return min(long_runs or runs, key=lambda run: _num_rows(run) / (len(run) - 1), default=())
+
+
+def _runs(part: Sequence[StoredSegment]) -> Iterator[Sequence[StoredSegment]]:
+    """Every run of at least two neighbours that may be merged."""
+    for start in range(len(part)):
+        num_rows = 0
+        for end in range(start, len(part)):
+            num_rows += part[end].num_rows
+            if part[end].num_rows > SMALL_ROWS or num_rows > SEGMENT_ROWS:
+                break
+            if end > start:
+                yield part[start : end + 1]
 
 
 def replaced(
     segments: Sequence[StoredSegment], old: Sequence[StoredSegment], new: Sequence[StoredSegment]
 ) -> list[StoredSegment] | None:
-    """The segments with `new` where the neighbours `old` were; None when these are not neighbours there any more."""
-    start = segments.index(old[0]) if old[0] in segments else len(segments)
-    end = start + len(old)
-    return [*segments[:start], *new, *segments[end:]] if list(segments[start:end]) == list(old) else None
+    """The segments with `new` in place of the neighbours `old`; None when these are not neighbours there any more."""
+    part = [segment for segment in segments if _part(segment) == _part(old[0])]
+    start = part.index(old[0]) if old[0] in part else len(part)
+    if part[start : start + len(old)] != list(old):
+        return None
+    place = segments.index(old[0])
+    return [*segments[:place], *new, *(segment for segment in segments[place:] if segment not in old)]
 
 
-def _are_alike(segments: Sequence[StoredSegment]) -> bool:
-    return len({(segment.config, segment.split) for segment in segments}) == 1
+def _part(segment: StoredSegment) -> tuple[str, str]:
+    return segment.config, segment.split
 
 
 def _num_rows(segments: Sequence[StoredSegment]) -> int:

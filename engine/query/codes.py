@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from engine.datasets.catalogue import DATASET_NOT_FOUND
 from engine.datasets.names import BAD_NAME
 from engine.datasets.work import TYPE_MISMATCH
 from engine.errors import (
@@ -10,6 +11,7 @@ from engine.errors import (
     INVALID_BODY,
     INVALID_PARAMETER,
     MODEL_NOT_FOUND,
+    UNKNOWN_FIELD,
     Code,
     DetailedError,
     EngineError,
@@ -31,11 +33,12 @@ DETAILS = ("position", "hint")
 # What a replica may say against a query, by its word.
 QUERY_CODES = by_word(
     BODY_TOO_LARGE,
+    DATASET_NOT_FOUND,
     INVALID_BODY,
     INVALID_PARAMETER,
     MODEL_NOT_FOUND,
     OUT_OF_MEMORY,
-    Code("unknown_field", Kind.MALFORMED, "the body has a field that no query has"),
+    UNKNOWN_FIELD,
     Code("syntax_error", Kind.MALFORMED, "the text is not a query"),
     Code("unsupported", Kind.MALFORMED, "the text has something that the language knows but this server does not do"),
     Code("one_statement", Kind.MALFORMED, "the text has several statements"),

@@ -281,7 +281,7 @@ class Query:
 
     def _report(self) -> None:
         metrics.QUERIES_ENDED.labels(self.outcome).inc()
-        for stage, seconds in self.seconds.by_stage.items():
+        for stage, seconds in self.seconds.by_stage.items() if self.outcome == "answered" else ():
             metrics.QUERY_SECONDS.labels(stage).observe(seconds)
         last: dict[str, Any] = (self.flow.last if self.flow else None) or {}
         log.info(

@@ -49,6 +49,7 @@ class Pool:
     on_ready         is told of each replica before it gets work
     on_offline       is told the key of each model that goes offline because of faults
     on_online        is told the key of each such model that has come back by itself
+    knows            tells by its key whether a model is still served; an answer that comes later teaches nothing
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Pool:
         self.on_ready: Callable[[Replica], None] | None = None
         self.on_offline: Callable[[str], None] | None = None
         self.on_online: Callable[[str], None] | None = None
+        self.knows: Callable[[str], bool] = lambda key: True
         self._silence_limit_s = silence_limit_s
         self._options = options
         self._replicas: dict[int, Replica] = {}
@@ -372,7 +374,8 @@ class Pool:
             block.waiter.failed(block, TaskFailed("failed"))
 
     def _learn(self, batch: Batch, header: Header) -> None:
-        if (model := batch.model) is None:
+        model = batch.model
+        if model is None or not self.knows(model.key):  # /metrics would show a model again that was deleted
             return
         if units := batch.units(model):
             self.scheduler.costs.learn(model.key, sum(header["stages"].values()), units)

@@ -9,7 +9,7 @@ import contextlib
 import enum
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 
 import ujson
@@ -91,6 +91,7 @@ class Serving:
         pool.on_ready = self.open_active
         pool.on_offline = self._note_offline
         pool.on_online = self._note_online
+        pool.knows = self._served.__contains__
 
     def served(self, version: Version) -> VersionInUse:
         """The engine's side of a version, made when it is first asked for."""
@@ -189,6 +190,8 @@ class Serving:
         finally:
             replica.num_opening -= 1
             self._pool.wake()
+        if self._served.get(model.key) is not served:
+            return  # it was removed meanwhile, with all that is known of it
         if error := header.get("error"):
             replica.loaded.discard(model.key)
             served.state = LoadState.OFFLINE
@@ -210,9 +213,8 @@ class Serving:
             served.state = LoadState.OFFLINE
             log.error("model kills replicas, not opened any more model=%s", served.model.key)
 
-    async def ensure_loaded(self, version: Version) -> ServedModel:
+    async def ensure_loaded(self, served: VersionInUse) -> ServedModel:
         """The model, once some replica has opened it. EngineError `model_building`, `no_instances` or `model_offline`."""
-        served = self.served(version)
         if served.state is not LoadState.ONLINE:
             if self._pool.faults.reason(served.model.key) is None:
                 await self._wait_for_load(served)
@@ -284,7 +286,7 @@ class Serving:
         served = self.served(version)
         if served.retired is None:
             served.retired = asyncio.Event()
-            self._unload_if_unused(served)
+            self.unload_if_unused(served)
         return served.retired
 
     async def retire_within(self, version: Version, seconds: float) -> None:
@@ -304,17 +306,11 @@ class Serving:
         key = _key(version)
         return key in self._served and self._served[key].num_users > 0
 
-    @contextlib.contextmanager
-    def using(self, served: VersionInUse) -> Iterator[None]:
+    def using(self, served: VersionInUse) -> "Use":
         """Keep a version loaded while the context is open."""
-        served.num_users += 1
-        try:
-            yield
-        finally:
-            served.num_users -= 1
-            self._unload_if_unused(served)
+        return Use(self, served)
 
-    def _unload_if_unused(self, served: VersionInUse) -> None:
+    def unload_if_unused(self, served: VersionInUse) -> None:
         """Unload a retired version. Blocks that still wait for it have no waiter left: the scheduler drops them."""
         if served.retired is not None and not served.retired.is_set() and not served.num_users:
             self._unload(served, served.retired)
@@ -329,6 +325,23 @@ class Serving:
                 replica.loaded.discard(key)
                 replica.ask({"family": UNLOADING_FAMILY, "task": "unload", "model": key})
         retired.set()
+
+
+class Use:
+    """Keeps a version loaded while the context is open. One made of a generator takes 0.7 us in place of 0.2."""
+
+    __slots__ = ("_served", "_serving")
+
+    def __init__(self, serving: Serving, served: VersionInUse) -> None:
+        self._serving = serving
+        self._served = served
+
+    def __enter__(self) -> None:
+        self._served.num_users += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._served.num_users -= 1
+        self._serving.unload_if_unused(self._served)
 
 
 def _load_header(key: str, version: Version) -> Header:

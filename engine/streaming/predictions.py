@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from engine import metrics
 from engine.engine import Engine
@@ -50,8 +51,7 @@ class PredictionLimits:
     request_timeout_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
+class Prediction(NamedTuple):
     """The answer to one record.
 
     code     None, or why the record has no result (errors.RECORD_CODES)
@@ -99,8 +99,9 @@ class Predictions:
         raises     EngineError: no_instances, model_building, timed_out
         """
         started = time.monotonic()
-        with self._serving.using(self._serving.served(version)):
-            model = await self._serving.ensure_loaded(version)
+        served = self._serving.served(version)
+        with self._serving.using(served):
+            model = await self._serving.ensure_loaded(served)
             answer = await self._score(model, record, arguments)
         total_s = time.monotonic() - started
         infer_s = answer.header["infer_s"]
@@ -139,7 +140,7 @@ class Predictions:
             self._engine.check_open()
             with self._serving.using(served := self._serving.served(version)):
                 async with asyncio.timeout(HEARTBEAT_TIMEOUT_S):
-                    model = await self._serving.ensure_loaded(version)
+                    model = await self._serving.ensure_loaded(served)
                     answer = await self._score(model, served.example, {})
         except (EngineError, TimeoutError):
             return False
@@ -173,8 +174,8 @@ class Predictions:
         self._check_places(user)
         self._places[user] += 1
         try:
-            with self._serving.using(self._serving.served(version)):
-                model = await self._serving.ensure_loaded(version)
+            with self._serving.using(served := self._serving.served(version)):
+                model = await self._serving.ensure_loaded(served)
                 self._engine.check_open()  # again: a drain may have begun meanwhile, and it has counted its streams
                 work = StreamWork(secrets.token_hex(16), self._task, model, arguments, is_ordered)
                 async with self._running(work) as stream:

@@ -7,11 +7,14 @@ imported, because it would kill the process through a thread of a library that d
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 # The same as STOP_SIGNAL in engine/replicas/replica.py.
 SIGNALS = frozenset({signal.SIGUSR1})
+# A call that goes on is interrupted again after this long.
+AGAIN_S = 0.02
 
 
 class Stopped(Exception):
@@ -38,24 +41,29 @@ class Stopping:
 
     @contextmanager
     def hearing(self) -> Iterator[None]:
-        """While the context is open, a signal stops this work. What was asked before is forgotten.
+        """While the context is open, a signal stops this work, also one that came while its frame was on its way.
 
         raises  Stopped, also instead of what an interrupted library raises
         """
-        signal.sigtimedwait(SIGNALS, 0)
-        self.is_asked = False
         try:
+            self.check()
             yield
         except Exception:
             self.check()
             raise
         finally:
             self.interrupt_with(None)
+            self.is_asked = False
 
     def interrupt_with(self, interrupt: Callable[[], object] | None) -> None:
-        """What the thread calls when it hears the signal, to end a long call of a library; None when there is nothing to end."""
+        """What the thread calls when it hears the signal, to end a long call of a library; None when there is nothing to end.
+
+        raises  Stopped, if the signal has come before
+        """
         with self._lock:
             self._interrupt = interrupt
+        if interrupt is not None:
+            self.check()
 
     def check(self) -> None:
         """Stopped, if the server has asked to stop."""
@@ -66,6 +74,13 @@ class Stopping:
         while True:
             signal.sigwait(SIGNALS)
             self.is_asked = True
-            with self._lock:
-                if self._interrupt is not None:
-                    self._interrupt()
+            while self._has_interrupted():
+                time.sleep(AGAIN_S)  # a call that began after the interrupt does not know of it
+
+    def _has_interrupted(self) -> bool:
+        """End the call of a library that may run; False when none does."""
+        with self._lock:
+            if self._interrupt is None or not self.is_asked:
+                return False
+            self._interrupt()
+            return True

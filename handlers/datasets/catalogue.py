@@ -8,7 +8,8 @@ from pydantic import Field, ValidationError
 
 from engine.datasets import Dataset
 from engine.datasets.catalogue import dataset_not_found, version_not_found
-from engine.errors import INVALID_PARAMETER, EngineError
+from engine.datasets.names import shown
+from engine.errors import INVALID_PARAMETER, UNKNOWN_FIELD, DetailedError, EngineError
 from handlers.datasets.admission import (
     CHANGE_REFUSALS,
     CHANGES,
@@ -25,7 +26,7 @@ from handlers.datasets.admission import (
     wanted_version,
     writable,
 )
-from handlers.datasets.options import check_known
+from handlers.datasets.options import check_known, nearest
 from handlers.http.auth import known_caller
 from handlers.http.bodies import Body, in_steps, send_whole, small_body, undecodable
 from handlers.http.errors import dumps, json_response
@@ -110,21 +111,26 @@ async def change_dataset(request: web.Request) -> web.Response:
     if path.dataset is None:
         raise dataset_not_found(path.title)
     check_known(request)
+    wanted = conditions(request, must_exist=True)
+    wanted.check(path.title, path.dataset)
     change = _change(await small_body(request))
-    await request.app[CHANGES].describe(path.dataset, visibility=change.visibility, description=change.description)
+    await request.app[CHANGES].describe(path.dataset, wanted, visibility=change.visibility, description=change.description)
     head = path.dataset.head.number
     return json_response(_description(path.dataset, head), headers=etag(head), sort_keys=False)
 
 
 def _change(body: bytes) -> DatasetChange:
-    """EngineError `invalid_body`, `invalid_parameter`."""
+    """EngineError `invalid_body`, `invalid_parameter`, `unknown_field`."""
     try:
         change = DatasetChange.model_validate_json(body)
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         if fault["type"] == "json_invalid":
             raise undecodable(fault["ctx"]["error"]) from None
-        name = ".".join(map(str, fault["loc"]))[:80]
+        name = ".".join(map(str, fault["loc"]))
+        if fault["type"] == "extra_forbidden":
+            known = list(DatasetChange.model_fields)
+            raise DetailedError(UNKNOWN_FIELD, f'Unknown field "{shown(name)}".', nearest(name, known)) from None
         raise EngineError(INVALID_PARAMETER, f'Field "{name}": {fault["msg"]}.' if name else "Send a JSON object.") from None
     if change.visibility is None and change.description is None:
         raise EngineError(INVALID_PARAMETER, "Send visibility or description.")
@@ -178,8 +184,7 @@ ROUTES = (
         summary="Change who may read a dataset, or its description",
         key=WRITER,
         body=DatasetChange,
-        answers={200: "the description after the change", 507: "the disk of the server is full"}
-        | {status: text for status, text in CHANGE_REFUSALS.items() if status != 412},
+        answers={200: "the description after the change", 507: "the disk of the server is full"} | CHANGE_REFUSALS,
         admit=writable,
     ),
     Route(

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from aiohttp import web
 
@@ -33,9 +33,13 @@ def check_known(request: web.Request, *known: str) -> None:
     """Refuse a parameter that does nothing here. EngineError `invalid_parameter`, with the nearest name as a hint."""
     for name in request.query:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            details = {"hint": f'Did you mean "{near[0]}"?'} if near else {}
-            raise DetailedError(INVALID_PARAMETER, f'Unknown parameter "{name[:80]}".', details)
+            raise DetailedError(INVALID_PARAMETER, f'Unknown parameter "{shown(name)}".', nearest(name, known))
+
+
+def nearest(name: str, known: Sequence[str]) -> dict[str, str]:
+    """The hint that names a known word close to this one, if there is one."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return {"hint": f'Did you mean "{near[0]}"?'} if near else {}
 
 
 def is_true(request: web.Request, name: str) -> bool:

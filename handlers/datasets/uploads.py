@@ -1,6 +1,6 @@
 """Rows over HTTP: the body of an upload, cut into lines while it comes, becomes rows of a new version of a dataset.
 
-Decides who may send before a byte of the body is read. What becomes of the lines is known in engine/ingestion.py.
+Decides who may send before a byte of the body is read. What becomes of the lines is known in engine/ingestion/.
 """
 
 from dataclasses import dataclass, replace
@@ -204,7 +204,7 @@ PUT = Route(
     surface=SURFACE,
     summary="Make a dataset of these rows, or replace all its rows",
     key=WRITER,
-    body=NDJSON,
+    body=LINE_TYPES[:2],
     answers=ANSWERS,
     query=options.QUERY,
     admit=admit_replacement,

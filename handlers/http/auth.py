@@ -3,7 +3,7 @@
 Knows headers and the accounts. Knows nothing of models: engine/repository/index.py decides which models a caller may use.
 """
 
-import base64
+import binascii
 
 from aiohttp import hdrs, web
 
@@ -19,7 +19,8 @@ async def caller_of(request: web.Request, *, surface: str) -> Caller | None:
     """
     if hdrs.AUTHORIZATION not in request.headers and surface in request.app[ANONYMOUS]:
         return None
-    return await known_caller(request)
+    user, key = credential(request)
+    return await request.app[ACCOUNTS].identify(user, key)
 
 
 async def known_caller(request: web.Request) -> Caller:
@@ -48,7 +49,7 @@ def credential(request: web.Request) -> tuple[str | None, str]:
 def _basic(value: str) -> tuple[str, str]:
     """RFC 7617: base64 of user, colon, password; the user has no colon."""
     try:
-        user, colon, key = base64.b64decode(value, validate=True).decode("utf-8").partition(":")
+        user, colon, key = binascii.a2b_base64(value, strict_mode=True).decode("utf-8").partition(":")
     except ValueError:
         raise EngineError(UNAUTHORIZED, "Unauthorized") from None
     if not colon:

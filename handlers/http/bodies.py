@@ -15,7 +15,7 @@ from engine.repository.config import first_fault
 from handlers.http.encodings import ENCODINGS, PLAIN, BadEncoding, Inflate, Plain, decoder
 from handlers.http.errors import UNSUPPORTED_MEDIA_TYPE
 from handlers.http.keys import REQUEST_TIMEOUT, TURN
-from handlers.http.memory import BODY_MEMORY
+from handlers.http.memory import BODY_MEMORY, FREE_BYTES
 
 NDJSON = "application/x-ndjson"
 # The limit of a body that holds a few fields: a form, or JSON that a Body describes.
@@ -103,7 +103,8 @@ async def read_whole(request: web.Request, limit_bytes: int, timeout_s: float, *
         body = content.read_nowait()  # a small body comes together with its head
         if len(body) > limit_bytes:
             raise too_large(limit_bytes)
-        request.app[BODY_MEMORY].grow(request, user, len(body))
+        if len(body) > FREE_BYTES:
+            request.app[BODY_MEMORY].grow(request, user, len(body))
         return body
     async with asyncio.timeout(timeout_s):
         return await _read_pieces(request, limit_bytes, user)

@@ -109,6 +109,10 @@ class Connections:
             self.forget(connection)
 
 
+# Called for every piece that a client sends, so we do not look it up each time.
+_take_bytes = web.RequestHandler.data_received
+
+
 class Connection(web.RequestHandler):
     """One connection. aiohttp does the HTTP; this class knows since when we wait for the client.
 
@@ -145,10 +149,10 @@ class Connection(web.RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+        _take_bytes(self, data)
         if self._messages:
             self._head_began_at = None
-        elif self._waiter is not None and self._head_began_at is None and data:
+        elif data and self._waiter is not None and self._head_began_at is None:
             self._head_began_at = time.monotonic()  # aiohttp waits for a request, and this is not a whole head
 
     async def _drain_helper(self) -> None:
@@ -206,9 +210,9 @@ def is_spare(request: web.Request) -> bool:
     return getattr(request.protocol, "is_spare", False)
 
 
-def check_not_spare(request: web.Request) -> None:
-    """EngineError `too_many_connections` on a connection beyond the limit, where only /healthcheck is answered."""
-    if is_spare(request) and request.path.rstrip("/") != "/healthcheck":
+def check_spare(request: web.Request) -> None:
+    """EngineError `too_many_connections`: on a connection beyond the limit only /healthcheck is answered."""
+    if request.path.rstrip("/") != "/healthcheck":
         raise EngineError(TOO_MANY_CONNECTIONS, "too many connections", retry_after_s=1)
 
 

@@ -29,23 +29,32 @@ async def cut(request: web.Request, response: web.StreamResponse, last: Buffer, 
         return
     try:
         async with asyncio.timeout(flush_s):
-            if not response.prepared:
-                await response.prepare(request)
-            if last:
-                await cast(StreamWriter, request.writer).write(last, drain=False)
-            # Not with aiohttp's drain: where the writer was cancelled while it waited there, aiohttp keeps its cancelled future
-            # and would cancel us, too.
-            while transport.get_write_buffer_size():  # noqa: ASYNC110 - the protocol belongs to aiohttp, and tells only that
-                await asyncio.sleep(0.02)
-        if transport.is_closing():
-            return
-        transport.write_eof()
-        async with asyncio.timeout(CUT_LINGER_S):
-            while await read_some(request):
-                pass  # if we closed while the client still sends, the kernel would send a reset
-            while not transport.is_closing():  # noqa: ASYNC110 - aiohttp has no event for a lost connection
-                await asyncio.sleep(0.05)  # the client has sent everything and closes as soon as it has seen our end
+            await _flush(request, response, last, transport)
+        if not transport.is_closing():
+            transport.write_eof()
+            async with asyncio.timeout(CUT_LINGER_S):
+                await _linger(request, transport)
     except (ConnectionError, TimeoutError, web.RequestPayloadError):
         pass  # the client does not read, or is gone: we can tell it nothing more
     finally:
         transport.abort()
+
+
+async def _flush(request: web.Request, response: web.StreamResponse, last: Buffer, transport: asyncio.Transport) -> None:
+    """Write the last bytes, and wait until the client's side has taken everything."""
+    if not response.prepared:
+        await response.prepare(request)
+    if last:
+        await cast(StreamWriter, request.writer).write(last, drain=False)
+    # Not with aiohttp's drain: where the writer was cancelled while it waited there, aiohttp keeps its cancelled future and would
+    # cancel us, too.
+    while transport.get_write_buffer_size():  # noqa: ASYNC110 - the protocol belongs to aiohttp, and tells only that
+        await asyncio.sleep(0.02)
+
+
+async def _linger(request: web.Request, transport: asyncio.Transport) -> None:
+    """Read on until the client has seen our end."""
+    while await read_some(request):
+        pass  # if we closed while the client still sends, the kernel would send a reset
+    while not transport.is_closing():  # noqa: ASYNC110 - aiohttp has no event for a lost connection
+        await asyncio.sleep(0.05)  # the client has sent everything and closes as soon as it has seen our end

@@ -49,7 +49,7 @@ class BodyMemory:
 
     def release(self, request: web.Request) -> None:
         """The request is over."""
-        if HELD not in request:
+        if not self._total_bytes or HELD not in request:  # nearly always no body is counted, and to ask the request costs more
             return
         held = request[HELD]
         self._total_bytes -= held.num_bytes

@@ -10,6 +10,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
+from multidict import istr
 
 from engine.errors import Code, EngineError, Kind
 from handlers.http.routes import ROUTE_TABLE
@@ -19,7 +20,8 @@ FOREIGN_HOST = Code("foreign_host", Kind.FORBIDDEN, "SLUICE_HOSTS does not list 
 
 ANY_ORIGIN = "*"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-FETCH_SITE = "Sec-Fetch-Site"
+FETCH_SITE = istr("Sec-Fetch-Site")
+TYPE_OPTIONS = istr("X-Content-Type-Options")
 FOREIGN_SITES = frozenset({"cross-site", "same-site"})
 DEFAULT_PORTS = {"http": 80, "https": 443}
 # A browser may keep the answer to a preflight this long.
@@ -45,20 +47,28 @@ class Origins:
         self._allowed = limits.cors_origins
         self._is_local = _is_loopback(limits.host)
 
-    def check(self, request: web.Request) -> None:
-        """EngineError `foreign_host`, `foreign_origin`."""
+    def admit(self, request: web.Request) -> web.Response | None:
+        """The answer to a browser that only asks whether it may ask; None for a request that may go on to its handler.
+
+        raises  EngineError `foreign_host`, `foreign_origin`
+        """
         headers = request.headers
         if self._hosts and not self._is_own_name(_split(f"//{headers.get(hdrs.HOST, '')}")[1]):
             raise EngineError(FOREIGN_HOST, "the server is not reached under this name; SLUICE_HOSTS lists its names")
         if hdrs.ORIGIN not in headers and FETCH_SITE not in headers:
-            return  # not a browser, or a plain GET of its own page
+            return None  # not a browser, or a plain GET of its own page
+        self._check_origin(request)
+        return self._preflight(request)
+
+    def _check_origin(self, request: web.Request) -> None:
+        headers = request.headers
         if request.method in SAFE_METHODS and hdrs.UPGRADE not in headers:
             return  # it changes nothing, and the browser shows the answer to no page of another origin
         if not self._is_own_page(request) and not self._is_allowed(request):
             names = "SLUICE_HOSTS lists the names of the server, SLUICE_CORS_ORIGINS the origins that may embed"
             raise EngineError(FOREIGN_ORIGIN, f"a page of another origin may not ask this; {names}")
 
-    def preflight(self, request: web.Request) -> web.Response | None:
+    def _preflight(self, request: web.Request) -> web.Response | None:
         """The answer to a browser that asks whether a page of an allowed origin may send a request; None for other requests."""
         wanted = request.headers.get(hdrs.ACCESS_CONTROL_REQUEST_METHOD)
         if wanted is None or request.method != hdrs.METH_OPTIONS or not self._is_allowed(request):
@@ -73,7 +83,7 @@ class Origins:
 
     async def mark(self, request: web.Request, response: web.StreamResponse) -> None:
         """Called before each answer is sent. No browser may guess a type; a page of an allowed origin may read the answer."""
-        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers[TYPE_OPTIONS] = "nosniff"
         if self._allowed and request.app[ROUTE_TABLE].surface_of(request).is_open_to_pages:
             response.headers.add(hdrs.VARY, hdrs.ORIGIN)  # a cache must not give the answer for one origin to another
             if self._is_allowed(request):

@@ -6,7 +6,8 @@ record holds.
 
 import functools
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from aiohttp import hdrs, web
 
@@ -31,8 +32,7 @@ SURFACE = Surface(name="streaming")
 ALLOWED = "GET, HEAD, POST, PUT, DELETE, OPTIONS"
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
+class Admission(NamedTuple):
     """A request that may go on.
 
     caller  owner of the credential, None without one
@@ -60,9 +60,10 @@ BULK = When("bulk=true", is_bulk)
 async def admit(request: web.Request) -> Admission:
     """Check credentials, access, model and capacity, in this order, so that names do not leak. EngineError for a refusal.
 
-    The result is kept: where the client waits for `100 Continue`, this is called before the body comes and again by the handler.
+    Where the client waits for `100 Continue`, this is called before the body comes and again by the handler, so the result is kept.
     """
-    if ADMISSION in request:
+    is_kept = hdrs.EXPECT in request.headers
+    if is_kept and ADMISSION in request:
         return request[ADMISSION]
     owner, name = request.match_info["owner"], request.match_info["model"]
     caller = await caller_of(request, surface=SURFACE.name)
@@ -71,10 +72,13 @@ async def admit(request: web.Request) -> Admission:
     version = _find_version(request, caller)
     _vector_arguments(request, version)  # a wrong parameter is refused before the body comes
     if request.method in (hdrs.METH_POST, hdrs.METH_PUT):
-        _check_body(request)
-        request.app[PREDICTIONS].check_capacity(is_stream=is_bulk(request), user=caller.name if caller else None)
-    request[ADMISSION] = Admission(version, caller)
-    return request[ADMISSION]
+        is_stream = is_bulk(request)
+        _check_body(request, is_stream=is_stream)
+        request.app[PREDICTIONS].check_capacity(is_stream=is_stream, user=caller.name if caller else None)
+    admission = Admission(version, caller)
+    if is_kept:
+        request[ADMISSION] = admission
+    return admission
 
 
 def _find_version(request: web.Request, caller: Caller | None) -> Version:
@@ -83,11 +87,11 @@ def _find_version(request: web.Request, caller: Caller | None) -> Version:
     return request.app[REPOSITORY].access(caller, owner, name, number(request, "version"))
 
 
-def _check_body(request: web.Request) -> None:
+def _check_body(request: web.Request, *, is_stream: bool) -> None:
     """Refuse a body that cannot be taken, as far as the head tells."""
-    if is_bulk(request) and request.content_type.startswith("multipart/"):
+    if is_stream and request.content_type.startswith("multipart/"):
         raise EngineError(UNSUPPORTED_MEDIA_TYPE, "send the file itself: curl --data-binary @file")
-    check_head(request, None if is_bulk(request) else request.app[STREAMING_LIMITS].body_limit_bytes)
+    check_head(request, None if is_stream else request.app[STREAMING_LIMITS].body_limit_bytes)
 
 
 async def predict(request: web.Request) -> web.StreamResponse:
@@ -160,6 +164,8 @@ async def _single(request: web.Request, admission: Admission) -> web.Response:
 
 def _single_arguments(request: web.Request, version: Version) -> Arguments:
     """What the replica is told of the query parameters."""
+    if not request.query_string:
+        return {}
     unwrap = {"non_vectorized": True} if flag(request, "non_vectorized") else {}
     return unwrap | _vector_arguments(request, version)
 
@@ -189,7 +195,8 @@ def _status(request: web.Request, prediction: Prediction) -> int:
 
 async def _record(request: web.Request, user: str | None) -> bytes:
     """The whole decoded body. EngineError `body_too_large`, `invalid_body`, `too_many_requests`."""
-    body = await read_whole(request, request.app[STREAMING_LIMITS].body_limit_bytes, request.app[REQUEST_TIMEOUT], user=user)
+    app = request.app
+    body = await read_whole(request, app[STREAMING_LIMITS].body_limit_bytes, app[REQUEST_TIMEOUT], user=user)
     if not body.strip():
         raise undecodable("it is empty")
     return body

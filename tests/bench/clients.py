@@ -123,6 +123,20 @@ def paced_stream(server: Server, model: str, path: Path, bytes_per_second: float
     return num_lines, time.perf_counter() - started
 
 
+def paced_answer(server: Server, request: bytes, bytes_per_second: float) -> bytes:
+    """Send a request and read at most this many bytes of its answer per second; returns the last 64 KiB of the answer."""
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, CHUNK_BYTES)
+        connection.connect(("127.0.0.1", server.port))
+        connection.sendall(request)
+        last, num_bytes, started = b"", 0, time.perf_counter()
+        while not last.endswith(b"\r\n0\r\n\r\n") and (data := connection.recv(CHUNK_BYTES)):
+            last = (last + data)[-CHUNK_BYTES:]
+            num_bytes += len(data)
+            time.sleep(max(0.0, num_bytes / bytes_per_second - (time.perf_counter() - started)))
+    return last
+
+
 def _send_file(connection: socket.socket, path: Path) -> None:
     with path.open("rb") as file:
         connection.sendfile(file)
@@ -168,10 +182,15 @@ def _open_stream(server: Server, model: str, length: str) -> Iterator[tuple[sock
 
 def lone_singles(server: Server, request: bytes, count: int) -> list[float]:
     """Send one request after the other on one connection; returns the seconds of each."""
+    return each_of(server, [request] * count)
+
+
+def each_of(server: Server, requests: list[bytes]) -> list[float]:
+    """Send these requests, one after the other, on one connection; returns the seconds of each."""
     seconds = []
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for _ in range(count):
+        for request in requests:
             started = time.perf_counter()
             connection.sendall(request)
             answer = connection.recv(CHUNK_BYTES)
@@ -260,6 +279,11 @@ def _next(waiting: Iterator[bytes], lock: threading.Lock) -> bytes | None:
         return next(waiting, None)
 
 
+def closed_loop(server: Server, request: bytes, connections: int, duration_s: float) -> float:
+    """Send a request again as soon as it is answered, on this many connections; returns the answers per second."""
+    return asyncio.run(_closed_loop(server, request, connections, duration_s))["per_second"]
+
+
 async def _closed_loop(server: Server, request: bytes, connections: int, duration_s: float) -> dict[str, float]:
     seconds: list[float] = []
     until = time.perf_counter() + duration_s
@@ -312,9 +336,15 @@ def single(server: Server, model: str, record: bytes) -> bytes:
     return posted(server, server.model(model).removeprefix(server.url), record)
 
 
-def posted(server: Server, path: str, body: bytes) -> bytes:
+def posted(server: Server, path: str, body: bytes, accept: str = "*/*") -> bytes:
     """The bytes of a request that posts this JSON body to a path."""
-    return _target_head(server, path, f"Content-Type: application/json\r\nContent-Length: {len(body)}") + body
+    head = f"Accept: {accept}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    return _target_head(server, path, head) + body
+
+
+def gotten(server: Server, path: str) -> bytes:
+    """The bytes of a request that gets a path."""
+    return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
 
 
 def _head(server: Server, path: str, length: str) -> bytes:

@@ -1,11 +1,12 @@
 """What queries are compared with, each in a process of its own without HTTP or JSON: deeplake, DuckDB, and a floor of bare numpy.
 
-A program: `python query_others.py NAME VECTORS QUERIES` loads the vectors, writes `ready`, and for each line on its stdin asks every
-query once and writes the median in seconds. `python query_others.py ingest LINES FOLDER` writes Parquet files in a bare loop.
+A program: `python query_others.py NAME VECTORS QUERIES` loads the vectors, writes `ready`, and for each line on its stdin asks
+every query once and writes the median in seconds. `python query_others.py ingest LINES FOLDER` writes Parquet files in a bare loop.
 """
 
 import contextlib
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -58,10 +59,9 @@ def running(name: str, vectors: Path, queries: Path) -> Iterator[Other]:
     python = python_of(name)
     assert python is not None
     threads = str(THREADS[name])
-    environment = {"OPENBLAS_NUM_THREADS": threads, "OMP_NUM_THREADS": threads, "PATH": "/usr/bin:/bin", "HOME": "/nonexistent"}
     process = subprocess.Popen(
         [python, __file__, name, str(vectors), str(queries)],
-        env=environment,
+        env=os.environ | {"OPENBLAS_NUM_THREADS": threads, "OMP_NUM_THREADS": threads},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -18,11 +18,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from tests.bench import clients
-from tests.serving import Server, serving
+from tests.serving import ROOT, Server, serving
 
 MIB = 1024 * 1024
 BASELINE = Path(__file__).with_name("baseline.json")
-PACKAGES = ("aiohttp", "numpy", "onnxruntime", "orjson", "tokenizers", "ujson", "uvloop")
+PACKAGES = ("aiohttp", "duckdb", "numpy", "onnxruntime", "orjson", "pyarrow", "sqlglot", "tokenizers", "ujson", "uvloop")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +89,12 @@ def lines_of(*measures: Measure) -> Lines:
 
 
 @contextmanager
-def server() -> Iterator[Server]:
-    with tempfile.TemporaryDirectory(prefix="sluice-bench-") as folder, serving(Path(folder) / "data") as running:
+def server(checkout: Path = ROOT) -> Iterator[Server]:
+    """A fresh server with default settings, of this checkout or of another."""
+    with (
+        tempfile.TemporaryDirectory(prefix="sluice-bench-") as folder,
+        serving(Path(folder) / "data", checkout=checkout) as running,
+    ):
         yield running
 
 

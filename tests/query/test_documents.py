@@ -1,6 +1,9 @@
 """The best row of each document (`LIMIT n BY`), and rows deleted by a condition."""
 
+import signal
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,7 +11,7 @@ import pytest
 import requests
 
 from tests.query.asking import column, delete_rows, literal, put, rows
-from tests.serving import Server
+from tests.serving import Server, serving
 
 
 def best_by(ordered: list[dict[str, Any]], key: str, number: int) -> list[dict[str, Any]]:
@@ -61,6 +64,25 @@ def test_a_delete_of_all_rows_leaves_an_empty_dataset(server: Server) -> None:
     assert delete_rows(server, "admin/empties", "true")["rows"] == 0
     assert rows(server, f'select n from "admin/empties" order by cosine_similarity(v, {literal([1.0] * 8)}) desc') == []
     assert column(server, 'select count(*) as n from "admin/empties"') == [0]
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("after_s", [0.0, 0.01, 0.03, 0.06, 0.1, 0.2])
+def test_a_server_that_is_killed_has_deleted_all_of_the_rows_or_none(tmp_path: Path, after_s: float) -> None:
+    lines = [{"n": i, "doc": i % 3} for i in range(30_000)]
+    with serving(tmp_path / "data") as server, ThreadPoolExecutor() as threads:
+        put(server, "admin/torn", lines)
+        deleting = threads.submit(delete_rows, server, "admin/torn", "doc = ?", 0)
+        wait([deleting], timeout=after_s)
+        server.stop(signal.SIGKILL)
+        is_sure = deleting.exception() is None
+    with serving(tmp_path / "data") as server:
+        (num_rows,) = column(server, 'select count(*) as n from "admin/torn"')
+        assert num_rows in ((20_000,) if is_sure else (20_000, 30_000))
+        every = rows(server, 'select n, doc from "admin/torn" where n < 9')
+        assert every == [line for line in lines[:9] if num_rows == 30_000 or line["doc"]]
+        assert column(server, 'select count(*) as n from "admin/torn@1"') == [30_000]
+        assert not list((server.data_dir / "datasets" / "admin" / "torn" / ".sluice").glob("staging/*"))
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,11 @@ def plain(text: str) -> Pair:
     return Pair(text, text)
 
 
+def double(text: str) -> Pair:
+    """DuckDB takes a number with a point for a decimal."""
+    return Pair(text, f"{text}::double")
+
+
 def quoted(text: str) -> Pair:
     return plain("'" + text.replace("'", "''") + "'")
 
@@ -98,7 +103,7 @@ def integers(conditions: st.SearchStrategy[Pair]) -> st.SearchStrategy[Pair]:
 
 
 def floats(whole: st.SearchStrategy[Pair], conditions: st.SearchStrategy[Pair]) -> st.SearchStrategy[Pair]:
-    leaves = st.one_of(st.just(plain("x")), st.sampled_from(["0.5", "2.25", "(-1.75)"]).map(plain), divided("/", whole, whole))
+    leaves = st.one_of(st.just(plain("x")), st.sampled_from(["0.5", "2.25", "(-1.75)"]).map(double), divided("/", whole, whole))
     return st.recursive(
         leaves,
         lambda inner: st.one_of(

@@ -20,8 +20,9 @@ from tests.serving import Server, serving
 MANY = 200_000
 # Tens of MB of lines, of which a client may read as little as it likes.
 LONG = 'select n, text from "hub://admin/many"'
-# About a second of work in one statement: 4.8 million pairs of rows.
-HEAVY = 'select sum(length(a.text || b.text)) as s from "admin/wide" a join "admin/wide" b on a.k = b.k where a.text || b.text != ?'
+# Seconds of work in one statement: 4.8 million pairs of rows.
+WORK = ", ".join(f"sum(case when a.text || b.text like '%{n}%y%' then 1 else 0 end) as s{n}" for n in range(8))
+HEAVY = f'select {WORK} from "admin/wide" a join "admin/wide" b on a.k = b.k where a.text != ?'
 SHORT = 'select n from "admin/wide" where n = 7'
 RUNNING = 'sluice_queries{state="running"}'
 JSON_HEAD = {"Content_Type": "application/json"}
@@ -103,9 +104,9 @@ def test_more_queries_than_run_and_wait_are_refused(tmp_path: Path) -> None:
     with serving(tmp_path / "data", SLUICE_QUERY_REPLICAS="1", SLUICE_QUERY_QUEUE="1") as small:
         put(small, "admin/wide", ({"n": n, "k": 1, "text": f"fact {n}"} for n in range(2200)))
         with ThreadPoolExecutor(8) as callers:
-            codes = [answer.status_code for answer in callers.map(lambda _: heavy(small, timeout_ms=60_000), range(8))]
-        assert codes.count(200) >= 2
-        assert set(codes) == {200, 429}
+            codes = [answer.status_code for answer in callers.map(lambda _: heavy(small, timeout_ms=500), range(8))]
+        assert codes.count(504) >= 2
+        assert set(codes) == {504, 429}
 
 
 def test_what_a_user_may_not_read_is_as_if_it_did_not_exist(server: Server, ann: Auth) -> None:
@@ -212,7 +213,7 @@ def test_a_slow_reader_gets_everything_however_long_it_takes(server: Server) -> 
 
 def test_an_answer_that_cannot_be_kept_passes_its_time_and_is_cut(tmp_path: Path) -> None:
     with serving(tmp_path / "data", SLUICE_SPILL_LIMIT_BYTES="1000000") as small:
-        put(small, "admin/many", ({"n": n, "text": f"{n} " + "x" * 500} for n in range(MANY // 4)))
+        put(small, "admin/many", ({"n": n, "text": f"{n} " + "x" * 1000} for n in range(MANY // 10)))
         ask(small, 'select count(*) from "admin/many"')
         with asked(small, LONG, timeout_ms=1000) as client:
             client.head()
@@ -220,7 +221,7 @@ def test_an_answer_that_cannot_be_kept_passes_its_time_and_is_cut(tmp_path: Path
             *lines, last = answers(client.rest())
             assert client.was_cut
         assert (last["status"], last["code"], last["rows"]) == ("error", "timeout", len(lines))
-        assert 0 < len(lines) < MANY // 4
+        assert 0 < len(lines) < MANY // 10
         assert [line["n"] for line in lines] == list(range(len(lines)))
 
 
@@ -264,7 +265,7 @@ def test_an_arrow_answer_whose_replica_dies_in_the_middle_is_cut(server: Server)
 
 
 def test_a_query_that_takes_more_memory_than_it_may_is_refused(server: Server) -> None:
-    pids = query_pids(server)
+    pids = until(lambda: pids if len(pids := query_pids(server)) == 2 else [])
     text = 'select count(distinct a.text || b.text) as c from "admin/wide" a join "admin/wide" b on a.k = b.k'
     assert_refused(ask(server, text, timeout_ms=60_000), 422, "out_of_memory")
     assert rows(server, SHORT) == [{"n": 7}]
@@ -302,7 +303,7 @@ def test_a_server_that_drains_refuses_queries(tmp_path: Path) -> None:
     with serving(tmp_path / "data", SLUICE_DRAIN_S="20") as ending:
         put(ending, "admin/wide", ({"n": n, "k": 1, "text": f"fact {n}"} for n in range(2200)))
         heavy(ending, timeout_ms=1)
-        thread = threading.Thread(target=heavy, args=(ending,), kwargs={"timeout_ms": 5000})
+        thread = threading.Thread(target=heavy, args=(ending,), kwargs={"timeout_ms": 1500})
         thread.start()
         until(lambda: ending.metric(RUNNING) == 1)
         ending.process.send_signal(signal.SIGTERM)

@@ -76,7 +76,7 @@ def made_rows() -> list[dict[str, Any]]:
         {
             "id": i,
             "title": f"word {i}" if i % 3 else f"bee {i}",
-            "price": round(float(random.random()) * 10, 3),
+            "price": float(random.random()) * 10,
             "vec": vectors[0, i].tolist(),
             "other": vectors[1, i].tolist(),
             "sizes": [int(size) for size in random.integers(0, 6, 2 + i % 3)],

@@ -35,7 +35,7 @@ def can_trace(pids: list[int]) -> bool:
     """Whether strace is installed and may watch these processes."""
     if shutil.which("strace") is None:
         return False
-    probe = subprocess.Popen(["strace", "-qq", "-p", str(pids[0]), "-o", "/dev/null"], stderr=subprocess.PIPE)
+    probe = subprocess.Popen(["strace", "-qq", "-p", str(pids[0]), "-o", "/dev/null"], stderr=subprocess.DEVNULL)
     try:
         return probe.wait(1) == 0
     except subprocess.TimeoutExpired:

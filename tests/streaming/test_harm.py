@@ -4,7 +4,7 @@ import json
 import statistics
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,13 +35,18 @@ def ask(server: Server, model: str, record: dict[str, Any]) -> requests.Response
 
 def latencies(server: Server, seconds: float) -> list[float]:
     """Seconds of single predictions with a good model, one after the other, over one connection."""
+    return latencies_of(server, lambda session: session.post(server.model("sluice/iris"), json=FLOWER, timeout=60), seconds)
+
+
+def latencies_of(server: Server, one: Callable[[requests.Session], requests.Response], seconds: float) -> list[float]:
+    """Seconds of requests, one after the other, over one connection; each must be answered with 200."""
     found = []
     with requests.Session() as session:
         session.auth = server.auth
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             began = time.monotonic()
-            answer = session.post(server.model("sluice/iris"), json=FLOWER, timeout=60)
+            answer = one(session)
             assert answer.status_code == 200, answer.text
             found.append(time.monotonic() - began)
     return found
@@ -52,14 +57,14 @@ def p99(values: list[float]) -> float:
 
 
 @contextmanager
-def called_all_the_time(server: Server, model: str, record: dict[str, Any]) -> Iterator[list[requests.Response]]:
-    """Four connections ask a model again and again; gives their answers."""
+def called_all_the_time(one: Callable[[], requests.Response]) -> Iterator[list[requests.Response]]:
+    """Four connections ask the same again and again; gives their answers."""
     stop = threading.Event()
     answers: list[requests.Response] = []
 
     def work() -> None:
         while not stop.is_set():
-            answers.append(answer := ask(server, model, record))
+            answers.append(answer := one())
             stop.wait(0.01 if answer.status_code != 503 else 0.2)  # a client that is told to wait does so a little
 
     threads = [threading.Thread(target=work) for _ in range(4)]
@@ -92,7 +97,7 @@ def test_a_neighbour_is_served_as_before_while_a_model_does_harm(tmp_path: Path,
         until(lambda: server.metric('sluice_replicas{pool="score",state="ready"}') == 2)
         latencies(server, 2)
         quiet = latencies(server, 6)
-        with called_all_the_time(server, f"tester/{name}", harmful.HARMS[name][0]):
+        with called_all_the_time(lambda: ask(server, f"tester/{name}", harmful.HARMS[name][0])):
             time.sleep(10)  # until the first harm was noticed: blocks that hold all replicas are taken back after 5 to 7 s
             busy = latencies(server, 12)
     print(f"{name}: quiet p99 {p99(quiet) * 1000:.1f} ms, busy p99 {p99(busy) * 1000:.1f} ms, longest {max(busy) * 1000:.0f} ms")
@@ -104,7 +109,7 @@ def test_a_replica_that_hangs_in_every_place_is_taken_back_before_its_time_limit
     settings = {"SLUICE_BLOCK_TIMEOUT_S": "60", "SLUICE_SCORE_REPLICAS": "2", "SLUICE_REQUEST_TIMEOUT_S": "20"}
     with serving(harmful.write_all(tmp_path / "data"), **settings) as server:
         until(lambda: server.metric('sluice_replicas{pool="score",state="ready"}') == 2)
-        with called_all_the_time(server, "tester/turns", harmful.HARMS["turns"][0]):
+        with called_all_the_time(lambda: ask(server, "tester/turns", harmful.HARMS["turns"][0])):
             time.sleep(0.5)
             began = time.monotonic()
             assert ask(server, "sluice/iris", FLOWER).status_code == 200
@@ -115,7 +120,7 @@ def test_a_replica_that_hangs_in_every_place_is_taken_back_before_its_time_limit
 @pytest.mark.parametrize("name", ["divide", "swells"])
 def test_a_model_that_costs_too_many_replicas_goes_offline_with_a_reason(server: Server, name: str) -> None:
     harm, good = harmful.HARMS[name]
-    with called_all_the_time(server, f"tester/{name}", harm) as answers:
+    with called_all_the_time(lambda: ask(server, f"tester/{name}", harm)) as answers:
         until(lambda: any("model_offline" in answer.text for answer in answers), timeout_s=90)
         assert memory_bytes(server) < 1.5 * MEMORY_BYTES
     refused = ask(server, f"tester/{name}", good)
@@ -141,7 +146,7 @@ def test_a_stream_of_a_model_that_goes_offline_ends_with_that_reason(server: Ser
         client.chunk(ndjson({"divisor": 1, "yhat_id": i} for i in range(2)))
         client.line()
         client.line()
-        with called_all_the_time(server, "tester/divide", {"divisor": -1}) as answers:
+        with called_all_the_time(lambda: ask(server, "tester/divide", {"divisor": -1})) as answers:
             until(lambda: any("model_offline" in answer.text for answer in answers), timeout_s=90)
         last = json.loads(client.rest().splitlines()[-1])
     assert (last["code"], last["fatal"]) == ("model_offline", True)
@@ -157,7 +162,7 @@ def test_a_panic_costs_the_record_and_no_replica(server: Server) -> None:
 def test_with_one_replica_others_are_served_between_the_faults(tmp_path: Path) -> None:
     with (
         serving(harmful.write_all(tmp_path / "data"), **SETTINGS, SLUICE_SCORE_REPLICAS="1") as server,
-        called_all_the_time(server, "tester/divide", {"divisor": -1}) as answers,
+        called_all_the_time(lambda: ask(server, "tester/divide", {"divisor": -1})) as answers,
     ):
         until(lambda: any("model_offline" in answer.text for answer in answers), timeout_s=60)
         until(lambda: server.metric('sluice_replicas{pool="score",state="ready"}') == 1)

@@ -48,6 +48,17 @@ def convert(column: UploadColumn, values: Sequence[Any]) -> Converted:
     return _carefully(column, values) if array is None else Converted(column, array)
 
 
+def spread(converted: Converted, rows: list[int], num_rows: int) -> Converted:
+    """The column of all rows, from that of a few.
+
+    rows  the row of each entry, ascending; all others are null
+    """
+    places = np.full(num_rows, -1, np.int64)
+    places[rows] = np.arange(len(rows))
+    array = converted.array.take(pa.array(places, mask=places < 0))
+    return Converted(converted.column, array, {rows[i]: reason for i, reason in converted.faults.items()})
+
+
 def _family(info: ColumnInfo) -> str:
     return "list" if info.dtype.startswith("list<") else info.dtype
 

@@ -4,19 +4,18 @@ The first block decides the columns and their types. The file has the columns th
 number of each row's line.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from engine.frames import LINE_END, Buffer, Header
 from engine.tasks import codec
-from engine.tasks.ingestion.columns import Converted, convert
+from engine.tasks.ingestion.columns import Converted, convert, spread
 from engine.tasks.ingestion.inference import ANYTHING, inferred
-from engine.tasks.ingestion.reading import Records, read_records
+from engine.tasks.ingestion.reading import Field, Records, read_records
 from engine.tasks.ingestion.refusals import RefusedUpload, quoted
 from engine.tasks.ingestion.schema import (
     MAX_COLUMNS,
@@ -35,7 +34,10 @@ SAMPLE_ROWS = 1000
 MAX_ERRORS = 20
 LINE_COLUMN = "line"
 
-Fields = Mapping[str, Sequence[Any]]
+# A block may have this many cells, half a gigabyte of integers: a million bytes of short lines, with the fields of all together.
+MAX_CELLS = 64_000_000
+
+Fields = Mapping[str, Field]
 
 
 @dataclass(slots=True)
@@ -57,7 +59,7 @@ def ingest(header: Header, payload: memoryview) -> tuple[Header, list[Buffer]]:
     read = read_records(bytes(payload), header["first_line"])
     faults = Faults()
     columns, values = _columns(header, options, read, faults)
-    converted = _converted(columns, values, faults)
+    converted = _converted(columns, values, len(read.records), faults)
     if not options.skips_bad_rows:
         _refuse_bad_rows(faults, read)
     table = _kept(converted, read, faults)
@@ -96,41 +98,37 @@ def _columns(header: Header, options: Options, read: Records, faults: Faults) ->
         hint = f"cannot be a column: a name has 1 to {MAX_NAME_BYTES} bytes, and a dataset at most {MAX_COLUMNS:,} columns"
         values = read.fields(accepted)
         columns = plan.columns(values, _found(plan, values))
-    for row, name in read.strangers(accepted):
-        faults.note(row, name, hint)
+    computed = {column.info.name: column.info.source for column in columns if column.info.source is not None}
+    for row, name in read.strangers(accepted - computed.keys()):
+        faults.note(row, name, f"is computed from {quoted(computed[name])}" if name in computed else hint)
+    if len(values) * len(read.records) > MAX_CELLS:
+        text = f"{len(read.records):,} short lines have {len(values):,} different fields together: send them with fewer fields."
+        raise RefusedUpload("bad_row", text, line=read.lines[0])
     return columns, values
 
 
 def _found(plan: Plan, values: Fields) -> dict[str, ColumnInfo]:
     """The columns that the rows bring and nobody asked for."""
     found: dict[str, ColumnInfo] = {}
-    for name, column in values.items():
+    for name, one in values.items():
         if name not in plan.existing and name not in plan.asked:
-            dtype, dim = inferred(column[:SAMPLE_ROWS]) or inferred(column[SAMPLE_ROWS:]) or ANYTHING
+            dtype, dim = inferred(one.first(SAMPLE_ROWS)) or inferred(one.values) or ANYTHING
             found[name] = ColumnInfo(0, name, dtype, dim)
     return found
 
 
-def _converted(columns: list[UploadColumn], values: Fields, faults: Faults) -> list[Converted]:
+def _converted(columns: list[UploadColumn], values: Fields, num_rows: int, faults: Faults) -> list[Converted]:
     """The columns that rows bring, as arrays; and what is wrong with rows, in `faults`."""
     converted = []
     for column in columns:
-        name = column.info.name
-        if name not in values:
-            continue
-        if column.info.source is not None:
-            given = (row for row, value in enumerate(values[name]) if value is not None)
-            _note_all(faults, name, dict.fromkeys(given, f"is computed from {quoted(column.info.source)}"))
-            continue
-        one = convert(column, values[name])
-        _note_all(faults, name, one.faults)
-        converted.append(one)
+        if column.info.name in values and column.info.source is None:
+            given, rows = values[column.info.name]
+            one = convert(column, given)
+            one = one if rows is None else spread(one, rows, num_rows)
+            for row, reason in one.faults.items():
+                faults.note(row, column.info.name, reason)
+            converted.append(one)
     return converted
-
-
-def _note_all(faults: Faults, name: str, reasons: Mapping[int, str]) -> None:
-    for row, reason in reasons.items():
-        faults.note(row, name, reason)
 
 
 def _final(columns: list[UploadColumn], converted: list[Converted]) -> list[UploadColumn]:

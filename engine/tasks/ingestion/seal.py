@@ -33,7 +33,7 @@ class Staged:
 
     def has(self, column: ColumnInfo) -> bool:
         """Whether a line of the block brings this column of the upload."""
-        return column.field in self.table.column_names
+        return bool(self.table.schema.get_field_index(column.field) >= 0)
 
 
 def seal(header: Header) -> Header:

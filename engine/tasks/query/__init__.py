@@ -4,15 +4,12 @@ The libraries are imported when a replica asks for the tasks: the family `ingest
 """
 
 import resource
-import sys
 
 from engine.tasks.families import Families, TaskFunction
 from engine.tasks.stopping import Stopping
 
 # A query may open this many files: a segment has few, and they are closed once they are mapped.
 MAX_FILES = 256
-# The depth of a query is limited by its parser. Python's default limit would refuse 60 parentheses.
-RECURSION_LIMIT = 10_000
 
 
 def tasks(families: Families) -> dict[str, TaskFunction]:
@@ -30,7 +27,6 @@ def tasks(families: Families) -> dict[str, TaskFunction]:
 
 def _limit_process() -> None:
     """A text that harms this process must not harm the machine: no core files, and few open files."""
-    sys.setrecursionlimit(RECURSION_LIMIT)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_FILES if hard == resource.RLIM_INFINITY else min(MAX_FILES, hard), hard))

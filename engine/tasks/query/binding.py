@@ -12,32 +12,29 @@ from engine.tasks.query import tree
 from engine.tasks.query.bound import (
     MAX_NODES,
     Bound,
-    Combined,
-    Field,
     Fields,
     Filter,
     Fused,
-    Limit,
     LimitBy,
     Node,
     Numbered,
     Rows,
     Scan,
-    Sort,
     SortKey,
-    Value,
-    leaves,
     size_of,
 )
+from engine.tasks.query.combining import bind_combination
 from engine.tasks.query.context import Context, Embedded, Found, Given
-from engine.tasks.query.conversions import as_condition, convert
-from engine.tasks.query.datatypes import BOOL, INT, common_type
+from engine.tasks.query.conversions import as_condition
+from engine.tasks.query.cutting import check_sortable, limited, sorted_by, whole_number
+from engine.tasks.query.datatypes import INT
 from engine.tasks.query.expressions import bind_expression
 from engine.tasks.query.grouping import Grouped, group, group_into_lists
 from engine.tasks.query.joining import bind_from
 from engine.tasks.query.refusals import Refused, quoted
-from engine.tasks.query.scopes import Scope, Visible
+from engine.tasks.query.scopes import Scope
 from engine.tasks.query.segments import Source, Vectors
+from engine.tasks.query.walking import leaves
 
 MAX_OUTPUTS = 256
 GROUP_HINT = "Add it to GROUP BY, or put it into an aggregate."
@@ -65,15 +62,22 @@ def bind(
     """Refused where the query does not fit the sources or the parameters."""
     given = Given(vectors, numbers, params, embedded, sources, bind_expression, _bind_query)
     rows = _bind_query(given, query, None)
-    for name, expression in rows.columns:
-        if expression.type.name == "interval":
-            raise Refused("type_mismatch", f'The column "{quoted(name)}" is an interval, which no answer can hold.')
+    _check_kinds(query, rows)
     return rows, given.fields
+
+
+def _check_kinds(query: tree.Query, rows: Rows) -> None:
+    """Refused for a column of a type that no answer can hold."""
+    for i, (name, expression) in enumerate(rows.columns):
+        if expression.type.name == "interval":
+            written = query.outputs[i] if isinstance(query, tree.Select) and i < len(query.outputs) else None
+            at = _place(written) if isinstance(written, tree.Output) else None
+            raise Refused("type_mismatch", f'The column "{quoted(name)}" is an interval, which no answer can hold.', at=at)
 
 
 def _bind_query(given: Given, query: tree.Query, outer: Scope | None) -> Rows:
     if isinstance(query, tree.Combination):
-        return _bind_combination(given, query, outer)
+        return bind_combination(given, query, outer)
     return _Selecting(given, query, outer).bind()
 
 
@@ -102,7 +106,7 @@ class _Selecting:
         node, order, limit_by = self._grouped(node, keys, having, order, limit_by)
         node, order, limit_by = self._distinct(node, order, limit_by)
         columns = tuple((output.name, output.expression) for output in self.outputs)
-        return Rows(self._cut(_sorted(node, order), limit_by), columns)
+        return Rows(self._cut(sorted_by(node, order), limit_by), columns)
 
     # The clauses
 
@@ -172,11 +176,11 @@ class _Selecting:
 
     def _bind_order(self, order: tree.Order) -> SortKey:
         key = self._output_at(order.expression) or self._context(None, aliases_win=True).bind(order.expression)
-        _check_sortable(key, order.expression.at)
+        check_sortable(key, order.expression.at)
         return SortKey(key, order.is_descending)
 
     def _bind_limit_by(self, written: tree.LimitBy) -> tuple[int, Bound]:
-        number = _whole_number(self.given, written.number)
+        number = whole_number(self.given, written.number)
         return number, self._context(None, aliases_win=True).bind(written.column)
 
     def _check_size(self, expressions: list[Bound | None]) -> None:
@@ -232,27 +236,7 @@ class _Selecting:
     def _cut(self, node: Node, limit_by: tuple[int, Bound] | None) -> Node:
         if limit_by is not None:
             node = LimitBy(node, *limit_by, self.given.fields.new(INT))
-        return _limited(self.given, node, self.select)
-
-
-def _sorted(node: Node, order: list[SortKey]) -> Node:
-    keys = tuple(key for key in order if not isinstance(key.expression, Value))
-    return Sort(node, keys) if keys else node
-
-
-def _limited(given: Given, node: Node, query: tree.Query) -> Node:
-    number = None if query.limit is None else _whole_number(given, query.limit)
-    offset = 0 if query.offset is None else _whole_number(given, query.offset)
-    return node if number is None and not offset else Limit(node, number, offset)
-
-
-def _whole_number(given: Given, written: tree.Constant | tree.Parameter) -> int:
-    is_parameter = isinstance(written, tree.Parameter)
-    value = given.parameter(written).value if isinstance(written, tree.Parameter) else written.value
-    if type(value) is not int or value < 0:
-        code = "bad_param" if is_parameter else "type_mismatch"
-        raise Refused(code, "LIMIT and OFFSET take whole numbers of 0 and more.", at=written.at)
-    return min(value, 2**62)
+        return limited(self.given, node, self.select)
 
 
 def _name(output: tree.Output, position: int) -> str:
@@ -278,55 +262,3 @@ def _check_names(outputs: list[Named]) -> None:
             message = f'Two output columns are called "{quoted(output.name)}".'
             raise Refused("duplicate_column", message, at=output.at, hint="Use AS to give one of them another name.")
         seen.add(output.name)
-
-
-def _check_sortable(key: Bound, at: int | None) -> None:
-    if key.type.name in ("vector", "matrix"):
-        raise Refused("type_mismatch", f"Rows cannot be ordered by a {key.type}.", at=at)
-
-
-# Set operations
-
-
-def _bind_combination(given: Given, query: tree.Combination, outer: Scope | None) -> Rows:
-    left, right = _bind_query(given, query.left, outer), _bind_query(given, query.right, outer)
-    fields = _match(given, left, right, query)
-    node: Node = Combined(query.operator, query.is_all, left, right, fields, given.fields.new(INT), given.fields.new(BOOL))
-    columns = {name: column for (name, _), column in zip(left.columns, fields, strict=True)}
-    order = [_order_combined(given, one, columns) for one in query.order_by]
-    return Rows(_limited(given, _sorted(node, order), query), tuple(columns.items()))
-
-
-def _match(given: Given, left: Rows, right: Rows, query: tree.Combination) -> tuple[Field, ...]:
-    """Bring both sides into the same types, by position; the fields of the result."""
-    if len(left.columns) != len(right.columns):
-        message = f"The two sides of {query.operator.upper()} have {len(left.columns)} and {len(right.columns)} columns."
-        raise Refused("type_mismatch", message, at=query.at)
-    fields: list[Field] = []
-    for i, ((name, one), (other_name, other)) in enumerate(zip(left.columns, right.columns, strict=True)):
-        shared = common_type(one.type, other.type)
-        if shared is None:
-            message = (
-                f'The column "{quoted(name)}" is {one.type} on one side of {query.operator.upper()}, {other.type} on the other.'
-            )
-            code = "dimension_mismatch" if one.type.name == other.type.name == "vector" else "type_mismatch"
-            raise Refused(code, message, at=query.at)
-        left.columns = (*left.columns[:i], (name, convert(one, shared)), *left.columns[i + 1 :])
-        right.columns = (*right.columns[:i], (other_name, convert(other, shared)), *right.columns[i + 1 :])
-        fields.append(given.fields.new(shared))
-    return tuple(fields)
-
-
-def _order_combined(given: Given, order: tree.Order, columns: dict[str, Field]) -> SortKey:
-    written = order.expression
-    if isinstance(written, tree.Constant) and type(written.value) is int:
-        if not 1 <= written.value <= len(columns):
-            raise Refused("unknown_column", f"There are {len(columns)} output columns.", at=written.at)
-        return SortKey(list(columns.values())[written.value - 1], order.is_descending)
-    scope = Scope((Visible((), dict(columns)),))
-    context = Context(given, scope, Found(given.fields.new(INT)), "The rows of a set operation have no groups.")
-    key = context.bind(written)
-    _check_sortable(key, written.at)
-    if context.found.fused or context.found.uses_row_number:
-        raise Refused("unsupported", "rrf and row_number stand in a SELECT.", at=written.at)
-    return SortKey(key, order.is_descending)

@@ -4,7 +4,6 @@ binding.py makes these out of the tree of a query; planning.py and relational.py
 the place of its name, so projections need no node and nested selects over one source are flat. Knows no text, no SQL.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -295,35 +294,3 @@ def depth_of(expression: Bound) -> int:
     if isinstance(expression, InRows):
         return 1 + depth_of(expression.operand)
     return expression.depth if isinstance(expression, Apply) else 1
-
-
-def leaves(expression: Bound) -> Iterator[Field | Score]:
-    """The fields and scores that an expression is computed from."""
-    if isinstance(expression, Apply):
-        for argument in expression.arguments:
-            yield from leaves(argument)
-    elif isinstance(expression, InRows):
-        yield from leaves(expression.operand)
-    elif not isinstance(expression, Value | Element):
-        yield expression
-
-
-def inner_queries(expression: Bound) -> Iterator[InRows]:
-    """The IN (SELECT ...) inside an expression."""
-    if isinstance(expression, Apply):
-        for argument in expression.arguments:
-            yield from inner_queries(argument)
-    elif isinstance(expression, InRows):
-        yield expression
-        yield from inner_queries(expression.operand)
-
-
-def scan_of(leaf: Field | Score) -> Scan | None:
-    return leaf.scan if isinstance(leaf, Field) else leaf.field.scan
-
-
-def conjuncts(condition: Bound) -> list[Bound]:
-    """The conditions that all must hold."""
-    if isinstance(condition, Apply) and condition.function == "and":
-        return [part for argument in condition.arguments for part in conjuncts(argument)]
-    return [condition]

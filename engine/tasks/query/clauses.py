@@ -87,7 +87,7 @@ class Clauses(Grammar):
         return name
 
     def _parse_table_alias(self, alias_tokens: Any = None) -> Any:
-        self._refuse_clause(self._curr) if self._curr else None
+        self._refuse_clause(self._curr)
         is_named = self._match(TokenType.ALIAS)
         name = self._parse_id_var(any_token=is_named, tokens=self.TABLE_ALIAS_TOKENS)
         self._refuse_column_names()

@@ -54,7 +54,7 @@ def vector_value(array: Any, at: int | None = None) -> Value:
 
 def vector_of_value(value: Value) -> Vectors:
     """float32 [dim], or [rows, dim] of a matrix."""
-    array: Vectors = np.frombuffer(value.value, dtype=np.float32)
+    array: Vectors = np.frombuffer(value.value, dtype=np.float32) if value.value else np.empty(0, dtype=np.float32)
     return array.reshape(-1, value.type.dim) if value.type.name == "matrix" else array
 
 
@@ -104,6 +104,8 @@ def interval_value(number: int, unit: str, at: int | None = None) -> Value:
 def _list_value(items: list[Any], at: int | None) -> Value:
     if items and all(isinstance(item, list | np.ndarray) for item in items):
         return _matrix_value(items, at)
+    if items and set(map(type, items)) == {float}:
+        return Value(tuple(items), list_of(FLOAT64))  # the usual list is a vector of hundreds of numbers
     item_type = NULL
     for item in items:
         found = value_of(item, at)

@@ -76,7 +76,10 @@ def as_number(value: Bound, at: int | None) -> Bound:
 
 
 def common(values: list[Bound], at: int | None) -> list[Bound]:
-    """All values in the type they have in common, such as the branches of a CASE."""
+    """All values in the type they have in common, such as the branches of a CASE. JSON is taken as the type of the others."""
+    other = next((value for value in values if value.type not in (JSON, NULL)), None)
+    if other is not None:
+        values = [_json_as(value, other) if value.type == JSON else value for value in values]
     found: DataType | None = NULL
     for value in values:
         together = None if found is None else common_type(found, value.type)

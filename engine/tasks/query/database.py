@@ -47,11 +47,28 @@ class Database:
 
     def table(self, statement: Sql, tables: Mapping[str, pa.Table], control: Control) -> pa.Table:
         """All rows of a statement. Refused where a value does not fit its type, or memory is short."""
+        try:
+            return self._table(statement, tables, control)
+        except Interrupted:
+            return self._table(statement, tables, control)
+
+    def _table(self, statement: Sql, tables: Mapping[str, pa.Table], control: Control) -> pa.Table:
         with self._reading(statement, tables, control) as reader:
             return reader.read_all()
 
     def batches(self, statement: Sql, tables: Mapping[str, pa.Table], control: Control) -> Iterator[pa.RecordBatch]:
         """The rows as they are made, in batches of at most 8,192. No other statement may run before all are taken or dropped."""
+        has_begun = False
+        try:
+            for batch in self._batches(statement, tables, control):
+                has_begun = True
+                yield batch
+        except Interrupted:
+            if has_begun:
+                raise
+            yield from self._batches(statement, tables, control)
+
+    def _batches(self, statement: Sql, tables: Mapping[str, pa.Table], control: Control) -> Iterator[pa.RecordBatch]:
         with self._reading(statement, tables, control) as reader:
             for batch in reader:
                 control.check()
@@ -67,7 +84,8 @@ class Database:
             for name, table in tables.items():
                 connection.register(name, table)
             relation = connection.sql(statement.text, params=list(statement.constants))
-            yield relation.to_arrow_reader(PAYLOAD_ROWS)
+            with relation.to_arrow_reader(PAYLOAD_ROWS) as reader:  # closed before the tables go, for it may not be drained
+                yield reader
         except (*connection.errors, OSError, pa.ArrowException) as error:
             # What goes wrong while rows are read comes through Arrow, with the message of DuckDB and a class of Arrow's.
             self._connection = None
@@ -86,7 +104,7 @@ class Database:
 
 
 class Interrupted(Exception):
-    """A statement was stopped, and nobody had stopped this query: the signal was meant for the one before."""
+    """A statement was stopped, and nobody had stopped this query: the signal was late, and meant for the one before."""
 
 
 class Connection:
@@ -121,6 +139,6 @@ def refusal_of(error: Exception) -> Exception:
         return Refused("out_of_memory", "The query needs more memory than a query may use.")
     if message.startswith(_VALUE_ERRORS):
         return Refused("arithmetic_error", "A number left its range, or a CAST failed.", hint="Integers have 64 bits.")
-    if "expression depth" in message.lower():
+    if "depth" in message:
         return Refused("too_complex", "The query is too deep.")
     return RuntimeError(f"this is a bug: DuckDB refused our SQL as {type(error).__name__}")

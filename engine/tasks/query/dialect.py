@@ -59,6 +59,10 @@ class TqlParser(Clauses):
         atom = self._parse_atom()
         return atom if atom is not None else self._parse_column()
 
+    def _parse_primary(self) -> Any:
+        # sqlglot reads `. 5` as 0.5.
+        return None if self._curr.token_type == TokenType.DOT else super()._parse_primary()
+
     def _parse_types(self, *args: Any, **options: Any) -> Any:
         token = self._curr
         is_word = token.token_type == TokenType.VAR

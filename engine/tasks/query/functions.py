@@ -76,7 +76,7 @@ def _of_list(numbers: Bound, node: tree.Call) -> Bound:
         return apply(node.name, (numbers,), element)
     if not element.is_number and element != NULL:
         raise Refused("type_mismatch", f"{node.name} takes numbers, and these are {element}.", at=node.at)
-    is_whole = node.name == "sum" and element == INT
+    is_whole = node.name in ("sum", "prod") and element == INT
     numbers = numbers if is_whole else convert(numbers, list_of(FLOAT64))
     return apply(f"list_{node.name}", (numbers,), INT if is_whole else FLOAT64)
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NoReturn
 
 from sqlglot import exp
 from sqlglot.errors import ParseError
-from sqlglot.parser import Parser
+from sqlglot.parser import IsPredicatePrecedence, Parser
 from sqlglot.tokens import Token as ParserToken
 from sqlglot.tokens import TokenType
 
@@ -41,7 +41,7 @@ class Grammar(Parser):
     NO_PAREN_FUNCTIONS: ClassVar[Any] = {}
     NO_PAREN_FUNCTION_PARSERS: ClassVar[Any] = {"CASE": lambda self: self._parse_case()}
     FUNCTION_PARSERS: ClassVar[Any] = {"CAST": lambda self: self._parse_cast(True)}
-    FUNC_TOKENS: ClassVar[Any] = {TokenType.VAR, TokenType.ALL, TokenType.LEFT, TokenType.RIGHT, TokenType.CASE}
+    FUNC_TOKENS: ClassVar[Any] = {TokenType.VAR, TokenType.LEFT, TokenType.RIGHT}
     SUBQUERY_PREDICATES: ClassVar[Any] = {}
     STATEMENT_PARSERS: ClassVar[Any] = {}
     ID_VAR_TOKENS: ClassVar[Any] = {TokenType.VAR}
@@ -53,6 +53,8 @@ class Grammar(Parser):
     FACTOR: ClassVar[Any] = {TokenType.MOD: exp.Mod, TokenType.SLASH: exp.Div, TokenType.STAR: exp.Mul}
     EXPONENT: ClassVar[Any] = {TokenType.CARET: exp.Pow}
     LAMBDAS: ClassVar[Any] = {}
+    # `a = b IS NULL` asks whether the comparison is null.
+    IS_PREDICATE_PRECEDENCE: ClassVar[Any] = IsPredicatePrecedence.LOW
     COLUMN_OPERATORS: ClassVar[Any] = {
         TokenType.DOT: None,
         TokenType.DCOLON: lambda self, this, to: self.expression(exp.Cast(this=this, to=to)),
@@ -71,11 +73,11 @@ class Grammar(Parser):
         TokenType.FALSE: lambda self, token: self.expression(exp.Boolean(this=False), token),
         TokenType.STAR: lambda self, token: self.expression(exp.Star(), token),
         TokenType.ARRAY: lambda self, token: self._parse_array(token),
+        TokenType.PLACEHOLDER: lambda self, token: self.expression(exp.Placeholder(this=token.text), token),
+        TokenType.PARAMETER: lambda self, token: self.expression(exp.Parameter(this=token.text), token),
     }
-    PLACEHOLDER_PARSERS: ClassVar[Any] = {
-        TokenType.PLACEHOLDER: lambda self: self.expression(exp.Placeholder(this=self._prev.text), self._prev),
-        TokenType.PARAMETER: lambda self: self.expression(exp.Parameter(this=self._prev.text), self._prev),
-    }
+    # sqlglot would take them for names, and so for an alias: `select a ?`.
+    PLACEHOLDER_PARSERS: ClassVar[Any] = {}
     RANGE_PARSERS: ClassVar[Any] = {
         kind: Parser.RANGE_PARSERS[kind]
         for kind in (TokenType.BETWEEN, TokenType.ILIKE, TokenType.IN, TokenType.IS, TokenType.LIKE)

@@ -11,6 +11,7 @@ from engine.tasks.query.bound import (
     Aggregation,
     Apply,
     Bound,
+    Element,
     Field,
     Fields,
     InRows,
@@ -52,9 +53,7 @@ class Grouped:
             return apply(expression.function, tuple(self._over(one) for one in expression.arguments), expression.type)
         if isinstance(expression, InRows):
             return replace(expression, operand=self._over(expression.operand))
-        if isinstance(expression, Field | Value) and (isinstance(expression, Value) or expression in self.own):
-            return expression
-        if type(expression).__name__ == "Element":
+        if isinstance(expression, Value | Element) or expression in self.own:
             return expression
         raise Ungrouped
 

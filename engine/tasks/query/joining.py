@@ -12,6 +12,7 @@ from engine.tasks.query.conversions import comparable
 from engine.tasks.query.datatypes import INT
 from engine.tasks.query.refusals import Refused, quoted
 from engine.tasks.query.scopes import Scope, Visible
+from engine.tasks.query.walking import leaves
 
 MAX_SCANS = 16
 
@@ -107,11 +108,14 @@ def _bind_equality(
         _bind_side(given, both, written)  # a name that is unknown or ambiguous is refused as such
     for first, second in (pair, pair[::-1]):
         try:
-            return _equal(_bind_side(given, left.scope, first), _bind_side(given, right.scope, second), join)
+            sides = _bind_side(given, left.scope, first), _bind_side(given, right.scope, second)
+            if all(any(True for _ in leaves(side)) for side in sides):
+                return _equal(*sides, join)
         except Refused as refused:
             if refused.code not in ("unknown_column", "ambiguous_column"):
                 raise
-    raise Refused("unsupported", "Each side of an equality in ON uses columns of one side of the JOIN.", at=join.at)
+    at = next((written.at for written in pair if written.at is not None), join.at)
+    raise Refused("unsupported", "Each side of an equality in ON uses columns of one side of the JOIN.", at=at)
 
 
 def _bind_side(given: Given, scope: Scope, written: tree.Expression) -> Bound:

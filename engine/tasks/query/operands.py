@@ -73,15 +73,15 @@ class Operands:
         raise NotImplementedError
 
     @contextmanager
-    def deeper(self, node: Any, levels: int = 1) -> Iterator[None]:
-        """While a part of the tree is read that is this much deeper. Refused where it is too deep, or too large."""
+    def deeper(self, node: Any) -> Iterator[None]:
+        """While a node and what is below it are read. Refused where the tree gets too deep, or too large."""
         self.count(node, 1)
-        self.depth += levels
+        self.depth += 1
         self.deepest = max(self.deepest, self.depth)
         if self.depth > MAX_DEPTH:
             raise too_deep(place(node))
         yield
-        self.depth -= levels
+        self.depth -= 1
 
     def count(self, node: Any, num_nodes: int) -> None:
         self.num_nodes += num_nodes

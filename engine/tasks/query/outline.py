@@ -15,7 +15,7 @@ MAX_DEPTH = 64
 _CLOSING = {")": "(", "]": "["}
 _ENDS_OF_LISTS = frozenset({")", "]", ",", ";", "FROM", "WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "OFFSET"})
 _SET_OPERATORS = frozenset({"UNION", "INTERSECT", "EXCEPT"})
-_AFTER_EMPTY_SELECT = (_ENDS_OF_LISTS | _SET_OPERATORS) - {","}
+_AFTER_EMPTY_SELECT = (_ENDS_OF_LISTS | _SET_OPERATORS | {"AS"}) - {","}
 # The parser takes FROM before SELECT, and a TABLE, as whole queries; we do not.
 _QUERY_STARTS = frozenset({"(", "AS", "ALL", "UNION", "INTERSECT", "EXCEPT"})
 _NO_QUERIES = {"FROM": "Begin with SELECT.", "TABLE": "Write SELECT * FROM.", "VALUES": "Use parameters, or a dataset."}
@@ -33,7 +33,7 @@ def check_outline(tokens: Sequence[Token], size: int) -> None:
         nesting.take(word, token.start)
         _check_pair(before, before_at, word, token)
         # SELECT DISTINCT is as empty as SELECT.
-        if (before, word) != ("SELECT", "DISTINCT"):
+        if before != "SELECT" or word not in ("DISTINCT", "ALL"):
             before, before_at = word, token.start
     if before == ",":
         raise Refused("syntax_error", "Nothing follows the comma.", at=before_at)

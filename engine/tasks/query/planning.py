@@ -5,27 +5,21 @@ fused by rank are computed. What is left is a relation over chosen rows, for rel
 """
 
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from engine.tasks.query.bound import (
-    Aggregation,
-    Apply,
     Bound,
     Combined,
-    Extended,
     Field,
     Fields,
     Filter,
     Fused,
     Joined,
     Limit,
-    LimitBy,
     Node,
-    Numbered,
     Rows,
     Scan,
     Score,
@@ -36,21 +30,21 @@ from engine.tasks.query.bound import (
     VectorScore,
     WordScore,
     apply,
-    conjuncts,
-    inner_queries,
-    leaves,
-    scan_of,
 )
 from engine.tasks.query.constants import vector_of_value
 from engine.tasks.query.database import Control, Database
 from engine.tasks.query.datatypes import BOOL, INT
+from engine.tasks.query.monotone import by_its_score
+from engine.tasks.query.ordering import provides
 from engine.tasks.query.ranking import Ranked, first, rrf
 from engine.tasks.query.refusals import Refused
-from engine.tasks.query.relational import Emitter, provides
+from engine.tasks.query.relational import Emitter
 from engine.tasks.query.sql import Sql
+from engine.tasks.query.steps import Steps
 from engine.tasks.query.taking import table_of
 from engine.tasks.query.vectors import scores as score_rows
 from engine.tasks.query.vectors import top_k
+from engine.tasks.query.walking import conjuncts, expressions_of, inner_queries, leaves, scan_of, scored_scans
 from engine.tasks.query.words import bm25
 
 # Above this, sorting in SQL costs less than keeping the best.
@@ -58,28 +52,11 @@ MAX_TOP_ROWS = 10_000
 MAX_JOINED_ROWS = 5_000_000
 
 
-# What the relations are called in a plan.
-_SQL_WORDS: dict[type, str] = {
-    Filter: "filter",
-    Sort: "sort",
-    Limit: "limit",
-    LimitBy: "limit_by",
-    Numbered: "number",
-    Extended: "extend",
-    Fused: "rrf",
-    Aggregation: "group",
-    Joined: "join",
-    Combined: "combine",
-}
-
-
 class Planning:
     """Plans and runs the parts of one query. With `is_dry` filters run, for the plan depends on them, and nothing else does."""
 
     def __init__(self, database: Database, control: Control, *, is_dry: bool = False) -> None:
-        self.steps: list[dict[str, Any]] = []
-        self._began: dict[int, float] = {}
-        self.timings = {"scan": 0.0, "sql": 0.0}
+        self.steps = Steps()
         self.is_dry = is_dry
         self.control = control
         self.database = database
@@ -90,7 +67,7 @@ class Planning:
     def settle(self, rows: Rows, fields: Fields) -> None:
         """Run what needs no SQL; `rows.node` becomes what is left. `fields` made those of the rows."""
         self._fields = fields
-        self._scored |= set(_scored_scans(rows))
+        self._scored |= set(scored_scans(rows))
         self._settle_rows(rows)
 
     def _settle_rows(self, rows: Rows) -> None:
@@ -126,7 +103,7 @@ class Planning:
             self._settle_inside(expression)
         node.input = self._settle(node.input)
         if isinstance(node, Sort):
-            node.keys = tuple(map(_by_its_score, node.keys))
+            node.keys = tuple(map(by_its_score, node.keys))
         return node
 
     # Filters
@@ -165,10 +142,10 @@ class Planning:
 
     def chosen(self, node: Filter, below: Taken) -> Taken:
         """The rows that a condition leaves."""
-        step = self.begin("filter", dataset=below.scan.source.title, rows=below.num_rows)
+        step = self.steps.begin("filter", dataset=below.scan.source.title, rows=below.num_rows)
         table = self.query(node, [below.scan.row])
         rows = table.column(0).to_numpy()
-        self.end(step, len(rows), kept=len(rows))
+        self.steps.end(step, len(rows), kept=len(rows))
         places = rows if below.rows is None else np.searchsorted(below.rows, rows)
         return Taken(below.scan, rows, {score: known[places] for score, known in below.scores.items()})
 
@@ -203,7 +180,7 @@ class Planning:
         return _sliced(Taken(taken.scan, rows, known, self._fields.new(INT)), limit)
 
     def _top_k(self, taken: Taken, score: VectorScore, k: int, is_descending: bool) -> tuple[Any, Any]:
-        step = self.begin(self._way(taken, "scan_topk"), **_described(taken, score), k=k)
+        step = self.steps.begin(self._way(taken, "scan_topk"), **_described(taken, score), k=k)
         if self.is_dry:
             num_rows = min(k, taken.num_rows)
             return np.arange(num_rows), np.zeros(num_rows, dtype=np.float32)
@@ -217,7 +194,7 @@ class Planning:
             rows=taken.rows,
             control=self.control,
         )
-        self.end(step, len(rows))
+        self.steps.end(step, len(rows))
         return rows, scores
 
     def _way(self, taken: Taken, name: str) -> str:
@@ -233,7 +210,7 @@ class Planning:
 
     def _computed(self, taken: Taken, score: Score) -> Any:
         name = "words" if isinstance(score, WordScore) else self._way(taken, "scan")
-        step = self.begin(name, **_described(taken, score))
+        step = self.steps.begin(name, **_described(taken, score))
         source, column = taken.scan.source, _column(score.field)
         if self.is_dry:
             return np.zeros(taken.num_rows, dtype=np.float32)
@@ -242,7 +219,7 @@ class Planning:
         else:
             segments, other = source.vectors(column), _compared(score)
             found = score_rows(score.metric, segments, other, rows=taken.rows, control=self.control)  # type: ignore[arg-type]
-        self.end(step, len(found))
+        self.steps.end(step, len(found))
         return found
 
     def _settle_fused(self, node: Fused) -> Node:
@@ -252,9 +229,9 @@ class Planning:
         if not isinstance(below, Taken) or any(score.field.scan is not below.scan for score, _ in node.scores):
             return replace(node, input=below)
         rankings = [Ranked(self.scores(below, score), best, isinstance(score, WordScore)) for score, best in node.scores]
-        step = self.begin("rrf", dataset=below.scan.source.title, rows=below.num_rows)
+        step = self.steps.begin("rrf", dataset=below.scan.source.title, rows=below.num_rows)
         fused = rrf(rankings)
-        self.end(step, len(fused))
+        self.steps.end(step, len(fused))
         return Taken(below.scan, below.rows, {**below.scores, node.fused: fused}, below.position)
 
     # Joins
@@ -270,10 +247,10 @@ class Planning:
 
     def _check_size(self, node: Joined) -> None:
         """Refused (`too_complex`) before a join makes more rows than memory holds."""
-        step = self.begin("join_size")
+        step = self.steps.begin("join_size")
         emitter = Emitter()
         [num_rows] = self.run(emitter, emitter.join_size(node)).column(0).to_pylist()
-        self.end(step, 1)
+        self.steps.end(step, 1)
         if num_rows is not None and num_rows > MAX_JOINED_ROWS:
             message = f"The JOIN would make {int(num_rows)} rows; the limit is {MAX_JOINED_ROWS}."
             raise Refused("too_complex", message, at=node.at)
@@ -291,7 +268,7 @@ class Planning:
         try:
             return self.database.table(statement, tables, self.control)
         finally:
-            self.timings["sql"] += 1000 * (time.perf_counter() - began)
+            self.steps.timings["sql"] += 1000 * (time.perf_counter() - began)
 
     def tables(self, emitter: Emitter) -> dict[str, Any]:
         """What a statement reads, with the scores computed."""
@@ -304,79 +281,6 @@ class Planning:
             }
             found[name] = table_of(taken, wanted, scores)
         return found
-
-    # Steps
-
-    def begin(self, name: str, **described: Any) -> dict[str, Any]:
-        step = {"step": name, **described}
-        self.steps.append(step)
-        self._began[id(step)] = time.perf_counter()
-        return step
-
-    def describe_sql(self, node: Node) -> dict[str, Any]:
-        """The step for what is left to DuckDB: the kinds of relations in it, from the bottom up."""
-        names: list[str] = []
-        waiting = [node]
-        while waiting:
-            one = waiting.pop()
-            waiting += inputs_of(one)
-            if not isinstance(one, Scan | Taken):
-                names.append(_SQL_WORDS[type(one)])
-        return self.begin("sql", operations=names[::-1])
-
-    def end(self, step: dict[str, Any], num_rows: int, **described: Any) -> None:
-        """The step is over and gave so many rows."""
-        ms = 1000 * (time.perf_counter() - self._began.pop(id(step)))
-        if step["step"] in ("scan_topk", "scan", "gather", "words", "rrf"):
-            self.timings["scan"] += ms
-        step.update(described, rows_out=num_rows, ms=round(ms, 3))
-
-
-def expressions_of(node: Node) -> list[Bound]:
-    """What a relation computes itself."""
-    if isinstance(node, Filter):
-        return [node.condition]
-    if isinstance(node, Sort):
-        return [key.expression for key in node.keys]
-    if isinstance(node, LimitBy):
-        return [node.key]
-    if isinstance(node, Extended):
-        return [expression for _, expression in node.columns]
-    if isinstance(node, Fused):
-        return [score for score, _ in node.scores]
-    if isinstance(node, Aggregation):
-        arguments = [one.argument for _, one in node.aggregates if one.argument is not None]
-        return [*(key for _, key in node.keys), *arguments]
-    return [side for pair in node.pairs for side in pair] if isinstance(node, Joined) else []
-
-
-def inputs_of(node: Node) -> list[Node]:
-    if isinstance(node, Scan | Taken):
-        return []
-    if isinstance(node, Joined):
-        return [node.left, node.right]
-    if isinstance(node, Combined):
-        return [node.left.node, node.right.node]
-    return [node.input]
-
-
-def _scored_scans(rows: Rows) -> Iterator[Scan]:
-    """The scans of which the query uses a score, wherever it does."""
-    waiting: list[Node] = [rows.node]
-    expressions = [expression for _, expression in rows.columns]
-    while waiting or expressions:
-        if waiting:
-            node = waiting.pop()
-            waiting += inputs_of(node)
-            expressions += expressions_of(node)
-            if isinstance(node, Combined):
-                expressions += [expression for side in (node.left, node.right) for _, expression in side.columns]
-            continue
-        expression = expressions.pop()
-        yield from (leaf.field.scan for leaf in leaves(expression) if not isinstance(leaf, Field) and leaf.field.scan)
-        for inner in inner_queries(expression):
-            waiting.append(inner.query.node)
-            expressions += [column for _, column in inner.query.columns]
 
 
 def _is_plain(condition: Bound, taken: Taken) -> bool:
@@ -393,42 +297,6 @@ def _sliced(taken: Taken, limit: Limit) -> Taken:
     part = slice(limit.offset, stop)
     rows = np.arange(taken.num_rows)[part] if taken.rows is None else taken.rows[part]
     return Taken(taken.scan, rows, {score: values[part] for score, values in taken.scores.items()}, taken.position)
-
-
-def _by_its_score(key: SortKey) -> SortKey:
-    """A key that grows or falls with one score alone, as that score: `1 - s` ascending is `s` descending."""
-    expression, is_descending = key.expression, key.is_descending
-    while isinstance(expression, Apply):
-        stripped = _stripped(expression)
-        if stripped is None:
-            return key
-        expression, flips = stripped
-        is_descending ^= flips
-    is_score = isinstance(expression, VectorScore | WordScore)
-    return SortKey(expression, is_descending) if is_score else key
-
-
-def _stripped(expression: Apply) -> tuple[Bound, bool] | None:
-    """What an operation with a constant works on, and whether it turns the order round; None if it is no such operation."""
-    function, arguments = expression.function, expression.arguments
-    if function == "convert" and expression.type.is_float and arguments[0].type.is_float:
-        return arguments[0], False
-    if function in ("negative", "cosine_distance"):
-        return arguments[0], True
-    if function not in ("+", "-", "*", "/") or not expression.type.is_float:
-        return None
-    left, right = arguments
-    if isinstance(left, Value) and function != "/":
-        factor = left.value
-        return _scaled(right, factor) if function == "*" else (right, function == "-") if factor is not None else None
-    if not isinstance(right, Value) or right.value is None:
-        return None
-    return _scaled(left, right.value) if function in "*/" else (left, False)
-
-
-def _scaled(expression: Bound, factor: float | None) -> tuple[Bound, bool] | None:
-    """A factor of 0 makes all rows equal."""
-    return (expression, factor < 0) if factor else None
 
 
 def _column(field: Field) -> Any:

@@ -5,7 +5,7 @@ The first frame comes when nothing but a fault can refuse the query any more: a 
 
 import gc
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -16,15 +16,15 @@ from engine.tasks.families import LongReply, Reply
 from engine.tasks.query import asked, results, running
 from engine.tasks.query.asked import DEFAULT_SOURCE, Asked, RefusedText
 from engine.tasks.query.database import Interrupted
+from engine.tasks.query.opened import OpenedSources
 from engine.tasks.query.output import Result
 from engine.tasks.query.refusals import Refused
-from engine.tasks.query.segments import Source
 from engine.tasks.query.stopping import Control
 from engine.tasks.stopping import Stopped, Stopping
 
 # Of one frame. While a frame is on its way the replica waits for nothing, so this is the least that a slow reader makes us keep.
 FRAME_BYTES = 1024 * 1024
-# Parsed trees are cycles, and a replica collects rarely.
+# Parsed trees are cycles, and a replica collects rarely. They are young, so the youngest generation is enough.
 COLLECT_AFTER = 50
 NO_MEMORY = "The query needs more memory than a query may have."
 
@@ -34,6 +34,7 @@ class Answering:
 
     def __init__(self, stopping: Stopping) -> None:
         self._stopping = stopping
+        self._opened = OpenedSources()
         self._num_answered = 0
 
     def answer(self, header: Header, payload: memoryview) -> LongReply:
@@ -53,7 +54,7 @@ class Answering:
                 last = _last({"refused": refused.report})
         self._num_answered += 1
         if self._num_answered % COLLECT_AFTER == 0:
-            gc.collect()
+            gc.collect(0)
         return last
 
     def _answer(self, header: Header, payload: memoryview) -> LongReply:
@@ -71,7 +72,8 @@ class Answering:
             return _last({"refused": read.report(Refused("out_of_memory", NO_MEMORY))})
 
     def _run(self, read: Asked, header: Header, payload: memoryview, clock: "_Clock") -> LongReply:
-        sources = {None if name == DEFAULT_SOURCE else name: Source.granted(grant) for name, grant in header["grants"].items()}
+        grants = header["grants"].items()
+        sources = {None if name == DEFAULT_SOURCE else name: self._opened.granted(grant) for name, grant in grants}
         if read.request.explain == "plan":
             steps, warnings = running.plan(read.parsed, read.request, sources)
             return (yield from _whole(results.explanation(steps, warnings), header, clock, plan=steps))
@@ -79,7 +81,11 @@ class Answering:
         control = Control(self._stopping, header["threads"])
         result = running.run(read.parsed, read.request, sources, embedded, control)
         clock.result = result
-        return (yield from _FORMATS[header["format"]](result, read, header, clock))
+        try:
+            return (yield from _FORMATS[header["format"]](result, read, header, clock))
+        finally:
+            if isinstance(result.batches, Generator):  # rows that nobody took hold the database
+                result.batches.close()
 
 
 # Answers of one JSON value

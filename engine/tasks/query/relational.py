@@ -17,27 +17,24 @@ from engine.tasks.query.bound import (
     Field,
     Filter,
     Fused,
-    InRows,
     Joined,
     Limit,
     LimitBy,
     Node,
     Numbered,
     Rows,
-    Scan,
     Score,
     Sort,
     SortKey,
     Taken,
     WordScore,
-    inner_queries,
-    leaves,
-    scan_of,
 )
 from engine.tasks.query.datatypes import sql_type
+from engine.tasks.query.ordering import is_in_scan_order, is_row_number, order_of, provides
 from engine.tasks.query.ranking import MAX_RRF_RANK, RRF_CONSTANT
 from engine.tasks.query.sql import Sql, fill, join
-from engine.tasks.query.writing import Writer
+from engine.tasks.query.walking import leaves
+from engine.tasks.query.writing import NAN, Writer
 
 Leaf = Field | Score
 # Positions of the right side of a set operation begin here, behind all of the left side.
@@ -50,46 +47,6 @@ AGGREGATES = {
     "min": "min({})",
     "max": "max({})",
 }
-
-
-def order_of(node: Node) -> tuple[SortKey, ...]:
-    """What orders the rows of a relation; no two rows are equal in all of it."""
-    if isinstance(node, Taken):
-        return (SortKey(node.position or node.scan.row, False),)
-    if isinstance(node, Sort):
-        return node.keys + order_of(node.input)
-    if isinstance(node, Aggregation):
-        return (SortKey(node.first, False),) if node.keys else ()
-    if isinstance(node, Joined):
-        return order_of(node.left) + order_of(node.right)
-    if isinstance(node, Combined):
-        return (SortKey(node.position, False),)
-    return order_of(node.input)  # type: ignore[union-attr]  # a Scan is never written
-
-
-def provides(node: Node, leaf: Leaf) -> bool:
-    """Whether a field or a score is known in the rows of a relation."""
-    if isinstance(node, Scan):
-        return scan_of(leaf) is node
-    if isinstance(node, Taken):
-        return scan_of(leaf) is node.scan or leaf == node.position or leaf in node.scores
-    if isinstance(node, Joined):
-        return provides(node.left, leaf) or provides(node.right, leaf)
-    if isinstance(node, Combined):
-        return leaf in node.fields or leaf == node.position
-    if isinstance(node, Aggregation):
-        own = (node.first, *(key for key, _ in node.keys), *(aggregate for aggregate, _ in node.aggregates))
-        return leaf in own
-    return leaf in _made(node) or provides(node.input, leaf)
-
-
-def _made(node: Node) -> tuple[Field, ...]:
-    """Fields that a relation adds to those of its input."""
-    if isinstance(node, Numbered):
-        return (node.position,)
-    if isinstance(node, Fused):
-        return (node.fused,)
-    return tuple(made for made, _ in node.columns) if isinstance(node, Extended) else ()
 
 
 class Emitter:
@@ -217,7 +174,8 @@ class Emitter:
         if uses_order:
             outputs[node.first] = Sql(f"min({node.first.name})")
         keys = ", ".join(new.name for new, _ in node.keys)
-        shown = self._computed(needed or [*named][:1], outputs) if needed or named else Sql("count(*)")
+        # Where nothing is needed the number of groups is, and without keys there is one.
+        shown = self._computed(needed, outputs) if needed else Sql(node.keys[0][0].name if node.keys else "count(*)")
         return fill(f"SELECT {{}} FROM ({{}}){' GROUP BY ' + keys if keys else ''}", shown, rows)
 
     def _aggregate(self, aggregated: Aggregated, position: Field) -> Sql:
@@ -291,7 +249,7 @@ class Emitter:
     def _computed(self, needed: list[Leaf], made: dict[Leaf, Sql]) -> Sql:
         """The needed columns, some of which are computed here."""
         columns = []
-        for leaf in needed:
+        for leaf in dict.fromkeys(needed):
             name = self.writer.name(leaf)
             columns.append(fill(f"{{}} AS {name}", made[leaf]) if leaf in made else Sql(name))
         return join(", ", columns) if columns else Sql("TRUE AS r")
@@ -306,36 +264,14 @@ class Emitter:
         """Nulls last, and NaN with them, which DuckDB takes for the largest number."""
         written = self.writer.write(key.expression)
         if key.expression.type.is_float and isinstance(key.expression, Field | Apply):
-            written = fill("CASE WHEN isnan({0}) THEN NULL ELSE {0} END", written)
+            written = fill("NULLIF({}, CAST(? AS DOUBLE))", written, own=(NAN,))
         return fill(f"{{}} {'DESC' if key.is_descending else 'ASC'} NULLS LAST", written)
 
     def _position(self, order: tuple[SortKey, ...]) -> Sql:
         """A whole number that orders the rows as `order` does."""
-        if len(order) == 1 and isinstance(order[0].expression, Field) and _is_small_number(order[0].expression):
+        if len(order) == 1 and isinstance(order[0].expression, Field) and is_row_number(order[0].expression):
             return Sql(order[0].expression.name)
         return fill("row_number() OVER ({})", self._order(order))
-
-
-def _is_small_number(field: Field) -> bool:
-    """Whether it is a row number; other positions may lie beyond RIGHT_SIDE."""
-    return field.scan is not None and field == field.scan.row
-
-
-def is_in_scan_order(node: Node) -> bool:
-    """Whether DuckDB gives the rows in order by itself: it keeps the order of a table through filters and limits."""
-    while isinstance(node, Filter | Limit | Extended):
-        expressions = [node.condition] if isinstance(node, Filter) else []
-        if any(any(True for _ in inner_queries(one)) or _has_long_list(one) for one in expressions):
-            return False
-        node = node.input
-    return isinstance(node, Taken)
-
-
-def _has_long_list(expression: Bound) -> bool:
-    """Whether it has an IN, which becomes a join."""
-    if isinstance(expression, Apply):
-        return expression.function == "in" or any(map(_has_long_list, expression.arguments))
-    return isinstance(expression, InRows)
 
 
 def _leaves(expressions: Iterable[Bound]) -> list[Leaf]:

@@ -62,20 +62,22 @@ def run(parsed: Parsed, request: Request, sources: Mapping[str | None, Source], 
     """
     rows, planning, warnings = _settled(parsed, request, sources, embedded, Planning(_database, control))
     columns = tuple(output_column(name, expression.type) for name, expression in rows.columns)
-    return Result(columns, _batches(rows, planning), planning.steps, warnings, planning.timings)
+    return Result(columns, _batches(rows, planning), planning.steps.listed, warnings, planning.steps.timings)
 
 
-def plan(parsed: Parsed, request: Request, sources: Mapping[str | None, Source]) -> tuple[list[dict[str, Any]], list[str]]:
+def plan(
+    parsed: Parsed, request: Request, sources: Mapping[str | None, Source], control: Control | None = None
+) -> tuple[list[dict[str, Any]], list[str]]:
     """The steps and the warnings for `explain`. Filters run, because the way of a score depends on the rows that are left."""
-    planning = Planning(_database, Unstoppable(), is_dry=True)
+    planning = Planning(_database, control or Unstoppable(), is_dry=True)
     rows, planning, warnings = _settled(parsed, request, sources, None, planning)
     if _direct(rows) is None:
-        planning.describe_sql(rows.node)
-    return [{name: value for name, value in step.items() if name != "ms"} for step in planning.steps], warnings
+        planning.steps.describe_sql(rows.node)
+    return [{name: value for name, value in step.items() if name != "ms"} for step in planning.steps.listed], warnings
 
 
 class Unstoppable:
-    """The control of what is over at once."""
+    """The control of a query that nobody stops."""
 
     num_threads = 1
 
@@ -175,13 +177,13 @@ def _batches(rows: Rows, planning: Planning) -> Iterator[pa.RecordBatch]:
 
 
 def _taken_batches(taken: Taken, columns: Direct, planning: Planning) -> Iterator[pa.RecordBatch]:
-    step = planning.begin("take", dataset=taken.scan.source.title, rows=taken.num_rows)
+    step = planning.steps.begin("take", dataset=taken.scan.source.title, rows=taken.num_rows)
     for start in range(0, taken.num_rows, PAYLOAD_ROWS):
         planning.control.check()
         part = slice(start, min(start + PAYLOAD_ROWS, taken.num_rows))
         arrays = [column(part) for column in columns]
         yield pa.record_batch(arrays, names=[str(i) for i in range(len(arrays))])
-    planning.end(step, taken.num_rows)
+    planning.steps.end(step, taken.num_rows)
 
 
 def _computed_batches(rows: Rows, planning: Planning) -> Iterator[pa.RecordBatch]:
@@ -190,16 +192,16 @@ def _computed_batches(rows: Rows, planning: Planning) -> Iterator[pa.RecordBatch
     emitter = Emitter()
     statement = emitter.statement(rows.node, [_row_of_vector(one) or one for one in expressions])
     tables = planning.tables(emitter)
-    step = planning.describe_sql(rows.node)
+    step = planning.steps.describe_sql(rows.node)
     num_rows, began = 0, time.perf_counter()
     for batch in planning.database.batches(statement, tables, planning.control):
         arrays = [_output_array(array, one) for array, one in zip(batch.columns, expressions, strict=True)]
         num_rows += batch.num_rows
-        planning.timings["sql"] += 1000 * (time.perf_counter() - began)
+        planning.steps.timings["sql"] += 1000 * (time.perf_counter() - began)
         yield pa.record_batch(arrays, names=[str(i) for i in range(len(arrays))])
         began = time.perf_counter()
-    planning.timings["sql"] += 1000 * (time.perf_counter() - began)
-    planning.end(step, num_rows)
+    planning.steps.timings["sql"] += 1000 * (time.perf_counter() - began)
+    planning.steps.end(step, num_rows)
 
 
 def _row_of_vector(expression: Bound) -> Field | None:

@@ -72,12 +72,12 @@ class Scope:
                 "unknown_column",
                 f'Unknown column "{quoted(column.name)}".',
                 at=column.at,
-                hint=nearest(column.name, sorted(known)),
+                hint=_hint(column.name, sorted(known)),
             )
         tables = [table for source in self.sources for table in source.tables]
         name = quoted(f"{column.table}.{column.name}")
         word, words = (column.name, sorted(known)) if column.table in tables else (column.table, tables)
-        return Refused("unknown_column", f'Unknown column "{name}".', at=column.at, hint=nearest(word, words))
+        return Refused("unknown_column", f'Unknown column "{name}".', at=column.at, hint=_hint(word, words))
 
     def has(self, column: tree.Column) -> bool:
         try:
@@ -85,6 +85,12 @@ class Scope:
         except Refused as refused:
             return refused.code == "ambiguous_column"
         return True
+
+
+def _hint(word: str, known: list[str]) -> str | None:
+    """The nearest name; one that differs in its case alone is near, however short."""
+    same = [name for name in known if name.lower() == word.lower()]
+    return f'Did you mean "{quoted(same[0])}"?' if same else nearest(word, known)
 
 
 def _ambiguous(column: tree.Column, owners: list[Visible]) -> Refused:

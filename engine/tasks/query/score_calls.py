@@ -83,7 +83,7 @@ def _is_beside(left: Field, right: Bound) -> bool:
 
 
 def _constant_score(metric: str, left: Value, right: Value) -> Value:
-    if left.value is None or right.value is None:
+    if not left.value or not right.value:
         return Value(None, FLOAT32)
     score = constant_score(metric, vector_of_value(left), vector_of_value(right))  # type: ignore[arg-type]  # of METRICS
     return Value(None if score != score else score, FLOAT32)

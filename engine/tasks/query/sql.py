@@ -7,6 +7,10 @@ import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from engine.tasks.query.refusals import Refused
+
+# Some templates use a part several times, so nested ones double their text at each level.
+MAX_CHARACTERS = 512 * 1024
 _SLOT = re.compile(r"\{(\d*)\}|\?")
 
 
@@ -16,7 +20,10 @@ class Sql(NamedTuple):
 
 
 def fill(template: str, *parts: Sql, own: tuple[Any, ...] = ()) -> Sql:
-    """The template with parts in the place of `{}` and `{0}`, and with the constants `own` for each `?` of its own."""
+    """The template with parts in the place of `{}` and `{0}`, and with the constants `own` for each `?` of its own.
+
+    Refused (`too_complex`) where it grows beyond MAX_CHARACTERS.
+    """
     text: list[str] = []
     constants: list[Any] = []
     remaining, unused, end = iter(parts), iter(own), 0
@@ -31,6 +38,8 @@ def fill(template: str, *parts: Sql, own: tuple[Any, ...] = ()) -> Sql:
         text.append(part.text)
         constants += part.constants
     text.append(template[end:])
+    if sum(map(len, text)) > MAX_CHARACTERS:
+        raise Refused("too_complex", "The query is too large once it is planned.")
     return Sql("".join(text), tuple(constants))
 
 

@@ -6,6 +6,8 @@ offset in the text as sent. Knows no dataset.
 
 import sys
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,16 +102,27 @@ def _tree(lifted: LiftedText, has_default_source: bool) -> _Tree:
 
 def _read(lifted: LiftedText, has_default_source: bool) -> _Tree:
     check_outline(lifted.tokens, len(lifted.text))
-    sys.setrecursionlimit(max(sys.getrecursionlimit(), RECURSION_LIMIT))
-    root = syntax_tree(lifted.tokens, lifted.text)
-    check_tree(root)
     translation = Translation(has_default_source=has_default_source)
-    query = translation.query(root)
+    with _deep_calls():
+        root = syntax_tree(lifted.tokens, lifted.text)
+        check_tree(root)
+        query = translation.query(root)
     sources: dict[str, int | None] = {}
     for table in sorted(translation.tables, key=_offset):
         sources.setdefault(DEFAULT_SOURCE if table.name is None else table.name, table.at)
     texts = tuple(sorted(translation.embeds, key=_offset))
     return _Tree(query, tuple(sources.items()), texts, tuple(sorted(translation.parameters, key=_offset)))
+
+
+@contextmanager
+def _deep_calls() -> Iterator[None]:
+    """More calls within calls than Python allows by default, and again as before: a reader of JSON relies on the default."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, RECURSION_LIMIT))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 def _offset(node: Any) -> int:

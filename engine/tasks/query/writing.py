@@ -24,6 +24,8 @@ INTERVALS = {
     "year": "to_years(CAST(? AS INTEGER))",
 }
 
+# For DuckDB NaN is equal to NaN.
+NAN, INFINITY = float("nan"), float("inf")
 # Function -> its template and the constants of the template.
 TEMPLATES: dict[str, tuple[str, tuple[Any, ...]]] = {
     "=": ("({} = {})", ()),
@@ -44,7 +46,6 @@ TEMPLATES: dict[str, tuple[str, tuple[Any, ...]]] = {
     "like": ("like_escape({}, {}, CAST(? AS VARCHAR))", (ESCAPE,)),
     "ilike": ("ilike_escape({}, {}, CAST(? AS VARCHAR))", (ESCAPE,)),
     "each": ("list_transform({}, lambda x: {})", ()),
-    "json_get": ("NULLIF(CAST(json_extract({}, {}) AS VARCHAR), CAST(? AS VARCHAR))", ("null",)),
     "cosine_distance": ("CAST((CAST(? AS DOUBLE) - CAST({} AS DOUBLE)) AS FLOAT)", (1.0,)),
     "contains": ("contains({}, {})", ()),
     "lower": ("lower({})", ()),
@@ -64,10 +65,9 @@ TEMPLATES: dict[str, tuple[str, tuple[Any, ...]]] = {
     "amin": ("list_min({})", ()),
     "amax": ("list_max({})", ()),
     "list_avg": ("list_avg({})", ()),
-    "list_prod": ("list_product({})", ()),
     "keys": ("CAST(json_keys({}) AS VARCHAR[])", ()),
-    "sqrt": ("CASE WHEN {0} >= CAST(? AS DOUBLE) THEN sqrt({0}) END", (0.0,)),
-    "ln": ("CASE WHEN {0} > CAST(? AS DOUBLE) THEN ln({0}) END", (0.0,)),
+    "sqrt": ("NULLIF(sqrt({}), CAST(? AS DOUBLE))", (NAN,)),
+    "ln": ("NULLIF(NULLIF(ln({}), CAST(? AS DOUBLE)), CAST(? AS DOUBLE))", (NAN, -INFINITY)),
     "exp": ("exp({})", ()),
     "abs": ("abs({})", ()),
     "floor": ("floor({})", ()),
@@ -167,6 +167,16 @@ def _list_sum(writer: Writer, expression: Apply) -> Sql:
     return fill(f"CAST(list_sum({{}}) AS {sql_type(expression.type)})", writer.write(expression.arguments[0]))
 
 
+def _list_prod(writer: Writer, expression: Apply) -> Sql:
+    """DuckDB multiplies as doubles."""
+    values = writer.write(expression.arguments[0])
+    if expression.type != INT:
+        return fill("list_product({})", values)
+    known = fill("list_filter({}, lambda x: x IS NOT NULL)", values)
+    product = fill("list_reduce({}, lambda x, i: x * i, CAST(? AS BIGINT))", known, own=(1,))
+    return fill("CASE WHEN list_product({}) IS NOT NULL THEN {} END", values, product)
+
+
 def _in(writer: Writer, expression: Apply) -> Sql:
     """One list for all constants: thousands of single ones take DuckDB 15 times as long."""
     operand, values = map(writer.write, expression.arguments)
@@ -212,10 +222,22 @@ def _vector_score(writer: Writer, expression: Apply) -> Sql:
 # JSON, which is text here, and conversions
 
 
+def _json_get(writer: Writer, expression: Apply) -> Sql:
+    """As text; the JSON value null is null."""
+    return fill("NULLIF(CAST({} AS VARCHAR), CAST(? AS VARCHAR))", _json_value(writer, expression), own=("null",))
+
+
+def _json_value(writer: Writer, value: Bound) -> Sql:
+    if isinstance(value, Apply) and value.function == "json_get":
+        return fill("json_extract({}, {})", _json_value(writer, value.arguments[0]), writer.write(value.arguments[1]))
+    return writer.write(value)
+
+
 def _json_text(writer: Writer, value: Bound) -> Sql:
     """A JSON string as its text, anything else as JSON writes it, null as null."""
     if isinstance(value, Apply) and value.function == "json_get":
-        return fill("json_extract_string({}, {})", *map(writer.write, value.arguments))
+        held, path = value.arguments
+        return fill("json_extract_string({}, {})", _json_value(writer, held), writer.write(path))
     return fill("json_extract_string({}, CAST(? AS VARCHAR))", writer.write(value), own=("$",))
 
 
@@ -248,10 +270,12 @@ _SPECIAL: dict[str, Callable[[Writer, Apply], Sql]] = {
     "coalesce": _coalesce,
     "list": _list,
     "list_sum": _list_sum,
+    "list_prod": _list_prod,
     "in": _in,
     "element": _element,
     "slice": _slice,
     "vector_score": _vector_score,
+    "json_get": _json_get,
     "json_as": _json_as,
     "convert": _convert,
 }

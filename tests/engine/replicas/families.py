@@ -55,6 +55,33 @@ def tasks(families):
             while True:
                 stopping.check()
 
+    def early(header, payload):
+        # The first time, the signal comes before the work that it is meant for hears of signals.
+        try:
+            open(header["mark"], "x").close()
+        except FileExistsError:
+            return {"parts": [{"size": 0}]}, []
+        os.kill(os.getpid(), signal.SIGUSR1)
+        while not stopping.is_asked:
+            threading.Event().wait(0.001)
+        with stopping.hearing():
+            threading.Event().wait(3600)
+
+    def deaf(header, payload):
+        # A library that does not know of the first two interrupts, because no call of it had begun.
+        interrupts, woken = [], threading.Event()
+
+        def interrupt():
+            interrupts.append(1)
+            if len(interrupts) == 3:
+                woken.set()
+
+        open(header["mark"], "a").write("begun\\n")
+        with stopping.hearing():
+            stopping.interrupt_with(interrupt)
+            woken.wait(3600)
+            stopping.check()
+
     def die(header, payload):
         os.kill(os.getpid(), signal.SIGSEGV)
 
@@ -90,7 +117,7 @@ def tasks(families):
                 said[name] = type(error).__name__
         return {"parts": [{"size": 0, "core": resource.getrlimit(resource.RLIMIT_CORE)[0], **said}]}, []
 
-    return {task.__name__: task for task in (count, swap, look, wait, once, die, fail, pass_gate, grow, keep, connect)}
+    return {task.__name__: task for task in (count, swap, look, wait, once, early, deaf, die, fail, pass_gate, grow, keep, connect)}
 """
 
 

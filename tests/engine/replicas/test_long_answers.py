@@ -194,18 +194,19 @@ async def test_a_flow_whose_task_fails_before_its_first_frame_says_so(tmp_path: 
 # Stopping
 
 
-async def begun(pool: Pool, mark: Path, *, hears: bool) -> tuple[Block, Call]:
+async def begun(pool: Pool, mark: Path, *, hears: bool = True, name: str = "wait") -> tuple[Block, Call]:
     """Work that never ends, in a replica."""
     call = Call()
-    block = block_for(call, "wait", mark=str(mark), hears=hears)
+    block = block_for(call, name, mark=str(mark), hears=hears)
     pool.submit(block)
     await until(mark.exists)
     return block, call
 
 
-async def test_work_that_nobody_wants_is_stopped_and_the_replica_lives_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["wait", "deaf"])
+async def test_work_that_nobody_wants_is_stopped_and_the_replica_lives_on(tmp_path: Path, name: str) -> None:
     async with running(tmp_path) as pool:
-        block, call = await begun(pool, tmp_path / "mark", hears=True)
+        block, call = await begun(pool, tmp_path / "mark", name=name)
         [replica] = pool.replicas
         call.future.cancel()
         pool.stop_work(block)
@@ -228,7 +229,7 @@ async def test_work_that_does_not_stop_is_killed_after_the_grace(tmp_path: Path)
 
 async def test_a_block_that_waits_is_dropped_and_the_work_before_it_goes_on(tmp_path: Path) -> None:
     async with running(tmp_path) as pool:
-        working, working_call = await begun(pool, tmp_path / "mark", hears=True)
+        working, working_call = await begun(pool, tmp_path / "mark")
         call = Call()
         waiting = block_for(call, "wait", mark=str(tmp_path / "other"), hears=True)
         pool.submit(waiting)
@@ -245,10 +246,11 @@ async def test_a_block_that_waits_is_dropped_and_the_work_before_it_goes_on(tmp_
         assert not (tmp_path / "other").exists()
 
 
-async def test_work_that_a_late_signal_stopped_is_done_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["once", "early"])
+async def test_work_that_a_late_signal_stopped_is_done_again(tmp_path: Path, name: str) -> None:
     async with running(tmp_path) as pool:
         async with asyncio.timeout(30):
-            await pool.run(task("once"), {"mark": str(tmp_path / "mark")})
+            await pool.run(task(name), {"mark": str(tmp_path / "mark")})
         [replica] = pool.replicas
         assert replica.answers_given == 2
 

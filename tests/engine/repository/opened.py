@@ -97,7 +97,7 @@ class Opened:
     async def answer(self, version: Version, **record: Any) -> Any:
         """What a version makes of one record."""
         with self.serving.using(self.serving.served(version)):
-            return await scored(self.pool, await self.serving.ensure_loaded(version), record)
+            return await scored(self.pool, await self.serving.ensure_loaded(self.serving.served(version)), record)
 
     def files(self) -> list[str]:
         """Every file and folder of the writable root, including hidden ones; but no lists and locks of lists."""

@@ -4,18 +4,20 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from engine import metrics
 from engine.errors import EngineError
 from engine.replicas.pool import Pool
 from engine.replicas.replica import Replica
 from engine.repository.index import Version
 from tests.embeddings.small_models import SmallModels
-from tests.engine.repository.opened import SLOW_TURNS, Opened, deadly, num_loads, opened, running, until, write
-from tests.publishing.uploads import counting, slow, times
+from tests.engine.repository.opened import SLOW_TURNS, Opened, deadly, num_loads, opened, running, scored, until, write
+from tests.publishing.uploads import TURNS_A_SECOND, counting, slow, times
 
 # One pool for all tests, unless a test says how many replicas it needs. So each test has models of its own names.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -77,7 +79,7 @@ async def test_of_the_embedding_models_only_the_first_of_the_list_is_opened_befo
         world.serving.open_new()
         await until(lambda: world.is_open_everywhere(world.active("eva/two")))
         assert not world.replicas_with(world.active("eva/one"))
-        assert await world.serving.ensure_loaded(world.active("eva/one"))
+        assert await world.serving.ensure_loaded(world.serving.served(world.active("eva/one")))
 
 
 async def test_open_new_opens_what_has_become_active_in_the_replicas_that_run(world: Opened) -> None:
@@ -104,7 +106,7 @@ async def test_a_version_that_kills_replicas_is_not_opened_any_more(tmp_path: Pa
             await until(lambda: bool(pool.replicas))
             [replica] = pool.replicas
             with pytest.raises(EngineError) as caught:
-                await world.serving.ensure_loaded(version)
+                await world.serving.ensure_loaded(world.serving.served(version))
             assert caught.value.code == "no_instances"
             await replica.ask_for_sign_of_life()
             assert pool.replicas == [replica], "it lives, since it never opened that version"
@@ -138,7 +140,7 @@ async def test_a_version_is_building_until_a_replica_has_opened_it_and_online_fr
     await world.scan()
     version = world.active("eva/built")
     assert world.serving.status(version) == "building"
-    assert (await world.serving.ensure_loaded(version)).key == "eva/built@1"
+    assert (await world.serving.ensure_loaded(world.serving.served(version))).key == "eva/built@1"
     assert world.serving.status(version) == "online"
     assert len(world.replicas_with(version)) == 1
     assert await world.answer(version, x=3) == {"y": 6}
@@ -154,7 +156,7 @@ async def test_a_graph_that_does_not_load_is_offline_and_refused(world: Opened) 
     version = world.active("eva/broken")
     for _ in range(2):
         with pytest.raises(EngineError) as caught:
-            await world.serving.ensure_loaded(version)
+            await world.serving.ensure_loaded(world.serving.served(version))
         assert (caught.value.code, caught.value.retry_after_s) == ("no_instances", None)
         assert world.serving.status(version) == "offline"
     assert num_loads("eva/broken", "failed") == 2, "each request tries again: the file may have been repaired"
@@ -165,7 +167,7 @@ async def test_all_who_wait_for_one_version_share_one_load(world: Opened) -> Non
     write(world.root, "eva/shared", times(2))
     await world.scan()
     version = world.active("eva/shared")
-    models = await asyncio.gather(*(world.serving.ensure_loaded(version) for _ in range(20)))
+    models = await asyncio.gather(*(world.serving.ensure_loaded(world.serving.served(version)) for _ in range(20)))
     assert len({id(model) for model in models}) == 1
     assert num_loads("eva/shared") == 1
 
@@ -174,7 +176,7 @@ async def test_one_who_waits_and_leaves_does_not_end_the_load_for_the_others(wor
     write(world.root, "eva/awaited", slow(), counting(SLOW_TURNS))
     await world.scan()
     version = world.active("eva/awaited")
-    waiting = [asyncio.create_task(world.serving.ensure_loaded(version)) for _ in range(2)]
+    waiting = [asyncio.create_task(world.serving.ensure_loaded(world.serving.served(version))) for _ in range(2)]
     await until(lambda: any(replica.num_opening for replica in world.pool.replicas))
     waiting[0].cancel()
     assert (await waiting[1]).key == "eva/awaited@1"
@@ -186,7 +188,7 @@ async def test_a_load_that_outlasts_the_limit_goes_on_but_nobody_waits_for_it_lo
     async with opened(tmp_path, pool, load_timeout_s=0.05) as world:
         version = world.active("eva/slow")
         with pytest.raises(EngineError) as caught:
-            await world.serving.ensure_loaded(version)
+            await world.serving.ensure_loaded(world.serving.served(version))
         assert (caught.value.code, caught.value.retry_after_s) == ("model_building", 5)
         assert world.serving.status(version) == "building"
         await until(lambda: world.serving.status(version) == "online")
@@ -197,7 +199,7 @@ async def test_a_request_that_comes_before_the_first_replica_waits_for_it(tmp_pa
     write(tmp_path / "models", "eva/early", times(2))
     pool = Pool("score", 1, silence_limit_s=30)
     async with opened(tmp_path, pool) as world:
-        waiting = asyncio.create_task(world.serving.ensure_loaded(world.active("eva/early")))
+        waiting = asyncio.create_task(world.serving.ensure_loaded(world.serving.served(world.active("eva/early"))))
         await pool.start()
         try:
             assert (await waiting).key == "eva/early@1"
@@ -276,7 +278,7 @@ async def test_a_version_that_was_retired_and_comes_again_stays_open_when_its_ol
     write(world.root, "eva/again", times(2))
     await world.scan()
     version = world.active("eva/again")
-    await world.serving.ensure_loaded(version)
+    await world.serving.ensure_loaded(world.serving.served(version))
     with world.serving.using(world.serving.served(version)):
         world.serving.retire(version)
         await bring_in(world, version)
@@ -313,8 +315,37 @@ async def test_a_version_that_nobody_uses_is_retired_at_once(world: Opened) -> N
     write(world.root, "eva/unused", times(2))
     await world.scan()
     version = world.active("eva/unused")
-    await world.serving.ensure_loaded(version)
+    await world.serving.ensure_loaded(world.serving.served(version))
     assert world.serving.retire(version).is_set()
     assert not world.replicas_with(version)
     assert world.serving.status(version) == "building", "it may be opened again when somebody asks for it"
     assert await world.answer(version, x=1) == {"y": 2}
+
+
+async def test_an_answer_that_comes_after_its_version_was_removed_shows_the_model_nowhere_again(world: Opened) -> None:
+    write(world.root, "eva/late", slow(), counting(1))
+    await world.scan()
+    version = world.active("eva/late")
+    model = await world.serving.ensure_loaded(world.serving.served(version))
+    with world.serving.using(world.serving.served(version)):
+        late = asyncio.create_task(scored(world.pool, model, {"count": TURNS_A_SECOND}))
+        await until(lambda: any(replica.working_on for replica in world.pool.replicas))
+        await world.serving.retire_within(version, 0)
+        world.repository.replace("eva", "late", None)
+        metrics.keep_models(world.serving.titles())
+        assert await late
+    assert b"eva/late" not in b"".join(metrics.texts())
+    assert world.pool.scheduler.costs.of(model) == world.pool.scheduler.costs.of(replace(model, key="eva/never@1"))
+
+
+async def test_a_version_that_is_removed_while_it_is_opened_shows_the_model_nowhere_again(world: Opened) -> None:
+    write(world.root, "eva/opening", slow(), counting(SLOW_TURNS))
+    await world.scan()
+    version = world.active("eva/opening")
+    world.serving.open_new()
+    await until(lambda: bool(world.replicas_with(version)))
+    assert world.serving.retire(version).is_set()
+    world.repository.replace("eva", "opening", None)
+    metrics.keep_models(world.serving.titles())
+    await asyncio.gather(*(replica.ask_for_sign_of_life() for replica in world.pool.replicas))
+    assert b"eva/opening" not in b"".join(metrics.texts())

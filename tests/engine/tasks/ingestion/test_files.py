@@ -115,7 +115,7 @@ def test_a_parquet_file_is_read_in_parts(tmp_path: Path, monkeypatch: pytest.Mon
     assert read(tmp_path / "a.parquet")[0] == [{"i": i} for i in range(95)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(values=st.lists(st.text(alphabet="ab,\"\n\r\t '1é."), min_size=1, max_size=5))
 def test_any_texts_in_quotes_pass_through_a_csv_file(tmp_path_factory: pytest.TempPathFactory, values: list[str]) -> None:
     path = tmp_path_factory.mktemp("csv") / "a.csv"

@@ -159,7 +159,7 @@ CELLS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(rows=st.lists(CELLS, min_size=1, max_size=20))
 def test_any_rows_are_mended_to_the_byte(tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]]) -> None:
     dataset = Dataset(tmp_path_factory.mktemp("dataset"))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from engine.frames import Header
 from engine.tasks.families import Families
@@ -160,3 +161,9 @@ class Staged:
 
     def discard(self) -> None:
         shutil.rmtree(self.folder)
+
+
+def refusal(dataset: Dataset, *blocks: bytes | list[Any], **options: Any) -> dict[str, Any]:
+    with pytest.raises(Refusal) as caught:
+        dataset.upload(*blocks, **options)
+    return caught.value.report

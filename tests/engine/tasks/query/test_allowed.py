@@ -48,6 +48,17 @@ from tests.engine.tasks.query.texts import expression, refusal, tree
         ("select ¦from t", "syntax_error", None),
         ("select distinct ¦from t", "syntax_error", None),
         ("select¦", "syntax_error", None),
+        ("select ¦as a from t", "syntax_error", None),
+        ("select all ¦as struct a from t", "syntax_error", None),
+        ("select a ¦?", "syntax_error", None),
+        ("select a as ¦:x from t", "syntax_error", None),
+        ("select a ¦ARRAY[1]", "syntax_error", None),
+        ("select a from t ¦?", "syntax_error", None),
+        ("with ¦? as (select 1) select 1", "syntax_error", None),
+        ("select a from t join u using (¦?)", "syntax_error", None),
+        ("¦select a union by name select b", "unsupported", None),
+        ("¦select a from t left union select b", "unsupported", None),
+        ("select ¦a at time zone 'x'", "unsupported", None),
         ("select * from (select¦)", "syntax_error", None),
         ("select a between 1 ¦2", "syntax_error", None),
         ("select case a ¦b end", "syntax_error", None),
@@ -57,6 +68,7 @@ from tests.engine.tasks.query.texts import expression, refusal, tree
         ("with a ¦(select 1) select 1", "unsupported", None),
         ("select 'x' ¦'y'", "syntax_error", "||"),
         ("select ¦0x10", "syntax_error", None),
+        ("select ¦. 2.5", "syntax_error", None),
         ("select ¦1_000", "syntax_error", None),
         ("select a ¦-> b", "unsupported", None),
         ("select f(a ¦=> b)", "unsupported", None),
@@ -280,7 +292,7 @@ def test_no_text_gives_anything_but_a_tree_or_a_refusal(words: list[str], is_joi
     assert parsed
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(8))
 def test_a_hostile_text_is_refused_fast(seed: int) -> None:
     generator = random.Random(seed)
     unit = " ".join(generator.choices(WORDS[:-4], k=generator.randint(1, 4))) + " "

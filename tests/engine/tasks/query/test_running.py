@@ -1,8 +1,10 @@
 """What each part of the language gives, on one small dataset."""
 
+import contextlib
 import datetime
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +127,17 @@ def test_a_score_filters_after_scoring(source: Source) -> None:
     ]
 
 
+def test_few_rows_are_copied_for_the_database_and_many_are_marked(tmp_path: Path) -> None:
+    columns = columns_of(i="int64", t="string", v="vector 2", at="timestamp")
+    rows = [{"i": i, "t": f"t{i}", "v": [i % 7, 1], "at": utc(2024, 1, 1 + i % 28)} for i in range(100)]
+    many = store(tmp_path, columns, rows, cuts=3)
+    for kept in ([3, 10, 50, 97], list(range(20, 100))):
+        text = "select i, t, v, at, dot(v, ARRAY[1,0]) as s where i in ? order by s desc, i desc"
+        expected = sorted((rows[i] for i in kept), key=lambda row: (-row["v"][0], -row["i"]))
+        found = rows_of(text, many, [kept])
+        assert found == [{**row, "s": float(row["v"][0])} for row in expected]
+
+
 def test_inner_and_outer_limits_stay_in_their_order(source: Source) -> None:
     text = f"select text, n from (select *, {SIMILARITY} as s order by s desc limit 3) where n > 1 order by n desc limit 1"
     assert column_of(text, source) == [SKY]
@@ -224,6 +237,9 @@ def test_set_operations_keep_the_order_of_first_appearance(source: Source, text:
         ("select n > 1 as b, max(genre) group by n > 1", [(False, 0), (True, 1), (None, None)]),
         ("select genre, text group by genre", [(0, [HONEY, ZERO]), (1, [BEES, SKY]), (None, [None])]),
         ("select n * 2 as m, genre group by genre, 1", [(2, 0), (4, 1), (6, 1), (None, None), (BIG * 2, 0)]),
+        ("select count(*) from (select genre, max(n) group by genre)", [(3,)]),
+        ("select count(*) from (select max(n))", [(1,)]),
+        ("select 1 as one, sum(n), avg(n), max(n) as m where n < 3", [(1, 3, 1.5, 2)]),
         ("select max(s) from (select genre, count(*) as s group by genre)", [(2,)]),
         ("select genre as g, length(text) + 1 as t group by g order by g desc", [(1, [16, 16]), (0, [19, 5]), (None, [None])]),
     ],
@@ -355,6 +371,8 @@ def test_a_join_that_would_explode_is_refused_before_it_runs(tmp_path: Path) -> 
         ("meta['k']", '[1,2,"z"]'),
         ("meta['n']::int", 5),
         ("lower(meta['doc']) || 'x'", "a.mdx"),
+        ("coalesce(meta['none'], 'x')", "x"),
+        ("coalesce(meta['n'], 0)", 5.0),
         ("keys(meta)", ["doc", "k", "n"]),
         # Time.
         ("at = '2024-01-01T01:00:00+01:00'", True),
@@ -380,6 +398,43 @@ def test_null_lists_and_empty_lists(source: Source) -> None:
     assert [list(row.values()) for row in found] == [[False, True, None, [], [], [0]], [None] * 6]
 
 
+@pytest.mark.parametrize(
+    "expression",
+    ["nums[-1:]" + "[-1:]" * 40, "nums[n:]" + "[n:]" * 40, "tags[" * 30 + "n" + "]" * 30, "shape(" * 40 + "nums" + ")" * 40],
+)
+def test_templates_that_repeat_their_parts_do_not_explode(source: Source, expression: str) -> None:
+    began = time.perf_counter()
+    with contextlib.suppress(Refused):
+        column_of(f"select {expression} as e", source)
+    assert time.perf_counter() - began < 5
+
+
+@pytest.mark.parametrize(
+    "level", ["select distinct n, genre from ({}) order by n limit 9", "select n, genre from ({}) order by n limit 9 by genre"]
+)
+def test_deep_queries_are_answered_or_refused(source: Source, level: str) -> None:
+    deep = "select n, genre"
+    for _ in range(50):
+        deep = level.format(deep)
+    found: Any = None
+    try:
+        found = len(rows_of(deep, source))
+    except Refused as refused:
+        found = refused.code
+    assert found in (5, "too_complex")
+
+
+def test_sums_and_products_of_whole_numbers_are_whole(tmp_path: Path) -> None:
+    source = store(tmp_path, columns_of(l="list<int64>"), [{"l": [2, 3]}, {"l": []}, {"l": [None, 2**40]}, {"l": [2**40, 2**40]}])
+    assert rows_of("select sum(l) as s, prod(l) as p limit 3", source) == [
+        {"s": 5, "p": 6},
+        {"s": None, "p": None},
+        {"s": 2**40, "p": 2**40},
+    ]
+    with pytest.raises(Refused, match="range"):
+        rows_of("select prod(l) as p", source)
+
+
 def test_numbers_that_json_writes_beyond_doubles_are_compared_exactly(tmp_path: Path) -> None:
     source = store(tmp_path, columns_of(m="json"), [{"m": '{"id":9007199254740993}'}, {"m": '{"id":9007199254740992}'}])
     assert column_of("select row_number() where m['id'] = 9007199254740993", source) == [0]
@@ -399,6 +454,25 @@ def test_the_replica_answers_after_an_error_of_the_database(source: Source) -> N
     with pytest.raises(Refused):
         column_of("select text::int as e", source)
     assert column_of("select count(*)", source) == [5]
+
+
+def test_an_answer_may_be_dropped_in_the_middle(tmp_path: Path) -> None:
+    many = store(tmp_path, columns_of(i="int64", s="string"), [{"i": i, "s": str(i)} for i in range(20_000)])
+    for text in ("select i, s where i >= 0", "select i, s"):
+        batches = answer(text, many, format="ndjson").batches
+        first = next(batches)
+        assert 0 < first.num_rows <= 8192
+        del batches, first
+        assert column_of("select count(*) where i > 9", many) == [19_990]
+    sizes = [batch.num_rows for batch in answer("select i, s where i >= 0 order by s", many, format="ndjson").batches]
+    assert sum(sizes) == 20_000
+    assert max(sizes) <= 8192
+
+
+def test_a_dataset_of_vectors_alone_can_be_counted(tmp_path: Path) -> None:
+    source = store(tmp_path, columns_of(v="vector 2"), [{"v": [1, 0]}, {"v": None}])
+    assert column_of("select count(*)", source) == [2]
+    assert column_of("select v where v is not null", source) == [[1.0, 0.0]]
 
 
 def test_unnamed_expressions_have_the_name_of_their_function_or_their_place(source: Source) -> None:
@@ -505,6 +579,7 @@ def plan_of(text: str, source: Source) -> tuple[list[dict[str, Any]], list[str]]
 def test_a_plain_top_k_does_not_load_the_database(tmp_path: Path) -> None:
     program = f"""
 import sys
+import time
 from pathlib import Path
 from tests.engine.tasks.query.facts import facts
 from tests.engine.tasks.query.stored import rows_of

@@ -1,5 +1,6 @@
 """Texts become trees, with the place of every node, and the same text is read once."""
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -217,6 +218,7 @@ def test_comments_of_three_kinds_are_blanks() -> None:
         ("a not in (select b limit 1)", Unary("not", InQuery(A, Select((Output(B),), ROWS, limit=ONE)))),
         ("a is null", IsNull(A)),
         ("a is not null", Unary("not", IsNull(A))),
+        ("a = b is null", IsNull(Binary("=", A, B))),
         ("a like 'b%'", Like(A, Constant("b%"), False)),
         ("a not ilike b", Unary("not", Like(A, B, True))),
         ("case when a then b end", Case(None, ((A, B),), None)),
@@ -305,6 +307,13 @@ def test_the_same_text_with_other_numbers_is_not_parsed_again() -> None:
     assert np.array_equal(second.vectors[0], np.array([-0.25, 1e3, 7], dtype=np.float32))
     [(_, at)] = second.sources
     assert second.position(at or 0) == "select l2_norm(v, ARRAY[-0.25,1e3,7]) as d from t".index("t", 38)
+
+
+def test_reading_a_text_leaves_the_limit_of_calls_as_it_was() -> None:
+    limit = sys.getrecursionlimit()
+    tree("select " + "(" * 60 + "a" + ")" * 60)
+    refusal("select " + "not a is not " * 1000)
+    assert sys.getrecursionlimit() == limit
 
 
 def test_the_newest_256_trees_are_kept_and_long_texts_are_not() -> None:

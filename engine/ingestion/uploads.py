@@ -9,23 +9,21 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 from weakref import WeakValueDictionary
 
-from engine.accounts import Caller
-from engine.datasets import Conditions, Dataset, DatasetChanges
+from engine.datasets import Dataset, DatasetChanges
 from engine.datasets.changes import NewRows
 from engine.datasets.folders import DatasetFolder
-from engine.datasets.versions import DEFAULT_CONFIG, DEFAULT_SPLIT, Column, DatasetVersion, StoredSegment
+from engine.datasets.versions import DEFAULT_CONFIG, Column, StoredSegment
 from engine.datasets.work import BAD_ROW, INGEST, SEAL, VECTORS, ask, columns_for_task, staged_folder
 from engine.errors import INVALID_PARAMETER, RECORD_CODES, TOO_MANY_REQUESTS, DetailedError, EngineError
-from engine.frames import Buffer
+from engine.ingestion.orders import Embedder, Order, Uploaded
 from engine.replicas.blocks import Answer
 from engine.replicas.lines import LineQueue, Lines, Segment
 from engine.replicas.pool import Pool
-from engine.repository.listed import ListedModel
 
 # Bytes of lines in one block: 10 to 50 ms of work, and little memory.
 BLOCK_BYTES = 1024 * 1024
@@ -40,95 +38,11 @@ MAX_ERRORS = 20
 FLOAT_BYTES = 4
 
 
-class Embedder(Protocol):
-    """What the embeddings surface does for uploads."""
-
-    def find_model(self, caller: Caller, name: str | None) -> ListedModel:
-        """The model of this name, or the first that the caller sees. EngineError `model_not_found`."""
-        ...
-
-    async def embed_lines(self, model: ListedModel, lines: memoryview, num_lines: int) -> list[Buffer]:
-        """The float32 bytes of the vectors of texts, in order; each line is a JSON string."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class IngestionLimits:
     """Settings of server/config.py, by the same names."""
 
     max_uploads_per_user: int
-
-
-@dataclass(frozen=True, slots=True)
-class EmbedPair:
-    """A vector column that is to be computed from a text column."""
-
-    source: str
-    column: str
-    model: ListedModel
-
-
-@dataclass(frozen=True, slots=True)
-class UploadOptions:
-    """What the sender asks for.
-
-    types         column -> type, where the rows alone would not tell
-    class_labels  text columns whose values become class labels
-    words         text columns that get a word index
-    skips         bad lines are left out; else the first one refuses the whole upload
-    """
-
-    types: dict[str, str] = field(default_factory=dict)
-    class_labels: tuple[str, ...] = ()
-    words: tuple[str, ...] = ()
-    embed: tuple[EmbedPair, ...] = ()
-    skips: bool = False
-    split: str = DEFAULT_SPLIT
-
-    def for_task(self) -> dict[str, Any]:
-        pairs = [{"source": one.source, "column": one.column, "model": one.model.name, "dim": one.model.dim} for one in self.embed]
-        return {
-            "types": self.types,
-            "class_labels": list(self.class_labels),
-            "words": list(self.words),
-            "embed": pairs,
-            "on_error": "skip" if self.skips else "stop",
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """One upload: where its rows go, on which conditions, and for whom.
-
-    user        who sends it
-    models      the embedding models of the dataset's columns and of the options, by name
-    is_counted  the quotas of the owner count
-    """
-
-    org: str
-    name: str
-    what: Literal["append", "replace"]
-    user: str
-    options: UploadOptions
-    conditions: Conditions
-    models: dict[str, ListedModel]
-    is_counted: bool
-
-    @property
-    def title(self) -> str:
-        return f"{self.org}/{self.name}"
-
-
-@dataclass(slots=True)
-class Uploaded:
-    """What became of an upload. `errors` has the first of the lines that were skipped, each with `line` and `message`."""
-
-    title: str
-    version: DatasetVersion
-    is_new: bool
-    added: int
-    skipped: int
-    errors: list[dict[str, Any]]
 
 
 class Ingestion:
@@ -140,6 +54,7 @@ class Ingestion:
         self.embedder = embedder
         self._limits = limits
         self._uploads: Counter[str] = Counter()  # by user
+        self._open: set[Upload] = set()
         self._shares: WeakValueDictionary[str, Share] = WeakValueDictionary()
 
     def check_capacity(self, user: str) -> None:
@@ -156,13 +71,19 @@ class Ingestion:
             folder = await self.changes.folder(order.org, order.name)
             staging = await asyncio.to_thread(folder.make_staging)
             upload = Upload(self, order, folder, staging, self._share(order.user))
+            self._open.add(upload)
             try:
                 yield upload
             finally:
+                self._open.discard(upload)
                 await upload.close()
                 await asyncio.to_thread(folder.remove_staging, staging)
         finally:
             self._uploads -= Counter({order.user: 1})  # a user without uploads is not kept
+
+    def coming_bytes(self, org: str) -> int:
+        """About the bytes that open uploads will add to the datasets of an owner."""
+        return sum(upload.num_bytes for upload in self._open if upload.order.org == org)
 
     def _share(self, user: str) -> "Share":
         return self._shares.setdefault(user, Share(self.jobs.size))
@@ -180,18 +101,20 @@ class Upload:
     """One upload: `feed` it all segments of its body, then `finish` it.
 
     A method raises the EngineError that refuses the upload; nothing else can be done with it then.
+
+    num_bytes  of the lines and vectors so far
     """
 
     def __init__(self, ingestion: Ingestion, order: Order, folder: DatasetFolder, staging: Path, share: Share) -> None:
         self._ingestion = ingestion
-        self._order = order
+        self.order = order
         self._folder = folder
         self._staging = staging
         self._share = share
         self._queue = LineQueue()
         self._schema: list[dict[str, Any]] | None = None
         self._num_blocks = 0
-        self._num_bytes = 0
+        self.num_bytes = 0
         self._num_skipped = 0
         self._errors: list[dict[str, Any]] = []
         self._parsing: set[asyncio.Task[None]] = set()
@@ -223,12 +146,12 @@ class Upload:
 
     @property
     def _embeds(self) -> bool:
-        return bool(self._order.models)
+        return bool(self.order.models)
 
     def _note_long_line(self, lines: Lines) -> None:
         """A line that was thrown away because it is too long."""
         message = RECORD_CODES[str(lines.refusal)].text
-        if self._order.options.skips:
+        if self.order.options.skips:
             self._num_skipped += 1
             self._note_errors([{"line": lines.first_line, "message": message}])
         else:
@@ -237,10 +160,11 @@ class Upload:
     async def _send(self, lines: Lines) -> None:
         """Give a block to the replicas. The first one decides the types, so all others wait for it."""
         number, self._num_blocks = self._num_blocks, self._num_blocks + 1
-        self._num_bytes += lines.num_bytes
-        await self._changes.check_room(self._order.org, self._order.name, self._num_bytes, is_counted=self._order.is_counted)
+        self.num_bytes += lines.num_bytes
+        num_bytes = self._ingestion.coming_bytes(self.order.org)
+        await self._changes.check_room(self.order.org, self.order.name, num_bytes, is_counted=self.order.is_counted)
         await self._share.blocks.acquire()
-        task = asyncio.create_task(self._parse(number, lines), name=f"block {number} of {self._order.title}")
+        task = asyncio.create_task(self._parse(number, lines), name=f"block {number} of {self.order.title}")
         self._parsing.add(task)
         task.add_done_callback(self._parsing.discard)
         if number == 0:
@@ -266,18 +190,20 @@ class Upload:
                 self._share.blocks.release()
 
     def _arguments(self, number: int, first_line: int) -> dict[str, Any]:
+        """The first block is told the columns of the dataset, and its answer tells them to the others."""
+        dataset = None if number else self._changes.datasets.get(self.order.org, self.order.name)
         return {
             "staging": str(self._staging),
             "number": number,
             "first_line": first_line,
             "schema": self._schema,
-            "existing": columns_for_task(self._existing(self._changes.datasets.get(self._order.org, self._order.name))),
-            "options": self._order.options.for_task(),
+            "existing": columns_for_task(self._existing(dataset)),
+            "options": self.order.options.for_task(),
         }
 
     def _existing(self, dataset: Dataset | None) -> Iterable[Column]:
         """The columns that the rows join."""
-        return dataset.head.columns if dataset is not None and self._order.what == "append" else ()
+        return dataset.head.columns if dataset is not None and self.order.what == "append" else ()
 
     def _note_parsed(self, answer: Answer) -> None:
         part = answer.header
@@ -285,7 +211,7 @@ class Upload:
             self._schema = part["schema"]
         self._num_skipped += part["skipped"]
         self._note_errors(part["errors"])
-        self._num_bytes += sum(text["lines"] * text["dim"] * FLOAT_BYTES for text in part.get("texts", ()))
+        self.num_bytes += sum(text["lines"] * text["dim"] * FLOAT_BYTES for text in part.get("texts", ()))
 
     def _note_errors(self, errors: Iterable[dict[str, Any]]) -> None:
         """Keep the first ones by their lines; blocks may be answered in any order."""
@@ -306,7 +232,7 @@ class Upload:
             self._share.blocks.release()
 
     async def _embed_texts(self, number: int, text: dict[str, Any], lines: memoryview) -> None:
-        model = self._order.models.get(text["model"])
+        model = self.order.models.get(text["model"])
         if model is None or model.dim != text["dim"]:
             raise EngineError(INVALID_PARAMETER, f"The model {text['model']} does not give the vectors that the dataset has.")
         vectors = await self._ingestion.embedder.embed_lines(model, lines, text["lines"])
@@ -328,13 +254,13 @@ class Upload:
             await self._check()
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         await self._check()
-        order = self._order
+        order = self.order
         async with self._changes.turn(order.org, order.name) as dataset:
             order.conditions.check(order.title, dataset)
             return await self._commit(dataset, confirm)
 
     async def _commit(self, dataset: Dataset | None, confirm: Callable[[], Awaitable[None]]) -> Uploaded:
-        order = self._order
+        order = self.order
         columns, new = await self._sealed(dataset)
         kept = dataset.head.segments if dataset is not None and order.what == "append" else ()
         num_bytes = sum(segment.num_bytes for segment in new)
@@ -355,7 +281,7 @@ class Upload:
             "existing": columns_for_task(self._existing(dataset)),
         }
         part = (await ask(self._ingestion.jobs, SEAL, arguments)).header
-        split = self._order.options.split
+        split = self.order.options.split
         new = [StoredSegment.from_json(one, config=DEFAULT_CONFIG, split=split) for one in part["segments"]]
         return list(map(Column.from_json, part["columns"])), new
 
