@@ -31,6 +31,9 @@ ONE_OBJECT_HINT = "(use --data-binary, one object per line)"
 MAX_LINE_RECORDS = 16 * 1024
 MAX_ID_CHARACTERS = 1024
 MAX_REASON_CHARACTERS = 200
+# What may be an integer of more than 64 bits, which orjson would round to a float.
+_LONG_DIGITS = re.compile(rb"[0-9]{19}")
+MAX_DIGITS = 4000
 _VALUE_GAP = re.compile(r"[ \t\r]*")
 
 
@@ -235,6 +238,28 @@ def parse_json(raw: bytes) -> Any:
         raise NotJson(len(text[: error.pos].encode()), error.msg) from None
     except (ValueError, RecursionError):
         raise NotJson(0, "a number is too long, or it is nested too deeply") from None
+
+
+def parse_exactly(raw: bytes) -> Any:
+    """Any JSON value, integers of any size as they are; also NaN and infinities, and bytes that are not UTF-8 as U+FFFD.
+
+    raises  NotJson; RecursionError for a value that is nested too deeply for a parser
+    """
+    if not _LONG_DIGITS.search(raw):
+        try:
+            return orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            pass
+    text = raw.decode(errors="replace")
+    try:
+        return json.loads(text, parse_int=_integer)
+    except json.JSONDecodeError as error:
+        raise NotJson(len(text[: error.pos].encode()), error.msg) from None
+
+
+def _integer(digits: str) -> int | str:
+    """Python converts no integer of thousands of digits: it stays a text."""
+    return int(digits) if len(digits) <= MAX_DIGITS else digits
 
 
 # Rows of queries
