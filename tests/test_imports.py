@@ -14,7 +14,7 @@ import pytest
 from tests.serving import ROOT
 
 # What computes: never in the server process.
-NUMERIC = {"numpy", "onnx", "onnxruntime", "tokenizers", "scipy", "pyarrow", "duckdb", "sqlglot", "PIL", "orjson"}
+NUMERIC = {"numpy", "onnx", "onnxruntime", "tokenizers", "scipy", "pyarrow", "duckdb", "sqlglot", "PIL", "yaml", "orjson"}
 SQLITE = {"aiosqlite", "sqlite3"}
 # Layer -> what it must not import, by first names of modules.
 FORBIDDEN = {
@@ -43,6 +43,14 @@ FAMILY_IMPORTS = SHARED_BY_FAMILIES | {"scoring"}
 PUBLISHING_IMPORTS = FAMILY_IMPORTS | {"embedding"}
 # Ingestion writes what queries read: segments, with their word indexes.
 INGESTION_IMPORTS_OF_QUERY = {"engine.tasks.query", "engine.tasks.query.segments", "engine.tasks.query.words"}
+# Previews prepare splits as segments: ingestion's writer makes the files, and the format is that of queries.
+PREVIEW_IMPORTS = {
+    "engine.tasks.query",
+    "engine.tasks.query.segments",
+    "engine.tasks.ingestion",
+    "engine.tasks.ingestion.segment_files",
+}
+FOREIGN_IMPORTS = {"ingestion": INGESTION_IMPORTS_OF_QUERY, "preview": PREVIEW_IMPORTS}
 # What a query loads and a replica of the pool `jobs` must not: half a second and 60 MB.
 QUERY_LIBRARIES = {"duckdb", "sqlglot"}
 
@@ -93,7 +101,7 @@ def test_a_replica_knows_errors_and_frames_of_the_engine_alone(path: Path) -> No
 @pytest.mark.parametrize("path", TASK_FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_a_family_of_tasks_imports_scoring_and_what_all_share_and_no_other_family(path: Path) -> None:
     inside = path.relative_to(ROOT / "engine" / "tasks").parts
-    names = set(imported(path)) - (INGESTION_IMPORTS_OF_QUERY if inside[0] == "ingestion" else set())
+    names = set(imported(path)) - FOREIGN_IMPORTS.get(inside[0], set())
     found = {name.split(".")[2] for name in names if name.startswith("engine.tasks.")}
     if len(inside) == 1:
         assert found <= SHARED_BY_FAMILIES
@@ -101,8 +109,9 @@ def test_a_family_of_tasks_imports_scoring_and_what_all_share_and_no_other_famil
         assert found <= {inside[0]} | (PUBLISHING_IMPORTS if inside[0] == "publishing" else FAMILY_IMPORTS)
 
 
-def test_ingestion_loads_no_library_of_queries() -> None:
-    program = f"import sys, engine.tasks.ingestion; print(*sorted({QUERY_LIBRARIES!r} & set(sys.modules)))"
+@pytest.mark.parametrize("family", ["ingestion", "preview"])
+def test_ingestion_and_preview_load_no_library_of_queries(family: str) -> None:
+    program = f"import sys, engine.tasks.{family}; print(*sorted({QUERY_LIBRARIES!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
 
