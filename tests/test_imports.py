@@ -14,7 +14,7 @@ import pytest
 from tests.serving import ROOT
 
 # What computes: never in the server process.
-NUMERIC = {"numpy", "onnx", "onnxruntime", "tokenizers", "scipy", "pyarrow", "duckdb", "sqlglot", "PIL", "orjson"}
+NUMERIC = {"numpy", "onnx", "onnxruntime", "tokenizers", "scipy", "pyarrow", "duckdb", "sqlglot", "PIL", "yaml", "orjson"}
 SQLITE = {"aiosqlite", "sqlite3"}
 # Layer -> what it must not import, by first names of modules.
 FORBIDDEN = {
@@ -105,8 +105,9 @@ def test_a_family_of_tasks_imports_scoring_and_what_all_share_and_no_other_famil
         assert found <= {inside[0]} | (PUBLISHING_IMPORTS if inside[0] == "publishing" else FAMILY_IMPORTS)
 
 
-def test_ingestion_loads_no_library_of_queries() -> None:
-    program = f"import sys, engine.tasks.ingestion; print(*sorted({QUERY_LIBRARIES!r} & set(sys.modules)))"
+@pytest.mark.parametrize("family", ["ingestion", "preview"])
+def test_ingestion_and_preview_load_no_library_of_queries(family: str) -> None:
+    program = f"import sys, engine.tasks.{family}; print(*sorted({QUERY_LIBRARIES!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
 

@@ -117,9 +117,11 @@ class Work:
                     raise
                 where = batch.where(misfit.row)
                 raise on_misfit(f"{where}: the value of {misfit.column[:100]!r} does not fit the rows before") from None
-            table = pa.table(made, schema=schema) if made else pa.table({})
-            self.memory_bytes += table.nbytes
-            yield table
+            # A table without columns has no rows, however many objects without fields there are.
+            if made:
+                table = pa.table(made, schema=schema)
+                self.memory_bytes += table.nbytes
+                yield table
 
 
 def numbered(found: Sequence[Column], existing: Sequence[ColumnInfo]) -> list[ColumnInfo]:

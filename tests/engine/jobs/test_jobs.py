@@ -14,7 +14,7 @@ from engine.jobs import JobKind, JobOptions, Jobs, Outcome, Work
 from engine.replicas.blocks import Answer
 from engine.replicas.pool import Pool
 from engine.store import JobRow, JobStatus, Store, Transaction
-from tests.engine.jobs.kinds import PASS_GATE, add, commit, gate, kind, results, table
+from tests.engine.jobs.kinds import PASS_GATE, add, commit, gate, kind, open_gate, results, table, try_gate
 from tests.engine.replicas.families import options, task
 
 # Kinds that ask no replica end as soon as they are taken.
@@ -66,10 +66,6 @@ async def begun(arguments: dict[str, str], number: int = 1) -> None:
 def num_begun(arguments: dict[str, str]) -> int:
     mark = Path(arguments["mark"])
     return len(mark.read_text().splitlines()) if mark.exists() else 0
-
-
-def open_gate(arguments: dict[str, str], text: str = "") -> None:
-    Path(arguments["gate"]).write_text(text)
 
 
 @asynccontextmanager
@@ -265,12 +261,19 @@ async def test_a_party_never_has_more_jobs_started_than_the_setting_says(tmp_pat
     async with working(tmp_path, *kinds, runners=3, size=3, most_quick=most) as all:
         for one in kinds:
             await add(all.store, all.jobs, one.name, "glue", **arguments)
-        for done in range(3):
-            await begun(arguments, min(3, done + most))
+        await begun(arguments, most)
+
+        async def are_over() -> bool:
             rows = await all.rows()
             assert sum(row.status == "started" for row in rows) <= most
-            open_gate(arguments)
-            await all.over(done + 1)
+            try_gate(arguments)
+            return all_over(rows)
+
+        await until(are_over)
+
+
+def all_over(rows: list[JobRow]) -> bool:
+    return None not in {row.finished_at for row in rows}
 
 
 async def test_an_idle_runner_finds_what_another_process_has_added(tmp_path: Path) -> None:
@@ -329,11 +332,12 @@ async def test_a_job_of_a_process_that_is_silent_is_taken_by_another_and_its_lat
             await begun(arguments, 2)
             [row] = await other.rows()
             assert (row.worker, row.attempts) == ("other", 2)
-            open_gate(arguments, "twice")  # whoever reads first: both are at the gate, and the stopped one must not write
-            await asyncio.sleep(0.05)
-            if not (await other.rows())[0].finished_at:
-                open_gate(arguments, "twice")
-            await other.over()
+
+            async def is_over() -> bool:
+                try_gate(arguments)  # both are at the gate, and the stopped one passes it, too
+                return (await other.rows())[0].finished_at is not None
+
+            await until(is_over)
     async with working(tmp_path, GATED, is_started=False) as all:
         [(_, attempt, _)] = await results(all.store)
         assert attempt == 2

@@ -163,7 +163,7 @@ async def test_ten_workers_take_500_jobs_each_of_them_once(store: Store, tmp_pat
 async def test_who_gave_no_sign_of_life_changes_nothing_any_more(store: Store) -> None:
     await add(store, "k")
     old = await taken(store)
-    [abandoned] = await store.list_abandoned_jobs(KINDS, worker="", silent_s=0)
+    [abandoned] = await store.list_abandoned_jobs(KINDS, worker="", silent_s=-1)
     assert await store.give_back_job(abandoned, is_counted=True)
     new = await taken(store)
     assert (new.id, new.attempts) == (old.id, 2)

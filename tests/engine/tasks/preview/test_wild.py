@@ -90,7 +90,8 @@ def test_lines_and_an_array_of_any_objects_show_the_same_and_are_prepared_as_the
             [json.loads(json.dumps(row).replace("assets/lines", "assets/array")) for row in shown.rows],
         )
         page = datasets.prepare("lines").page()[1]
-        assert page["rows"] == shown.modern["rows"]
+        # Objects without fields are rows that are shown, but no table can have them.
+        assert page["rows"] == (shown.modern["rows"] if shown.types else [])
         assert len(shown.rows) == len(rows)
 
     with_datasets(check)
