@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import pty
+import shutil
 import subprocess
 import sys
 import termios
@@ -185,3 +186,37 @@ def test_an_export_has_every_row_of_every_split_once(house: Server, tmp_path: Pa
     assert failed(house, "export", "admin/exported", "/nowhere/out.jsonl").endswith(
         "No such file or directory: '/nowhere/out.jsonl'"
     )
+
+
+def test_an_export_that_fails_leaves_the_file_that_was_there_and_no_other(house: Server, tmp_path: Path) -> None:
+    """The rows of the second split are gone from the disk, so the export fails in its middle."""
+    made(put(house, "admin/torn", ROWS))
+    made(post(house, "admin/torn", ROWS, "?split=test"), 200)
+    folder = house.data_dir / "datasets" / "admin" / "torn" / ".sluice" / "segments"
+    [*_, last] = json.loads((folder.parent / "versions" / "2.json").read_text())["segments"]
+    shutil.rmtree(folder / last["id"])
+    (tmp_path / "kept.jsonl").write_text("kept")
+    failed(house, "export", "admin/torn", tmp_path / "kept.jsonl")
+    failed(house, "export", "admin/torn", tmp_path / "new.jsonl")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("kept.jsonl", "kept")]
+
+
+def test_an_export_replaces_a_file_whole_and_leaves_who_may_read_it(house: Server, tmp_path: Path) -> None:
+    made(put(house, "admin/replacing", ROWS))
+    path = tmp_path / "out.jsonl"
+    path.write_text("x" * 100_000)
+    path.chmod(0o600)
+    (tmp_path / "link").symlink_to(path)
+    done(house, "export", "admin/replacing", tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert [json.loads(line) for line in path.read_text().splitlines()] == ROWS
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_an_export_has_more_columns_than_one_query_may_have(house: Server, tmp_path: Path) -> None:
+    """1,500 rows, because the server is asked for 1,000 at a time."""
+    sent = [{"i": i, 'a "name"': "x", **{f"column {j}": i * j for j in range(600)}, "last, }": None} for i in range(1500)]
+    sent[0]["last, }"] = "}"
+    made(put(house, "admin/wide", sent))
+    done(house, "export", "admin/wide", tmp_path / "out.jsonl")
+    assert [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()] == sent
