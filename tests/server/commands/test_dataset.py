@@ -88,6 +88,18 @@ def test_files_of_four_kinds_become_one_dataset(house: Server, tmp_path: Path) -
     assert stored[-1]["when"] == when
 
 
+def test_columns_of_a_parquet_file_that_begin_with_nulls_keep_their_types(house: Server, tmp_path: Path) -> None:
+    """More than the 1,000 rows that decide the types of an upload. A class label and a type that is given come first."""
+    nulls: list[Any] = [None] * 1100
+    columns = {"n": pa.array([*nulls, 7]), "x": pa.array([*nulls, 1]), "g": pa.array([*nulls, "a"]), "s": pa.array([*nulls, "b"])}
+    pq.write_table(pa.table({"i": range(1101), **columns}), tmp_path / "a.parquet")
+    done(house, "import", "admin/late", tmp_path / "a.parquet", "--types", "x:float64", "--class-labels", "g")
+    found = {one["name"]: one["dtype"] for one in described(house, "admin/late")["columns"]}
+    assert found == {"i": "int64", "n": "int64", "x": "float64", "g": "class", "s": "string"}
+    done(house, "import", "admin/late", tmp_path / "a.parquet", "--append")
+    assert [row["n"] for row in rows(house, "admin/late") if row["n"]] == [7, 7]
+
+
 def test_append_keeps_the_rows_that_are_there(house: Server, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(ndjson(ROWS))
     done(house, "import", "admin/more", tmp_path / "a.jsonl")
