@@ -187,6 +187,22 @@ def test_sidecars_that_are_missing_are_made_again_when_the_server_starts(tmp_pat
         assert {path.name: path.read_bytes() for path in segment.iterdir()} == before
 
 
+def test_sidecars_that_are_cut_short_are_made_again_when_the_server_starts(tmp_path: Path) -> None:
+    """Nothing that we do leaves them so, but a disk or a person may."""
+    with serving(tmp_path / "data", **ONE) as server:
+        made(put(server, "admin/facts", [{"text": "a b", "v": [0.5] * 8}, {"text": None, "v": None}], "?words=text"))
+        [segment] = (home(server, "admin/facts") / "segments").iterdir()
+        before = {path.name: path.read_bytes() for path in segment.iterdir()}
+    for i, name in enumerate(sorted({*before} - {"rows.parquet"})):
+        (segment / name).write_bytes(before[name][: -4 if i else 0])
+    with serving(tmp_path / "data", **ONE) as server:
+        until(lambda: "segment mended" in server.log)
+        assert "files=4" in server.log
+        assert {path.name: path.read_bytes() for path in segment.iterdir()} == before
+    with serving(tmp_path / "data", **ONE) as server:
+        assert "segment mended" not in server.log
+
+
 def test_a_segment_that_cannot_be_mended_holds_up_no_other(tmp_path: Path) -> None:
     with serving(tmp_path / "data", **ONE) as server:
         made(put(server, "admin/facts", OLD))
