@@ -1,6 +1,7 @@
 """The server dies, the client leaves or the disk is full in the middle of a change: it has happened, or it has not."""
 
 import gzip
+import random
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -275,6 +276,20 @@ def test_a_user_keeps_no_more_datasets_and_bytes_than_it_may(tmp_path: Path) -> 
         refused(post(server, "eva/one", NEW * 1000, auth=eva), 507, "quota_exceeded")
         made(post(server, "eva/one", NEW, auth=eva), 200)
         made(put(server, "eva/three", NEW * 1000))  # the admin sends it
+
+
+def test_a_user_who_keeps_as_many_bytes_as_it_may_can_still_delete_rows(tmp_path: Path) -> None:
+    """The versions before keep their rows, so a deletion takes room; deletions without an end are refused at last."""
+    with serving(tmp_path / "data", **ONE, SLUICE_USER_DATASET_BYTES="100000") as server:
+        eva = user(server, "eva")
+        lines = [{"n": i, "text": random.Random(i).randbytes(500).hex()} for i in range(32)]
+        made(put(server, "eva/one", lines, auth=eva))
+        refused(post(server, "eva/one", lines, auth=eva), 507, "quota_exceeded")
+        answers = [delete_rows(server, "eva/one", f"n = {i}", auth=eva) for i in range(9)]
+        codes = [answer.status_code for answer in answers]
+        assert codes[:2] == [200, 200]
+        refused(answers[-1], 507, "quota_exceeded")
+        assert 100_000 < sum(path.stat().st_size for path in home(server, "eva/one").glob("segments/*/*")) <= 200_000
 
 
 # Slow
