@@ -343,6 +343,11 @@ def parsed(text: str) -> ParsedText:
     return parse(text, has_default_source=True)
 
 
+@pytest.mark.parametrize("text", ["select (¦)", "select a, (¦) from t", "select a group by (¦)", "select a where f((¦))"])
+def test_brackets_around_nothing_are_refused_where_they_close(text: str) -> None:
+    assert refusal(text).code == "syntax_error"
+
+
 @pytest.mark.parametrize(
     ("text", "params"),
     [
