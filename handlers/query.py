@@ -7,6 +7,7 @@ hold: replicas read the bodies and encode the answers.
 import asyncio
 import contextlib
 import logging
+import re
 from collections.abc import AsyncIterator
 from typing import Literal
 
@@ -37,8 +38,8 @@ JSON = "application/json"
 ARROW = "application/vnd.apache.arrow.stream"
 # Format, as the field `format` names it -> media type.
 MEDIA_TYPES = {"json": JSON, "ndjson": NDJSON, "arrow": ARROW}
-FORMATS = {media_type: name for name, media_type in MEDIA_TYPES.items()}
-ANY = frozenset({"*/*", "application/*"})
+# The parameter of a media range in Accept.
+WEIGHT = re.compile(r"q\s*=\s*(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 # Not a format that a request may ask for: the shape of the workspace, and the answer to `explain`.
 TABLE = "table"
 EXPLANATION = "explanation"
@@ -101,18 +102,30 @@ async def _begin(request: web.Request, opened: OpenQuery, *, is_table: bool = Fa
 
 
 def _accepted(request: web.Request) -> str:
-    """The format that Accept asks for: the first that we have, whatever its weight `q` is, unless that is 0.
+    """The format that Accept gives the highest weight `q`; of several the one that comes first, with JSON first behind a star.
 
     raises  EngineError `not_acceptable`
     """
-    header = ",".join(request.headers.getall(hdrs.ACCEPT, ())) or "*/*"
-    for part in header.split(","):
-        media_type, *parameters = (word.strip().lower() for word in part.split(";"))
-        if any(word.replace(" ", "") in ("q=0", "q=0.0") for word in parameters):
-            continue
-        if media_type in FORMATS or media_type in ANY:
-            return FORMATS.get(media_type, "json")
-    raise EngineError(NOT_ACCEPTABLE, f"The answer is one of {', '.join(FORMATS)}.")
+    header = ",".join(request.headers.getall(hdrs.ACCEPT, ())).strip() or "*/*"
+    ranges = [_range(part) for part in header.split(",")]
+    weights: dict[str, tuple[float, int]] = {}
+    for name, media_type in MEDIA_TYPES.items():
+        for wanted in (media_type, "application/*", "*/*"):  # the most specific range that is there says the weight
+            places = [place for place, (one, _) in enumerate(ranges) if one == wanted]
+            if places:
+                weights[name] = max((ranges[place][1], -place) for place in places)
+                break
+    best = max(weights, key=lambda name: weights[name], default=None)
+    if best is None or not weights[best][0]:
+        raise EngineError(NOT_ACCEPTABLE, f"The answer is one of {', '.join(MEDIA_TYPES.values())}.")
+    return best
+
+
+def _range(part: str) -> tuple[str, float]:
+    """A media range of Accept and its weight, from 0 to 1: 1 unless there is one that can be read."""
+    media_type, *parameters = (word.strip().lower() for word in part.split(";"))
+    found = (WEIGHT.fullmatch(word) for word in parameters)
+    return media_type, next((float(match[1]) for match in found if match), 1.0)
 
 
 # The answer

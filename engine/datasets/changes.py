@@ -29,6 +29,9 @@ DATASET_EXISTS = Code(
 VERSION_CHANGED = Code("version_changed", Kind.CONFLICT, "the dataset has another version than If-Match names")
 
 Result = TypeVar("Result")
+# The versions before a deletion keep their rows, so that it takes room first. With it, a user may keep so many times the bytes of
+# its quota: with no limit, deletions of one row after the other would fill the disk.
+DELETION_SHARE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +98,12 @@ class DatasetChanges:
 
     # Room
 
-    async def check_room(self, org: str, name: str, num_bytes: int, *, is_counted: bool) -> None:
+    async def check_room(self, org: str, name: str, num_bytes: int, *, is_counted: bool, is_deletion: bool = False) -> None:
         """Refuse rows for which there is no room. EngineError `disk_full`, `quota_exceeded`.
 
-        num_bytes   as far as it is known
-        is_counted  the owner sends them, and not the admin, who has no quotas
+        num_bytes    as far as it is known
+        is_counted   the owner sends them, and not the admin, who has no quotas
+        is_deletion  they are what a deletion leaves: an owner who keeps too much must be able to delete
         """
         await asyncio.to_thread(self.disk.check, num_bytes)
         if not is_counted:
@@ -107,7 +111,8 @@ class DatasetChanges:
         kept = [dataset for dataset in self.datasets if dataset.org == org]
         if self.datasets.get(org, name) is None and len(kept) >= self._limits.user_datasets:
             raise exceeded(f"{org} keeps {len(kept)} datasets, which is the limit: delete one first")
-        if sum(dataset.kept_bytes for dataset in kept) + num_bytes > self._limits.user_dataset_bytes:
+        most = self._limits.user_dataset_bytes * (DELETION_SHARE if is_deletion else 1)
+        if sum(dataset.kept_bytes for dataset in kept) + num_bytes > most:
             raise exceeded(f"the datasets of {org} take as many bytes as they may: delete a dataset or old versions first")
 
     async def folder(self, org: str, name: str) -> DatasetFolder:

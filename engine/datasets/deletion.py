@@ -69,7 +69,7 @@ class Deletion:
         """The segments that are written anew need room, as the versions before keep the old ones. EngineError `quota_exceeded`."""
         known = set(dataset.head.segments)
         num_bytes = sum(segment.num_bytes for segment in change.segments if segment not in known)
-        await self._changes.check_room(dataset.org, dataset.name, num_bytes, is_counted=is_counted)
+        await self._changes.check_room(dataset.org, dataset.name, num_bytes, is_counted=is_counted, is_deletion=True)
 
     async def _cut(self, dataset: Dataset, rows: memoryview, staging: Path) -> NewRows:
         """The version without these rows, whose new segments are staged."""

@@ -11,6 +11,7 @@ Every function here blocks on the disk: call it in a thread. Knows nothing of ca
 
 import contextlib
 import json
+import os
 import secrets
 import shutil
 from collections.abc import Iterable, Sequence
@@ -24,6 +25,8 @@ from engine.datasets.versions import DatasetVersion, StoredSegment
 HOME = ".sluice"
 ROWS_FILE = "rows.parquet"
 PAYLOAD_FILE = "payload.arrow"
+ARROW_END = b"ARROW1"
+FLOAT_BYTES = 4
 # Another upload may remove an empty folder between the moment that we make it and the moment that we make one inside.
 MAKING_TRIES = 5
 
@@ -210,24 +213,46 @@ class DatasetFolder:
         return versions
 
     def damaged(self, versions: Iterable[DatasetVersion]) -> dict[str, DatasetVersion]:
-        """Segments that lack a sidecar, by id, each with the last version that names it."""
+        """Segments that lack a sidecar, by id, each with the last version that names it. A sidecar that is cut short is removed."""
         named = {segment: version for version in versions for segment in version.segments}
         return {segment.id: version for segment, version in named.items() if not self._is_complete(segment, version)}
 
     def _is_complete(self, segment: StoredSegment, version: DatasetVersion) -> bool:
+        """Whether every sidecar is there, after those that are cut short are removed: a replica makes what is missing."""
         folder = self.segments / segment.id
-        names = [PAYLOAD_FILE]
+        sizes: dict[str, int | None] = {PAYLOAD_FILE: None}
         for column in version.columns:
             if not segment.has(column):
                 continue
             if column.dtype == "vector":
-                names += [f"c{column.number}.f32", f"c{column.number}.norm"]
+                norms_bytes = FLOAT_BYTES * segment.num_rows
+                sizes |= {f"c{column.number}.f32": column.dim * norms_bytes, f"c{column.number}.norm": norms_bytes}
             if column.words:
-                names.append(f"c{column.number}.words")
-        return all((folder / name).exists() for name in names)
+                sizes[f"c{column.number}.words"] = None
+        return all([_is_whole(folder / name, size) for name, size in sizes.items()])  # a list: each of them is looked at
 
     def _version_path(self, number: int) -> Path:
         return self._versions / f"{number}.json"
+
+
+def _is_whole(path: Path, num_bytes: int | None) -> bool:
+    """Whether a sidecar is there and not cut short; one that is gets removed.
+
+    num_bytes  that it must have; None for a file of Arrow, which ends as it begins
+    """
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            if num_bytes is None:
+                file.seek(max(0, size - len(ARROW_END)))
+                is_whole = file.read() == ARROW_END
+            else:
+                is_whole = size == num_bytes
+        if not is_whole:
+            path.unlink()
+    except OSError:  # also when it cannot be read or removed: the replica that mends says why
+        return False
+    return is_whole
 
 
 def readme(title: str, version: DatasetVersion, description: str) -> str:

@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 # The same as STOP_SIGNAL in engine/replicas/replica.py.
 SIGNALS = frozenset({signal.SIGUSR1})
@@ -82,5 +82,8 @@ class Stopping:
         with self._lock:
             if self._interrupt is None or not self.is_asked:
                 return False
-            self._interrupt()
+            # Without this thread nobody would hear of a signal any more, and an interrupt is tried again anyway: that of a
+            # connection which the task closes just now may raise.
+            with suppress(Exception):
+                self._interrupt()
             return True

@@ -83,7 +83,9 @@ def _types(request: web.Request) -> dict[str, str]:
         name, _, kind = pair.rpartition(":")
         if not TYPE.fullmatch(kind):
             raise _wrong("types", f"pairs of a column and a type, such as label:int64, not {shown(pair)}")
-        types[_column(name, "types")] = kind
+        if _column(name, "types") in types:
+            raise _wrong("types", f"pairs of different columns: {shown(name)} comes twice")
+        types[name] = kind
     return types
 
 

@@ -1,6 +1,7 @@
 """The command `dataset`: puts files into a dataset of a running server, and lists, describes, exports and deletes datasets.
 
-A client of the HTTP calls that everybody has. server/commands/importing.py sends files. Exit codes: 0 done, or 1 with one line on
+A client of the HTTP calls that everybody has. server/commands/importing.py sends files, and
+server/commands/exporting.py writes them. Exit codes: 0 done, or 1 with one line on
 stderr that says why; 64 usage error.
 """
 
@@ -11,16 +12,13 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any
 from urllib.parse import urlencode
 
-from server.commands.progress import Progress
 from server.commands.remote import Remote, add_arguments, find_remote
 from server.commands.usage import EXIT_USAGE, Parser, UsageError
 
 TIMEOUT_S = 120.0
-# Rows of one query of an export: a server gives 1,000,000 in one answer by default.
-EXPORT_ROWS = 250_000
 READ_BYTES = 256 * 1024
 PLAIN_LINE_S = 5.0
 
@@ -102,79 +100,42 @@ def _import(remote: Remote, options: argparse.Namespace) -> None:
 
 
 def _list(remote: Remote, options: argparse.Namespace) -> None:
-    found = _asked(remote, "GET", ("api", "datasets"), {"org": options.org})
+    found = asked(remote, "GET", ("api", "datasets"), {"org": options.org})
     for one in found["datasets"]:
         title = one["dataset"].removeprefix("hub://")
         print(title, f"{one['rows']} rows", f"version {one['version']}", f"{one['bytes']} bytes", one["updated_at"], sep="\t")
 
 
 def _describe(remote: Remote, options: argparse.Namespace) -> None:
-    found = _asked(remote, "GET", dataset_path(options.dataset), {"version": options.version})
+    found = asked(remote, "GET", dataset_path(options.dataset), {"version": options.version})
     print(json.dumps(found, indent=2, ensure_ascii=False))
 
 
 def _delete(remote: Remote, options: argparse.Namespace) -> None:
-    _asked(remote, "DELETE", dataset_path(options.dataset), {"version": options.version})
+    asked(remote, "DELETE", dataset_path(options.dataset), {"version": options.version})
 
 
 def _export(remote: Remote, options: argparse.Namespace) -> None:
     """Write the rows of every split, as one version has them."""
-    path = dataset_path(options.dataset)
-    described = _asked(remote, "GET", path, {"version": options.version})
-    progress = Progress(None, is_shown=options.output != "-", plain_line_s=PLAIN_LINE_S, noun="rows")
-    with _output(options.output) as output:
-        num_rows = 0
-        for split, num_left in described["splits"].items():
-            source = f"{described['dataset']}/{split}@{described['version']}"
-            for offset in range(0, num_left, EXPORT_ROWS):
-                query = f'select * from "{source}" limit {EXPORT_ROWS} offset {offset}'
-                num_rows += _write_rows(remote, query, output)
-                progress.show(records=num_rows, sent_bytes=0)
-    if num_rows != described["rows"]:
-        raise Refused(f"the server gave {num_rows:,} rows of {described['rows']:,}")
-    progress.end(f"{described['dataset']} version {described['version']}: {num_rows:,} rows, {progress.seconds:.1f} s")
+    from server.commands import exporting  # it imports this module
 
-
-@contextlib.contextmanager
-def _output(path: str) -> Iterator[BinaryIO]:
-    if path == "-":
-        yield sys.stdout.buffer
-        return
-    with open(path, "wb") as file:
-        yield file
-
-
-def _write_rows(remote: Remote, query: str, output: BinaryIO) -> int:
-    """Write the lines of an answer but for the last one, which says how it ended; returns the number of rows. Refused."""
-    headers = {"Accept": "application/x-ndjson", "Content-Type": "application/json"}
-    body = json.dumps({"query": query, "timeout_ms": 60_000}).encode()
-    with _answer(remote, "POST", remote.path("api", "query", "v1"), headers, body) as answer:
-        last = b""
-        num_rows = 0
-        for line in answer:
-            output.write(last)
-            num_rows += bool(last)
-            last = line
-    end = json.loads(last or b"{}")
-    if end.get("status") != "ok" or end.get("rows") != num_rows:
-        raise Refused(end.get("message", "the answer ended too early"))
-    return num_rows
+    exporting.run(remote, dataset_path(options.dataset), options.version, options.output)
 
 
 # The calls
 
 
-def _asked(remote: Remote, method: str, path: tuple[str, ...], query: dict[str, str | None]) -> Any:
+def asked(remote: Remote, method: str, path: tuple[str, ...], query: dict[str, str | None]) -> Any:
     """The JSON of an answer; None for an empty one. Refused."""
     given = {name: value for name, value in query.items() if value is not None}
     target = remote.path(*path) + (f"?{urlencode(given)}" if given else "")
-    with _answer(remote, method, target, {}, None) as answer:
+    with answered(remote, method, target, {}, None) as answer:
         body = answer.read()
     return json.loads(body) if body else None
 
 
 @contextlib.contextmanager
-def _answer(
+def answered(
     remote: Remote, method: str, target: str, headers: dict[str, str], body: bytes | None
 ) -> Iterator[http.client.HTTPResponse]:
     """The answer to one request. Refused for any status that is no success."""

@@ -7,10 +7,11 @@ rows, or none. Knows nothing of what a line holds.
 import argparse
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 
@@ -24,6 +25,8 @@ from server.commands.remote import Remote
 CONNECT_TIMEOUT_S = 30.0
 # Between two signs of life of the server, which embeds and seals after the last line.
 ANSWER_TIMEOUT_S = 3600.0
+# The first line of a request has at most 8,190 characters.
+MAX_TYPES_CHARACTERS = 4096
 # Options that are sent as they were given.
 OPTIONS = ("model", "class_labels", "on_error", "split")
 
@@ -36,6 +39,8 @@ class Files:
     num_rows   that were read so far
     num_bytes  of the files that were read so far, by the reader's share of the one at hand
     fault      why a file could not be read to its end
+    types      of columns, which the upload must ask for
+    late       types of the columns that have no value in the first rows of the first file
     """
 
     sizes: dict[Path, int]
@@ -43,6 +48,7 @@ class Files:
     num_bytes: int = 0
     fault: str | None = None
     types: dict[str, str] = field(default_factory=dict)
+    late: dict[str, str] = field(default_factory=dict)
 
 
 def run(remote: Remote, path: tuple[str, ...], options: argparse.Namespace) -> dict[str, Any]:
@@ -66,8 +72,10 @@ async def _import(
     remote: Remote, path: tuple[str, ...], options: argparse.Namespace, files: Files, progress: Progress
 ) -> dict[str, Any]:
     async with child() as reader:
-        for name in files.sizes:
-            files.types |= (await _part(reader, name, 0))[0]["types"]
+        for i, name in enumerate(files.sizes):
+            told, _ = await _part(reader, name, 0)
+            files.types |= told["types"]
+            files.late = told["late_types"] if i == 0 else files.late
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=ANSWER_TIMEOUT_S)
         async with aiohttp.ClientSession(timeout=timeout, headers=remote.headers) as session:
             return await _send(session, remote, path, options, _lines(reader, files, progress), files)
@@ -86,7 +94,7 @@ async def _send(
     url = f"{remote.url.scheme}://{remote.url.netloc}{target}"
     headers = {"Content-Type": "application/x-ndjson"}
     async with session.request(
-        method, url, params=_query(options, files.types), data=lines, headers=headers, expect100=True, allow_redirects=False
+        method, url, params=_query(options, files), data=lines, headers=headers, expect100=True, allow_redirects=False
     ) as answer:
         body = await answer.read()
         if answer.status not in (200, 201):
@@ -95,14 +103,27 @@ async def _send(
         return found
 
 
-def _query(options: argparse.Namespace, types: dict[str, str]) -> list[tuple[str, str]]:
-    """The parameters of the upload: what was given, and the types that the files have and lines of JSON cannot tell."""
+def _query(options: argparse.Namespace, files: Files) -> list[tuple[str, str]]:
+    """The parameters of the upload: what was given, and the types that the files have and lines of JSON do not tell."""
     query = [(name, getattr(options, name)) for name in OPTIONS if getattr(options, name) is not None]
     query += [(name, value) for name in ("embed", "words") for value in getattr(options, name) or ()]
     given = [pair for pair in (options.types or "").split(",") if pair]
     named = {pair.rpartition(":")[0] for pair in given}
-    given += [f"{name}:{kind}" for name, kind in types.items() if name not in named]
+    given += [f"{name}:{kind}" for name, kind in files.types.items() if name not in named]
+    if not options.append:
+        given += _late_types(files, named | {*files.types} | {*(options.class_labels or "").split(",")}, sum(map(len, given)))
     return [*query, ("types", ",".join(given))] if given else query
+
+
+def _late_types(files: Files, named: set[str], num_characters: int) -> Iterator[str]:
+    """Types of further columns, as many as a request has room for. A dataset that is there has types of its own.
+
+    num_characters  of the other types
+    """
+    for name, kind in files.late.items():
+        num_characters += len(quote(f"{name}:{kind},"))
+        if name not in named and "," not in name and num_characters <= MAX_TYPES_CHARACTERS:
+            yield f"{name}:{kind}"
 
 
 async def _lines(reader: Replica, files: Files, progress: Progress) -> AsyncIterator[bytes]:

@@ -1,6 +1,7 @@
 """The server dies, the client leaves or the disk is full in the middle of a change: it has happened, or it has not."""
 
 import gzip
+import random
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -187,6 +188,22 @@ def test_sidecars_that_are_missing_are_made_again_when_the_server_starts(tmp_pat
         assert {path.name: path.read_bytes() for path in segment.iterdir()} == before
 
 
+def test_sidecars_that_are_cut_short_are_made_again_when_the_server_starts(tmp_path: Path) -> None:
+    """Nothing that we do leaves them so, but a disk or a person may."""
+    with serving(tmp_path / "data", **ONE) as server:
+        made(put(server, "admin/facts", [{"text": "a b", "v": [0.5] * 8}, {"text": None, "v": None}], "?words=text"))
+        [segment] = (home(server, "admin/facts") / "segments").iterdir()
+        before = {path.name: path.read_bytes() for path in segment.iterdir()}
+    for i, name in enumerate(sorted({*before} - {"rows.parquet"})):
+        (segment / name).write_bytes(before[name][: -4 if i else 0])
+    with serving(tmp_path / "data", **ONE) as server:
+        until(lambda: "segment mended" in server.log)
+        assert "files=4" in server.log
+        assert {path.name: path.read_bytes() for path in segment.iterdir()} == before
+    with serving(tmp_path / "data", **ONE) as server:
+        assert "segment mended" not in server.log
+
+
 def test_a_segment_that_cannot_be_mended_holds_up_no_other(tmp_path: Path) -> None:
     with serving(tmp_path / "data", **ONE) as server:
         made(put(server, "admin/facts", OLD))
@@ -259,6 +276,20 @@ def test_a_user_keeps_no_more_datasets_and_bytes_than_it_may(tmp_path: Path) -> 
         refused(post(server, "eva/one", NEW * 1000, auth=eva), 507, "quota_exceeded")
         made(post(server, "eva/one", NEW, auth=eva), 200)
         made(put(server, "eva/three", NEW * 1000))  # the admin sends it
+
+
+def test_a_user_who_keeps_as_many_bytes_as_it_may_can_still_delete_rows(tmp_path: Path) -> None:
+    """The versions before keep their rows, so a deletion takes room; deletions without an end are refused at last."""
+    with serving(tmp_path / "data", **ONE, SLUICE_USER_DATASET_BYTES="100000") as server:
+        eva = user(server, "eva")
+        lines = [{"n": i, "text": random.Random(i).randbytes(500).hex()} for i in range(32)]
+        made(put(server, "eva/one", lines, auth=eva))
+        refused(post(server, "eva/one", lines, auth=eva), 507, "quota_exceeded")
+        answers = [delete_rows(server, "eva/one", f"n = {i}", auth=eva) for i in range(9)]
+        codes = [answer.status_code for answer in answers]
+        assert codes[:2] == [200, 200]
+        refused(answers[-1], 507, "quota_exceeded")
+        assert 100_000 < sum(path.stat().st_size for path in home(server, "eva/one").glob("segments/*/*")) <= 200_000
 
 
 # Slow

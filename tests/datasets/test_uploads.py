@@ -209,6 +209,8 @@ def test_a_client_that_sends_a_long_body_hears_of_its_bad_first_line(house: Serv
         ("?split=..", "split"),
         ("?types=a", "types"),
         ("?types=a:text", "types"),
+        ("?types=a:int64,a:float64", "types"),
+        ("?types=a:int64&types=a:int64", "types"),
         ("?types=a:vector(0)", "types"),
         ("?embed=text", "embed"),
         ("?model=" + BERT, "model"),

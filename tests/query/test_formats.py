@@ -53,11 +53,29 @@ def test_the_field_format_wins_over_the_header(server: Server, facts: str) -> No
     assert ask(server, query, format="arrow").headers["Content-Type"].startswith(ARROW)
 
 
-@pytest.mark.parametrize("accept", ["text/csv", "image/*", "application/vnd.apache.arrow.file"])
+@pytest.mark.parametrize("accept", ["text/csv", "image/*", "application/vnd.apache.arrow.file", "*/*;q=0", "*/*;q=0.000"])
 def test_other_forms_are_refused_with_the_list(server: Server, facts: str, accept: str) -> None:
     body = assert_refused(ask(server, f'select n from "{facts}"', accept=accept), 406, "not_acceptable")
     told = body["message"] + body.get("hint", "")
     assert all(known in told for known in ("application/json", NDJSON, ARROW))
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        (f"application/json;q=0.5, {NDJSON}", NDJSON),
+        (f"application/json;q=0.1, {NDJSON};q=0.2, {ARROW};q=0.150", NDJSON),
+        (f"text/html, {ARROW} ; Q=0.8, */*;q=0.7", ARROW),
+        (f"{NDJSON}, application/json", NDJSON),
+        (f"*/*, {NDJSON}", "application/json"),
+        (f"application/*;q=0.9, application/json;q=0, {ARROW};q=0.95", ARROW),
+        ("application/json;q=0, */*", NDJSON),
+        ("application/json;q=many", "application/json"),
+    ],
+)
+def test_the_highest_weight_of_accept_wins_and_the_first_of_equals(server: Server, facts: str, accept: str, expected: str) -> None:
+    answer = ask(server, f'select n from "{facts}" limit 1', accept=accept)
+    assert (answer.status_code, answer.headers["Content-Type"].partition(";")[0]) == (200, expected)
 
 
 @pytest.fixture(scope="module")

@@ -56,7 +56,9 @@ Any task may answer, in place of what stands below:
     no parts. The child keeps the file open from one question to the next.
     asked   source: path; part: from 0, each time one more. Kinds by name: .csv .tsv .jsonl .ndjson .parquet, also with .gz
     gives   is_last; rows: in this part; done: share of the file that is read, 0 to 1; types: {name: type} that the upload must ask
-            for, the same in every part (timestamps, dates, bytes); or refused: one line that says why
+            for, the same in every part (timestamps, dates, bytes); late_types: {name: type} of the columns whose first rows are
+            null in a file that has types of its own, which an upload that makes a dataset should ask for; or refused: one line
+            that says why
             payload: the lines
 """
 

@@ -21,6 +21,9 @@ from engine.tasks import codec
 
 PART_BYTES = 1024 * 1024
 PARQUET_ROWS = 1024
+# A column without a value in so many rows may have none in the first block of an upload, which decides the types: a block has 1,000
+# rows, or fewer large ones.
+EARLY_ROWS = 32
 # Types of a csv column: the first whose pattern every cell has. A number with a leading zero, such as a postal code, is a text, and
 # so is an integer of more digits than 64 bits hold.
 _CSV_TYPES = {
@@ -43,13 +46,27 @@ class Part(NamedTuple):
     done: float
 
 
+class Types(NamedTuple):
+    """What a file knows of its columns and lines of JSON do not tell, as types of an upload by name.
+
+    needed  JSON has no such values
+    late    the first rows have no value, so that they would not show the type
+    """
+
+    needed: dict[str, str]
+    late: dict[str, str]
+
+
+Reading = tuple[Types, Iterator[Part]]
+
+
 class FileLines:
     """The file that this process turns into lines."""
 
     def __init__(self) -> None:
         self._source: str | None = None
         self._parts: Iterator[Part] = iter(())
-        self._types: dict[str, str] = {}
+        self._types = Types({}, {})
         self._next: Part | None = None
 
     def answer(self, header: Header) -> tuple[Header, list[Buffer]]:
@@ -63,7 +80,8 @@ class FileLines:
         except (OSError, ValueError, EOFError, OverflowError, zlib.error) as error:  # pa.ArrowInvalid is a ValueError
             return {"refused": f"the file cannot be read: {_reason(error)}"}, []
         part = part or Part(b"", 0, 1.0)
-        told: Header = {"is_last": self._next is None, "rows": part.num_rows, "done": part.done, "types": self._types}
+        told: Header = {"is_last": self._next is None, "rows": part.num_rows, "done": part.done}
+        told |= {"types": self._types.needed, "late_types": self._types.late}
         return told, [part.lines]
 
     def _open(self, path: Path) -> None:
@@ -79,9 +97,6 @@ def _reason(error: Exception) -> str:
     """What a library says, in one line."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(text.split())[: codec.MAX_REASON_CHARACTERS] or type(error).__name__
-
-
-Reading = tuple[dict[str, str], Iterator[Part]]
 
 
 class _Counted:
@@ -108,7 +123,7 @@ def _opened(path: Path) -> Iterator[_Counted]:
 
 
 def _json_lines(path: Path) -> Reading:
-    return {}, _line_parts(path)
+    return Types({}, {}), _line_parts(path)
 
 
 def _line_parts(path: Path) -> Iterator[Part]:
@@ -145,7 +160,7 @@ def _separated(path: Path, separator: str) -> Reading:
             left = types.setdefault(name, [*_CSV_TYPES])
             types[name] = [word for word in left if _all_are(column, word)]
     found = {name: left[0] for name, left in types.items()}
-    return {}, _csv_parts(_batches_of_text(path, separator), found)
+    return Types({}, {}), _csv_parts(_batches_of_text(path, separator), found)
 
 
 def _all_are(cells: pa.Array, word: str) -> bool:
@@ -206,11 +221,39 @@ def _parquet(path: Path) -> Reading:
     names = file.schema_arrow.names
     if len(set(names)) < len(names):
         raise Unreadable("two columns have the same name")
-    types = {field.name: word for field in file.schema_arrow if (word := _asked_type(field.type))}
-    return types, _parquet_parts(file)
+    needed = {field.name: word for field in file.schema_arrow if (word := _needed_type(field.type))}
+    return Types(needed, _late_types(path)), _parquet_parts(file)
 
 
-def _asked_type(kind: pa.DataType) -> str | None:
+def _late_types(path: Path) -> dict[str, str]:
+    """The types of the columns whose first rows are null."""
+    with pq.ParquetFile(str(path)) as file:
+        first = next(file.iter_batches(EARLY_ROWS, use_threads=False), None)
+        known = {field.name: word for field in file.schema_arrow if (word := _plain_type(field.type))}
+    if first is None:
+        return known
+    is_null = {name: pc.all(pc.is_null(first[name], nan_is_null=True)).as_py() for name in known}
+    return {name: word for name, word in known.items() if is_null[name]}
+
+
+def _plain_type(kind: pa.DataType) -> str | None:
+    """The type of an upload whose values have this type in JSON as well; None for all others. 64 bits hold no uint64."""
+    if pa.types.is_integer(kind):
+        return None if pa.types.is_uint64(kind) else "int64"
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        item = _plain_type(kind.value_type)
+        return f"list<{item}>" if item and not item.startswith("list") else None
+    words = {"float64": pa.types.is_floating, "bool": pa.types.is_boolean, "string": _is_text}
+    return next((word for word, is_one in words.items() if is_one(kind)), None)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _needed_type(kind: pa.DataType) -> str | None:
     """The type that an upload must ask for, because JSON has no such values; None for all others."""
     if pa.types.is_timestamp(kind):
         return "timestamp"

@@ -4,6 +4,7 @@ DuckDB and sqlglot are imported when a replica asks for the tasks: the family `i
 """
 
 import resource
+from functools import partial
 
 from engine.tasks.families import Families, TaskFunction
 from engine.tasks.stopping import Stopping
@@ -14,13 +15,19 @@ MAX_FILES = 256
 
 def tasks(families: Families) -> dict[str, TaskFunction]:
     """plan: what does a body need? query: its rows. matching: the rows that a condition holds for."""
+    from engine.tasks.query.database import Database
     from engine.tasks.query.matching import Matching
     from engine.tasks.query.plan import plan
     from engine.tasks.query.query import Answering
+    from engine.tasks.query.tql import Trees
 
     _limit_process()
-    stopping = families.the(Stopping)
-    return {"plan": plan, "query": Answering(stopping).answer, "matching": Matching(stopping).answer}
+    stopping, database, trees = families.the(Stopping), families.the(Database), families.the(Trees)
+    return {
+        "plan": partial(plan, trees=trees),
+        "query": Answering(stopping, database, trees).answer,
+        "matching": Matching(stopping, database).answer,
+    }
 
 
 def _limit_process() -> None:

@@ -12,7 +12,7 @@ from engine.tasks.query import tree
 from engine.tasks.query.operands import SOURCE_PREFIX
 from engine.tasks.query.refusals import Refused, position_in
 from engine.tasks.query.request import Request, read_request, read_table_request
-from engine.tasks.query.tql import DEFAULT_SOURCE, ParsedText, check_parameters, embedded_text, parse
+from engine.tasks.query.tql import DEFAULT_SOURCE, ParsedText, Trees, check_parameters, embedded_text, parse
 
 EMBED = "embed"
 
@@ -93,10 +93,11 @@ def _neighbours(node: Any) -> tuple[Any, ...]:
     return (node.left, node.right) if isinstance(node, tree.Binary) else ()
 
 
-def read(body: memoryview, header: Header) -> Asked:
+def read(body: memoryview, header: Header, trees: Trees) -> Asked:
     """The body of a request. RefusedText, whose report is whole: what is wrong with the body or with its text.
 
     header  workspace, max_timeout_ms, text_bytes
+    trees   of the texts that were read last
     """
     workspace = header["workspace"]
     try:
@@ -105,7 +106,7 @@ def read(body: memoryview, header: Header) -> Asked:
     except Refused as refused:
         raise RefusedText(refusal_of(refused, "", None)) from None
     try:
-        parsed = parse(request.query, has_default_source=request.dataset is not None)
+        parsed = parse(request.query, has_default_source=request.dataset is not None, trees=trees)
     except Refused as refused:
         raise RefusedText(refusal_of(refused, request.query, refused.at)) from None
     asked = Asked(request, parsed, workspace)

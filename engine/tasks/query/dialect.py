@@ -60,6 +60,10 @@ class TqlParser(Clauses):
         return atom if atom is not None else self._parse_column()
 
     def _parse_primary(self) -> Any:
+        # sqlglot reads `()` as a row without values, which has no place.
+        if self._curr.token_type == TokenType.L_PAREN and self._next.token_type == TokenType.R_PAREN:
+            self._advance()
+            self.raise_error("")
         # sqlglot reads `. 5` as 0.5.
         return None if self._curr.token_type == TokenType.DOT else super()._parse_primary()
 

@@ -13,7 +13,7 @@ from engine.frames import Header
 from engine.tasks.families import Reply
 from engine.tasks.query import running, tree
 from engine.tasks.query.asked import RefusedText
-from engine.tasks.query.database import Interrupted
+from engine.tasks.query.database import Database, Interrupted
 from engine.tasks.query.refusals import Refused
 from engine.tasks.query.request import CONDITION_START, Request, read_condition
 from engine.tasks.query.score_calls import METRICS
@@ -28,8 +28,9 @@ SCORES = {*METRICS, "bm25_similarity", "rrf", "embed"}
 class Matching:
     """Finds rows, for one deletion after the other."""
 
-    def __init__(self, stopping: Stopping) -> None:
+    def __init__(self, stopping: Stopping, database: Database) -> None:
         self._stopping = stopping
+        self._database = database
 
     def answer(self, header: Header, payload: memoryview) -> Reply:
         """The answer to one body.
@@ -55,9 +56,8 @@ class Matching:
         condition = _read(request, header["text_bytes"])
         with self._stopping.hearing():
             try:
-                result = running.run(
-                    condition.parsed, request, {None: Source.granted(header["grant"])}, {}, Stoppable(self._stopping)
-                )
+                sources: dict[str | None, Source] = {None: Source.granted(header["grant"])}
+                result = running.run(condition.parsed, request, sources, {}, Stoppable(self._stopping), self._database)
                 batches = [batch.column(0) for batch in result.batches]
             except Refused as refused:
                 raise RefusedText(condition.report(refused)) from None

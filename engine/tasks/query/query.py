@@ -16,12 +16,12 @@ from engine.frames import Buffer, Header
 from engine.tasks.families import LongReply, Reply
 from engine.tasks.query import asked, results, running
 from engine.tasks.query.asked import Asked, RefusedText
-from engine.tasks.query.database import Interrupted
+from engine.tasks.query.database import Database, Interrupted
 from engine.tasks.query.opened import OpenedSources
 from engine.tasks.query.output import Result
 from engine.tasks.query.refusals import NO_MEMORY, Refused
 from engine.tasks.query.stopping import Stoppable
-from engine.tasks.query.tql import DEFAULT_SOURCE
+from engine.tasks.query.tql import DEFAULT_SOURCE, Trees
 from engine.tasks.stopping import Stopped, Stopping
 
 # Of one frame. While a frame is on its way the replica waits for nothing, so this is the least that a slow reader makes us keep.
@@ -33,8 +33,10 @@ COLLECT_AFTER = 50
 class Answering:
     """Answers queries, one after the other."""
 
-    def __init__(self, stopping: Stopping) -> None:
+    def __init__(self, stopping: Stopping, database: Database, trees: Trees) -> None:
         self._stopping = stopping
+        self._database = database
+        self._trees = trees
         self._opened = OpenedSources()
         self._num_answered = 0
 
@@ -60,7 +62,7 @@ class Answering:
 
     def _answer(self, header: Header, payload: memoryview) -> LongReply:
         clock = _Clock(header["waited_s"])
-        read = asked.read(payload[: header["body_bytes"]], header)
+        read = asked.read(payload[: header["body_bytes"]], header, self._trees)
         read = replace(read, request=replace(read.request, format=header["format"]))
         clock.parsed()
         try:
@@ -76,11 +78,11 @@ class Answering:
         grants = header["grants"].items()
         sources = {None if name == DEFAULT_SOURCE else name: self._opened.granted(grant) for name, grant in grants}
         if read.request.explain == "plan":
-            steps, warnings = running.plan(read.parsed, read.request, sources)
+            steps, warnings = running.plan(read.parsed, read.request, sources, self._database)
             return (yield from _whole(results.explanation(steps, warnings), header, clock, plan=steps))
         embedded = _embedded(header["embedded"], payload[header["body_bytes"] :])
         control = Stoppable(self._stopping, header["threads"])
-        result = running.run(read.parsed, read.request, sources, embedded, control)
+        result = running.run(read.parsed, read.request, sources, embedded, control, self._database)
         clock.result = result
         # An answer that is given up leaves rows half read, and its refusal may keep them alive: the next query needs their tables.
         with closing(result.batches):

@@ -30,25 +30,31 @@ from engine.tasks.query.tql import ParsedText
 # The last row that a page of a JSON answer can reach.
 MAX_JSON_PAGE = 100_000
 
-_database = Database()
 
-
-def run(parsed: ParsedText, request: Request, sources: Mapping[str | None, Source], embedded: Embedded, control: Control) -> Result:
+def run(
+    parsed: ParsedText,
+    request: Request,
+    sources: Mapping[str | None, Source],
+    embedded: Embedded,
+    control: Control,
+    database: Database,
+) -> Result:
     """Refused where the query does not fit the sources. The batches raise it too, as their rows are computed.
 
     sources   by the name in the text; None is the `dataset` of the request
     embedded  vectors of the texts of embed(...), by text and model
+    database  of the replica
     """
-    rows, planning, warnings = _settled(parsed, request, sources, embedded, Planning(_database, control))
+    rows, planning, warnings = _settled(parsed, request, sources, embedded, Planning(database, control))
     columns = tuple(output_column(name, expression.type) for name, expression in rows.columns)
     return Result(columns, _batches(rows, planning), planning.steps.listed, warnings, planning.steps.timings)
 
 
 def plan(
-    parsed: ParsedText, request: Request, sources: Mapping[str | None, Source], control: Control | None = None
+    parsed: ParsedText, request: Request, sources: Mapping[str | None, Source], database: Database
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """The steps and the warnings for `explain`. Filters run, because the way of a score depends on the rows that are left."""
-    planning = Planning(_database, control or Unstoppable(), is_dry=True)
+    planning = Planning(database, Unstoppable(), is_dry=True)
     rows, planning, warnings = _settled(parsed, request, sources, None, planning)
     if _direct(rows) is None:
         planning.steps.describe_sql(rows.node)

@@ -67,37 +67,41 @@ class ParsedText:
         return self.lifted.offset_as_sent(at)
 
 
-_kept: OrderedDict[tuple[str, bool], _Tree] = OrderedDict()
+class Trees:
+    """The trees of the texts that were read last."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[str, bool], _Tree] = OrderedDict()
+
+    def of(self, lifted: LiftedText, has_default_source: bool) -> _Tree:
+        """The kept tree of a lifted text, or a new one. Refused."""
+        key = (lifted.text, has_default_source)
+        tree = self._kept.get(key)
+        if tree is not None:
+            self._kept.move_to_end(key)
+            return tree
+        tree = _read(lifted, has_default_source)
+        if len(lifted.text) <= MAX_KEPT_CHARACTERS:
+            self._kept[key] = tree
+            if len(self._kept) > NUM_KEPT_TREES:
+                self._kept.popitem(last=False)
+        return tree
 
 
-def parse(text: str, *, has_default_source: bool) -> ParsedText:
+def parse(text: str, *, has_default_source: bool, trees: Trees | None = None) -> ParsedText:
     """The tree of a text. Refused, with an offset in the text as sent.
 
     has_default_source  whether a SELECT without FROM is accepted: the request names a dataset
+    trees               to look in first, and to keep the tree in
     """
     lifted = lift(text)
     try:
-        tree = _tree(lifted, has_default_source)
+        tree = (trees or Trees()).of(lifted, has_default_source)
     except Refused as refused:
         if refused.at is not None:
             refused.at = lifted.offset_as_sent(refused.at)
         raise
     return ParsedText(tree.query, lifted.vectors, lifted.numbers, tree.sources, tree.texts, tree.parameters, lifted)
-
-
-def _tree(lifted: LiftedText, has_default_source: bool) -> _Tree:
-    """The kept tree of a lifted text, or a new one."""
-    key = (lifted.text, has_default_source)
-    tree = _kept.get(key)
-    if tree is not None:
-        _kept.move_to_end(key)
-        return tree
-    tree = _read(lifted, has_default_source)
-    if len(lifted.text) <= MAX_KEPT_CHARACTERS:
-        _kept[key] = tree
-        if len(_kept) > NUM_KEPT_TREES:
-            _kept.popitem(last=False)
-    return tree
 
 
 def _read(lifted: LiftedText, has_default_source: bool) -> _Tree:

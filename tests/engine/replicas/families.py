@@ -82,6 +82,22 @@ def tasks(families):
             woken.wait(3600)
             stopping.check()
 
+    def raising(header, payload):
+        # A library whose first interrupt fails, such as that of a connection that is being closed.
+        interrupts, woken = [], threading.Event()
+
+        def interrupt():
+            interrupts.append(1)
+            if len(interrupts) == 1:
+                raise RuntimeError("the connection is closed")
+            woken.set()
+
+        open(header["mark"], "a").write("begun\\n")
+        with stopping.hearing():
+            stopping.interrupt_with(interrupt)
+            woken.wait(3600)
+            stopping.check()
+
     def die(header, payload):
         os.kill(os.getpid(), signal.SIGSEGV)
 
@@ -117,7 +133,8 @@ def tasks(families):
                 said[name] = type(error).__name__
         return {"parts": [{"size": 0, "core": resource.getrlimit(resource.RLIMIT_CORE)[0], **said}]}, []
 
-    return {task.__name__: task for task in (count, swap, look, wait, once, early, deaf, die, fail, pass_gate, grow, keep, connect)}
+    tasks = (count, swap, look, wait, once, early, deaf, raising, die, fail, pass_gate, grow, keep, connect)
+    return {task.__name__: task for task in tasks}
 """
 
 

@@ -203,7 +203,7 @@ async def begun(pool: Pool, mark: Path, *, hears: bool = True, name: str = "wait
     return block, call
 
 
-@pytest.mark.parametrize("name", ["wait", "deaf"])
+@pytest.mark.parametrize("name", ["wait", "deaf", "raising"])
 async def test_work_that_nobody_wants_is_stopped_and_the_replica_lives_on(tmp_path: Path, name: str) -> None:
     async with running(tmp_path) as pool:
         block, call = await begun(pool, tmp_path / "mark", name=name)

@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import pty
+import shutil
 import subprocess
 import sys
 import termios
@@ -85,6 +86,18 @@ def test_files_of_four_kinds_become_one_dataset(house: Server, tmp_path: Path) -
     stored = rows(house, "admin/kinds")
     assert [row["name"] for row in stored] == [*(row["name"] for row in ROWS), "b", "c", "d"]
     assert stored[-1]["when"] == when
+
+
+def test_columns_of_a_parquet_file_that_begin_with_nulls_keep_their_types(house: Server, tmp_path: Path) -> None:
+    """More than the 1,000 rows that decide the types of an upload. A class label and a type that is given come first."""
+    nulls: list[Any] = [None] * 1100
+    columns = {"n": pa.array([*nulls, 7]), "x": pa.array([*nulls, 1]), "g": pa.array([*nulls, "a"]), "s": pa.array([*nulls, "b"])}
+    pq.write_table(pa.table({"i": range(1101), **columns}), tmp_path / "a.parquet")
+    done(house, "import", "admin/late", tmp_path / "a.parquet", "--types", "x:float64", "--class-labels", "g")
+    found = {one["name"]: one["dtype"] for one in described(house, "admin/late")["columns"]}
+    assert found == {"i": "int64", "n": "int64", "x": "float64", "g": "class", "s": "string"}
+    done(house, "import", "admin/late", tmp_path / "a.parquet", "--append")
+    assert [row["n"] for row in rows(house, "admin/late") if row["n"]] == [7, 7]
 
 
 def test_append_keeps_the_rows_that_are_there(house: Server, tmp_path: Path) -> None:
@@ -185,3 +198,37 @@ def test_an_export_has_every_row_of_every_split_once(house: Server, tmp_path: Pa
     assert failed(house, "export", "admin/exported", "/nowhere/out.jsonl").endswith(
         "No such file or directory: '/nowhere/out.jsonl'"
     )
+
+
+def test_an_export_that_fails_leaves_the_file_that_was_there_and_no_other(house: Server, tmp_path: Path) -> None:
+    """The rows of the second split are gone from the disk, so the export fails in its middle."""
+    made(put(house, "admin/torn", ROWS))
+    made(post(house, "admin/torn", ROWS, "?split=test"), 200)
+    folder = house.data_dir / "datasets" / "admin" / "torn" / ".sluice" / "segments"
+    [*_, last] = json.loads((folder.parent / "versions" / "2.json").read_text())["segments"]
+    shutil.rmtree(folder / last["id"])
+    (tmp_path / "kept.jsonl").write_text("kept")
+    failed(house, "export", "admin/torn", tmp_path / "kept.jsonl")
+    failed(house, "export", "admin/torn", tmp_path / "new.jsonl")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("kept.jsonl", "kept")]
+
+
+def test_an_export_replaces_a_file_whole_and_leaves_who_may_read_it(house: Server, tmp_path: Path) -> None:
+    made(put(house, "admin/replacing", ROWS))
+    path = tmp_path / "out.jsonl"
+    path.write_text("x" * 100_000)
+    path.chmod(0o600)
+    (tmp_path / "link").symlink_to(path)
+    done(house, "export", "admin/replacing", tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert [json.loads(line) for line in path.read_text().splitlines()] == ROWS
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_an_export_has_more_columns_than_one_query_may_have(house: Server, tmp_path: Path) -> None:
+    """1,500 rows, because the server is asked for 1,000 at a time."""
+    sent = [{"i": i, 'a "name"': "x", **{f"column {j}": i * j for j in range(600)}, "last, }": None} for i in range(1500)]
+    sent[0]["last, }"] = "}"
+    made(put(house, "admin/wide", sent))
+    done(house, "export", "admin/wide", tmp_path / "out.jsonl")
+    assert [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()] == sent

@@ -144,3 +144,22 @@ def test_a_file_that_cannot_be_read_is_refused_in_one_line(tmp_path: Path, name:
     text = refusal(tmp_path / name)
     assert reason in text
     assert "\n" not in text
+
+
+def test_a_parquet_file_tells_the_types_of_columns_whose_first_rows_are_null(tmp_path: Path) -> None:
+    nothing: list[Any] = [None] * 40
+    columns = {
+        "i": pa.array([*nothing, 1], pa.int32()),
+        "big": pa.array([*nothing, 1], pa.uint64()),
+        "x": pa.array([*[float("nan")] * 40, 1.5]),
+        "is": pa.array([*nothing, True]),
+        "s": pa.array([*nothing, "a"], pa.dictionary(pa.int8(), pa.string())),
+        "l": pa.array([*nothing, [1]], pa.list_(pa.int64())),
+        "deep": pa.array([*nothing, [[1]]], pa.list_(pa.list_(pa.int64()))),
+        "t": pa.array([*nothing, datetime(2026, 1, 1)]),
+        "early": pa.array([1, *nothing]),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    _, told = read(tmp_path / "a.parquet")
+    assert told["late_types"] == {"i": "int64", "x": "float64", "is": "bool", "s": "string", "l": "list<int64>"}
+    assert told["types"] == {"t": "timestamp"}

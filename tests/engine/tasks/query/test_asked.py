@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from engine.tasks.query.plan import plan
+from engine.tasks.query.tql import Trees
 
 LIMITS = {"max_timeout_ms": 60_000, "text_bytes": 10_000}
 
@@ -13,7 +14,7 @@ LIMITS = {"max_timeout_ms": 60_000, "text_bytes": 10_000}
 def planned(query: str, workspace: str | None = None, **fields: Any) -> dict[str, Any]:
     """What the block `plan` says of a body."""
     body = json.dumps({"query": query, **fields}).encode()
-    header, buffers = plan({**LIMITS, "workspace": workspace}, memoryview(body))
+    header, buffers = plan({**LIMITS, "workspace": workspace}, memoryview(body), Trees())
     [part] = header["parts"]
     assert (part["size"], buffers) == (0, [])
     assert part["seconds"]["parse"] > 0

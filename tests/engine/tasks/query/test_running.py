@@ -15,7 +15,7 @@ from engine.tasks.query.running import plan
 from engine.tasks.query.segments import Source
 from engine.tasks.query.tql import parse
 from tests.engine.tasks.query.facts import BIG, facts, utc
-from tests.engine.tasks.query.stored import answer, columns_of, rows_of, store
+from tests.engine.tasks.query.stored import DATABASE, answer, columns_of, rows_of, store
 
 HONEY, BEES, SKY, ZERO = "Honey never spoils", "Bees make honey", "The sky is blue", "zero"
 QUERY = "ARRAY[1,0,0]"
@@ -571,7 +571,7 @@ def test_an_analysed_plan_has_rows_and_times(source: Source) -> None:
 
 
 def plan_of(text: str, source: Source) -> tuple[list[dict[str, Any]], list[str]]:
-    return plan(parse(text, has_default_source=True), Request(text), {None: source})
+    return plan(parse(text, has_default_source=True), Request(text), {None: source}, DATABASE)
 
 
 @pytest.mark.parametrize(

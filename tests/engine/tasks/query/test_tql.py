@@ -8,7 +8,7 @@ import pytest
 
 from engine.tasks.query import allowed, tql
 from engine.tasks.query.refusals import Refused
-from engine.tasks.query.tql import ParsedText, check_parameters, embedded_text, parse
+from engine.tasks.query.tql import ParsedText, Trees, check_parameters, embedded_text, parse
 from engine.tasks.query.tree import (
     Array,
     Between,
@@ -301,8 +301,9 @@ def test_sources_are_listed_once_in_the_order_of_the_text() -> None:
 
 
 def test_the_same_text_with_other_numbers_is_not_parsed_again() -> None:
-    first = parse("select l2_norm(v, ARRAY[1, 2]) as d from t where a = ?", has_default_source=False)
-    second = parse("select l2_norm(v, ARRAY[-0.25,1e3,7]) as d from t where a = ?", has_default_source=False)
+    trees = Trees()
+    first = parse("select l2_norm(v, ARRAY[1, 2]) as d from t where a = ?", has_default_source=False, trees=trees)
+    second = parse("select l2_norm(v, ARRAY[-0.25,1e3,7]) as d from t where a = ?", has_default_source=False, trees=trees)
     assert second.query is first.query
     assert np.array_equal(second.vectors[0], np.array([-0.25, 1e3, 7], dtype=np.float32))
     [(_, at)] = second.sources
@@ -317,8 +318,13 @@ def test_reading_a_text_leaves_the_limit_of_calls_as_it_was() -> None:
 
 
 def test_the_newest_256_trees_are_kept_and_long_texts_are_not() -> None:
+    trees = Trees()
+
+    def kept(text: str) -> Any:
+        return parse(text, has_default_source=True, trees=trees).query
+
     def query(i: int) -> Any:
-        return tree(f"select a{i}")
+        return kept(f"select a{i}")
 
     first, second = query(0), query(1)
     for i in range(2, tql.NUM_KEPT_TREES):
@@ -328,12 +334,15 @@ def test_the_newest_256_trees_are_kept_and_long_texts_are_not() -> None:
     assert query(0) is first
     assert query(1) is not second
     long = f"select '{'x' * tql.MAX_KEPT_CHARACTERS}'"
-    assert tree(long) is not tree(long)
+    assert kept(long) is not kept(long)
 
 
 def test_a_text_is_read_anew_where_it_may_lack_a_from() -> None:
-    assert tree("select kept")
-    assert refusal("¦select kept", has_default_source=False).code == "syntax_error"
+    trees = Trees()
+    assert parse("select kept", has_default_source=True, trees=trees)
+    with pytest.raises(Refused) as caught:
+        parse("select kept", has_default_source=False, trees=trees)
+    assert (caught.value.code, caught.value.at) == ("syntax_error", 0)
 
 
 # Parameters
@@ -341,6 +350,11 @@ def test_a_text_is_read_anew_where_it_may_lack_a_from() -> None:
 
 def parsed(text: str) -> ParsedText:
     return parse(text, has_default_source=True)
+
+
+@pytest.mark.parametrize("text", ["select (¦)", "select a, (¦) from t", "select a group by (¦)", "select a where f((¦))"])
+def test_brackets_around_nothing_are_refused_where_they_close(text: str) -> None:
+    assert refusal(text).code == "syntax_error"
 
 
 @pytest.mark.parametrize(
