@@ -50,7 +50,7 @@ def user(server: Server, name: str) -> Auth:
 
 def query_pids(server: Server) -> list[int]:
     """The replicas that query."""
-    return [pid for pid in server.replica_pids() if Path(f"/proc/{pid}/cmdline").read_bytes().endswith(b"\0query\0")]
+    return [pid for pid in server.replica_pids() if b'"families": ["query"]' in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 def heavy(server: Server, **fields: object) -> requests.Response:
