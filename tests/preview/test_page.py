@@ -10,7 +10,7 @@ import requests
 
 from handlers.preview.page import FOLDER
 from tests.fixtures.preview import front_matter, json_lines, picture
-from tests.preview.asking import get, is_quiet, lay_in, rows, until
+from tests.preview.asking import get, hook, is_quiet, lay_in, rows, until
 from tests.preview.browser import CHROMIUM, Tab, tab
 from tests.preview.test_workers import worker
 from tests.serving import Server, serving
@@ -91,7 +91,7 @@ def page(browser: Any, house: Server) -> Iterator[Tab]:
 
 @pytest.fixture(scope="module", autouse=True)
 def laid(house: Server) -> None:
-    """More datasets: `many` (450 rows of four types), `wild` (markup everywhere), `wide` (60 columns)."""
+    """More datasets: `many` (450 rows of six types), `wild` (markup everywhere), `wide` (60 columns), `beasts` (with labels)."""
     lines = [
         {"n": n, "f": n / 4, "word": "abc"[n % 3], "text": f"{n}\n" * 9, "tree": {"a": [n]}, "big": 2**60 + n} for n in range(450)
     ]
@@ -104,7 +104,8 @@ def laid(house: Server) -> None:
         {"README.md": card, "train.jsonl": json_lines([{MARKUP: MARKUP, "image_url": "https://elsewhere.example/a.png"}])},
     )
     lay_in(house, "wide", {"train.jsonl": json_lines([{f"c{number}": number for number in range(60)}])})
-    for name in ("many", "wild", "wide", "pics", "sounds"):
+    lay_in(house, "beasts", {"README.md": "# Beasts\n", "train/cat/a.png": picture(), "train/dog/b.png": picture()})
+    for name in ("many", "wild", "wide", "pics", "sounds", "beasts"):
         assert rows(house, name).status_code == 200
     rows(house, "many", "test")
     rows(house, "broken")
@@ -207,6 +208,25 @@ def test_pictures_are_drawn_and_sound_has_controls(house: Server, page: Tab) -> 
     page.page.goto(f"{house.url}/datasets/sounds")
     page.state("ready")
     assert page.page.locator("td audio[controls]").count() == 1
+
+
+def test_labels_are_shown_by_name(house: Server, page: Tab) -> None:
+    page.page.goto(f"{house.url}/datasets/beasts")
+    page.state("ready")
+    assert [text for text in page.texts("td") if text] == ["cat", "dog"]
+
+
+def test_old_rows_say_why_they_are_old(house: Server, page: Tab) -> None:
+    folder = lay_in(house, "turned", {"train.csv": "a\n1\n"})
+    assert rows(house, "turned").status_code == 200
+    until(lambda: is_quiet(house))
+    (folder / "train.csv").write_text("a\n1,2\n")
+    hook(house, {"update": "datasets/turned"})
+    until(lambda: "X-Error-Code" in rows(house, "turned").headers and is_quiet(house))
+    page.page.goto(f"{house.url}/datasets/turned")
+    page.state("old rows: the refresh failed")
+    page.state("expected 1 fields, saw 2")
+    assert page.texts("tbody td") == ["1"]
 
 
 def until_drawn(page: Tab, selector: str, width: int) -> None:

@@ -7,6 +7,7 @@ const MOST_VALUES = 5; // of the most frequent ones
 const LONG_TEXT = 120; // characters that fit into three lines
 const WAIT_S = 20;
 const AGAIN_MS = 5000;
+const SELDOM_MS = 30000;
 const KEY = "sluice-key";
 const SVG = "http://www.w3.org/2000/svg";
 const BEFORE_NAME = "/datasets/";
@@ -74,7 +75,6 @@ async function ask(path, parameters, signal) {
     throw new Error(`${path} did not answer with JSON`);
   }
   if (!response.ok) throw new Refused(response, body);
-  body.refreshFault = response.headers.get("X-Error-Code");
   body.isStalled = response.headers.get("X-Preview-Status") === "stalled";
   return body;
 }
@@ -201,6 +201,15 @@ function failed(error) {
 
 const reason = (error) => (error ? `${error.message} ${error.cause_message === error.message ? "" : error.cause_message}`.trim() : "");
 
+function nameInAddress() {
+  const name = location.pathname.slice(BEFORE_NAME.length);
+  try {
+    return decodeURIComponent(name);
+  } catch {
+    return name; // no UTF-8, so no dataset
+  }
+}
+
 function bytes(number) {
   const units = ["bytes", "kB", "MB", "GB", "TB"];
   let unit = 0;
@@ -223,6 +232,7 @@ function listPage() {
   main.append(el("label", {}, words("Filter"), filter), counters, empty, list);
   let asking = new AbortController();
   let items = [];
+  let before = ""; // what the list was drawn from
   const narrow = () => {
     const wanted = filter.value.trim().toLowerCase();
     for (const [text, item] of items) item.hidden = !text.includes(wanted);
@@ -235,25 +245,36 @@ function listPage() {
     asking.abort();
     asking = new AbortController();
     const { signal } = asking;
-    try {
-      for (let before = ""; ; ) {
-        const paths = ["/hf_datasets", "/cache-reports", "/cache", "/queue"];
-        const [found, reports, cached, queue] = await Promise.all(paths.map((path) => ask(path, {}, signal)));
-        counters.textContent = countersText(cached.datasets, queue);
-        const states = statesOf(reports);
-        const now = JSON.stringify([found.datasets, [...states]]);
-        if (now !== before) {
-          items = found.datasets.map((one) => listItem(one, states.get(one.id)));
-          list.replaceChildren(...items.map(([, item]) => item));
-          empty.hidden = items.length > 0;
-          before = now;
-          narrow();
-        }
-        await pause(AGAIN_MS, signal);
+    before = "";
+    for (;;) {
+      let isSettled = false;
+      try {
+        isSettled = await draw(signal);
+      } catch (error) {
+        failed(error);
+        before = "";
+        if (signal.aborted || error.status === 401) return;
       }
-    } catch (error) {
-      failed(error);
+      await pause(isSettled ? SELDOM_MS : AGAIN_MS, signal).catch(() => {});
+      if (signal.aborted) return;
     }
+  }
+
+  // Whether nothing is expected to change soon.
+  async function draw(signal) {
+    const paths = ["/hf_datasets", "/cache-reports", "/cache", "/queue"];
+    const [found, reports, cached, queue] = await Promise.all(paths.map((path) => ask(path, {}, signal)));
+    counters.textContent = countersText(cached.datasets, queue);
+    const states = statesOf(reports);
+    const now = JSON.stringify([found.datasets, [...states]]);
+    if (now !== before) {
+      items = found.datasets.map((one) => listItem(one, states.get(one.id)));
+      list.replaceChildren(...items.map(([, item]) => item));
+      empty.hidden = items.length > 0;
+      before = now;
+      narrow();
+    }
+    return items.length > 0 && !queue.datasets.waiting && !queue.datasets.started;
   }
   return show;
 }
@@ -362,9 +383,10 @@ function datasetPage(dataset) {
       if (statsOf !== JSON.stringify(named)) stats = null;
       const rows = await askRows(named, where, signal);
       showRows(where, rows);
-      tellState(rows);
+      const isRefreshed = await tellState(named, rows, signal);
       askBeside(named, where, signal);
       await fill(named, where, rows, signal);
+      if (isRefreshed) await followRefresh(named, where, signal);
     } catch (error) {
       if (error.name === "AbortError") return;
       for (const part of [above, table, more]) part.hidden = true;
@@ -382,9 +404,31 @@ function datasetPage(dataset) {
     return { ...where, config, split };
   }
 
-  function tellState(rows) {
-    if (rows.isStalled) tell(rows.refreshFault ? `old rows: the refresh failed: ${rows.refreshFault}` : "old rows: being refreshed", Boolean(rows.refreshFault));
-    else tell(rows.partial ? "ready: the first rows; the rest is being prepared" : "ready");
+  // Whether the rows are old, and new ones are expected. The reports say whether the refresh has failed, and why.
+  async function tellState(named, rows, signal) {
+    if (!rows.isStalled) {
+      tell(rows.partial ? "ready: the first rows; the rest is being prepared" : "ready");
+      return false;
+    }
+    const reports = await ask("/cache-reports", {}, signal);
+    const isHere = (one) => one.dataset === dataset && (!one.split || (one.config === named.config && one.split === named.split));
+    const report = [...reports.splits.error, ...reports.datasets.error].find(isHere);
+    tell(report ? `old rows: the refresh failed: ${reason(report.error)}` : "old rows: being refreshed", Boolean(report));
+    return !report;
+  }
+
+  // Old rows stay until the new ones are there, or the refresh has failed.
+  async function followRefresh(named, where, signal) {
+    for (;;) {
+      await pause(AGAIN_MS, signal);
+      const rows = await askRows(named, where, signal);
+      if (await tellState(named, rows, signal)) continue;
+      if (!rows.isStalled) {
+        stats = null;
+        show();
+      }
+      return;
+    }
   }
 
   function choose(splits, where) {
@@ -497,7 +541,7 @@ function datasetPage(dataset) {
     if (rows.partial) {
       const whole = await askRows(named, where, signal);
       showRows(where, whole);
-      tellState(whole);
+      await tellState(named, whole, signal);
       askBeside(named, where, signal);
     } else drawFigures();
   }
@@ -671,7 +715,7 @@ function way(name, text) {
 
 function start() {
   const isDataset = location.pathname.startsWith(BEFORE_NAME);
-  const show = isDataset ? datasetPage(decodeURIComponent(location.pathname.slice(BEFORE_NAME.length))) : listPage();
+  const show = isDataset ? datasetPage(nameInAddress()) : listPage();
   const home = el("a", { href: "/datasets", text: "Datasets" });
   document.body.append(el("header", {}, home, keyForm(show)), main);
   show();
