@@ -220,6 +220,8 @@ const count = (number) => Number(number).toLocaleString("en");
 
 // The list
 
+const HOW =
+  "Put a folder with csv, JSON, Parquet or text files, pictures or sound below the folder of datasets; it appears here within a minute:";
 const EMPTY = `mkdir -p data/datasets/people
 printf 'name,age\\nann,31\\nbob,\\n' > data/datasets/people/train.csv`;
 
@@ -227,7 +229,7 @@ function listPage() {
   const counters = el("p", { id: "counters", class: "soft" });
   const list = el("ul", { class: "list" });
   const filter = el("input", { type: "search", id: "filter", autocomplete: "off" });
-  const empty = el("section", { hidden: true }, el("p", { text: "Put a folder with csv, JSON, Parquet or text files, pictures or sound below the folder of datasets; it appears here within a minute:" }), el("pre", { text: EMPTY }));
+  const empty = el("section", { hidden: true }, el("p", { text: HOW }), el("pre", { text: EMPTY }));
   title.textContent = "Datasets";
   main.append(el("label", {}, words("Filter"), filter), counters, empty, list);
   let asking = new AbortController();
@@ -292,7 +294,9 @@ function statesOf(reports) {
   const states = new Map();
   const said = { valid: "ready", empty: "being processed", stalled: "old rows: being refreshed", error: "broken" };
   for (const [status, ones] of Object.entries(reports.datasets)) {
-    for (const one of ones || []) states.set(one.dataset, { text: said[status] + (one.error ? `: ${reason(one.error)}` : ""), isBad: status === "error" });
+    for (const { dataset, error } of ones) {
+      states.set(dataset, { text: said[status] + (error ? `: ${reason(error)}` : ""), isBad: status === "error" });
+    }
   }
   for (const status of ["empty", "stalled", "error"]) {
     for (const one of reports.splits[status]) {
@@ -565,13 +569,15 @@ function datasetPage(dataset) {
     const card = (await ask("/hf_datasets", {}, signal)).datasets.find((one) => one.id === dataset);
     if (!card) return;
     const licences = card.tags.filter((tag) => tag.startsWith("licenses:")).map((tag) => tag.slice("licenses:".length));
-    about.replaceChildren(words(card.description || ""), words(licences.length ? ` Licence: ${licences.join(", ")}.` : " No licence is named.", "soft"));
+    const licence = licences.length ? ` Licence: ${licences.join(", ")}.` : " No licence is named.";
+    about.replaceChildren(words(card.description || ""), words(licence, "soft"));
   }
 
   async function showSize(named, signal) {
     const found = await ask("/size", { dataset }, signal);
     const whole = found.size.dataset;
-    size.textContent = `${count(whole.num_rows)} rows, ${bytes(whole.num_bytes_original_files)} of files, ${bytes(whole.num_bytes_parquet_files)} as Parquet${found.partial ? " so far" : ""}.`;
+    const prepared = `${bytes(whole.num_bytes_parquet_files)} as Parquet${found.partial ? " so far" : ""}`;
+    size.textContent = `${count(whole.num_rows)} rows, ${bytes(whole.num_bytes_original_files)} of files, ${prepared}.`;
     const here = found.failed.find((one) => one.config === named.config && one.split === named.split);
     if (here?.error) size.textContent += ` Not prepared: ${reason(here.error)}`;
   }
@@ -618,18 +624,20 @@ function shownValue({ name, type }, value, row) {
   const kind = type._type;
   if (value === null || value === undefined) return { content: words("null", "none") };
   if (value === "") return { content: words("empty text", "none") };
-  if (kind === "ClassLabel") return { content: type.names[value] === undefined ? words(value === -1 ? "no label" : value, "none") : words(type.names[value]) };
+  if (kind === "ClassLabel") return { content: Object.hasOwn(type.names, value) ? words(type.names[value]) : words(value === -1 ? "no label" : value, "none") };
   if (kind === "Image" && value.src) {
     const alt = `picture: ${name}, row ${row}`;
     return { content: withSource(el("img", { alt, loading: "lazy", width: value.width, height: value.height }), value.src) };
   }
   if (kind === "Audio" && Array.isArray(value)) {
-    const sounds = value.map((one) => withSource(el("audio", { controls: true, preload: "none", "aria-label": `sound: ${name}, row ${row}` }), one.src));
+    const player = () => el("audio", { controls: true, preload: "none", "aria-label": `sound: ${name}, row ${row}` });
+    const sounds = value.map((one) => withSource(player(), one.src));
     return { content: el("div", {}, ...sounds) };
   }
   if (kind === "Prediction" && typeof value.error === "string") return { content: words(value.error, "bad") };
-  if (typeof value === "number" || (typeof value === "string" && kind === "Value" && /int/.test(type.dtype))) return { content: words(value), isNumber: true };
-  if (typeof value === "string" && name === "image_url" && /^https?:\/\//i.test(value)) return { content: el("a", { href: value, rel: "noreferrer", text: value }) };
+  const isLargeNumber = kind === "Value" && /int/.test(type.dtype) && typeof value === "string";
+  if (typeof value === "number" || isLargeNumber) return { content: words(value), isNumber: true };
+  if (name === "image_url" && /^https?:\/\//i.test(value)) return { content: el("a", { href: value, rel: "noreferrer", text: value }) };
   return { content: longText(typeof value === "string" ? value : JSON.stringify(value)) };
 }
 
@@ -651,7 +659,7 @@ function figure({ column_name: name, column_type: kind, column_statistics: value
   if (values.histogram) {
     const { hist, bin_edges: edges } = values.histogram;
     const bars = hist.map((number, at) => [`${edges[at]} to ${edges[at + 1]}`, number]);
-    const measured = /list|text|audio/.test(kind) ? "lengths" : "values";
+    const measured = { list: "lengths", string_text: "lengths", image: "widths in pixels", audio: "seconds" }[kind] || "values";
     parts.push(...bars.length ? chart(`histogram of the ${measured} of ${name}`, bars) : []);
   } else if (values.frequencies) {
     const bars = Object.entries(values.frequencies).sort((one, other) => other[1] - one[1]).slice(0, MOST_VALUES);
@@ -683,7 +691,9 @@ function showUse(section, named, where, files) {
   const parameters = { ...named, offset: where.offset, length: LENGTH, predict: where.predict };
   const url = (location.origin + address("/v2/rows", parameters)).replaceAll("'", "%27");
   const bearer = key() ? ' -H "Authorization: Bearer $KEY"' : "";
-  const python = ["import requests", "", `answer = requests.get(${JSON.stringify(url)}${key() ? ', headers={"Authorization": "Bearer " + key}' : ""})`, 'rows = [one["row"] for one in answer.json()["rows"]]'];
+  const headers = key() ? ', headers={"Authorization": "Bearer " + key}' : "";
+  const asked = `answer = requests.get(${JSON.stringify(url)}${headers})`;
+  const python = ["import requests", "", asked, 'rows = [one["row"] for one in answer.json()["rows"]]'];
   const source = `hub://${named.dataset}/${named.config}/${named.split}`.replaceAll('"', '""');
   const ways = [
     ["curl", `curl -sS${bearer} '${url}'`],
