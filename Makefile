@@ -107,6 +107,11 @@ $(VENV)/installed-test: $(REQUIREMENTS)
 	$(call ourselves,$(VENV))
 	@touch $(VENV)/installed
 
+# What drives a browser in tests; without it they are skipped.
+$(VENV)/installed-pages: $(VENV)/installed-test
+	$(call environment,$(VENV),pages)
+	@touch $@
+
 $(BUILD_VENV)/installed: $(REQUIREMENTS)
 	$(call environment,$(BUILD_VENV),build)
 	$(call ourselves,$(BUILD_VENV))

@@ -112,6 +112,8 @@ def reads_dataset(caller: Caller, target: Target) -> Expected:
     return MAY if target.is_shared or caller.owns(target) else 404
 
 
+# Files that paths with `{file}` have for everybody.
+FILES = {"/docs/{file}": "start.js", "/static/{file}": "preview.js"}
 # What the documentation calls the key of a route -> what a caller gets for a target.
 RULES: dict[str, Callable[[Caller, Target], Expected]] = {
     "none": nobody_asked,
@@ -184,7 +186,7 @@ def targets_of(route: Route) -> list[Target]:
 def ask(house: House, route: Route, auth: Auth, target: Target) -> int:
     named = {"owner": target.owner, "model": target.name, "id": f"{target.owner}/{target.name}"}
     named |= {"org": target.owner, "dataset": target.name, "workspace": target.owner}
-    named |= {"file": "start.js" if route.path.startswith("/docs") else "records", "name": "tom"}
+    named |= {"file": FILES.get(route.path, "records"), "name": "tom"}
     named |= {"address": f"{target.owner}/{target.name}/--/default/train/0000.parquet"}
     path = re.sub(r"\{(\w+)\}", lambda found: named[found[1]], public_path(route))
     query = "?bulk=true" if route.when else QUERIES.get(f"{route.method} {route.path}", "")

@@ -5,8 +5,9 @@ answers             the headers of an answer
 data, pages         one dataset or split
 lists, queue        all datasets; jobs and hooks
 files, ranges       pictures, sound and Parquet files
+page                the page for people, with its files in static/
 """
 
-from handlers.preview import data, files, lists, pages, queue
+from handlers.preview import data, files, lists, page, pages, queue
 
-ROUTES = (*data.ROUTES, *pages.ROUTES, *lists.ROUTES, *queue.ROUTES, *files.ROUTES)
+ROUTES = (*data.ROUTES, *pages.ROUTES, *lists.ROUTES, *queue.ROUTES, *files.ROUTES, *page.ROUTES)

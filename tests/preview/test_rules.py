@@ -9,12 +9,16 @@ import requests
 
 from handlers.openapi import public_path
 from handlers.preview import ROUTES
+from handlers.preview.admission import SURFACE
 from tests.preview.asking import get, lay_in, refused, rows
 from tests.serving import Server, serving
 
 PEOPLE = {"dataset": "people", "config": "default", "split": "train"}
 EXPOSED = "X-Error-Code, X-Revision, X-Preview-Status, X-Preview-Truncated, X-Queue-Position, Retry-After, ETag, Content-Range"
-GETS = sorted({public_path(route) for route in ROUTES if route.method == "GET" and "{" not in route.path})
+# The page for people keeps the rules of pages: test_page.py.
+GETS = sorted(
+    {public_path(route) for route in ROUTES if route.surface is SURFACE and route.method == "GET" and "{" not in route.path}
+)
 DATA = ["/splits", "/rows", "/first-rows", "/v2/rows", "/size", "/parquet", "/statistics"]
 
 
