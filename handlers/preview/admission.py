@@ -42,7 +42,7 @@ SURFACE = Surface(
             "splits",
             "rows",
             "first-rows",
-            "v2",
+            "v2/rows",
             "size",
             "parquet",
             "statistics",

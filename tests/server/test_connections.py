@@ -222,8 +222,9 @@ def test_the_server_raises_its_limit_of_open_files(tmp_path: Path) -> None:
 def test_what_else_needs_descriptors_is_kept_free() -> None:
     settings = Settings(score_replicas=2)
     assert num_connections(settings, 1 << 20) == settings.max_connections
-    # 32 spare, 256 full segments and 2 for each of 64 streams, 8 for each of 5 replicas, 2 for each of 8 uploads, 256 for the rest.
-    assert num_connections(settings, 2000) == 2000 - (32 + 256 + 128 + 40 + 16 + 256)
+    # 32 spare, 256 full files of the spill and 2 for each of 64 streams and 66 queries, 8 for each of 7 replicas, 2 for each of 8
+    # uploads, 256 for the rest.
+    assert num_connections(settings, 2000) == 2000 - (32 + 256 + 2 * (64 + 66) + 8 * 7 + 2 * 8 + 256)
     assert num_connections(settings, 256) == 64
 
 

@@ -290,7 +290,7 @@ def test_anonymous_streaming_opens_shared_models_and_nothing_else(tmp_path: Path
         ("POST", "/api/models/sluice/iris/", 405, "GET, HEAD, PATCH"),
         ("OPTIONS", "/api/models/iris", 404, None),
         ("POST", "/V1/models/iris?bulk=true", 404, None),
-        ("DELETE", "/healthcheck", 405, "GET, HEAD"),
+        ("DELETE", "/metrics", 405, "GET, HEAD"),
         ("GET", "/apis/models/iris", 404, None),
     ],
 )
