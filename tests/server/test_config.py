@@ -15,7 +15,9 @@ from server.config import SURFACES, BadSetting, Settings, default_text, environm
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 NAMES = [setting.name for setting in fields(Settings)]
-COUNTS = [name for name in NAMES if isinstance(getattr(Settings(), name), int) and not isinstance(getattr(Settings(), name), bool)]
+# A whole number, but no count: it takes two values only.
+STATUS = "preview_not_found_status"
+COUNTS = [name for name in NAMES if type(getattr(Settings(), name)) is int and name != STATUS]
 SECONDS = [name for name in NAMES if name.endswith("_s")]
 MAY_BE_ZERO = {
     "disk_reserve_bytes",
@@ -29,6 +31,7 @@ MAY_BE_ZERO = {
     "max_size_fallback",
     "max_age_long_seconds",
     "max_age_short_seconds",
+    "preview_max_prepare_bytes",
 }
 # 0 and below mean that nothing is kept.
 MAY_BE_NEGATIVE = ("max_age_long_seconds", "max_age_short_seconds")
@@ -80,6 +83,13 @@ def test_a_count_is_a_whole_number(name: str) -> None:
     assert type(read(name, "42")) is int
     if name != "port":
         assert read(name, "1_000_000") == 1_000_000
+
+
+def test_a_status_is_404_or_400() -> None:
+    assert [read(STATUS, text) for text in ("404", "400")] == [404, 400]
+    for text in ("42", "500", "x"):
+        with pytest.raises(BadSetting, match="must be 404 or 400"):
+            read(STATUS, text)
 
 
 @pytest.mark.parametrize("name", SECONDS)
