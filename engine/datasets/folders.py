@@ -182,7 +182,7 @@ class DatasetFolder:
         head = self.head()
         if head is None:
             shutil.rmtree(self._home, ignore_errors=True)
-            self._readme.unlink(missing_ok=True)
+            self._remove_our_readme()
             self.remove_empty()
             return {}
         versions = self._read_versions(head)
@@ -191,6 +191,12 @@ class DatasetFolder:
             if folder.name not in named:
                 self.remove_segment(folder.name)
         return versions
+
+    def _remove_our_readme(self) -> None:
+        """Remove a README.md that we have written; one that a person wrote is not ours to remove."""
+        with contextlib.suppress(FileNotFoundError):
+            if is_readme_of_ours(self._readme.read_bytes(), self.title):
+                self._readme.unlink()
 
     def _remove_unfinished(self) -> None:
         """Remove files that were about to take the place of others (engine/files.py)."""
@@ -253,6 +259,13 @@ def _is_whole(path: Path, num_bytes: int | None) -> bool:
     except OSError:  # also when it cannot be read or removed: the replica that mends says why
         return False
     return is_whole
+
+
+def is_readme_of_ours(content: bytes, title: str) -> bool:
+    """Whether `readme` has written this."""
+    front, _, body = content.partition(b"\n---\n")
+    names_our_files = front == b"---\nconfigs: []" or f'"{HOME}/segments/'.encode() in front
+    return front.startswith(b"---\nconfigs:") and names_our_files and body.startswith(f"# {title}\n".encode())
 
 
 def readme(title: str, version: DatasetVersion, description: str) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -211,6 +212,26 @@ async def test_a_commit_that_fails_leaves_the_version_before(house: House) -> No
     assert house.on_disk() == {segment.id for segment in house.facts.head.segments}
     assert (house.datasets.root / "eva/facts/README.md").read_text() == card
     assert not (house.datasets.root / "eva/facts/.sluice/versions/2.json").exists()
+
+
+@pytest.mark.parametrize("card", ["# Facts\n", "---\nconfigs:\n- config_name: a\n---\n# eva/facts\n", b"\xff".decode("latin-1")])
+async def test_a_card_that_a_person_wrote_outlives_a_folder_of_ours_without_a_version(house: House, card: str) -> None:
+    folder = house.datasets.root / "eva/facts"
+    (folder / ".sluice/staging").mkdir(parents=True)
+    (folder / "README.md").write_text(card, encoding="latin-1")
+    assert DatasetFolder(house.datasets.root, "eva", "facts").recover() == {}
+    assert (folder / "README.md").read_text(encoding="latin-1") == card
+    assert not (folder / ".sluice").exists()
+
+
+@pytest.mark.parametrize("has_rows", [True, False])
+async def test_a_card_of_a_version_that_was_never_current_goes(house: House, has_rows: bool) -> None:
+    version = await house.append()
+    folder = DatasetFolder(house.datasets.root, "eva", "facts")
+    folder.write_readme(version if has_rows else replace(version, segments=()), "What is known.")
+    (house.datasets.root / "eva/facts/.sluice/HEAD").unlink()
+    assert folder.recover() == {}
+    assert not (house.datasets.root / "eva").exists()
 
 
 async def test_what_was_committed_is_read_again_by_the_next_server(house: House) -> None:
