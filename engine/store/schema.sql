@@ -139,3 +139,115 @@ CREATE TABLE preview_download (
     dataset TEXT NOT NULL PRIMARY KEY,
     number INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- migration 6: teams, tokens and projects
+
+-- Users and teams share one namespace. Each user has a team of the same id, and is its Admin.
+CREATE TABLE teams (
+    id TEXT NOT NULL PRIMARY KEY,
+    name TEXT NOT NULL,
+    created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%SZ', 'now'))
+) STRICT, WITHOUT ROWID;
+INSERT INTO teams (id, name, created_at) SELECT name, name, created_at FROM users;
+
+CREATE TABLE members (
+    team TEXT NOT NULL REFERENCES teams (id) ON DELETE CASCADE,
+    user TEXT NOT NULL REFERENCES users (name) ON DELETE CASCADE,
+    role TEXT NOT NULL CHECK (role IN ('Observer', 'Member', 'DataManager', 'ModelDeveloper', 'Manager', 'Admin')),
+    PRIMARY KEY (team, user)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX member_user ON members (user);
+INSERT INTO members (team, user, role) SELECT name, name, 'Admin' FROM users;
+
+-- A token is worth its user's full key until it expires or is revoked. Its row stays, so that a number is never used again, and so
+-- that we can say why it opens nothing any more. Times are UTC, as 2026-01-31T09:00:00Z, and sort as text.
+CREATE TABLE tokens (
+    sha256 BLOB NOT NULL PRIMARY KEY CHECK (length(sha256) = 32),
+    user TEXT NOT NULL REFERENCES users (name) ON DELETE CASCADE,
+    iid INTEGER NOT NULL CHECK (iid >= 1),
+    name TEXT NOT NULL,
+    prefix TEXT NOT NULL,
+    created_at TEXT NOT NULL,
+    expires_at TEXT NOT NULL,
+    last_used_at TEXT,
+    revoked_at TEXT,
+    UNIQUE (user, iid)
+) STRICT, WITHOUT ROWID;
+
+-- A project that is being removed stays until all that it made is gone; it is not found any more.
+CREATE TABLE project (
+    team TEXT NOT NULL REFERENCES teams (id),
+    id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    created_at TEXT NOT NULL,
+    is_removed INTEGER NOT NULL DEFAULT 0 CHECK (is_removed IN (0, 1)),
+    PRIMARY KEY (team, id)
+) STRICT, WITHOUT ROWID;
+
+-- The highest number that was given in a project to an object of each kind. It outlives the project: no number is used twice.
+CREATE TABLE project_number (
+    team TEXT NOT NULL,
+    project TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    highest INTEGER NOT NULL CHECK (highest >= 1),
+    PRIMARY KEY (team, project, kind)
+) STRICT, WITHOUT ROWID;
+
+-- What a project has: uploads, datasets, models, attributions, attribution sets. How an object stands is told by its job until that
+-- ends; the transaction that ends the job writes state, times, attempts, error and result here, and so the object outlives its job.
+-- request, result, warnings and error are JSON; `result` stands as the replica wrote it. Times are UTC, as 2026-01-31T09:00:00Z.
+-- active   the place that the object has taken in its project: '' for a dataset or a set, the combination for a model
+CREATE TABLE project_object (
+    team TEXT NOT NULL,
+    project TEXT NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('upload', 'dataset', 'model', 'attribution', 'attribution_set')),
+    iid INTEGER NOT NULL CHECK (iid >= 1),
+    request TEXT NOT NULL,
+    created_at TEXT NOT NULL,
+    created_by TEXT NOT NULL,
+    status TEXT NOT NULL DEFAULT 'waiting' CHECK (status IN ('waiting', 'success', 'error', 'cancelled')),
+    started_at TEXT,
+    finished_at TEXT,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    result TEXT,
+    warnings TEXT NOT NULL DEFAULT '[]',
+    error TEXT,
+    active TEXT,
+    PRIMARY KEY (team, project, kind, iid),
+    FOREIGN KEY (team, project) REFERENCES project (team, id) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX project_active ON project_object (team, project, kind, active) WHERE active IS NOT NULL;
+
+-- Which object was made of which: what is used by another cannot be deleted.
+CREATE TABLE project_use (
+    team TEXT NOT NULL,
+    project TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    iid INTEGER NOT NULL,
+    used_kind TEXT NOT NULL,
+    used_iid INTEGER NOT NULL,
+    PRIMARY KEY (team, project, kind, iid, used_kind, used_iid),
+    FOREIGN KEY (team, project, kind, iid) REFERENCES project_object (team, project, kind, iid) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+CREATE INDEX project_used ON project_use (team, project, used_kind, used_iid);
+
+-- Graphs of the high level, and the instances of the low level that they were made into. Ids are never used again.
+-- is_saved   a person has saved the graph; the others were sent, or made, with a model
+CREATE TABLE graph (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    team TEXT NOT NULL,
+    project TEXT NOT NULL,
+    body TEXT NOT NULL,
+    created_at TEXT NOT NULL,
+    is_saved INTEGER NOT NULL CHECK (is_saved IN (0, 1)),
+    FOREIGN KEY (team, project) REFERENCES project (team, id) ON DELETE CASCADE
+) STRICT;
+CREATE INDEX graph_project ON graph (team, project);
+
+CREATE TABLE graph_instance (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    graph INTEGER NOT NULL REFERENCES graph (id) ON DELETE CASCADE,
+    team TEXT NOT NULL,
+    body TEXT NOT NULL
+) STRICT;
+CREATE INDEX graph_instance_graph ON graph_instance (graph);
