@@ -77,7 +77,7 @@ async def open_app(settings: Settings) -> AsyncIterator[web.Application]:
         stack.enter_context(_own_data_dir(settings.data_dir))
         store = await Store.open(settings.data_dir / "sluice.db")
         stack.push_async_callback(store.close)
-        app = web.Application(middlewares=[answer_everything])
+        app = web.Application()
         _configure(app, settings)
         repository = await _read_models(store, settings)
         app[keys.REPOSITORY] = repository
@@ -88,7 +88,7 @@ async def open_app(settings: Settings) -> AsyncIterator[web.Application]:
         _open_surfaces(app, store, serving, disk, settings, stack)
         await _open_ingestion(app, disk, settings)
         await _open_jobs(app, store, settings, stack)
-        RouteTable(ROUTES).register(app)
+        RouteTable(ROUTES).register(app, around=answer_everything)
         yield app
 
 
