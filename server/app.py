@@ -167,7 +167,8 @@ async def _open_ingestion(app: web.Application, disk: Disk, settings: Settings) 
 
 async def _open_jobs(app: web.Application, store: Store, settings: Settings, stack: contextlib.AsyncExitStack) -> None:
     """Take back the jobs that a server has left that was killed, and begin to take jobs."""
-    jobs = server_jobs(store, app[keys.ENGINE].pool("jobs"), settings)
+    engine = app[keys.ENGINE]
+    jobs = server_jobs(store, engine.pool("jobs"), engine.pool("hub"), settings)
     stack.push_async_callback(jobs.stop)
     await jobs.start()
     stack.enter_context(metrics.showing(jobs.levels))

@@ -8,6 +8,7 @@ from aiohttp import web
 from engine import metrics
 from engine.jobs import JobKind
 from engine.preview.catalogue import Access, Catalogue
+from engine.preview.hub import Hub, HubOptions, Lookups
 from engine.preview.kinds import PreviewKinds
 from engine.preview.pages import Pages
 from engine.preview.preview import Preview, PreviewOptions
@@ -26,18 +27,21 @@ from server.config import Settings
 def preview_folders(settings: Settings) -> PreviewFolders:
     data_dir = settings.data_dir.resolve()
     roots = (data_dir / "datasets", *(root.resolve() for root in settings.datasets_dir))
-    return PreviewFolders(roots, (settings.assets_dir or data_dir / "assets").resolve(), data_dir / "prepared")
+    assets = (settings.assets_dir or data_dir / "assets").resolve()
+    return PreviewFolders(roots, assets, data_dir / "prepared", data_dir / "hub")
 
 
 def preview_kinds(store: Store, settings: Settings) -> Mapping[str, JobKind]:
     """The kinds of jobs that preview has, by name."""
-    return PreviewKinds(store, preview_folders(settings), settings.part(PreviewLimits)).kinds()
+    folders = preview_folders(settings)
+    return PreviewKinds(store, folders, settings.part(PreviewLimits), Hub(settings.part(HubOptions), folders)).kinds()
 
 
 async def open_preview(app: web.Application, store: Store, settings: Settings, stack: contextlib.AsyncExitStack) -> None:
     """Open preview in the server, and start what runs beside its requests. The jobs of the server must be there."""
     engine, folders = app[keys.ENGINE], preview_folders(settings)
-    catalogue = Catalogue(engine.pool("jobs"), folders)
+    lookups = Lookups(Hub(settings.part(HubOptions), folders), engine.pool("hub"))
+    catalogue = Catalogue(engine.pool("jobs"), folders, lookups)
     access = Access(app[DATASETS], catalogue, shows_private=settings.datasets_enable_private is not False)
     preview = Preview(engine, store, app[keys.JOBS], catalogue, access, settings.part(PreviewOptions))
     stack.push_async_callback(preview.close)

@@ -163,6 +163,8 @@ class Preview:
         missed: dict[str, str] = {}
         for dataset in await self.store.list_cached_datasets():
             found = self.catalogue.get(dataset.name)
+            if found is None and self.catalogue.is_of_hub(dataset.root):
+                continue  # a hook tells of its changes
             revision = found.revision if found else ""
             if dataset.name in busy or dataset.status == "empty" or revision == dataset.revision:
                 continue
