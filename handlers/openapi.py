@@ -47,6 +47,15 @@ PATH_PARAMETERS: dict[str, Json] = {
     "model": {"description": "the name of the model", "pattern": f"^{MODEL_NAME.pattern}$", "example": "HelloWorld"},
     "workspace": {"description": "the org of names without one", "pattern": f"^{OWNER_NAME.pattern}$", "example": "ann"},
     "file": {"description": "the name of a file", "pattern": "^[^/]+$", "example": "records.ndjson"},
+    "title": {
+        "description": "a dataset, as `name` or `org/name`; the slash may be sent as %2F",
+        "pattern": f"^(?:{ORG_NAME.pattern}/)?{DATASET_NAME.pattern}$",
+        "example": "admin/facts",
+    },
+    "address": {
+        "description": "as an answer has it: the dataset, `--`, and further parts, each of which is quoted",
+        "pattern": "^.+/--/.+$",
+    },
 }
 
 RECORD_EXAMPLE = {"name": "Kermit"}
