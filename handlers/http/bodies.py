@@ -164,7 +164,7 @@ async def unless_client_leaves(request: web.Request, work: Awaitable[Result]) ->
             if request.transport is None or request.transport.is_closing():
                 raise ConnectionResetError
         return task.result()
-    except BaseException:
+    except BaseException:  # also when this request is cancelled: nobody else would end its task
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)  # it may have failed already, because the client has left
         raise
