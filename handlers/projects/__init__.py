@@ -1,6 +1,8 @@
 """Projects over HTTP: a file for each kind of object, all mounted below two bases.
 
 errors, admission   how a request is refused; who may ask what, and small bodies
+parameters          numbers in paths, and which part of a list is wanted
+docs                the page with all routes
 teams, tokens       who works together, and what programs prove themselves with
 """
 
@@ -8,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from handlers.http.routes import Route
+from handlers.projects import docs, teams, tokens
 
 BASES = ("/api/v1/api", "/v1")
 
@@ -19,4 +22,13 @@ def mounted(routes: Iterable[Route]) -> tuple[Route, ...]:
 
 
 # In the files, paths that end in a fixed word come before those that end in a number.
-ROUTES = mounted(())
+ROUTES = (
+    *mounted(
+        (
+            docs.ROUTE,
+            *tokens.ROUTES,
+            *teams.ROUTES,
+        )
+    ),
+    replace(docs.ROUTE, path="/v1/api/docs"),
+)
