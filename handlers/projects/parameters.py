@@ -18,16 +18,16 @@ LIST_QUERY = {
 }
 
 
-class Window(NamedTuple):
+class ListPart(NamedTuple):
     """The part of a list that is wanted: the newest `limit` of those whose numbers are lower than `before`."""
 
     limit: int
     before: int
 
 
-def window(request: web.Request) -> Window:
+def list_part(request: web.Request) -> ListPart:
     """ListedError `bad_field`."""
-    return Window(_number(request, "limit", DEFAULT_LIMIT, MAX_LIMIT), _number(request, "before", NO_LIMIT, NO_LIMIT))
+    return ListPart(_number(request, "limit", DEFAULT_LIMIT, MAX_LIMIT), _number(request, "before", NO_LIMIT, NO_LIMIT))
 
 
 def _number(request: web.Request, name: str, default: int, most: int) -> int:
