@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from engine.errors import EngineError, Reason, TaskFailed
-from engine.frames import Buffer
+from engine.frames import Buffer, Header
 from engine.replicas.blocks import Answer, Arguments, Task
 from engine.store import JobRow, Transaction
 
@@ -51,13 +51,18 @@ Outcome = Answer | JobFailure
 class Work:
     """One task of a job.
 
-    then  the next task, from the answer of this one; without it, or when it gives None, the answer is that of the job
+    then         the next task, from the answer of this one; without it, or when it gives None, the answer is that of the job
+    on_progress  is told the header of each frame in which the replica says how far it is
+    end          called once this process has done with the job, however it ended, before that is written: it removes what the task
+                 has left
     """
 
     task: Task
     arguments: Arguments
     buffers: Sequence[Buffer] = ()
     then: "Callable[[Answer], Awaitable[Work | None]] | None" = None
+    on_progress: Callable[[Header], None] | None = None
+    end: Callable[[], Awaitable[None]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
