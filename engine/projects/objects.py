@@ -29,8 +29,8 @@ JOB_KINDS: Mapping[ObjectKind, str] = {
     "attribution_set": "align",
 }
 _MADE_BY = {job_kind: kind for kind, job_kind in JOB_KINDS.items()}
-# The place of an object of which a project has one that is active.
-ONLY_PLACE = ""
+# The slot of an object of which a project has one that is active.
+ONLY_SLOT = ""
 # A team that has as many unfinished jobs as it may have should ask again after this.
 RETRY_AFTER_S = 10
 
@@ -58,7 +58,7 @@ class Object:
     result    JSON as the replica wrote it; None before the end, and in lists
     warnings  [{"Code", "Message", ...}]
     error     {"code", "message", "details", "details_total"} of a job that has failed
-    active    the place that it has taken in its project, or None
+    active    the slot that it has taken in its project, or None
     """
 
     project: Project
@@ -173,17 +173,17 @@ class Objects:
         return tuple(map(Object.of_row, rows))
 
     async def active(self, project: Project, kind: ObjectKind) -> tuple[Object, ...]:
-        """Those that are active: at most one for each place, oldest first."""
+        """Those that are active: at most one for each slot, oldest first."""
         rows = await self.store.list_active_objects(project.team, project.id, kind, key_prefix(project, kind))
         return tuple(map(Object.of_row, rows))
 
     # Chosen, cancelled, deleted
 
-    async def activate(self, project: Project, kind: ObjectKind, iid: int, place: str = ONLY_PLACE) -> Object:
-        """The object, which takes a place of its project from the one that had it. EngineError `unknown_...`, `not_complete`."""
+    async def activate(self, project: Project, kind: ObjectKind, iid: int, slot: str = ONLY_SLOT) -> Object:
+        """The object, which takes a slot of its project from the one that had it. EngineError `unknown_...`, `not_complete`."""
         (await self.get(project, kind, iid)).require_complete()
         async with self.store.transaction() as transaction:
-            if not await self.store.take_place(transaction, ObjectName(project.team, project.id, kind, iid), place):
+            if not await self.store.take_slot(transaction, ObjectName(project.team, project.id, kind, iid), slot):
                 raise unknown(kind)  # somebody has deleted it since
         return await self.get(project, kind, iid)
 
@@ -236,12 +236,12 @@ class Objects:
         row = await self.store.object_row(transaction, name, key_prefix(Project(name.team, name.project), name.kind))
         return Object.of_row(row) if row else None
 
-    async def settle(self, transaction: Transaction, job: JobRow, end: ObjectEnd, *, active_place: str | None = None) -> None:
+    async def settle(self, transaction: Transaction, job: JobRow, end: ObjectEnd, *, active_slot: str | None = None) -> None:
         """Write how an object ends, with times and attempts of its job, and perhaps make it active."""
         name = name_of(job)
         await self.store.end_object(transaction, name, end, job)
-        if active_place is not None:
-            await self.store.take_place(transaction, name, active_place)
+        if active_slot is not None:
+            await self.store.take_slot(transaction, name, active_slot)
         transaction.after_commit(functools.partial(self.forget_progress, job))
 
     def note_progress(self, job: JobRow, header: Header) -> None:

@@ -37,13 +37,13 @@ class Settled:
     result        JSON object with what the object's answer shows beside the common fields, as the replica wrote it
     warnings      [{"Code", "Message", ...}]
     extra         JSON that one path of the object answers apart from the others
-    active_place  the place of its project that the object takes now; None for none
+    active_slot  the slot of its project that the object takes now; None for none
     """
 
     result: str | None = None
     warnings: Sequence[Mapping[str, Any]] = ()
     extra: str | None = None
-    active_place: str | None = None
+    active_slot: str | None = None
 
 
 Ask = Callable[[Object], Awaitable[Work]]
@@ -82,7 +82,7 @@ def object_kind(objects: Objects, name: str, job_class: JobClass, ask: Ask, sett
             return str(fault["code"]) if fault else None
         made = await settled(transaction, found, outcome)
         end = ObjectEnd("success", now(), encoded(made.warnings), made.result, made.extra)
-        await objects.settle(transaction, job, end, active_place=made.active_place)
+        await objects.settle(transaction, job, end, active_slot=made.active_slot)
         return None
 
     return JobKind(name, job_class, work, commit)

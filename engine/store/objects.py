@@ -66,9 +66,9 @@ END_OBJECT = """
         result = coalesce(:result, result), extra = coalesce(:extra, extra), warnings = :warnings, error = :error
     WHERE team = :team AND project = :project AND kind = :kind AND iid = :iid AND status = 'waiting'
 """
-# Take a place of the project from the object that has it, and give it to another one that is complete.
-CLEAR_PLACE = "UPDATE project_object SET active = NULL WHERE team = ? AND project = ? AND kind = ? AND active = ?"
-TAKE_PLACE = """
+# Take a slot of the project from the object that has it, and give it to another one that is complete.
+CLEAR_SLOT = "UPDATE project_object SET active = NULL WHERE team = ? AND project = ? AND kind = ? AND active = ?"
+TAKE_SLOT = """
     UPDATE project_object SET active = ?
     WHERE team = ? AND project = ? AND kind = ? AND iid = ? AND status = 'success' AND NOT is_removed
 """
@@ -162,7 +162,7 @@ class ObjectStore(Database):
         return [ObjectRow(*row) for row in await self._rows(LIST_OBJECTS, values)]
 
     async def list_active_objects(self, team: str, project: str, kind: str, prefix: str) -> list[ObjectRow]:
-        """Those that have a place of their project, oldest first."""
+        """Those that have a slot of their project, oldest first."""
         values = {"team": team, "project": project, "kind": kind, "prefix": prefix}
         return [ObjectRow(*row) for row in await self._rows(LIST_ACTIVE, values)]
 
@@ -232,10 +232,10 @@ class ObjectStore(Database):
         values |= _named(name) | {"started_at": started_at, "attempts": job.attempts if job else 0}
         return await transaction.run(END_OBJECT, values) > 0
 
-    async def take_place(self, transaction: Transaction, name: ObjectName, place: str) -> bool:
-        """Give an object a place of its project, which another loses; False when it is not complete, or not there."""
-        await transaction.run(CLEAR_PLACE, (name.team, name.project, name.kind, place))
-        return await transaction.run(TAKE_PLACE, (place, name.team, name.project, name.kind, name.iid)) > 0
+    async def take_slot(self, transaction: Transaction, name: ObjectName, slot: str) -> bool:
+        """Give an object a slot of its project, which another loses; False when it is not complete, or not there."""
+        await transaction.run(CLEAR_SLOT, (name.team, name.project, name.kind, slot))
+        return await transaction.run(TAKE_SLOT, (slot, name.team, name.project, name.kind, name.iid)) > 0
 
     async def hide_objects(self, transaction: Transaction, team: str, project: str, kind: str | None, iid: int | None) -> None:
         """An object, or with None all of a project, is not found from now on."""
