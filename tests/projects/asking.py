@@ -1,6 +1,7 @@
 """A client of one project: it sends files, joins, fits and attributes, and waits until the jobs have ended."""
 
 import dataclasses
+import datetime
 import itertools
 import json
 import select
@@ -57,9 +58,8 @@ class Client:
         headers = dict(more.pop("headers", {}))
         if isinstance(auth, str):
             headers["Authorization"] = f"Bearer {auth}"
-            auth = None
-        url = self.server.url + self.base + path
-        return requests.request(method, url, auth=auth, headers=headers, timeout=WAIT_S, allow_redirects=False, **more)
+        more |= {"auth": None if isinstance(auth, str) else auth, "timeout": WAIT_S, "allow_redirects": False}
+        return requests.request(method, self.server.url + self.base + path, headers=headers, **more)
 
     def of_project(self, method: str, path: str = "", **more: Any) -> requests.Response:
         return self.ask(method, f"/projects/{self.team}/{self.project}{path}", **more)
@@ -165,6 +165,11 @@ def new_project(server: Server, team: str = "admin", auth: Auth | None = None, b
     client = Client(server, project, team, auth, base)
     made(client.ask("POST", f"/projects/{team}", json={"id": project, "name": f"Project {project}"}))
     return client
+
+
+def in_days(number: int) -> str:
+    """The date in as many days, in UTC."""
+    return str(datetime.datetime.now(datetime.UTC).date() + datetime.timedelta(days=number))
 
 
 # Answers
