@@ -1,9 +1,7 @@
 """One server for the tests of projects; a project of its own for each test that wants one, and one that has everything."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -11,6 +9,7 @@ from tests.engine.tasks.projects import sets
 from tests.projects import files
 from tests.projects.asking import Client, new_project
 from tests.projects.files import Sheet
+from tests.projects.house import Full, House, filled, housed
 from tests.serving import Server, serving
 
 
@@ -40,21 +39,6 @@ def mediated(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Sheet]:
     return files.of(sets.mediated(tmp_path_factory.mktemp("mediated"), 0))
 
 
-@dataclass(frozen=True)
-class Full:
-    """A project with a dataset, a MAP model of all its dates, an attribution of them by 400 draws, and a set of that; all active.
-
-    Tests may read it; a test that changes anything takes a project of its own.
-    """
-
-    client: Client
-    dataset: int
-    dates: list[str]
-    model: dict[str, Any]
-    attribution: dict[str, Any]
-    attribution_set: dict[str, Any]
-
-
 @pytest.fixture(scope="session")
 def full(server: Server, plain: dict[str, Sheet]) -> Full:
     client = new_project(server)
@@ -67,12 +51,10 @@ def full_mediated(server: Server, mediated: dict[str, Sheet]) -> Full:
     return filled(new_project(server), mediated, sets.mediated_graph())
 
 
-def filled(client: Client, sheets: dict[str, Sheet], graph: Any = None) -> Full:
-    dataset = client.dataset(sheets, activate=True)
-    dates = client.dates(dataset)
-    model = client.built(dataset, graph, detail={"activate": True})
-    attribution = client.attributed(model["IId"], dataset, dates[0], dates[-1], samples=400)
-    return Full(client, dataset, dates, model, attribution, client.aligned([attribution["IId"]], active=True))
+@pytest.fixture(scope="session")
+def house(tmp_path_factory: pytest.TempPathFactory, plain: dict[str, Sheet]) -> Iterator[House]:
+    with housed(tmp_path_factory.mktemp("house") / "data", plain) as found:
+        yield found
 
 
 @pytest.fixture
