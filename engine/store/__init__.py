@@ -9,6 +9,7 @@ from engine.store.datasets import DatasetRow, DatasetStore, Visibility
 from engine.store.jobs import JobRow, JobStatus, JobStore, NewJob
 from engine.store.models import ModelOverrides, ModelStore
 from engine.store.preview import CachedDataset, CachedSplit, CacheStatus, LaterStatus, ListedSplit, PreviewStore, SplitReport
+from engine.store.teams import TeamRow, TeamStore
 from engine.store.users import KeyKind, User, UserStore
 
 __all__ = [
@@ -27,11 +28,12 @@ __all__ = [
     "Store",
     "StoreError",
     "StoreFull",
+    "TeamRow",
     "Transaction",
     "User",
     "Visibility",
 ]
 
 
-class Store(UserStore, ModelStore, DatasetStore, JobStore, PreviewStore):
+class Store(UserStore, TeamStore, ModelStore, DatasetStore, JobStore, PreviewStore):
     """The whole database. Make it with `await Store.open(path)`."""
