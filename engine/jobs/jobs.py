@@ -18,7 +18,7 @@ from engine import metrics
 from engine.errors import SHUTTING_DOWN, EngineError, TaskFailed
 from engine.jobs.kinds import EMPTY_ANSWER, MAX_ATTEMPTS, JobClass, JobFailure, JobKind, Outcome, Work, failure_of
 from engine.jobs.runners import Runner
-from engine.replicas.blocks import Answer, Block, Call, Lane
+from engine.replicas.blocks import Answer, Block, Call, Lane, WatchedCall
 from engine.replicas.lines import Lines
 from engine.replicas.pool import Pool
 from engine.store import JobRow, JobStatus, NewJob, Store, StoreError, Transaction
@@ -185,12 +185,7 @@ class Jobs:
     async def _outcome(self, job: JobRow) -> Outcome:
         """The answer of a job's last task. Whatever goes wrong is a failure of this job."""
         try:
-            work = await self._kinds[job.kind].work(job)
-            answer = EMPTY_ANSWER
-            while work is not None:
-                answer = await self._ask(work)
-                work = await work.then(answer) if work.then else None
-            return answer
+            return await self._answer(job)
         except EngineError as error:
             if error.code == SHUTTING_DOWN:
                 raise asyncio.CancelledError from None  # the pool stops before we do: the job is given back
@@ -199,9 +194,21 @@ class Jobs:
             log.exception("job failed kind=%s id=%d", job.kind, job.id)
             return failure_of(error)
 
+    async def _answer(self, job: JobRow) -> Answer:
+        """The answer of a job's last task."""
+        async with contextlib.AsyncExitStack() as stack:
+            work = await self._kinds[job.kind].work(job)
+            answer = EMPTY_ANSWER
+            while work is not None:
+                if work.end is not None:
+                    stack.push_async_callback(work.end)
+                answer = await self._ask(work)
+                work = await work.then(answer) if work.then else None
+            return answer
+
     async def _ask(self, work: Work) -> Answer:
         """The answer of a replica. Who is cancelled meanwhile takes the work from it, which kills it if it does not hear."""
-        call = Call()
+        call = WatchedCall(work.on_progress) if work.on_progress else Call()
         block = Block(work.task, Lane.INTERACTIVE, call, work.arguments, Lines.of_buffers(work.buffers))
         self._pool.submit(block)
         try:

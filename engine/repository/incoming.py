@@ -83,6 +83,17 @@ class Incoming:
         finally:
             await asyncio.to_thread(file.close)
 
+    def note_files(self) -> None:
+        """Take the files that a replica has written into the folder for those of the upload. Blocks on the disk.
+
+        raises  EngineError `body_too_large`
+        """
+        sizes = {path.name: path.stat().st_size for path in self.folder.iterdir()}
+        self._names |= sizes.keys()
+        self.num_bytes += sum(sizes.values())
+        if self.num_bytes > self._room.limit_bytes:
+            raise self._too_large()
+
     def config(self) -> ModelConfig | None:
         """The config that was sent, or None when none was. Blocks on its file. EngineError `body_too_large`, `invalid_model`."""
         if GRAPH_FILE not in self._names:
@@ -109,10 +120,13 @@ class Incoming:
         async for chunk in chunks:
             self.num_bytes += len(chunk)
             if self.num_bytes > self._room.limit_bytes:
-                raise EngineError(BODY_TOO_LARGE, f"body larger than {self._room.limit_bytes} bytes")
+                raise self._too_large()
             if self._room.quota_bytes is not None and self.num_bytes > self._room.quota_bytes:
                 raise no_room(self.owner)
             yield chunk
+
+    def _too_large(self) -> EngineError:
+        return EngineError(BODY_TOO_LARGE, f"body larger than {self._room.limit_bytes} bytes")
 
     def _write(self, file: BinaryIO, piece: bytes) -> None:
         self._room.disk.check(len(piece))
