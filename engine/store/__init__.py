@@ -8,7 +8,9 @@ from engine.store.connection import StoreError, StoreFull, Transaction
 from engine.store.datasets import DatasetRow, DatasetStore, Visibility
 from engine.store.jobs import JobRow, JobStatus, JobStore, NewJob
 from engine.store.models import ModelOverrides, ModelStore
+from engine.store.objects import ObjectEnd, ObjectName, ObjectRow, ObjectStore
 from engine.store.preview import CachedDataset, CachedSplit, CacheStatus, LaterStatus, ListedSplit, PreviewStore, SplitReport
+from engine.store.projects import ProjectRow, ProjectStore
 from engine.store.teams import TeamRow, TeamStore
 from engine.store.users import KeyKind, User, UserStore
 
@@ -24,6 +26,10 @@ __all__ = [
     "ListedSplit",
     "ModelOverrides",
     "NewJob",
+    "ObjectEnd",
+    "ObjectName",
+    "ObjectRow",
+    "ProjectRow",
     "SplitReport",
     "Store",
     "StoreError",
@@ -35,5 +41,5 @@ __all__ = [
 ]
 
 
-class Store(UserStore, TeamStore, ModelStore, DatasetStore, JobStore, PreviewStore):
+class Store(UserStore, TeamStore, ModelStore, DatasetStore, JobStore, PreviewStore, ProjectStore, ObjectStore):
     """The whole database. Make it with `await Store.open(path)`."""
