@@ -8,7 +8,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.frames import Header
-from engine.tasks import codec
 from engine.tasks.families import Reply
 from engine.tasks.projects import advice
 from engine.tasks.projects.attribution import Attributed, attribute, totals
@@ -17,6 +16,7 @@ from engine.tasks.projects.periods import written
 from engine.tasks.projects.progress import Stage
 from engine.tasks.projects.readings import Readings
 from engine.tasks.projects.refusals import Refusal, warning
+from engine.tasks.projects.replies import reply
 from engine.tasks.projects.sources import Dataset
 from engine.tasks.projects.summaries import LEVELS, interval, number
 
@@ -34,8 +34,8 @@ def run(header: Header) -> Stage[Reply]:
         warnings.append(warning("few_draws", f"{header['samples']} draws give coarse intervals."))
     warnings += advice.extrapolation(fitted, readings, window)
     write(found, Path(header["folder"]))
-    body = codec.dumps({**answer(found), "Samples": header["samples"], "Warnings": warnings})
-    return {"parts": [{"size": len(body)}]}, [body]
+    told = {"warnings": warnings, "frequency": fitted.frequency, "target_metric": fitted.target_metric}
+    return reply({"answer": {**answer(found), "Samples": header["samples"]}}, **told)
 
 
 def _window(dataset: Dataset, start: str, end: str) -> Array:
