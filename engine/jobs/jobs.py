@@ -77,16 +77,16 @@ class _Running:
 class Jobs:
     """`start` comes before anything is done, `stop` at the end. Jobs may be added before and after.
 
-    kinds  all that share the queue
+    kinds  that share the queue; `learn` adds others, which need this object themselves
     """
 
     def __init__(self, store: Store, pool: Pool, kinds: Mapping[str, JobKind], options: JobOptions) -> None:
         self._store = store
         self._pool = pool
-        self._kinds = kinds
+        self._kinds = dict(kinds)
         self._options = options
         self._worker = options.worker
-        self._takes = kinds.keys() if options.takes is None else kinds.keys() & options.takes
+        self._takes: Collection[str] = ()
         self._running: dict[int, _Running] = {}
         self._runners: list[Runner] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -98,8 +98,14 @@ class Jobs:
 
     # Life
 
+    def learn(self, kinds: Mapping[str, JobKind]) -> None:
+        """Share the queue with these kinds too, from the start on."""
+        self._kinds |= kinds
+
     async def start(self) -> None:
         """Take back what a process has left that died, and begin to take jobs."""
+        takes = self._options.takes
+        self._takes = self._kinds.keys() if takes is None else self._kinds.keys() & takes
         if not self._takes:
             return
         await self._reclaim(self._worker)  # only the server has a name that a process before it had
@@ -150,6 +156,12 @@ class Jobs:
         transaction.after_commit(self._look.set)
         return found
 
+    async def left(self, key: str) -> None:
+        """Wait until this process no longer works on a job of this key, which was cancelled."""
+        works = [running.work for running in self._running.values() if running.job.key == key]
+        if works:
+            await asyncio.wait(works)
+
     def wake(self) -> None:
         """There may be something to take."""
         for runner in self._runners:
@@ -160,10 +172,11 @@ class Jobs:
     async def _take(self, job_class: JobClass) -> JobRow | None:
         """Start the next job of a class, if there is one and there is room for it."""
         of_class = {name for name, kind in self._kinds.items() if kind.job_class == job_class}
-        if not of_class & self._takes or not self._options.is_open():
+        taken = of_class.intersection(self._takes)
+        if not taken or not self._options.is_open():
             return None
         most = self._options.most_quick if job_class == "quick" else 1
-        return await self._store.take_job(self._worker, of_class & self._takes, beside=of_class, most=most)
+        return await self._store.take_job(self._worker, taken, beside=of_class, most=most)
 
     async def _perform(self, job: JobRow) -> None:
         """Do a job that this process has started, and end it."""

@@ -5,14 +5,14 @@ outlives the job. Knows what all kinds have in common, and nothing of one kind: 
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, cast, get_args
 
 import ujson
 
-from engine.errors import TOO_MANY_JOBS, EngineError, ListedError
+from engine.errors import TOO_MANY_JOBS, Code, EngineError, ListedError
 from engine.frames import Header
 from engine.jobs import Jobs, job_key
 from engine.projects.codes import ALREADY_FINISHED, IN_USE, NOT_COMPLETE, UNKNOWN, UNKNOWN_PROJECT
@@ -132,14 +132,16 @@ class Objects:
         *,
         created_by: str,
         uses: Sequence[tuple[ObjectKind, int]] = (),
+        on_commit: Callable[[], object] | None = None,
     ) -> Object:
         """A new object with its number and its job, all in one transaction.
 
-        uses    what it is made of, which cannot be deleted before it
-        raises  EngineError `unknown_project`, `too_many_jobs`, and `unknown_...` for what is used and not there
+        uses       what it is made of, which cannot be deleted before it
+        on_commit  called once the object is there
+        raises     EngineError `unknown_project`, `too_many_jobs`, and `unknown_...` for what is used and not there
         """
         async with self.store.transaction() as transaction:
-            await self._check_room(transaction, project.team)
+            self._require_room(await self.store.num_unfinished_objects(project.team, transaction))
             iid = await self.store.next_number(transaction, project.team, project.id, kind)
             name = ObjectName(project.team, project.id, kind, iid)
             asked, by, at = encoded(request), created_by, now()
@@ -149,10 +151,19 @@ class Objects:
                 if not await self.store.add_use(transaction, name, used_kind, used_iid):
                     raise unknown(used_kind)
             await self._jobs.add(transaction, _job(name))
+            if on_commit is not None:
+                transaction.after_commit(on_commit)
         return await self.get(project, kind, iid)
 
-    async def _check_room(self, transaction: Transaction, team: str) -> None:
-        if await self.store.num_unfinished_objects(transaction, team) >= self._jobs_per_team:
+    async def check_room(self, team: str, *, num_more: int = 0) -> None:
+        """Refuse what will become a job before much is done for it. EngineError `too_many_jobs`.
+
+        num_more  requests of the team that are about to become jobs
+        """
+        self._require_room(await self.store.num_unfinished_objects(team) + num_more)
+
+    def _require_room(self, num_unfinished: int) -> None:
+        if num_unfinished >= self._jobs_per_team:
             text = f"The team has {self._jobs_per_team} unfinished jobs, which is the limit."
             raise EngineError(TOO_MANY_JOBS, text, retry_after_s=RETRY_AFTER_S)
 
@@ -171,6 +182,14 @@ class Objects:
         prefix = key_prefix(project, kind)
         rows = await self.store.list_objects(project.team, project.id, kind, prefix, limit=limit, before=before)
         return tuple(map(Object.of_row, rows))
+
+    async def require_complete(self, project: Project, kind: ObjectKind, iids: Sequence[int]) -> None:
+        """Refuse numbers of objects that others cannot be made of. EngineError `unknown_...`, `not_complete`."""
+        statuses = await self.store.object_statuses(project.team, project.id, kind, iids)
+        if missing := [iid for iid in iids if iid not in statuses]:
+            raise _refusal(UNKNOWN[kind], kind, missing, "is not there")
+        if unfinished := [iid for iid in iids if statuses[iid] != "success"]:
+            raise _refusal(NOT_COMPLETE, kind, unfinished, "is not complete")
 
     async def active(self, project: Project, kind: ObjectKind) -> tuple[Object, ...]:
         """Those that are active: at most one for each slot, oldest first."""
@@ -198,7 +217,7 @@ class Objects:
 
     async def _cancel(self, transaction: Transaction, name: ObjectName) -> bool:
         """Cancel the job of an object, and say so in its row; False when it has ended."""
-        found = await self.store.find_job(transaction, _job(name).key)
+        found = await self.store.find_job(transaction, key_of(name))
         if not await self.store.end_object(transaction, name, ObjectEnd("cancelled", now()), found):
             return False
         party, kinds = f"{name.team}/{name.project}", (JOB_KINDS[cast(ObjectKind, name.kind)],)
@@ -253,7 +272,7 @@ class Objects:
 
     def progress(self, found: Object) -> dict[str, Any] | None:
         """How far the job of an object is, while it is started and has said so."""
-        return self._progress.get(_job(found.name).key) if found.status == "started" else None
+        return self._progress.get(key_of(found.name)) if found.status == "started" else None
 
 
 def name_of(job: JobRow) -> ObjectName:
@@ -267,9 +286,21 @@ def key_prefix(project: Project, kind: str) -> str:
     return job_key(JOB_KINDS[cast(ObjectKind, kind)], project.party, "")
 
 
+def key_of(name: ObjectName) -> str:
+    """The key of the job that makes an object."""
+    return job_key(JOB_KINDS[cast(ObjectKind, name.kind)], f"{name.team}/{name.project}", str(name.iid))
+
+
 def _job(name: ObjectName) -> NewJob:
-    kind, party, number = JOB_KINDS[cast(ObjectKind, name.kind)], f"{name.team}/{name.project}", str(name.iid)
-    return NewJob(kind, job_key(kind, party, number), party, party, number)
+    party = f"{name.team}/{name.project}"
+    return NewJob(JOB_KINDS[cast(ObjectKind, name.kind)], key_of(name), party, party, str(name.iid))
+
+
+def _refusal(code: Code, kind: ObjectKind, iids: Sequence[int], fault: str) -> EngineError:
+    """The refusal of a request that names objects of which it can have none."""
+    word = word_of(kind).capitalize()
+    details: list[dict[str, Any]] = [{"Code": code, "Kind": kind, "IId": iid, "Message": f"{word} {iid} {fault}."} for iid in iids]
+    return ListedError(code, details[0]["Message"], details)
 
 
 def word_of(kind: str) -> str:

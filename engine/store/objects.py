@@ -4,6 +4,8 @@ How an object stands is told by its job until that ends, and by its own row afte
 nobody but those who remove it. Knows no kind of object, and nothing of what requests and results say.
 """
 
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,17 +26,17 @@ SELECT_OBJECT = """
 FIND_OBJECT = SELECT_OBJECT.format(result="o.result") + " AND o.iid = :iid"
 LIST_OBJECTS = SELECT_OBJECT.format(result="NULL") + " AND (:before IS NULL OR o.iid < :before) ORDER BY o.iid DESC LIMIT :limit"
 LIST_ACTIVE = SELECT_OBJECT.format(result="o.result") + " AND o.active IS NOT NULL ORDER BY o.iid"
-# A part of `extra`: the values below `path` whose first three entries are these.
-FIND_EXTRA = """
-    SELECT one.value -> 3 FROM project_object o, json_each(o.extra, :path) one
-    WHERE o.team = :team AND o.project = :project AND o.kind = :kind AND o.iid = :iid AND NOT o.is_removed
-        AND one.value ->> 0 = :first AND one.value ->> 1 = :second AND one.value ->> 2 = :third
+# Which objects of all projects of a team are active?
+LIST_ACTIVE_OF_TEAM = """
+    SELECT project, kind, iid FROM project_object
+    WHERE team = ? AND active IS NOT NULL AND NOT is_removed ORDER BY project, kind, iid
 """
-LIST_EXTRA = """
-    SELECT one.value ->> 0, one.value ->> 1, one.value ->> 2 FROM project_object o, json_each(o.extra, :path) one
-    WHERE o.team = :team AND o.project = :project AND o.kind = :kind AND o.iid = :iid AND NOT o.is_removed
+# How did these objects of a kind end, if they have?
+LIST_STATUSES = """
+    SELECT iid, status FROM project_object
+    WHERE team = ? AND project = ? AND kind = ? AND iid IN (SELECT value FROM json_each(?)) AND NOT is_removed
 """
-# All of `extra`.
+# What belongs to an object and is not shown with it.
 READ_EXTRA = "SELECT extra FROM project_object WHERE team = ? AND project = ? AND kind = ? AND iid = ? AND NOT is_removed"
 
 # How many objects of a team have not ended?
@@ -84,14 +86,18 @@ FORGET_USES = """
     WHERE team = :team AND project = :project AND (:kind IS NULL OR kind = :kind) AND (:iid IS NULL OR iid = :iid)
 """
 # Which objects are being removed?
-LIST_HIDDEN_OBJECTS = "SELECT team, project, kind, iid, request FROM project_object WHERE is_removed"
+LIST_HIDDEN_OBJECTS = "SELECT team, project, kind, iid FROM project_object WHERE is_removed"
+# What asked for an object that is being removed?
+FIND_HIDDEN_OBJECT = """
+    SELECT request FROM project_object WHERE team = ? AND project = ? AND kind = ? AND iid = ? AND is_removed
+"""
 # An object is gone.
 REMOVE_OBJECT = "DELETE FROM project_object WHERE team = ? AND project = ? AND kind = ? AND iid = ? AND is_removed"
 # Which requests made the objects of a kind, those included that are being removed?
 LIST_REQUESTS = "SELECT request FROM project_object WHERE kind = ?"
 # Which objects of a kind have not ended, although they have no job that could end them?
 LIST_STRANDED = """
-    SELECT team, project, kind, iid, request FROM project_object o
+    SELECT team, project, kind, iid FROM project_object o
     WHERE kind = :kind AND status = 'waiting' AND NOT is_removed AND NOT EXISTS (
         SELECT 1 FROM job WHERE key = :name || char(0) || o.team || '/' || o.project || char(0) || o.iid AND status = 'waiting'
     ) AND NOT EXISTS (
@@ -166,25 +172,34 @@ class ObjectStore(Database):
         values = {"team": team, "project": project, "kind": kind, "prefix": prefix}
         return [ObjectRow(*row) for row in await self._rows(LIST_ACTIVE, values)]
 
-    async def find_extra(self, name: ObjectName, path: str, parts: tuple[str, str, str]) -> str | None:
-        """The fourth value, as JSON, of the list in `extra` below a path of JSON that begins with these three."""
-        first, second, third = parts
-        values = _named(name) | {"path": path, "first": first, "second": second, "third": third}
-        rows = await self._rows(FIND_EXTRA, values)
-        return str(rows[0][0]) if rows else None
+    async def num_unfinished_objects(self, team: str, transaction: Transaction | None = None) -> int:
+        """transaction: in which the answer stays true."""
+        read = transaction.rows if transaction else self._rows
+        [(number,)] = await read(COUNT_UNFINISHED, (team,))
+        return int(number)
 
-    async def list_extra(self, name: ObjectName, path: str) -> list[tuple[str, str, str]]:
-        """With which three values the lists in `extra` below a path of JSON begin."""
-        return [(first, second, third) for first, second, third in await self._rows(LIST_EXTRA, _named(name) | {"path": path})]
+    async def list_active_of_team(self, team: str) -> list[tuple[str, str, int]]:
+        """Project, kind and number of the objects that are active, in that order."""
+        return [(project, kind, iid) for project, kind, iid in await self._rows(LIST_ACTIVE_OF_TEAM, (team,))]
+
+    async def object_statuses(self, team: str, project: str, kind: str, iids: Iterable[int]) -> dict[int, str]:
+        """How the objects with these numbers have ended, by number; those that have not ended are `waiting`."""
+        values = (team, project, kind, json.dumps(list(iids)))
+        return {iid: status for iid, status in await self._rows(LIST_STATUSES, values)}
 
     async def read_extra(self, name: ObjectName) -> str | None:
-        """All of `extra`."""
+        """What belongs to an object and is not shown with it, as JSON."""
         rows = await self._rows(READ_EXTRA, (name.team, name.project, name.kind, name.iid))
         return rows[0][0] if rows else None
 
-    async def list_hidden_objects(self) -> list[tuple[ObjectName, str]]:
-        """Those that are being removed, with their requests."""
-        return [(ObjectName(*row[:4]), row[4]) for row in await self._rows(LIST_HIDDEN_OBJECTS)]
+    async def list_hidden_objects(self) -> list[ObjectName]:
+        """Those that are being removed."""
+        return [ObjectName(*row) for row in await self._rows(LIST_HIDDEN_OBJECTS)]
+
+    async def find_hidden_object(self, name: ObjectName) -> str | None:
+        """The request of an object that is being removed; None when it is gone."""
+        rows = await self._rows(FIND_HIDDEN_OBJECT, (name.team, name.project, name.kind, name.iid))
+        return rows[0][0] if rows else None
 
     async def list_requests(self, kind: str) -> list[str]:
         """What asked for the objects of a kind, those included that are being removed."""
@@ -192,7 +207,7 @@ class ObjectStore(Database):
 
     async def list_stranded_objects(self, kind: str, job_kind: str) -> list[ObjectName]:
         """Objects that have not ended, and that no job of this kind will end."""
-        return [ObjectName(*row[:4]) for row in await self._rows(LIST_STRANDED, {"kind": kind, "name": job_kind})]
+        return [ObjectName(*row) for row in await self._rows(LIST_STRANDED, {"kind": kind, "name": job_kind})]
 
     async def remove_object(self, name: ObjectName) -> bool:
         """Forget an object that is being removed; False when there is none."""
@@ -203,10 +218,6 @@ class ObjectStore(Database):
     async def object_row(self, transaction: Transaction, name: ObjectName, prefix: str) -> ObjectRow | None:
         rows = await transaction.rows(FIND_OBJECT, _named(name) | {"prefix": prefix})
         return ObjectRow(*rows[0]) if rows else None
-
-    async def num_unfinished_objects(self, transaction: Transaction, team: str) -> int:
-        [(number,)] = await transaction.rows(COUNT_UNFINISHED, (team,))
-        return int(number)
 
     async def add_object(self, transaction: Transaction, name: ObjectName, *, request: str, created_at: str, by: str) -> bool:
         """False when there is no such project."""

@@ -197,7 +197,7 @@ CREATE TABLE project_number (
 -- ends; the transaction that ends the job writes state, times, attempts, error and result here, and so the object outlives its job.
 -- request, result, warnings and error are JSON; `result` stands as the replica wrote it. Times are UTC, as 2026-01-31T09:00:00Z.
 -- active      the slot that the object has taken in its project: '' for a dataset or a set, the combination for a model
--- extra       what one path of the object answers apart from the others, such as the dates of a dataset: JSON, as the replica wrote it
+-- extra       what belongs to the object and is not shown with it, such as the names of its files: JSON
 -- is_removed  the object is not found any more; its row stays until its files are gone
 CREATE TABLE project_object (
     team TEXT NOT NULL,
