@@ -63,12 +63,20 @@ may be millions, has to be kept with the dataset.
             pieces: {"graph", "instance"}: the bytes of two values in the payload, one behind the other: GRAPH of the high level,
             with every id as sent, and INSTANCE
 
+`check_drawing`: is this a graph of the high level? What its sources mean is not looked at. Quick, like `check_graph`.
+    asked   graph: GRAPH
+    gives   pieces: {"graph"}: the same
+
 `default_graph`
     asked   files; combination
-    gives   payload: GRAPH of the high level
+    gives   pieces: {"graph"}: GRAPH of the high level
 
 `check_refit`: has the new dataset what the model needs? Quick, like `check_graph`.
     asked   files; train_dates, eval_dates; model: folder that `fit` wrote
+    gives   warnings: [...]; no payload
+
+`check_attribution`: has the dataset what the model needs, and dates in the range? Quick, like `check_graph`.
+    asked   model: folder that `fit` wrote; files; start_date, end_date
     gives   warnings: [...]; no payload
 
 `plot`: a picture of a model or of an attribution. Quick, like `check_graph`.
@@ -97,14 +105,14 @@ may be millions, has to be kept with the dataset.
 
 `attribute`
     asked   model: folder that `fit` wrote; files; start_date, end_date; samples
-            folder: exists; gets effects.parquet (Date, Node, Mean, P5, P50, P95, DirectMean, Revenue, Profit, Spend) and
-            effects.npz (what `align` needs: dates, nodes, effects by draw)
+            title: "acme/demo-attribution-5", for README.md
+            folder: exists; gets README.md, effects.parquet (Date, Node, Mean, P5, P50, P95, DirectMean, Revenue, Profit, Spend) and
+            effects.npz (what `align` needs: dates, nodes, effects by draw); all is fsynced
     gives   warnings: [...]; frequency; target_metric
             payload {"StartDate", "EndDate", "Samples", "Observed", "Prediction", "Baseline", "Totals"}
 
 `align`: one attribution set of several attributions.
     asked   attributions: [{"iid", "folder", "combination", "target_metric", "frequency"}] in the order of the request
-            folder: exists; gets effects.parquet, with the columns of COMBINATION first
     gives   payload {"FirstDate", "LastDate", "Combinations": [{"Country", "Region", "Grouping", "Periods", "Totals": [...]}]}
             refused: no_common_dates, mixed_target
 """
@@ -127,6 +135,8 @@ def tasks(families: Families) -> dict[str, TaskFunction]:
     stopping = families.the(Stopping)
     return {
         "check_graph": _short(_check_graph),
+        "check_drawing": _short(_check_drawing),
+        "check_attribution": _short(_check_attribution),
         "default_graph": _short(_default_graph),
         "check_refit": _short(_check_refit),
         "plot": _short(_plot),
@@ -148,6 +158,16 @@ def _default_graph(header: Header, payload: memoryview) -> Reply:
 
 def _check_refit(header: Header, payload: memoryview) -> Reply:
     return reply(warnings=graphs.check_refit(header)["Warnings"])
+
+
+def _check_drawing(header: Header, payload: memoryview) -> Reply:
+    return reply({"graph": graphs.check_drawing(header)})
+
+
+def _check_attribution(header: Header, payload: memoryview) -> Reply:
+    from engine.tasks.projects import attributing
+
+    return reply(warnings=attributing.check(header))
 
 
 def _plot(header: Header, payload: memoryview) -> Reply:

@@ -18,7 +18,7 @@ from tests.engine.tasks.projects.sets import SMALL_HMC, Data
 def attribution(model: Path, data: Data, folder: Path, **changes: Any) -> dict[str, Any]:
     folder.mkdir(exist_ok=True)
     asked = {"model": str(model), "files": data.files, "start_date": data.dates[0], "end_date": data.dates[-1], "samples": 400}
-    part, body, _ = sets.task("attribute", {**asked, "folder": str(folder), **changes})
+    part, body, _ = sets.task("attribute", {**asked, "title": "acme/demo-attribution-1", "folder": str(folder), **changes})
     assert "refused" not in part, part
     answer: dict[str, Any] = json.loads(body)
     return answer
@@ -127,7 +127,7 @@ def test_an_attribution_after_the_training_dates_takes_new_data(data: Data, tmp_
     assert answer["StartDate"] == data.dates[45]
     assert answer["Prediction"]["Mean"] == pytest.approx(answer["Observed"], rel=0.2)
     asked = {"model": str(tmp_path / "model"), "files": data.files, "start_date": "2031-01-05", "end_date": "2031-02-02"}
-    part, _, _ = sets.task("attribute", {**asked, "samples": 20, "folder": str(tmp_path / "a")})
+    part, _, _ = sets.task("attribute", {**asked, "samples": 20, "title": "a", "folder": str(tmp_path / "a")})
     assert part["refused"]["code"] == "bad_range"
 
 
@@ -144,17 +144,16 @@ def test_a_set_takes_each_date_from_the_attribution_named_first(data: Data, mode
         }
         for i, name in enumerate(("new", "old"))
     ]
-    (tmp_path / "set").mkdir()
-    _part, body, _ = sets.task("align", {"attributions": named, "folder": str(tmp_path / "set")})
+    _part, body, _ = sets.task("align", {"attributions": named})
     answer = json.loads(body)
     assert (answer["FirstDate"], answer["LastDate"]) == (data.dates[0], data.dates[39])
     assert [entry["Periods"] for entry in answer["Combinations"]] == [40]
     named[1]["combination"] = ["NOR", "all", "all"]
-    _, body, _ = sets.task("align", {"attributions": named, "folder": str(tmp_path / "set")})
+    _, body, _ = sets.task("align", {"attributions": named})
     assert json.loads(body)["FirstDate"] == data.dates[20]
     attribution(model, data, tmp_path / "apart", start_date=data.dates[50], end_date=data.dates[55], samples=40)
     named[1]["folder"] = str(tmp_path / "apart")
-    assert sets.task("align", {"attributions": named, "folder": str(tmp_path / "set")})[0]["refused"]["code"] == "no_common_dates"
+    assert sets.task("align", {"attributions": named})[0]["refused"]["code"] == "no_common_dates"
 
 
 def test_a_fit_tells_its_progress_and_stops_when_nobody_wants_it(

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def mapped(data: Data, tmp_path_factory: pytest.TempPathFactory) -> Mapped:
 def attribution(mapped: Mapped, data: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("attribution")
     asked = {"model": str(mapped[0]), "files": data.files, "start_date": data.dates[0], "end_date": data.dates[-1]}
-    part, _, _ = sets.task("attribute", {**asked, "samples": 20, "folder": str(folder)})
+    part, _, _ = sets.task("attribute", {**asked, "samples": 20, "title": "a", "folder": str(folder)})
     assert part["frequency"] == "weekly"
     return folder
 
@@ -126,7 +127,7 @@ def test_labels_keep_their_order_and_stand_apart_inside_the_panel(wanted: list[f
     ordered = sorted(places)
     room = min(gap, 500.0 / len(wanted))
     assert all(-1e-6 <= place <= 500 + 1e-6 for place in places)
-    assert all(high - low >= room - 1e-6 for low, high in zip(ordered, ordered[1:], strict=False))
+    assert all(high - low >= room - 1e-6 for low, high in itertools.pairwise(ordered))
     assert [places[i] for i in sorted(range(len(wanted)), key=lambda i: wanted[i])] == ordered
 
 

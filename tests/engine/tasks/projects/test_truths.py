@@ -28,7 +28,7 @@ def totals(data: Data, model: Path) -> dict[str, dict[str, Any]]:
     folder = model.parent / f"{model.name}-attribution"
     folder.mkdir()
     asked = {"model": str(model), "files": data.files, "start_date": data.dates[0], "end_date": data.dates[-1]}
-    _, body, _ = sets.task("attribute", {**asked, "samples": 400, "folder": str(folder)})
+    _, body, _ = sets.task("attribute", {**asked, "samples": 400, "title": "a", "folder": str(folder)})
     return {entry["Node"]: entry for entry in json.loads(body)["Totals"]}
 
 
