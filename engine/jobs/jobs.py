@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import get_args
 
@@ -214,7 +214,7 @@ class Jobs:
             answer = EMPTY_ANSWER
             while work is not None:
                 if work.end is not None:
-                    stack.push_async_callback(work.end)
+                    stack.push_async_callback(_ended, work.end, job)
                 answer = await self._ask(work)
                 work = await work.then(answer) if work.then else None
             return answer
@@ -328,6 +328,14 @@ class Jobs:
     def levels(self) -> metrics.Levels:
         """As of the last `count`."""
         return {metrics.JOBS: {(kind, status): count for (kind, status), count in self._counts.items()}}
+
+
+async def _ended(end: Callable[[], Awaitable[None]], job: JobRow) -> None:
+    """Let a job remove what it has left. When that fails, the outcome of the job is what it is."""
+    try:
+        await end()
+    except Exception:  # a database that is busy, a disk that fails, or a bug; a start cleans up as well
+        log.exception("what a job left was not removed kind=%s id=%d", job.kind, job.id)
 
 
 def _failure_of_pool(error: EngineError) -> JobFailure:

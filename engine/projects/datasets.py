@@ -4,11 +4,9 @@ A dataset never changes. Knows no HTTP, and nothing of the rows.
 """
 
 import asyncio
-import contextlib
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ujson
@@ -19,6 +17,7 @@ from engine.errors import EngineError
 from engine.jobs import JobKind, Work
 from engine.projects import files
 from engine.projects.asking import ask, short_task
+from engine.projects.attempts import Attempt
 from engine.projects.codes import EMPTY_REQUEST, NO_ACTIVE_DATASET
 from engine.projects.files import ProjectFolders, made_name
 from engine.projects.objects import ONLY_SLOT, Object, ObjectKind, Objects, Project, encoded
@@ -99,7 +98,7 @@ class ProjectDatasets:
             sources.append(self._uploads.rows_of(await self._objects.get(found.project, "upload", iid)))
         staging = self._folders.attempt(found.name, found.attempts)
         await asyncio.to_thread(files.empty_folder, staging)
-        attempt = _Attempt(staging)
+        attempt = Attempt(staging)
         arguments = {"sources": sources, "title": title_of(found.name), "folder": str(staging)}
         return Work(JOIN, arguments, then=attempt.answered, end=attempt.ended)
 
@@ -142,26 +141,8 @@ class ProjectDatasets:
 
     async def remove(self, name: ObjectName, request: Mapping[str, Any]) -> None:
         """Remove the files of a dataset. OSError when some stay."""
-        folder = self._folders.dataset(name)
-        await asyncio.to_thread(files.remove, folder)
-        with contextlib.suppress(OSError):  # the team has other datasets
-            await asyncio.to_thread(folder.parent.rmdir)
+        await asyncio.to_thread(files.remove_dataset, self._folders.dataset(name))
         self._on_change(title_of(name))
-
-
-@dataclass(slots=True)
-class _Attempt:
-    """The folder that one attempt writes; it goes with it, unless the replica has answered: then it is about to take its place."""
-
-    folder: Path
-    has_answered: bool = False
-
-    async def answered(self, answer: Answer) -> None:
-        self.has_answered = "types" in answer.header
-
-    async def ended(self) -> None:
-        if not self.has_answered:
-            await asyncio.to_thread(files.remove, self.folder)
 
 
 def title_of(name: ObjectName) -> str:

@@ -86,6 +86,13 @@ def put(staging: Path, folder: Path) -> None:
         files.fsync(parent)
 
 
+def remove_dataset(folder: Path) -> None:
+    """Remove a folder of the catalogue, and that of its team if it was the last. OSError when something stays."""
+    remove(folder)
+    with contextlib.suppress(OSError):  # the team has other datasets, or none has ever been here
+        folder.parent.rmdir()
+
+
 def remove(folder: Path) -> None:
     """Remove a folder with all that is in it; nothing happens when it is not there. OSError when something stays.
 

@@ -290,7 +290,7 @@ class Publisher:
             if number == model.active_version:
                 raise EngineError(ACTIVE_VERSION, f"version {number} is active: activate another one first, or delete the model")
             if not await asyncio.to_thread((self._folder(model) / str(number)).is_dir):
-                raise _shipped() if model.shipped else _files_missing()
+                raise _shipped() if model.shipped else files_missing()
             await self._keep_number(model)
             await self._remove_version(model, number, self.limits.drain_s)
             self._repository.replace(owner, name, await self._read(owner, name))
@@ -358,7 +358,7 @@ class Publisher:
         overrides = await self._store.list_model_overrides()
         model = await asyncio.to_thread(self._repository.read, owner, name, overrides.get((owner, name), ModelOverrides()))
         if model is None:
-            raise _files_missing()
+            raise files_missing()
         return model
 
 
@@ -385,10 +385,10 @@ def _files_are_there() -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise _files_missing() from None
+        raise files_missing() from None
 
 
-def _files_missing() -> EngineError:
+def files_missing() -> EngineError:
     text = "files of the model were removed while the server was running: publish it again, or let the admin reload the models"
     return EngineError(FILES_MISSING, text)
 

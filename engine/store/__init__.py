@@ -6,6 +6,7 @@ keys in the clear, or of what a name means.
 
 from engine.store.connection import StoreError, StoreFull, Transaction
 from engine.store.datasets import DatasetRow, DatasetStore, Visibility
+from engine.store.graphs import GraphRow, GraphStore, InstanceRow
 from engine.store.jobs import JobRow, JobStatus, JobStore, NewJob
 from engine.store.models import ModelOverrides, ModelStore
 from engine.store.objects import ObjectEnd, ObjectName, ObjectRow, ObjectStore
@@ -19,6 +20,8 @@ __all__ = [
     "CachedDataset",
     "CachedSplit",
     "DatasetRow",
+    "GraphRow",
+    "InstanceRow",
     "JobRow",
     "JobStatus",
     "KeyKind",
@@ -41,5 +44,5 @@ __all__ = [
 ]
 
 
-class Store(UserStore, TeamStore, ModelStore, DatasetStore, JobStore, PreviewStore, ProjectStore, ObjectStore):
+class Store(UserStore, TeamStore, ModelStore, DatasetStore, JobStore, PreviewStore, ProjectStore, ObjectStore, GraphStore):
     """The whole database. Make it with `await Store.open(path)`."""

@@ -93,6 +93,12 @@ FIND_HIDDEN_OBJECT = """
 """
 # An object is gone.
 REMOVE_OBJECT = "DELETE FROM project_object WHERE team = ? AND project = ? AND kind = ? AND iid = ? AND is_removed"
+# Which objects of a kind are not active?
+LIST_INACTIVE = "SELECT team, project, kind, iid FROM project_object WHERE kind = ? AND active IS NULL"
+# Which were cancelled, or have failed?
+LIST_FAILED = (
+    "SELECT team, project, kind, iid FROM project_object WHERE kind = ? AND status IN ('cancelled', 'error') AND NOT is_removed"
+)
 # Which requests made the objects of a kind, those included that are being removed?
 LIST_REQUESTS = "SELECT request FROM project_object WHERE kind = ?"
 # Which objects of a kind have not ended, although they have no job that could end them?
@@ -200,6 +206,14 @@ class ObjectStore(Database):
         """The request of an object that is being removed; None when it is gone."""
         rows = await self._rows(FIND_HIDDEN_OBJECT, (name.team, name.project, name.kind, name.iid))
         return rows[0][0] if rows else None
+
+    async def list_inactive_objects(self, kind: str) -> list[ObjectName]:
+        """Also those that have not ended, and those that are being removed."""
+        return [ObjectName(*row) for row in await self._rows(LIST_INACTIVE, (kind,))]
+
+    async def list_failed_objects(self, kind: str) -> list[ObjectName]:
+        """Those that have ended without success."""
+        return [ObjectName(*row) for row in await self._rows(LIST_FAILED, (kind,))]
 
     async def list_requests(self, kind: str) -> list[str]:
         """What asked for the objects of a kind, those included that are being removed."""
