@@ -82,6 +82,8 @@ def _check_part(part: BodyPartReader, is_there: bool) -> None:
     """Whether a part may be the file. is_there: the file has come already."""
     if part.name == FILE_FIELD and not is_there:
         return
+    if part.name is None:
+        raise _no_file()
     if part.name == FILE_FIELD or part.filename is not None:
         raise EngineError(EXTRA_FILE, f"Send one file, in the field `{FILE_FIELD}`.")
     raise EngineError(UNKNOWN_FIELD, f"The form has one field, `{FILE_FIELD}`.")
