@@ -15,7 +15,7 @@ from typing import Any
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import Metric
 
-from engine import embeddings, errors, metrics, teams
+from engine import embeddings, errors, metrics, teams, tokens
 from engine.datasets import catalogue, changes, names, work
 from engine.errors import Code
 from engine.preview import faults
@@ -43,7 +43,7 @@ TABLE = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 CODE_MODULES = (
     *(errors, embeddings, incoming, publishing, quotas, serving, predictions, connections, http_errors, origins),
     *(catalogue, changes, names, work, codes),
-    *(teams, project_codes),
+    *(teams, tokens, project_codes),
     *(faults, preview_keys, preview_pages, preview_queue),
 )
 
