@@ -29,7 +29,7 @@ from engine.repository.serving import Serving
 from engine.spill import Spill
 from engine.store import Store
 from engine.streaming.predictions import PredictionLimits, Predictions
-from handlers import accounts, datasets, embeddings, openapi, operations, preview, publish, query, repository
+from handlers import accounts, datasets, embeddings, openapi, operations, preview, projects, publish, query, repository
 from handlers.datasets.admission import CHANGES, DATASETS, INGESTION
 from handlers.datasets.deletion import DELETION
 from handlers.datasets.uploads import ROW_LIMITS, RowLimits
@@ -50,6 +50,7 @@ from server.names import name_check
 from server.open_requests import OPEN_REQUESTS, OpenRequests
 from server.preview import open_preview
 from server.private import make_private
+from server.projects import open_projects
 
 # Fixed paths come before `/{owner}/models/{model}`, and routes with a condition before the others of the same path.
 ROUTES: tuple[Route, ...] = (
@@ -60,6 +61,7 @@ ROUTES: tuple[Route, ...] = (
     *query.ROUTES,
     *preview.ROUTES,
     *embeddings.ROUTES,
+    *projects.ROUTES,
     *repository.ROUTES,
     *predict.ROUTES,
     *publish.ROUTES,
@@ -87,7 +89,7 @@ async def open_app(settings: Settings) -> AsyncIterator[web.Application]:
         disk = Disk(settings.data_dir, reserve_bytes=settings.disk_reserve_bytes)
         _open_surfaces(app, store, serving, disk, settings, stack)
         await _open_ingestion(app, disk, settings)
-        await _open_jobs(app, store, settings, stack)
+        await _open_jobs(app, store, disk, settings, stack)
         RouteTable(ROUTES).register(app)
         yield app
 
@@ -165,14 +167,15 @@ async def _open_ingestion(app: web.Application, disk: Disk, settings: Settings) 
     app[ROW_LIMITS] = settings.part(RowLimits)
 
 
-async def _open_jobs(app: web.Application, store: Store, settings: Settings, stack: contextlib.AsyncExitStack) -> None:
-    """Take back the jobs that a server has left that was killed, and begin to take jobs."""
+async def _open_jobs(app: web.Application, store: Store, disk: Disk, settings: Settings, stack: contextlib.AsyncExitStack) -> None:
+    """Open the surfaces that have jobs, take back the jobs that a server has left that was killed, and begin to take jobs."""
     jobs = server_jobs(store, app[keys.ENGINE].pool("jobs"), settings)
     stack.push_async_callback(jobs.stop)
-    await jobs.start()
     stack.enter_context(metrics.showing(jobs.levels))
     app[keys.JOBS] = jobs
     await open_preview(app, store, settings, stack)
+    await open_projects(app, store, disk, settings)
+    await jobs.start()
 
 
 def _start_queries_with_the_first_dataset(engine: Engine, changes: DatasetChanges) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Literal, cast, get_args
 
 import ujson
 
-from engine.errors import TOO_MANY_JOBS, Code, EngineError, ListedError
+from engine.errors import INTERNAL, TOO_MANY_JOBS, Code, EngineError, ListedError
 from engine.frames import Header
 from engine.jobs import Jobs, job_key
 from engine.projects.codes import ALREADY_FINISHED, IN_USE, NOT_COMPLETE, UNKNOWN, UNKNOWN_PROJECT
@@ -224,8 +224,8 @@ class Objects:
         await self._jobs.cancel(transaction, ("waiting", "started"), kinds, dataset=party, config=str(name.iid))
         return True
 
-    async def delete(self, project: Project, kind: ObjectKind, iid: int) -> None:
-        """The object is not found any more; removal.py removes what it has on disk. An unfinished one is cancelled.
+    async def delete(self, project: Project, kind: ObjectKind, iid: int) -> ObjectName:
+        """The object is not found any more, and removal.py must remove its files. An unfinished one is cancelled.
 
         raises  EngineError `unknown_...`; `in_use` when it is active, or something was made of it
         """
@@ -234,6 +234,7 @@ class Objects:
             await self._check_unused(transaction, found)
             await self._cancel(transaction, found.name)
             await self.store.hide_objects(transaction, project.team, project.id, kind, iid)
+        return found.name
 
     async def _check_unused(self, transaction: Transaction, found: Object) -> None:
         word = word_of(found.kind)
@@ -247,7 +248,15 @@ class Objects:
         if details:
             raise ListedError(IN_USE, f"{word.capitalize()} {found.iid} is in use.", details)
 
-    # Done by jobs
+    # Done by jobs, or in their place
+
+    async def recover(self) -> None:
+        """End the objects that no job will end, because somebody has forgotten their jobs."""
+        error = {"code": str(INTERNAL), "message": "The job of this was lost.", "details": [], "details_total": 0}
+        for kind, job_kind in JOB_KINDS.items():
+            for name in await self.store.list_stranded_objects(kind, job_kind):
+                async with self.store.transaction() as transaction:
+                    await self.store.end_object(transaction, name, ObjectEnd("error", now(), error=encoded(error)), None)
 
     async def of_job(self, transaction: Transaction, job: JobRow) -> Object | None:
         """The object that a job makes; None when it was deleted."""

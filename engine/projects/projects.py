@@ -24,6 +24,10 @@ class ProjectCard:
     name: str
     active: dict[str, list[int]] = field(default_factory=dict)
 
+    def only(self, kind: str) -> int | None:
+        """The active object of a kind of which at most one is."""
+        return next(iter(self.active.get(kind, ())), None)
+
 
 class Projects:
     """All projects.

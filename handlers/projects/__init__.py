@@ -2,12 +2,15 @@
 
 errors, admission   how a request is refused; who may ask what, and small bodies
 teams, tokens       who works together, and what programs prove themselves with
+answers, changes    how objects of every kind are shown; what is done to all of them
+projects, uploads, datasets   one kind each
 """
 
 from collections.abc import Iterable
 from dataclasses import replace
 
 from handlers.http.routes import Route
+from handlers.projects import datasets, projects, uploads
 
 BASES = ("/api/v1/api", "/v1")
 
@@ -19,4 +22,4 @@ def mounted(routes: Iterable[Route]) -> tuple[Route, ...]:
 
 
 # In the files, paths that end in a fixed word come before those that end in a number.
-ROUTES = mounted(())
+ROUTES = mounted((*projects.ROUTES, *uploads.ROUTES, *datasets.ROUTES))

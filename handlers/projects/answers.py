@@ -1,6 +1,6 @@
 """How objects of projects are shown: the fields that all share, two sets of words for how one stands, and its result as it is."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from aiohttp import web
@@ -34,16 +34,16 @@ LIST_QUERY = {
 
 
 def shown(
-    request: web.Request, found: Object, fields: Mapping[str, Any], *, result: Iterable[str], status: int = 200
+    request: web.Request, found: Object, fields: Mapping[str, Any], *, result: Mapping[str, Any], status: int = 200
 ) -> web.Response:
     """One object.
 
     fields  what this kind shows beside the common fields
-    result  the keys of its result, which are null before there is one
+    result  the keys of its result, with what they show before there is one
     """
     about = common(request, found) | dict(fields)
     if found.result is None:
-        about |= dict.fromkeys(result)
+        about |= result
     body = dumps(about, sort_keys=False)
     if found.result is not None:
         body = spliced(body, found.result.encode())
