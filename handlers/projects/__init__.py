@@ -3,14 +3,16 @@
 errors, admission   how a request is refused; who may ask what, and small bodies
 teams, tokens       who works together, and what programs prove themselves with
 answers, changes    how objects of every kind are shown; what is done to all of them
-projects, uploads, datasets   one kind each
+choices             what queries choose
+projects, uploads, datasets, graphs, models, attributions, attribution_sets   one kind each
+plots               models and attributions as pictures
 """
 
 from collections.abc import Iterable
 from dataclasses import replace
 
 from handlers.http.routes import Route
-from handlers.projects import datasets, projects, uploads
+from handlers.projects import attribution_sets, attributions, datasets, graphs, models, plots, projects, uploads
 
 BASES = ("/api/v1/api", "/v1")
 
@@ -22,4 +24,15 @@ def mounted(routes: Iterable[Route]) -> tuple[Route, ...]:
 
 
 # In the files, paths that end in a fixed word come before those that end in a number.
-ROUTES = mounted((*projects.ROUTES, *uploads.ROUTES, *datasets.ROUTES))
+ROUTES = mounted(
+    (
+        *projects.ROUTES,
+        *uploads.ROUTES,
+        *datasets.ROUTES,
+        *graphs.ROUTES,
+        *models.ROUTES,
+        *attributions.ROUTES,
+        *attribution_sets.ROUTES,
+        *plots.ROUTES,
+    )
+)
