@@ -28,7 +28,7 @@ from engine.repository.serving import Serving
 from engine.store import Store, StoreError
 from handlers.datasets.admission import DATASETS
 from handlers.http import keys
-from handlers.preview.keys import HOOKS
+from handlers.preview.keys import HOOKS, PREVIEW
 from handlers.projects.answers import OBJECTS
 from handlers.projects.attribution_sets import ATTRIBUTION_SETS
 from handlers.projects.attributions import ATTRIBUTIONS
@@ -93,6 +93,7 @@ def _teller(app: web.Application) -> Callable[[str], None]:
     """A function that tells preview of a dataset that is there from now on, or is gone."""
 
     async def tell(title: str) -> None:
+        app[PREVIEW].catalogue.changed(title)
         try:
             await app[HOOKS].run(asked=[title], removed=None)
         except (EngineError, StoreError) as error:  # preview finds the dataset when somebody asks for it

@@ -75,7 +75,7 @@ def object_kind(objects: Objects, name: str, job_class: JobClass, ask: Ask, sett
         found = await objects.of_job(transaction, job)
         if found is None:
             return None
-        fault = fault_of(found, outcome)
+        fault = fault_of(outcome)
         if fault is not None or isinstance(outcome, JobFailure):
             end = ObjectEnd("error", now(), error=encoded(fault))
             await objects.settle(transaction, job, end)
@@ -104,7 +104,7 @@ def _watched(objects: Objects, job: JobRow, work: Work) -> Work:
     return replace(work, then=next_work if then else None, on_progress=functools.partial(objects.note_progress, job), end=ended)
 
 
-def fault_of(found: Object, outcome: Outcome) -> dict[str, Any] | None:
+def fault_of(outcome: Outcome) -> dict[str, Any] | None:
     """Why a job has failed, in the form of `Object.error`; None when it has not."""
     if isinstance(outcome, JobFailure):
         code, text = FAILURES[outcome.reason] if outcome.code is None else (outcome.code, outcome.text)
