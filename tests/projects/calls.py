@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import requests
-from handlers.projects import ROUTES
 
 from handlers.http.routes import Route
 from handlers.openapi import public_path
+from handlers.projects import ROUTES
 from tests.engine.tasks.projects import sets
 from tests.projects.asking import BASES, SWE, Client, in_days
 from tests.projects.house import GUEST, PROJECT, TEAM, House

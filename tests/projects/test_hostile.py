@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import requests
-from handlers.projects import ROUTES
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from handlers.openapi import public_path
+from handlers.projects import ROUTES
 from tests.projects.asking import BASES, assert_tells_nothing_of_us, checked, refused, strict_json
 from tests.projects.calls import ROWS, Call, operation
 from tests.projects.house import House
