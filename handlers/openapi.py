@@ -23,6 +23,7 @@ from engine.errors import EngineError
 from engine.repository.index import MODEL_NAME
 from engine.teams import PROJECT_ID
 from handlers.http.bodies import NDJSON
+from handlers.http.docs_page import docs_page
 from handlers.http.errors import NOT_FOUND, dumps
 from handlers.http.routes import BodyKind, Handler, Route, Surface
 
@@ -316,26 +317,6 @@ START = """SwaggerUIBundle({
   presets: [SwaggerUIBundle.presets.apis],
 });
 """
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<title>Sluice: the HTTP API</title>
-<link rel="stylesheet" href="/docs/swagger-ui.css">
-<link rel="icon" type="image/png" href="/docs/favicon-32x32.png">
-</head>
-<body>
-<div id="docs"></div>
-<script src="/docs/swagger-ui-bundle.js"></script>
-<script src="/docs/start.js"></script>
-</body>
-</html>
-"""
-# Under this policy a browser loads nothing from any other host and sends nothing to one.
-PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 # The files of Swagger UI that the page uses. No other name is ever made into a path.
 SWAGGER_UI = Path(__file__).with_name("swagger_ui")
 SWAGGER_UI_FILES = {
@@ -352,8 +333,7 @@ async def openapi(request: web.Request) -> web.Response:
 
 async def docs(request: web.Request) -> web.Response:
     """The page: Swagger UI, which shows /openapi.json."""
-    headers = {"Content-Security-Policy": PAGE_POLICY}
-    return web.Response(text=PAGE, content_type="text/html", charset="utf-8", headers=headers)
+    return docs_page()
 
 
 async def docs_file(request: web.Request) -> web.StreamResponse:

@@ -29,6 +29,8 @@ from engine.repository.serving import Serving
 from engine.spill import Spill
 from engine.store import Store
 from engine.streaming.predictions import PredictionLimits, Predictions
+from engine.teams import Teams
+from engine.tokens import Tokens
 from handlers import accounts, datasets, embeddings, openapi, operations, preview, projects, publish, query, repository
 from handlers.datasets.admission import CHANGES, DATASETS, INGESTION
 from handlers.datasets.deletion import DELETION
@@ -39,6 +41,7 @@ from handlers.http.connections import ConnectionLimits, Connections
 from handlers.http.memory import BODY_MEMORY, BodyMemory
 from handlers.http.origins import ORIGINS, OriginLimits, Origins
 from handlers.http.routes import Route, RouteTable
+from handlers.projects.tokens import TOKENS
 from handlers.query import QUERIES, QUERY_BODY_LIMIT
 from handlers.streaming import predict
 from handlers.streaming.keys import PREDICTIONS, STREAMING_LIMITS, StreamingLimits
@@ -46,7 +49,7 @@ from server import descriptors
 from server.config import SHIPPED_MODELS, Settings
 from server.jobs import server_jobs
 from server.middlewares import answer_everything
-from server.names import name_check
+from server.names import team_names
 from server.open_requests import OPEN_REQUESTS, OpenRequests
 from server.preview import open_preview
 from server.private import make_private
@@ -109,10 +112,11 @@ async def _open_datasets(store: Store, settings: Settings, stack: contextlib.Asy
 
 
 async def _open_accounts(app: web.Application, store: Store, settings: Settings, stack: contextlib.AsyncExitStack) -> Accounts:
-    is_taken = name_check(app[keys.REPOSITORY], app[DATASETS].orgs)
-    accounts = Accounts(store, key_file=settings.data_dir / "admin.key", is_taken=is_taken)
+    names = team_names(app[keys.REPOSITORY], app[DATASETS])
+    accounts = Accounts(store, key_file=settings.data_dir / "admin.key", is_taken=names.is_taken)
     stack.push_async_callback(accounts.close)
     await accounts.ensure_admin()
+    app[keys.TEAMS], app[TOKENS] = Teams(store, accounts, names), Tokens(store, accounts)
     return accounts
 
 

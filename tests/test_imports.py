@@ -36,7 +36,7 @@ ENGINE_LEVELS = [
     {"jobs"},
     {"replicas"},
     {"accounts", "disk", "errors", "files", "frames", "gates", "key_watch", "metrics", "pieces", "receiving", "spill", "store"}
-    | {"roles", "teams", "tokens"},
+    | {"roles", "teams", "times", "tokens", "uses"},
 ]
 # All of `engine` that a replica may know.
 SHARED_WITH_TASKS = {"engine.errors", "engine.frames"}

@@ -1,6 +1,8 @@
 """Projects over HTTP: a file for each kind of object, all mounted below two bases.
 
 errors, admission   how a request is refused; who may ask what, and small bodies
+parameters          numbers in paths, and which part of a list is wanted
+docs                the page with all routes
 teams, tokens       who works together, and what programs prove themselves with
 answers, changes    how objects of every kind are shown; what is done to all of them
 choices             what queries choose
@@ -12,7 +14,19 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from handlers.http.routes import Route
-from handlers.projects import attribution_sets, attributions, datasets, graphs, models, plots, projects, uploads
+from handlers.projects import (
+    attribution_sets,
+    attributions,
+    datasets,
+    docs,
+    graphs,
+    models,
+    plots,
+    projects,
+    teams,
+    tokens,
+    uploads,
+)
 
 BASES = ("/api/v1/api", "/v1")
 
@@ -24,15 +38,21 @@ def mounted(routes: Iterable[Route]) -> tuple[Route, ...]:
 
 
 # In the files, paths that end in a fixed word come before those that end in a number.
-ROUTES = mounted(
-    (
-        *projects.ROUTES,
-        *uploads.ROUTES,
-        *datasets.ROUTES,
-        *graphs.ROUTES,
-        *models.ROUTES,
-        *attributions.ROUTES,
-        *attribution_sets.ROUTES,
-        *plots.ROUTES,
-    )
+ROUTES = (
+    *mounted(
+        (
+            docs.ROUTE,
+            *tokens.ROUTES,
+            *teams.ROUTES,
+            *projects.ROUTES,
+            *uploads.ROUTES,
+            *datasets.ROUTES,
+            *graphs.ROUTES,
+            *models.ROUTES,
+            *attributions.ROUTES,
+            *attribution_sets.ROUTES,
+            *plots.ROUTES,
+        )
+    ),
+    replace(docs.ROUTE, path="/v1/api/docs"),
 )

@@ -7,6 +7,7 @@ from typing import Any
 
 from aiohttp import BodyPartReader, web
 
+from engine.accounts import Right
 from engine.errors import INVALID_BODY, UNKNOWN_FIELD, EngineError
 from engine.projects.codes import EXTRA_FILE, NO_FILE
 from engine.projects.objects import Object, Project
@@ -53,7 +54,7 @@ async def send_file(request: web.Request) -> web.Response:
     project = await admit_file(request)
     uploads, caller = request.app[UPLOADS], request[CALLER]
     async with uploads.arriving(project.team) as arriving:
-        async with while_valid(request, caller):
+        async with while_valid(request, caller, Right(project.team, Role.DATA_MANAGER)):
             await _receive(request, arriving)
         name = type_of(request.query.get("dataset_name"))
         made = await uploads.create(project, name, arriving, created_by=caller.name)

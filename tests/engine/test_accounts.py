@@ -13,7 +13,7 @@ import pytest
 from engine import accounts as module
 from engine.accounts import ADMIN, Accounts, Caller
 from engine.errors import EngineError
-from engine.store import KeyKind, Store
+from engine.store import Credential, Store
 
 
 class Clock:
@@ -34,8 +34,8 @@ class SlowStore(Store):
         self.found = asyncio.Event()
         self.gate = asyncio.Event()
 
-    async def find_key(self, sha256: bytes) -> tuple[str, KeyKind] | None:
-        found = await super().find_key(sha256)
+    async def find_credential(self, sha256: bytes) -> Credential | None:
+        found = await super().find_credential(sha256)
         self.found.set()
         await self.gate.wait()
         return found
