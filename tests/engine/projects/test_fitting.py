@@ -9,7 +9,7 @@ import pytest_asyncio
 from engine.projects.objects import ONLY_SLOT
 from engine.replicas.pool import Pool
 from engine.store import ObjectEnd
-from tests.engine.projects.modelling import LONG, House, modelling, until
+from tests.engine.projects.modelling import LONG, modelling, until
 from tests.engine.repository.opened import running
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
