@@ -53,7 +53,7 @@ from server.names import team_names
 from server.open_requests import OPEN_REQUESTS, OpenRequests
 from server.preview import open_preview
 from server.private import make_private
-from server.projects import open_projects
+from server.projects import open_lazy_models, open_projects
 
 # Fixed paths come before `/{owner}/models/{model}`, and routes with a condition before the others of the same path.
 ROUTES: tuple[Route, ...] = (
@@ -88,7 +88,7 @@ async def open_app(settings: Settings) -> AsyncIterator[web.Application]:
         app[keys.REPOSITORY] = repository
         app[DATASETS] = await _open_datasets(store, settings, stack)
         app[keys.ACCOUNTS] = await _open_accounts(app, store, settings, stack)
-        serving = await _open_engine(app, repository, settings, stack)
+        serving = await _open_engine(app, store, settings, stack)
         disk = Disk(settings.data_dir, reserve_bytes=settings.disk_reserve_bytes)
         _open_surfaces(app, store, serving, disk, settings, stack)
         await _open_ingestion(app, disk, settings)
@@ -120,15 +120,15 @@ async def _open_accounts(app: web.Application, store: Store, settings: Settings,
     return accounts
 
 
-async def _open_engine(
-    app: web.Application, repository: Repository, settings: Settings, stack: contextlib.AsyncExitStack
-) -> Serving:
+async def _open_engine(app: web.Application, store: Store, settings: Settings, stack: contextlib.AsyncExitStack) -> Serving:
     """Start the replicas, and let them open the models."""
+    repository = app[keys.REPOSITORY]
     listed = ListedModels(repository, instead_of_files=settings.embedding_models, aliases=settings.model_aliases)
     await asyncio.to_thread(listed.read)
     engine = Engine(settings.part(EngineLimits))
     pool = engine.pool("score")
     serving = Serving(repository, listed, pool, load_timeout_s=settings.load_timeout_s, spawn=engine.spawn)
+    await open_lazy_models(app, store, serving)
     await engine.start()
     stack.push_async_callback(engine.stop)
     stack.enter_context(metrics.showing(engine.levels))

@@ -1,6 +1,6 @@
 """How objects of projects are shown: the fields that all share, two sets of words for how one stands, and its result as it is."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from aiohttp import web
@@ -40,6 +40,12 @@ def shown(
     if found.result is not None:
         body = spliced(body, found.result.encode())
     return web.Response(body=body, status=status, content_type="application/json")
+
+
+def several(answers: Iterable[web.Response]) -> web.Response:
+    """A list of objects, each as it is shown alone."""
+    bodies = [body for answer in answers if isinstance(body := answer.body, bytes)]
+    return web.Response(body=b"[" + b",".join(bodies) + b"]", content_type="application/json")
 
 
 def common(request: web.Request, found: Object) -> dict[str, Any]:

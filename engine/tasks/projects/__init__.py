@@ -175,6 +175,12 @@ def _check_attribution(header: Header, payload: memoryview) -> Reply:
     return reply(warnings=attributing.check(header))
 
 
+def _dates(header: Header, payload: memoryview) -> Reply:
+    from engine.tasks.projects.uploads.dates import dates
+
+    return reply({"dates": dates(header)})
+
+
 def _plot(header: Header, payload: memoryview) -> Reply:
     from engine.tasks.projects import plots
 
