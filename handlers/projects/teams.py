@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from aiohttp import web
 from pydantic import Field
 
+from engine.accounts import OWNER_NAME
 from engine.roles import ROLES, Role
 from engine.teams import Team
 from handlers.http.bodies import Body
@@ -21,7 +22,7 @@ RoleWord = Literal["Observer", "Member", "DataManager", "ModelDeveloper", "Manag
 class TeamRequest(Body):
     """Body of POST /team/teams."""
 
-    id: str
+    id: Annotated[str, Field(pattern=f"^(?:{OWNER_NAME.pattern})$")]
     name: Name
 
 

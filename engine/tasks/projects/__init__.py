@@ -123,13 +123,11 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from engine.frames import Header
-from engine.tasks import codec
 from engine.tasks.families import Families, LongReply, Reply, TaskFunction
 from engine.tasks.projects import graphs
 from engine.tasks.projects.progress import Stage, told
 from engine.tasks.projects.refusals import Refusal
 from engine.tasks.projects.replies import as_it_is, reply
-from engine.tasks.projects.uploads.dates import dates
 from engine.tasks.stopping import Stopping
 
 
@@ -177,7 +175,9 @@ def _check_attribution(header: Header, payload: memoryview) -> Reply:
 
 
 def _dates(header: Header, payload: memoryview) -> Reply:
-    return as_it_is(codec.dumps(dates(header)))
+    from engine.tasks.projects.uploads.dates import dates
+
+    return reply({"dates": dates(header)})
 
 
 def _plot(header: Header, payload: memoryview) -> Reply:
