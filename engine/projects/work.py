@@ -80,7 +80,8 @@ def object_kind(objects: Objects, name: str, job_class: JobClass, ask: Ask, sett
             end = ObjectEnd("error", now(), error=encoded(fault))
             await objects.settle(transaction, job, end)
             return str(fault["code"]) if fault else None
-        made = await settled(transaction, found, outcome)
+        # In this transaction the job has ended, and the row does not have its attempts yet.
+        made = await settled(transaction, replace(found, attempts=job.attempts), outcome)
         end = ObjectEnd("success", now(), encoded(made.warnings), made.result, made.extra)
         await objects.settle(transaction, job, end, active_slot=made.active_slot)
         return None
