@@ -123,7 +123,6 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from engine.frames import Header
-from engine.tasks import codec
 from engine.tasks.families import Families, LongReply, Reply, TaskFunction
 from engine.tasks.projects import graphs
 from engine.tasks.projects.progress import Stage, told
@@ -191,12 +190,6 @@ def _effects(header: Header, payload: memoryview) -> Reply:
     from engine.tasks.projects import tables
 
     return as_it_is(tables.effects(header))
-
-
-def _dates(header: Header, payload: memoryview) -> Reply:
-    from engine.tasks.projects.uploads import dates
-
-    return as_it_is(codec.dumps(dates.dates(header)))
 
 
 def _fit(header: Header) -> Stage[Reply]:
