@@ -14,7 +14,20 @@ import pytest
 from tests.serving import ROOT
 
 # What computes: never in the server process.
-NUMERIC = {"numpy", "onnx", "onnxruntime", "tokenizers", "scipy", "pyarrow", "duckdb", "sqlglot", "PIL", "yaml", "orjson", "openpyxl"}
+NUMERIC = {
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "tokenizers",
+    "scipy",
+    "pyarrow",
+    "duckdb",
+    "sqlglot",
+    "PIL",
+    "yaml",
+    "orjson",
+    "openpyxl",
+}
 SQLITE = {"aiosqlite", "sqlite3"}
 # Layer -> what it must not import, by first names of modules.
 FORBIDDEN = {

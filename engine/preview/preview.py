@@ -16,14 +16,13 @@ from typing import Any, TypeVar
 import ujson
 
 from engine.accounts import Caller
-from engine.datasets.catalogue import DATASET_NOT_FOUND
+from engine.datasets.catalogue import DATASET_NOT_FOUND, DATASET_NOT_READY
 from engine.engine import Engine
 from engine.errors import EngineError
 from engine.jobs import Jobs, job_key
 from engine.preview.answers import Answers, Key, Ready, Waiters, etag_of
 from engine.preview.catalogue import Access, Catalogue, is_name
 from engine.preview.faults import (
-    DATASET_NOT_READY,
     ROWS_ERROR,
     SPLIT_NOT_FOUND,
     SPLIT_NOT_READY,

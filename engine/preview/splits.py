@@ -86,7 +86,8 @@ class Splits:
         folder = self._folders.segments(dataset.name)
         staging = self._folders.staging(f"{job.id}-{job.attempts}")
         await asyncio.to_thread(_move, staging, folder, [one["id"] for one in header["segments"]])
-        prepared = {**header, "folder": str(folder), "revision": revision}
+        prepared = {**header, "folder": str(folder), "revision": revision, "version": job.id}
+        await self._store.set_version(transaction, dataset.name, job.id)
         await self._store.set_prepare(transaction, split.id, "ok", prepared=ujson.dumps(prepared, ensure_ascii=False))
         await self._ask_statistics(transaction, job, dataset, split)
         if header["widened"] != prepared_at(split, revision).get("widened", {}):
