@@ -9,7 +9,6 @@ from engine import metrics
 from engine.datasets import Lender
 from engine.jobs import JobKind
 from engine.preview.catalogue import Access, Catalogue
-from engine.preview.holds import Holds
 from engine.preview.kinds import PreviewKinds
 from engine.preview.lending import PreparedDatasets
 from engine.preview.pages import Pages
@@ -47,8 +46,7 @@ async def open_preview(app: web.Application, store: Store, settings: Settings, s
     access = Access(app[DATASETS], catalogue, shows_private=settings.datasets_enable_private is not False)
     preview = Preview(engine, store, app[keys.JOBS], catalogue, access, settings.part(PreviewOptions))
     stack.push_async_callback(preview.close)
-    holds = Holds()
-    sweeper = Sweeper(store, folders, holds)
+    sweeper = Sweeper(store, folders, preview.holds)
 
     def changed(name: str) -> None:
         preview.changed(name)
@@ -61,4 +59,4 @@ async def open_preview(app: web.Application, store: Store, settings: Settings, s
     stack.enter_context(metrics.showing(app[REPORTS].levels))
     preview.start()
     engine.spawn(sweeper.run(), "sweep files of previews")
-    return PreparedDatasets(preview, holds)
+    return PreparedDatasets(preview)

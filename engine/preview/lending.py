@@ -18,7 +18,6 @@ from engine.datasets.versions import Column, Readable, StoredSegment, chosen_par
 from engine.errors import DetailedError, EngineError
 from engine.jobs import job_key
 from engine.preview.faults import SPLIT_NOT_FOUND, SPLIT_NOT_READY, NotReady, StoredError
-from engine.preview.holds import Holds
 from engine.preview.listings import split_job
 from engine.preview.preview import Preview, later_failed
 from engine.preview.tasks import KINDS, MAX_WAITING, PREPARE, REQUEST_PRIORITY
@@ -28,15 +27,14 @@ from engine.store import CachedDataset, CachedSplit
 class PreparedDatasets:
     """The datasets of preview, as a lender (engine/datasets/sources.py)."""
 
-    def __init__(self, preview: Preview, holds: Holds) -> None:
+    def __init__(self, preview: Preview) -> None:
         self._preview = preview
         self._store = preview.store
-        self._holds = holds
 
     @contextlib.asynccontextmanager
     async def lent(self, source: SourceName, caller: Caller, wait_s: float) -> AsyncIterator[Readable | None]:
         """EngineError also `split_not_ready`, and the codes of what cannot be listed, read or prepared."""
-        with self._holds.of(source.title):
+        with self._preview.holds.of(source.title):
             yield await self._found(source, caller, wait_s)
 
     async def _found(self, source: SourceName, caller: Caller, wait_s: float) -> Readable | None:
