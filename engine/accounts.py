@@ -11,14 +11,16 @@ import hmac
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from engine import files
 from engine.errors import FULL_KEY_NEEDED, INVALID_REQUEST, NAME_TAKEN, UNAUTHORIZED, EngineError
 from engine.key_watch import KeyWatch
+from engine.roles import Role
 from engine.store import KeyKind, Store, StoreError, User
 
 ADMIN = "admin"
@@ -28,6 +30,7 @@ KEY = re.compile(r"[0-9a-f]{32}")
 # How long a key that another process removed may still work, also for a stream or an upload that is running. To notice it we ask
 # SQLite one PRAGMA a second, whatever the load.
 RECHECK_S = 1.0
+NO_ROLES: Mapping[str, Role] = MappingProxyType({})
 # A cached caller takes about 300 bytes.
 MAX_CACHED_CALLERS = 10_000
 
@@ -39,12 +42,20 @@ class Caller:
     kind      of the key: "full", or "read_only", with which a caller may only predict, and only with its own models
     is_admin  the admin with its full key; with its read-only key the admin is a user like any other
     sha256    of the key
+    roles     team -> the caller's role in it
     """
 
     name: str
     kind: KeyKind
     is_admin: bool
     sha256: bytes = field(default=b"", repr=False, compare=False)
+    roles: Mapping[str, Role] = field(default_factory=lambda: NO_ROLES, repr=False, compare=False)
+
+    def role_in(self, owner: str) -> Role | None:
+        """What the caller is in a team, or in what a user owns; None for an outsider. The kind of its key does not count."""
+        if self.is_admin or self.name == owner:
+            return Role.ADMIN
+        return self.roles.get(owner)
 
 
 def full_key_needed() -> EngineError:

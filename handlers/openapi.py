@@ -21,6 +21,7 @@ from engine.accounts import OWNER_NAME
 from engine.datasets.names import DATASET_NAME, ORG_NAME
 from engine.errors import EngineError
 from engine.repository.index import MODEL_NAME
+from engine.teams import PROJECT_ID
 from handlers.http.bodies import NDJSON
 from handlers.http.errors import NOT_FOUND, dumps
 from handlers.http.routes import BodyKind, Handler, Route, Surface
@@ -46,6 +47,10 @@ PATH_PARAMETERS: dict[str, Json] = {
     "dataset": {"description": "the name of the dataset", "pattern": f"^{DATASET_NAME.pattern}$", "example": "facts"},
     "model": {"description": "the name of the model", "pattern": f"^{MODEL_NAME.pattern}$", "example": "HelloWorld"},
     "workspace": {"description": "the org of names without one", "pattern": f"^{OWNER_NAME.pattern}$", "example": "ann"},
+    "team": {"description": "the team", "pattern": f"^{OWNER_NAME.pattern}$", "example": "acme"},
+    "user": {"description": "a user who is in the team", "pattern": f"^{OWNER_NAME.pattern}$", "example": "eva"},
+    "project": {"description": "the project", "pattern": f"^{PROJECT_ID.pattern}$", "example": "demo"},
+    "iid": {"description": "the number of the object", "pattern": "^[0-9]+$", "example": "9"},
     "file": {"description": "the name of a file", "pattern": "^[^/]+$", "example": "records.ndjson"},
 }
 
@@ -98,6 +103,23 @@ BASE_SCHEMAS: Json = {
             "status_code": {"type": "integer"},
             **{key: {"type": "string"} for key in ("exception", "message", "cause_exception", "cause_message")},
             "cause_traceback": {"type": "array", "items": {"type": "string"}},
+        },
+    },
+    "ListedError": {
+        "type": "object",
+        "description": "`Details` lists the faults, at most 100 of them; `DetailsTotal` says how many there are.",
+        "required": ["Error"],
+        "properties": {
+            "Error": {
+                "type": "object",
+                "required": ["Code", "Message", "Details", "DetailsTotal"],
+                "properties": {
+                    "Code": {"type": "string"},
+                    "Message": {"type": "string"},
+                    "Details": {"type": "array", "items": {"type": "object"}},
+                    "DetailsTotal": {"type": "integer"},
+                },
+            }
         },
     },
     "Prediction": {

@@ -29,7 +29,7 @@ from engine.repository.serving import Serving
 from engine.spill import Spill
 from engine.store import Store
 from engine.streaming.predictions import PredictionLimits, Predictions
-from handlers import accounts, datasets, embeddings, openapi, operations, preview, publish, query, repository
+from handlers import accounts, datasets, embeddings, openapi, operations, preview, projects, publish, query, repository
 from handlers.datasets.admission import CHANGES, DATASETS, INGESTION
 from handlers.datasets.deletion import DELETION
 from handlers.datasets.uploads import ROW_LIMITS, RowLimits
@@ -50,6 +50,7 @@ from server.names import name_check
 from server.open_requests import OPEN_REQUESTS, OpenRequests
 from server.preview import open_preview
 from server.private import make_private
+from server.projects import open_projects
 
 # Fixed paths come before `/{owner}/models/{model}`, and routes with a condition before the others of the same path.
 ROUTES: tuple[Route, ...] = (
@@ -60,6 +61,7 @@ ROUTES: tuple[Route, ...] = (
     *query.ROUTES,
     *preview.ROUTES,
     *embeddings.ROUTES,
+    *projects.ROUTES,
     *repository.ROUTES,
     *predict.ROUTES,
     *publish.ROUTES,
@@ -87,9 +89,10 @@ async def open_app(settings: Settings) -> AsyncIterator[web.Application]:
         disk = Disk(settings.data_dir, reserve_bytes=settings.disk_reserve_bytes)
         spill = _open_spill(disk, settings)
         _open_surfaces(app, store, spill, disk, settings, stack)
-        lender = await _open_jobs(app, store, settings, stack)
+        lender = await _open_jobs(app, store, disk, settings, stack)
         _open_queries(app, spill, lender, settings, stack)
         await _open_ingestion(app, disk, settings)
+        await app[keys.JOBS].start()
         RouteTable(ROUTES).register(app)
         yield app
 
@@ -152,14 +155,17 @@ def _open_surfaces(
     app[keys.PUBLISHER] = Publisher(store, serving, engine.pool("jobs"), disk, settings.part(PublishingLimits))
 
 
-async def _open_jobs(app: web.Application, store: Store, settings: Settings, stack: contextlib.AsyncExitStack) -> Lender:
-    """Take back the jobs that a server has left that was killed, and begin to take jobs. Gives the datasets of preview."""
+async def _open_jobs(
+    app: web.Application, store: Store, disk: Disk, settings: Settings, stack: contextlib.AsyncExitStack
+) -> Lender:
+    """Open the surfaces that have jobs; gives what queries may read of preview. Jobs are taken once everything is open."""
     jobs = server_jobs(store, app[keys.ENGINE].pool("jobs"), settings)
     stack.push_async_callback(jobs.stop)
-    await jobs.start()
     stack.enter_context(metrics.showing(jobs.levels))
     app[keys.JOBS] = jobs
-    return await open_preview(app, store, settings, stack)
+    lender = await open_preview(app, store, settings, stack)
+    await open_projects(app, store, disk, settings)
+    return lender
 
 
 def _open_queries(app: web.Application, spill: Spill, lender: Lender, settings: Settings, stack: contextlib.AsyncExitStack) -> None:

@@ -15,10 +15,11 @@ from typing import Any
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import Metric
 
-from engine import embeddings, errors, metrics
+from engine import embeddings, errors, metrics, teams
 from engine.datasets import catalogue, changes, names, work
 from engine.errors import Code
 from engine.preview import faults
+from engine.projects import codes as project_codes
 from engine.query import codes
 from engine.repository import incoming, publishing, quotas, serving
 from engine.streaming import failures, predictions
@@ -42,6 +43,7 @@ TABLE = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 CODE_MODULES = (
     *(errors, embeddings, incoming, publishing, quotas, serving, predictions, connections, http_errors, origins),
     *(catalogue, changes, names, work, codes),
+    *(teams, project_codes),
     *(faults, preview_keys, preview_pages, preview_queue),
 )
 
@@ -111,7 +113,7 @@ def request_codes() -> str:
 def defined_codes() -> set[Code]:
     """The codes of requests, from every module that defines some."""
     named = {value for module in CODE_MODULES for value in vars(module).values() if isinstance(value, Code)}
-    return named | set(codes.QUERY_CODES.values())
+    return named | {*codes.QUERY_CODES.values(), *project_codes.REFUSALS.values()}
 
 
 def record_codes() -> str:

@@ -12,10 +12,10 @@ from typing import Any
 import ujson
 
 from engine.engine import Engine
-from engine.errors import TaskFailed
+from engine.errors import JOB_TIMEOUT, TaskFailed
 from engine.preview.answers import etag_of
 from engine.preview.bodies import RowsBody
-from engine.preview.faults import JOB_TIMEOUT, SPLIT_NOT_READY, NotReady, PreviewFault, StoredError
+from engine.preview.faults import SPLIT_NOT_READY, NotReady, PreviewFault, StoredError
 from engine.preview.preview import Preview, folder_of, later_failed, num_examples_of
 from engine.preview.tasks import PAGE_TASK, PreviewFolders, PreviewLimits
 from engine.replicas.blocks import Answer

@@ -6,9 +6,13 @@ keys in the clear, or of what a name means.
 
 from engine.store.connection import StoreError, StoreFull, Transaction
 from engine.store.datasets import DatasetRow, DatasetStore, Visibility
+from engine.store.graphs import GraphRow, GraphStore, InstanceRow
 from engine.store.jobs import JobRow, JobStatus, JobStore, NewJob
 from engine.store.models import ModelOverrides, ModelStore
+from engine.store.objects import ObjectEnd, ObjectName, ObjectRow, ObjectStore
 from engine.store.preview import CachedDataset, CachedSplit, CacheStatus, LaterStatus, ListedSplit, PreviewStore, SplitReport
+from engine.store.projects import ProjectRow, ProjectStore
+from engine.store.teams import TeamRow, TeamStore
 from engine.store.users import KeyKind, User, UserStore
 
 __all__ = [
@@ -16,6 +20,8 @@ __all__ = [
     "CachedDataset",
     "CachedSplit",
     "DatasetRow",
+    "GraphRow",
+    "InstanceRow",
     "JobRow",
     "JobStatus",
     "KeyKind",
@@ -23,15 +29,20 @@ __all__ = [
     "ListedSplit",
     "ModelOverrides",
     "NewJob",
+    "ObjectEnd",
+    "ObjectName",
+    "ObjectRow",
+    "ProjectRow",
     "SplitReport",
     "Store",
     "StoreError",
     "StoreFull",
+    "TeamRow",
     "Transaction",
     "User",
     "Visibility",
 ]
 
 
-class Store(UserStore, ModelStore, DatasetStore, JobStore, PreviewStore):
+class Store(UserStore, TeamStore, ModelStore, DatasetStore, JobStore, PreviewStore, ProjectStore, ObjectStore, GraphStore):
     """The whole database. Make it with `await Store.open(path)`."""
