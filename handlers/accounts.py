@@ -20,6 +20,8 @@ SURFACE = Surface(name="accounts")
 NONCE = re.compile(r"[0-9a-f]{32,128}")
 FORM = "application/x-www-form-urlencoded"
 NO_STORE = {"Cache-Control": "no-store"}
+# `key` of routes that make what would outlive a token.
+FULL_KEY, ADMINS_KEY = "full, but no token", "admin, but no token"
 
 
 class NewUser(Body):
@@ -143,7 +145,7 @@ ROUTES = (
         handler=add_user,
         surface=SURFACE,
         summary="Make a user; the key is shown once",
-        key="admin",
+        key=ADMINS_KEY,
         body=NewUser,
         answers={
             201: "key, kind and name",
@@ -160,7 +162,7 @@ ROUTES = (
         handler=reset_key,
         surface=SURFACE,
         summary="Replace a user's key of one kind; the new key is shown once",
-        key="admin",
+        key=ADMINS_KEY,
         body=NewKey,
         answers={
             201: "key, kind and name",
@@ -175,7 +177,7 @@ ROUTES = (
         handler=replace_key,
         surface=SURFACE,
         summary="Replace the caller's key of one kind; the new key is shown once",
-        key="full",
+        key=FULL_KEY,
         body=NewKey,
         answers={
             201: "key and kind",

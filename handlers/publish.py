@@ -20,7 +20,7 @@ from handlers.http.bodies import content_encoding, read_some, too_large, undecod
 from handlers.http.encodings import PLAIN
 from handlers.http.errors import UNSUPPORTED_MEDIA_TYPE, json_response
 from handlers.http.keys import PUBLISHER
-from handlers.http.models import ModelPath, admit_change
+from handlers.http.models import CHANGE_KEY, ModelPath, admit_change
 from handlers.http.routes import Route, Surface
 from handlers.http.uploads import confirm_change, while_valid, within_idle_timeout, within_upload_timeout
 
@@ -149,7 +149,7 @@ PUT = Route(
     handler=publish,
     surface=SURFACE,
     summary="publish a version of a model",
-    key="the owner's full, or the admin's",
+    key=CHANGE_KEY,
     body=UPLOADS,
     answers=ANSWERS,
     admit=admit,

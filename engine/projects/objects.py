@@ -6,7 +6,7 @@ outlives the job. Knows what all kinds have in common, and nothing of one kind: 
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, cast, get_args
 
@@ -259,10 +259,10 @@ class Objects:
                     await self.store.end_object(transaction, name, ObjectEnd("error", now(), error=encoded(error)), None)
 
     async def of_job(self, transaction: Transaction, job: JobRow) -> Object | None:
-        """The object that a job makes; None when it was deleted."""
+        """The object that a job makes, in this attempt, also once the job has ended; None when it was deleted."""
         name = name_of(job)
         row = await self.store.object_row(transaction, name, key_prefix(Project(name.team, name.project), name.kind))
-        return Object.of_row(row) if row else None
+        return replace(Object.of_row(row), attempts=job.attempts) if row else None
 
     async def settle(self, transaction: Transaction, job: JobRow, end: ObjectEnd, *, active_slot: str | None = None) -> None:
         """Write how an object ends, with times and attempts of its job, and perhaps make it active."""

@@ -27,7 +27,7 @@ INGESTION = web.AppKey("ingestion", Ingestion)
 
 PATH = "/api/datasets/{org}/{dataset}"
 ETAG = re.compile(r'(?:W/)?"([^"]*)"')
-WRITER = "the owner's full, or the admin's"
+WRITER = "the full key of the owner, of a DataManager in its team, or of the admin"
 READER = "any that reads the dataset"
 
 

@@ -13,10 +13,10 @@ from handlers.http.bodies import Body
 from handlers.http.errors import json_response
 from handlers.http.routes import Route
 from handlers.projects.admission import admit, admit_team, key_of, needs, needs_in_team, read_body
-from handlers.projects.answers import DEFAULT_LIMIT, LIST_QUERY, MAX_DIGITS, MAX_LIMIT
 from handlers.projects.choices import number, text
 from handlers.projects.datasets import PROJECT_DATASETS, Combination
 from handlers.projects.errors import SURFACE
+from handlers.projects.parameters import DEFAULT_LIMIT, LIST_QUERY, MAX_DIGITS, MAX_LIMIT
 from handlers.projects.projects import BAD_BODY, PROJECT, REFUSALS
 
 GRAPHS = web.AppKey("project_graphs", Graphs)

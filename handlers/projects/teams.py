@@ -135,6 +135,7 @@ TEAM_PATH = PATH + "/{team}"
 MEMBERS_PATH = TEAM_PATH + "/members"
 MEMBER_PATH = MEMBERS_PATH + "/{user}"
 ADMIN_KEY = key_of(Role.ADMIN)
+MEMBER_KEY = f"{ADMIN_KEY}; or of the member itself"
 
 ROUTES = (
     Route(
@@ -243,7 +244,7 @@ ROUTES = (
         handler=remove_member,
         surface=SURFACE,
         summary="Remove a member; members may always leave, but for the last Admin",
-        key=f"{ADMIN_KEY}; the member itself",
+        key=MEMBER_KEY,
         answers={204: "the user is not in the team any more", 409: "the user is the last Admin, or the team is the user's own"}
         | REFUSALS
         | {404: "there is no such team or member"},

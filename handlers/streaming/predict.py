@@ -273,7 +273,7 @@ ANSWERS = {
 } | REFUSALS
 STREAM_ANSWERS = {200: "result lines as they finish", 400: "a parameter is wrong"} | REFUSALS
 PATH = "/{owner}/models/{model}"
-KEY = "full, or the owner's"
+KEY = "full, or any of the owner or of a Member in its team"
 
 POST = Route(
     method="POST",
