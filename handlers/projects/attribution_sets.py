@@ -13,10 +13,11 @@ from handlers.http.bodies import Body
 from handlers.http.errors import json_response
 from handlers.http.routes import Route
 from handlers.projects.admission import CALLER, admit, key_of, needs, read_body
-from handlers.projects.answers import LIST_QUERY, OBJECTS, iid_of, listed, shown
+from handlers.projects.answers import OBJECTS, iid_of, listed, shown
 from handlers.projects.changes import activate, cancel, remove
 from handlers.projects.datasets import MAX_SOURCES, Number
 from handlers.projects.errors import SURFACE
+from handlers.projects.parameters import LIST_QUERY
 from handlers.projects.projects import BAD_BODY, PROJECT, REFUSALS, TOO_MANY
 
 ATTRIBUTION_SETS = web.AppKey("attribution_sets", AttributionSets)

@@ -6,7 +6,7 @@ from aiohttp import web
 
 from engine.errors import ListedError
 from engine.projects.codes import BAD_FIELD
-from handlers.projects.answers import MAX_DIGITS
+from handlers.projects.parameters import MAX_DIGITS
 
 MAX_CHARACTERS = 200
 

@@ -15,11 +15,12 @@ from engine.roles import Role
 from handlers.http.bodies import Body
 from handlers.http.routes import Route
 from handlers.projects.admission import CALLER, admit, key_of, needs, read_body
-from handlers.projects.answers import LIST_QUERY, OBJECTS, iid_of, listed, several, shown
+from handlers.projects.answers import OBJECTS, iid_of, listed, several, shown
 from handlers.projects.changes import activate, cancel, remove
 from handlers.projects.datasets import Combination, Number
 from handlers.projects.errors import SURFACE
 from handlers.projects.graphs import GraphBody, list_of
+from handlers.projects.parameters import LIST_QUERY
 from handlers.projects.projects import BAD_BODY, PROJECT, REFUSALS, TOO_MANY
 
 MODELS = web.AppKey("project_models", Models)
