@@ -127,10 +127,14 @@ def number_of(text: str) -> float | Fault:
 # One column
 
 
-def check_texts(cells: Cells, header: Header, problems: Problems) -> None:
-    """Note every cell of a key that is missing or may not stand there."""
+def checked_texts(cells: Cells, header: Header, problems: Problems) -> pa.Array:
+    """A key without the cells that may not stand there; these, and those that are missing, are noted."""
     faults = [fault_of(header.form, text) for text in cells.texts.dictionary.to_pylist()]
     _note(cells, _of_missing(cells.label), faults, problems)
+    is_bad = np.array([fault is not None for fault in faults] + [True])
+    if not is_bad[:-1].any():
+        return cells.texts
+    return pa.DictionaryArray.from_arrays(pa.array(cells.indices, mask=is_bad[cells.indices]), cells.texts.dictionary)
 
 
 def days(cells: Cells, problems: Problems) -> Array:

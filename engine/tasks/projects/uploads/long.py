@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from engine.tasks.projects.progress import Stage
 from engine.tasks.projects.uploads import rows
-from engine.tasks.projects.uploads.checks import Cells, Fault, check_texts, days, fault_of, note_at, numbers
+from engine.tasks.projects.uploads.checks import Cells, Fault, checked_texts, days, fault_of, note_at, numbers
 from engine.tasks.projects.uploads.files import Asked, DataFile, Record, letter
 from engine.tasks.projects.uploads.keys import codes_of, sorting, without_last
 from engine.tasks.projects.uploads.problems import MAX_SHOWN, Problems
@@ -42,10 +42,11 @@ class Long:
         labels = [written[place] or letter(place) for place in range(len(written))]
         is_number = [header is not None and header.form in NUMBERS for header in self.headers]
         cells = yield from self.file.columns(Asked(HEADER_ROW, labels, is_number, max_rows, as_text), problems)
+        are_all_read = not problems
         table = rows.table_of(self.kind, self._columns(cells, problems), len(cells[0].rows))
         if not table.num_rows and not problems:
             problems.add("empty_file", "The file has no rows below its header.")
-        return self._sorted(table, cells[0].rows, problems)
+        return self._sorted(table, cells[0].rows, problems, are_all_read=are_all_read)
 
     def _columns(self, cells: list[Cells], problems: Problems) -> dict[str, pa.Array]:
         columns: dict[str, pa.Array] = {}
@@ -63,17 +64,21 @@ class Long:
             _check_investments(by_column, columns, problems)
         return columns
 
-    def _sorted(self, table: pa.Table, numbers_of_rows: Array, problems: Problems) -> pa.Table:
-        """The rows by key; a key that comes again is noted, and a key of Media without an Investment row."""
-        if (whole := _whole(table, self.kind)) is not None:
-            # There is a problem already, and no more are told of these rows.
+    def _sorted(self, table: pa.Table, numbers_of_rows: Array, problems: Problems, *, are_all_read: bool) -> pa.Table:
+        """The rows by key; a key that comes again is noted, and a key of Media without an Investment row.
+
+        are_all_read  no row of the file was left out, such as one that has another number of cells
+        """
+        whole = _whole(table, self.kind)
+        if whole is not None:
             table, numbers_of_rows = table.filter(pa.array(whole)), numbers_of_rows[whole]
         codes = codes_of(table, self.kind.sorted_keys)
         if (order := sorting(codes)) is not None:
             codes, table, numbers_of_rows = codes[order], rows.taken(table, order), numbers_of_rows[order]
         again = np.flatnonzero(codes[1:] == codes[:-1]) + 1
         _note_rows(numbers_of_rows[again], "duplicate_key", "An earlier row has the same key: all is equal but values.", problems)
-        if self.kind.name == "Media" and table.num_rows:
+        # What is missing cannot be told from some of the rows.
+        if self.kind.name == "Media" and table.num_rows and are_all_read and whole is None:
             _check_spend(without_last(codes, table["metric"]), table, numbers_of_rows, problems)
         return table
 
@@ -106,8 +111,7 @@ def _canonical(cells: Cells, header: Header, problems: Problems) -> pa.Array:
         return rows.values(numbers(cells, header, problems))
     if header.form == Form.DATE:
         return rows.dates(days(cells, problems))
-    check_texts(cells, header, problems)
-    return cells.texts
+    return checked_texts(cells, header, problems)
 
 
 def _check_ends(ends: Cells, columns: dict[str, pa.Array], problems: Problems) -> None:

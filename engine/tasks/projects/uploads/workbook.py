@@ -42,7 +42,7 @@ class WorkbookFile:
         self._path = path
         self.head: list[Record] = []
         with self._sheet(problems) as (rows, _):
-            self.head = [_texts(number, row, problems) for number, row in islice(rows, MAX_HEAD_ROWS)]
+            self.head = [_texts(row) for _, row in islice(rows, MAX_HEAD_ROWS)]
 
     def columns(self, asked: Asked, problems: Problems) -> Stage[list[Cells]]:
         collected = _Collected(asked)
@@ -51,12 +51,12 @@ class WorkbookFile:
             for number, row in rows:
                 if number % PROGRESS_ROWS == 0:
                     yield Progress("read", file.tell(), size)
-                if number <= asked.skip:
+                if _has_formulas(number, row, asked.labels, problems) or number <= asked.skip:
                     continue
                 if number > MAX_SHEET_ROWS or collected.num_rows == asked.max_rows or len(row) > MAX_COLUMNS:
                     problems.add("too_many_rows", _told_limits(asked.max_rows), number)
                     break
-                collected.add(number, _texts(number, row, problems, asked.labels), problems)
+                collected.add(number, _texts(row), problems)
         return collected.cells()
 
     @contextmanager
@@ -94,35 +94,39 @@ def _told_limits(max_rows: int) -> str:
     return f"A file has at most {max_rows:,} rows and {MAX_COLUMNS:,} columns, and a sheet {MAX_SHEET_ROWS:,} rows."
 
 
-def _texts(number: int, row: Sequence[Any], problems: Problems, labels: Sequence[str] = ()) -> Record:
-    """The cells of a row without the empty ones at its end; what is no value is a problem, and missing."""
+def _texts(row: Sequence[Any]) -> Record:
+    """The cells of a row without the empty ones at its end; of a formula, the formula."""
     texts: Record = []
-    for place, cell in enumerate(row):
+    for cell in row:
         value = cell.value
-        if value is None:
-            texts.append(None)
-        elif cell.data_type in (FORMULA, ERROR):
-            label = labels[place] if place < len(labels) else letter(place)
-            message = "Write values only, no formulas and no errors."
-            problems.add("formula_cell", message, number, label, getattr(value, "text", value))
-            texts.append(None)
-        else:
-            text = value if type(value) is str else _text(value)
-            texts.append(None if text in MISSING else text)
+        text = value if type(value) is str else _text(value)
+        texts.append(None if text in MISSING else text)
     while texts and texts[-1] is None:
         texts.pop()
     return texts
 
 
+def _has_formulas(number: int, row: Sequence[Any], labels: Sequence[str], problems: Problems) -> bool:
+    """Whether cells of a row hold formulas or errors in place of values; these are noted, and the row is not looked at again."""
+    found = [place for place, cell in enumerate(row) if cell.data_type in (FORMULA, ERROR)]
+    for place in found:
+        label = labels[place] if place < len(labels) else letter(place)
+        problems.add("formula_cell", "Write values only, no formulas and no errors.", number, label, _text(row[place].value))
+    return bool(found)
+
+
 def _text(value: Any) -> str:
-    """A value as a CSV file has it: dates without a time as 2018-01-07, numbers so that no digit is lost."""
+    """A value as a CSV file has it: nothing for None, dates without a time as 2018-01-07, numbers so that no digit is lost."""
+    if value is None:
+        return ""
     if isinstance(value, bool):
         return "TRUE" if value else "FALSE"
     if isinstance(value, datetime.datetime) and value.time() == MIDNIGHT:
         return value.date().isoformat()
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return str(int(value))
-    return repr(value) if isinstance(value, float) else str(value)
+    # An array formula is an object with its text.
+    return repr(value) if isinstance(value, float) else str(getattr(value, "text", value))
 
 
 class _Collected:
