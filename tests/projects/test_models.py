@@ -63,7 +63,8 @@ def test_a_model_says_from_the_first_answer_what_scripts_read(full: Full) -> Non
     done = full.client.waited(f"/models/{answer['IId']}")
     assert {name: done[name] for name in answer if answer[name] == done[name]}.keys() >= {"Country", "DataSet", "ModelParam"}
     assert done["Metrics"]["Eval"].keys() == {"R2", "MAPE", "WMAPE", "RMSE", "CRPS", "Coverage90"}
-    assert done["Diagnostics"]["Converged"] is False or done["Diagnostics"]["RHatMax"] is not None
+    diagnostics = {"Converged", "RHatMax", "EssMin", "Divergences", "Acceptance", "Elbo", "MapSpread", "DurbinWatson"}
+    assert done["Diagnostics"].keys() == diagnostics | {"NegativeBaselineProbability", "Parameters"}
     assert done["Drift"] is None
     assert done["Scales"]["sales"] > 0
     name = f"{full.client.team}/{full.client.project}-model-{done['IId']}"

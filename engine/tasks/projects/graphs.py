@@ -83,7 +83,9 @@ def check_refit(header: Header) -> Graph:
 
 def default_graph(header: Header) -> Graph:
     """The answer of the task. Refusal."""
-    return suggested(Dataset(header["files"], header["combination"]))
+    dataset = Dataset(header["files"], header["combination"])
+    dataset.mask([])  # refuses a combination that Sales does not have
+    return suggested(dataset)
 
 
 def train_mask(dataset: Dataset, train_dates: list[str], eval_dates: list[str]) -> Array:
