@@ -16,7 +16,7 @@ from handlers.projects.admission import admit, admit_team, key_of, needs, needs_
 from handlers.projects.choices import number, text
 from handlers.projects.datasets import PROJECT_DATASETS, Combination
 from handlers.projects.errors import SURFACE
-from handlers.projects.parameters import DEFAULT_LIMIT, LIST_QUERY, MAX_DIGITS, MAX_LIMIT
+from handlers.projects.parameters import LIST_QUERY, MAX_DIGITS, iid, window
 from handlers.projects.projects import BAD_BODY, PROJECT, REFUSALS
 
 GRAPHS = web.AppKey("project_graphs", Graphs)
@@ -44,8 +44,8 @@ async def save_graph(request: web.Request) -> web.Response:
 async def list_graphs(request: web.Request) -> web.Response:
     """The graphs that people have saved, newest first, without their nodes."""
     project = await admit(request, Role.OBSERVER)
-    limit, before = number(request, "limit", DEFAULT_LIMIT, MAX_LIMIT), number(request, "before", LARGEST_ID, LARGEST_ID)
-    rows = await request.app[GRAPHS].saved(project, limit=limit, before=before)
+    wanted = window(request)
+    rows = await request.app[GRAPHS].saved(project, limit=wanted.limit, before=wanted.before)
     return json_response([{"Id": row.id, "CreatedAt": row.created_at} for row in rows], sort_keys=False)
 
 
@@ -83,10 +83,10 @@ def list_of(combination: Combination) -> list[str]:
 
 def _id_of(request: web.Request) -> int:
     """The number in the path. EngineError `unknown_graph` when it is none."""
-    found = request.match_info["id"]
-    if not (found.isascii() and found.isdigit() and len(found) <= MAX_DIGITS):
+    found = iid(request.match_info["id"])
+    if found is None:
         raise EngineError(UNKNOWN_GRAPH, "There is no such graph.")
-    return int(found)
+    return found
 
 
 def _answer(body: str, *, status: int = 200) -> web.Response:
