@@ -69,7 +69,7 @@ class House:
     @property
     def query(self) -> str:
         """A query of the dataset of the project."""
-        return count_of(self.full.dataset)
+        return f'select count(*) as n from "hub://{TEAM}/{PROJECT}-dataset-{self.full.dataset}/Sales/train"'
 
     # Things to change and to delete
 
@@ -131,7 +131,6 @@ def housed(data_dir: Path, sheets: dict[str, Sheet]) -> Iterator[House]:
         client = Client(first, PROJECT, TEAM)
         made(client.ask("POST", f"/projects/{TEAM}", json={"id": PROJECT, "name": "Demo"}))
         full = filled(client, sheets)
-        made(client.query(count_of(full.dataset)), 200)  # a job prepares the dataset
         auths = _members(first)
         first.stop()
     settings = {"SLUICE_JOBS_REPLICAS": "0", "SLUICE_JOBS_PER_TEAM": "100000", "SLUICE_SCORE_REPLICAS": "1"}
@@ -140,10 +139,6 @@ def housed(data_dir: Path, sheets: dict[str, Sheet]) -> Iterator[House]:
         full = Full(admin, full.dataset, full.dates, full.model, full.attribution, full.attribution_set)
         yield House(full, made(admin.get("/datauploads", limit=1), 200)[0]["IId"], auths)
         assert "Traceback" not in running.log
-
-
-def count_of(dataset: int) -> str:
-    return f'select count(*) as n from "hub://{TEAM}/{PROJECT}-dataset-{dataset}/Sales/train"'
 
 
 def named(role: str) -> str:
