@@ -47,7 +47,7 @@ def filled(client: Client, sheets: dict[str, Sheet], graph: Any = None) -> Full:
 
 @dataclass
 class House:
-    """auths has the credentials of each user by name; `named` gives the name of the user of a role."""
+    """auths has the credentials of each user by name, but for the admin of the server; `named` gives the name of the user of a role."""
 
     full: Full
     upload: int
@@ -60,7 +60,7 @@ class House:
         return self.full.client
 
     def client(self, name: str) -> Client:
-        return self.admin.but(auth=self.auths[name])
+        return self.admin.but(auth=self.auths.get(name))
 
     def role_of(self, name: str) -> str | None:
         """The role of a user in the team."""
