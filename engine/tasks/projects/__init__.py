@@ -15,11 +15,48 @@ DATES        ["2018-01-07", ...]
 Every task may answer, in place of what stands below:
     {"refused": {"code", "message", "details": [{"Code", "Message", "Node"? | "Edge"? | "Value"?}], "details_total"}}
              codes: invalid_graph mixed_graph graph_too_large unknown_combination unknown_date too_few_dates dates_overlap
-             sales_missing constant_target fit_diverged source_missing bad_range
+             sales_missing constant_target fit_diverged source_missing bad_range invalid_file mixed_frequency
+             too_many_rows
     {"full": true}      the disk is full
-`fit` and `attribute` send frames before their answer, at most two a second: {"progress": {"Stage", "Done", "Total",
-"Elbo": number or null, "EtaS": seconds or null}}; the header also has `more`.
-Both stop when the server sends the signal of engine/tasks/stopping.py.
+`fit`, `attribute`, `read_upload` and `join` send frames before their answer, at most two a second: {"progress": {"Stage", "Done",
+"Total", "Elbo": number or null, "EtaS": seconds or null}}; the header also has `more`.
+They stop when the server sends the signal of engine/tasks/stopping.py.
+
+`read_upload`: a file that a person has sent becomes the rows of one type of data, or is refused as a whole.
+    asked   file: path; name: the file's name as sent, for messages; dataset_name: the type, in any case of letters
+            folder: exists; gets rows.parquet, with the columns of FILES, written beside its name, fsynced and renamed
+            max_rows: integer
+    gives   rows: integer
+            payload {"DatasetName": as it is written, "Layout": "long" | "wide", "Rows", "Frequency": "daily" | "weekly" |
+            "monthly" | null, "Combinations": [{"Country", "Region", "Grouping", "FirstDate", "LastDate", "Periods"}], "FirstDate",
+            "LastDate"}; Rows counts rows of rows.parquet
+            refused: invalid_file with details [{"Code", "Row", "Column", "Value", "Message"}] in the order of the file, where Code
+            is one of missing_column unknown_column bad_date bad_number bad_country bad_charset bad_metric missing_value
+            missing_investment duplicate_key negative_value empty_file mixed_frequency formula_cell extra_sheet bad_layout
+            too_many_rows. Row counts records (the header is 1, blank lines count), Column is the header, or in a wide file the
+            letter of a spreadsheet. Each is null where it says nothing: Row when the fault is the file's, Column when it is the
+            row's (duplicate_key, bad_layout). A column that is missing in a long file is a fault of row 1.
+            It sends frames of progress, whose stage is "read", and whose numbers are bytes of the file.
+
+`join`: files of datasets and uploads become the files of one dataset. Of the rows with one key, the last source's is taken.
+    asked   sources: [FILES, ...], datasets first and then uploads, each in the order of the request; for an upload {type: path of
+            its rows.parquet}, with its DatasetName as the type
+            title: "acme/demo-dataset-9", for README.md
+            folder: exists and is empty; gets README.md, and for each type TYPE.parquet with _ in place of spaces; all is fsynced
+    gives   warnings: [{"Code": "gap", "Message", "Dates": DATES}], one for each combination, with its first 100 missing dates
+            types: {type: name of its file in folder}; rows: integer, of all types
+            payload {"Types": [{"DatasetName", "Rows", "FirstDate", "LastDate", "Replaced"}], "Frequency", "Combinations":
+            [{"Country", "Region", "Grouping", "FirstDate", "LastDate", "Periods"}]}; Combinations are those of Sales
+            refused: sales_missing; mixed_frequency, whose details have a combination as Value; too_many_rows
+            It sends frames of progress, whose stage is "join", and whose numbers are files.
+
+`dates`: quick, like `check_graph`; it says on which dates of Sales a dataset has rows of a type, so that no list of dates, which
+may be millions, has to be kept with the dataset.
+    asked   files: at least those of Sales and of dataset_name, if the dataset has it
+            dataset_name; combinations: [COMBINATION, ...], at least one
+    gives   payload: DATES, ascending, without repetition; those that all combinations have. For a type other than Sales: the Sales
+            dates of the combination in whose period the type has a row; none for a type that is not in files
+            refused: unknown_combination
 
 `check_graph`: may this be fitted, and as which instance? It takes milliseconds, and loads neither scipy nor onnx.
     asked   files; combination; train_dates, eval_dates: DATES; graph: GRAPH, or null for the default one; max_parameters: integer
@@ -66,6 +103,7 @@ from engine.tasks.families import Families, LongReply, Reply, TaskFunction
 from engine.tasks.projects import graphs
 from engine.tasks.projects.progress import Stage, told
 from engine.tasks.projects.refusals import Refusal
+from engine.tasks.projects.uploads.dates import dates
 from engine.tasks.stopping import Stopping
 
 
@@ -79,6 +117,9 @@ def tasks(families: Families) -> dict[str, TaskFunction]:
         "fit": _long(_fit, stopping),
         "attribute": _long(_attribute, stopping),
         "align": _long(_align, stopping),
+        "read_upload": _long(_read_upload, stopping),
+        "join": _long(_join, stopping),
+        "dates": _short(dates),
     }
 
 
@@ -99,6 +140,18 @@ def _align(header: Header) -> Stage[Reply]:
     from engine.tasks.projects import aligning
 
     return aligning.run(header)
+
+
+def _read_upload(header: Header) -> Stage[Reply]:
+    from engine.tasks.projects.uploads import reading
+
+    return reading.run(header)
+
+
+def _join(header: Header) -> Stage[Reply]:
+    from engine.tasks.projects.uploads import joining
+
+    return joining.run(header)
 
 
 def _short(work: Callable[[Header], Any]) -> TaskFunction:

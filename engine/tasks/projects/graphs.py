@@ -154,7 +154,8 @@ def _series(dataset: Dataset, name: str) -> Iterator[Series]:
         keys, found = ["product"], sorted({(str(product),) for product in table["product"].to_pylist()})
     for values in found:
         told = {key: value for key, value in zip(keys, values, strict=True) if value}
-        yield kind, " ".join(told.values()), {"dataset_name": dataset.title(name), **told}
+        shown = [value for value in told.values() if value != "all"] or ["all"]
+        yield kind, " ".join(shown), {"dataset_name": dataset.title(name), **told}
 
 
 def _suggested_node(kind: str, name: str, source: Graph, taken: dict[str, str]) -> Graph:
