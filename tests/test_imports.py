@@ -35,7 +35,7 @@ ENGINE_LEVELS = [
     {"repository"},
     {"jobs"},
     {"replicas"},
-    {"accounts", "disk", "errors", "files", "frames", "gates", "key_watch", "metrics", "pieces", "spill", "store"}
+    {"accounts", "disk", "errors", "files", "frames", "gates", "key_watch", "metrics", "pieces", "receiving", "spill", "store"}
     | {"roles", "teams", "times", "tokens", "uses"},
 ]
 # All of `engine` that a replica may know.

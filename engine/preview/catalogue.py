@@ -78,6 +78,10 @@ class Catalogue:
             log.warning("dataset hidden by one of the same name in an earlier root dataset=%s root=%s", name, root)
         self._shadowed = shadowed
 
+    def changed(self, name: str) -> None:
+        """Somebody has laid down or removed a dataset: `find` looks for it anew, and nothing waits for the next scan."""
+        self._found.pop(name, None)
+
     async def find(self, name: str) -> ScannedDataset | None:
         """A dataset, also one that was laid down just now; None if there is none. EngineError when no replica could look."""
         if name in self._found:

@@ -6,9 +6,12 @@ keys in the clear, or of what a name means.
 
 from engine.store.connection import StoreBusy, StoreError, StoreFull, Transaction
 from engine.store.datasets import DatasetRow, DatasetStore, Visibility
+from engine.store.graphs import GraphRow, GraphStore, InstanceRow
 from engine.store.jobs import JobRow, JobStatus, JobStore, NewJob
 from engine.store.models import ModelOverrides, ModelStore
+from engine.store.objects import ObjectEnd, ObjectName, ObjectRow, ObjectStore
 from engine.store.preview import CachedDataset, CachedSplit, CacheStatus, LaterStatus, ListedSplit, PreviewStore, SplitReport
+from engine.store.projects import ProjectRow, ProjectStore
 from engine.store.teams import TeamRow, TeamStore
 from engine.store.tokens import NewToken, TokenRow, TokenStore
 from engine.store.users import Credential, KeyKind, User, UserStore
@@ -19,6 +22,8 @@ __all__ = [
     "CachedSplit",
     "Credential",
     "DatasetRow",
+    "GraphRow",
+    "InstanceRow",
     "JobRow",
     "JobStatus",
     "KeyKind",
@@ -27,6 +32,10 @@ __all__ = [
     "ModelOverrides",
     "NewJob",
     "NewToken",
+    "ObjectEnd",
+    "ObjectName",
+    "ObjectRow",
+    "ProjectRow",
     "SplitReport",
     "Store",
     "StoreBusy",
@@ -40,5 +49,7 @@ __all__ = [
 ]
 
 
-class Store(UserStore, TokenStore, TeamStore, ModelStore, DatasetStore, JobStore, PreviewStore):
+class Store(
+    UserStore, TokenStore, TeamStore, ModelStore, DatasetStore, JobStore, PreviewStore, ProjectStore, ObjectStore, GraphStore
+):
     """The whole database. Make it with `await Store.open(path)`."""

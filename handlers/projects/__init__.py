@@ -4,13 +4,28 @@ errors, admission   how a request is refused; who may ask what, and small bodies
 parameters          numbers in paths, and which part of a list is wanted
 docs                the page with all routes
 teams, tokens       who works together, and what programs prove themselves with
+answers, changes    how objects of every kind are shown; what is done to all of them
+projects, uploads, datasets, graphs, models, attributions, attribution_sets   one kind each
+plots               models and attributions as pictures
 """
 
 from collections.abc import Iterable
 from dataclasses import replace
 
 from handlers.http.routes import Route
-from handlers.projects import docs, teams, tokens
+from handlers.projects import (
+    attribution_sets,
+    attributions,
+    datasets,
+    docs,
+    graphs,
+    models,
+    plots,
+    projects,
+    teams,
+    tokens,
+    uploads,
+)
 
 BASES = ("/api/v1/api", "/v1")
 
@@ -28,6 +43,14 @@ ROUTES = (
             docs.ROUTE,
             *tokens.ROUTES,
             *teams.ROUTES,
+            *projects.ROUTES,
+            *uploads.ROUTES,
+            *datasets.ROUTES,
+            *graphs.ROUTES,
+            *models.ROUTES,
+            *attributions.ROUTES,
+            *attribution_sets.ROUTES,
+            *plots.ROUTES,
         )
     ),
     replace(docs.ROUTE, path="/v1/api/docs"),

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.bench import query, streaming
+from tests.bench import projects, query, streaming
 from tests.serving import ROOT
 
 # Lines that need something beside the project: another server, a rival, weights, packages, an older checkout.
@@ -14,7 +14,9 @@ OPTIONAL = {"litserve", "deeplake", "embed", "real", "others"}
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize(("surface", "lines"), [("streaming", streaming.LINES), ("query", query.LINES)])
+@pytest.mark.parametrize(
+    ("surface", "lines"), [("streaming", streaming.LINES), ("query", query.LINES), ("projects", projects.LINES)]
+)
 def test_quick_run_reports_every_line(surface, lines):
     command = [sys.executable, "-m", f"tests.bench.{surface}", "--quick"]
     found = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, timeout=600, check=True)
