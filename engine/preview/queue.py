@@ -7,8 +7,8 @@ above.
 import functools
 from collections.abc import Sequence
 
-from engine.errors import EngineError
-from engine.preview.faults import SPLIT_NOT_FOUND, TOO_MANY_JOBS
+from engine.errors import TOO_MANY_JOBS, EngineError
+from engine.preview.faults import SPLIT_NOT_FOUND
 from engine.preview.listings import dataset_job, split_job
 from engine.preview.preview import Preview
 from engine.preview.tasks import KINDS, MAX_WAITING, REQUEST_PRIORITY, SPLIT

@@ -188,6 +188,11 @@ class JobStore(Database):
         values = {"now": job_time(), "statuses": _json(statuses), "kinds": _json(kinds), **where}
         return await transaction.run(CANCEL_JOBS, values)
 
+    async def find_job(self, transaction: Transaction, key: str) -> JobRow | None:
+        """The job of a key that is started or, without one, the one that waits."""
+        rows = await transaction.rows(FIND_JOBS.format(columns=COLUMNS), (key,))
+        return JobRow(*rows[0]) if rows else None
+
     async def remove_jobs(self, transaction: Transaction, kinds: Iterable[str]) -> int:
         """Forget all jobs of some kinds; how many there were."""
         return await transaction.run(REMOVE_JOBS, (_json(kinds),))

@@ -60,15 +60,39 @@ may be millions, has to be kept with the dataset.
 
 `check_graph`: may this be fitted, and as which instance? It takes milliseconds, and loads neither scipy nor onnx.
     asked   files; combination; train_dates, eval_dates: DATES; graph: GRAPH, or null for the default one; max_parameters: integer
-    gives   payload {"Graph": high level, with every id as sent; "Instance": INSTANCE; "Warnings": [{"Code", "Message", "Node"?}]}
+    gives   warnings: [{"Code", "Message", "Node"?}]
+            pieces: {"graph", "instance"}: the bytes of two values in the payload, one behind the other: GRAPH of the high level,
+            with every id as sent, and INSTANCE
+
+`check_drawing`: is this a graph of the high level? What its sources mean is not looked at. Quick, like `check_graph`.
+    asked   graph: GRAPH
+    gives   pieces: {"graph"}: the same
 
 `default_graph`
     asked   files; combination
-    gives   payload: GRAPH of the high level
+    gives   pieces: {"graph"}: GRAPH of the high level
 
 `check_refit`: has the new dataset what the model needs? Quick, like `check_graph`.
     asked   files; train_dates, eval_dates; model: folder that `fit` wrote
-    gives   payload {"Warnings": [...]}
+    gives   warnings: [...]; no payload
+
+`check_attribution`: has the dataset what the model needs, and dates in the range? Quick, like `check_graph`.
+    asked   model: folder that `fit` wrote; files; start_date, end_date
+    gives   warnings: [...]; no payload
+
+`plot`: a picture of a model or of an attribution. Quick, like `check_graph`.
+    asked   kind: "fit" | "residuals" | "baseline" | "response" of a model, "contributions" | "waterfall" of an attribution
+            width, height: pixels; title
+            graph_bytes: of the first value in the payload, which is GRAPH of the high level: the names of its nodes are the labels
+            fit, residuals, baseline: model: folder that `fit` wrote; files; eval_dates: DATES
+            response: a second value in the payload, which is the `response` that `fit` gave
+            contributions, waterfall: attribution: folder that `attribute` wrote
+    gives   payload: SVG
+
+`effects`: rows of the table that `attribute` wrote. Quick, like `check_graph`.
+    asked   attribution: folder that `attribute` wrote; node: one of its nodes, or null for all; format: "json" | "csv"
+    gives   payload: an array of objects, or CSV with a header; the columns are those of the table
+            refused: bad_field for a node that is not there
 
 `fit`
     asked   files; combination; instance: INSTANCE; train_dates, eval_dates
@@ -77,18 +101,19 @@ may be millions, has to be kept with the dataset.
             parent: folder of the model that this refits, or null
             owner, name: of the published model; dataset: title, for the metadata of the graph
             max_gradients, export_draws: integers
-    gives   converged: true | false; window: W of the exported graph
-            payload {"Metrics", "Diagnostics", "Drift", "Scales", "Warnings", "Response"}; Response has all media nodes
+    gives   converged: true | false; window: W of the exported graph; frequency; target_metric; warnings: [...]
+            pieces: {"figures", "response"}: {"Metrics", "Diagnostics", "Drift", "Scales"}, and the curves of all media nodes
 
 `attribute`
     asked   model: folder that `fit` wrote; files; start_date, end_date; samples
-            folder: exists; gets effects.parquet (Date, Node, Mean, P5, P50, P95, DirectMean, Revenue, Profit, Spend) and
-            effects.npz (what `align` needs: dates, nodes, effects by draw)
-    gives   payload {"StartDate", "EndDate", "Samples", "Observed", "Prediction", "Baseline", "Totals", "Warnings"}
+            title: "acme/demo-attribution-5", for README.md
+            folder: exists; gets README.md, effects.parquet (Date, Node, Mean, P5, P50, P95, DirectMean, Revenue, Profit, Spend) and
+            effects.npz (what `align` needs: dates, nodes, effects by draw); all is fsynced
+    gives   warnings: [...]; frequency; target_metric
+            payload {"StartDate", "EndDate", "Samples", "Observed", "Prediction", "Baseline", "Totals"}
 
 `align`: one attribution set of several attributions.
     asked   attributions: [{"iid", "folder", "combination", "target_metric", "frequency"}] in the order of the request
-            folder: exists; gets effects.parquet, with the columns of COMBINATION first
     gives   payload {"FirstDate", "LastDate", "Combinations": [{"Country", "Region", "Grouping", "Periods", "Totals": [...]}]}
             refused: no_common_dates, mixed_target
 """
@@ -98,12 +123,11 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from engine.frames import Header
-from engine.tasks import codec
 from engine.tasks.families import Families, LongReply, Reply, TaskFunction
 from engine.tasks.projects import graphs
 from engine.tasks.projects.progress import Stage, told
 from engine.tasks.projects.refusals import Refusal
-from engine.tasks.projects.uploads.dates import dates
+from engine.tasks.projects.replies import as_it_is, reply
 from engine.tasks.stopping import Stopping
 
 
@@ -111,16 +135,61 @@ def tasks(families: Families) -> dict[str, TaskFunction]:
     """As the docstring of this file says."""
     stopping = families.the(Stopping)
     return {
-        "check_graph": _short(graphs.check_graph),
-        "default_graph": _short(graphs.default_graph),
-        "check_refit": _short(graphs.check_refit),
+        "check_graph": _short(_check_graph),
+        "check_drawing": _short(_check_drawing),
+        "check_attribution": _short(_check_attribution),
+        "default_graph": _short(_default_graph),
+        "check_refit": _short(_check_refit),
+        "plot": _short(_plot),
+        "effects": _short(_effects),
         "fit": _long(_fit, stopping),
         "attribute": _long(_attribute, stopping),
         "align": _long(_align, stopping),
         "read_upload": _long(_read_upload, stopping),
         "join": _long(_join, stopping),
-        "dates": _short(dates),
+        "dates": _short(_dates),
     }
+
+
+def _check_graph(header: Header, payload: memoryview) -> Reply:
+    found = graphs.check_graph(header)
+    return reply({"graph": found["Graph"], "instance": found["Instance"]}, warnings=found["Warnings"])
+
+
+def _default_graph(header: Header, payload: memoryview) -> Reply:
+    return reply({"graph": graphs.default_graph(header)})
+
+
+def _check_refit(header: Header, payload: memoryview) -> Reply:
+    return reply(warnings=graphs.check_refit(header)["Warnings"])
+
+
+def _check_drawing(header: Header, payload: memoryview) -> Reply:
+    return reply({"graph": graphs.check_drawing(header)})
+
+
+def _check_attribution(header: Header, payload: memoryview) -> Reply:
+    from engine.tasks.projects import attributing
+
+    return reply(warnings=attributing.check(header))
+
+
+def _dates(header: Header, payload: memoryview) -> Reply:
+    from engine.tasks.projects.uploads.dates import dates
+
+    return reply({"dates": dates(header)})
+
+
+def _plot(header: Header, payload: memoryview) -> Reply:
+    from engine.tasks.projects import plots
+
+    return as_it_is(plots.plot(header, payload))
+
+
+def _effects(header: Header, payload: memoryview) -> Reply:
+    from engine.tasks.projects import tables
+
+    return as_it_is(tables.effects(header))
 
 
 def _fit(header: Header) -> Stage[Reply]:
@@ -154,15 +223,14 @@ def _join(header: Header) -> Stage[Reply]:
     return joining.run(header)
 
 
-def _short(work: Callable[[Header], Any]) -> TaskFunction:
-    """A task whose payload is what `work` returns, as JSON."""
+def _short(work: Callable[[Header, memoryview], Reply]) -> TaskFunction:
+    """A task that may refuse, and that is done before anybody could want it to stop."""
 
     def run(header: Header, payload: memoryview) -> Reply:
         try:
-            body = codec.dumps(work(header))
+            return work(header, payload)
         except (Refusal, OSError) as error:
             return _refused(error)
-        return {"parts": [{"size": len(body)}]}, [body]
 
     return run
 

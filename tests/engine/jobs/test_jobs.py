@@ -123,6 +123,48 @@ async def test_a_kind_may_ask_several_tasks_in_turn_and_commits_the_last_answer(
     assert seen == [b"abcd"]
 
 
+async def test_a_kind_hears_of_progress_and_removes_what_its_task_has_left_before_its_end_is_written(tmp_path: Path) -> None:
+    seen: list[object] = []
+
+    async def end() -> None:
+        seen.append("removed")
+
+    async def begin(job: JobRow) -> Work:
+        return Work(task("tell"), {"steps": 2}, on_progress=lambda header: seen.append(header["progress"]["Done"]), end=end)
+
+    async def commit_seen(transaction: Transaction, job: JobRow, outcome: Outcome) -> None:
+        seen.append("written")
+
+    async with working(tmp_path, JobKind("steps", "quick", begin, commit_seen)) as all:
+        await add(all.store, all.jobs, "steps", "glue")
+        await all.over()
+    assert seen == [0, 1, "removed", "written"]
+
+
+async def test_what_a_task_has_left_is_removed_also_when_its_job_is_cancelled(tmp_path: Path) -> None:
+    arguments = gate(tmp_path)
+    seen: list[str] = []
+    removed = asyncio.Event()
+
+    async def end() -> None:
+        seen.append("removed")
+        removed.set()
+
+    async def begin(job: JobRow) -> Work:
+        return Work(PASS_GATE, arguments, end=end)
+
+    async def commit_seen(transaction: Transaction, job: JobRow, outcome: Outcome) -> None:
+        seen.append("written")
+
+    async with working(tmp_path, JobKind("steps", "quick", begin, commit_seen)) as all:
+        await add(all.store, all.jobs, "steps", "glue")
+        await begun(arguments)
+        async with all.store.transaction() as transaction:
+            await all.jobs.cancel(transaction, ["started"], ["steps"])
+        await asyncio.wait_for(removed.wait(), 30)
+    assert seen == ["removed"]
+
+
 async def test_an_update_during_a_run_is_run_once_more_and_sees_what_is_new(tmp_path: Path) -> None:
     arguments = gate(tmp_path)
     async with working(tmp_path, GATED) as all:

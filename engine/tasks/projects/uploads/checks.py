@@ -35,7 +35,7 @@ MISSING = frozenset({"", "NaN", "null"})
 SALES_METRICS = ("UnitsSold", "PricePerUnit", "ProfitPerUnit")
 
 
-class Fault(NamedTuple):
+class CellFault(NamedTuple):
     """Why a cell is refused."""
 
     code: str
@@ -65,62 +65,62 @@ class Cells:
 # One text
 
 
-def fault_of(form: Form, text: str) -> Fault | None:
+def fault_of(form: Form, text: str) -> CellFault | None:
     """Why a text may not stand in a column of a form that has no numbers and no dates."""
     if REPLACEMENT in text:
-        return Fault("bad_charset", "The file is not UTF-8, or a character was lost before.")
+        return CellFault("bad_charset", "The file is not UTF-8, or a character was lost before.")
     if not text.strip():
-        return Fault("missing_value", "Write a value here; no key is empty.")
+        return CellFault("missing_value", "Write a value here; no key is empty.")
     match form:
         case Form.COUNTRY:
             is_known = text in COUNTRIES
-            return None if is_known else Fault("bad_country", "Write the three capital letters of ISO 3166, such as SWE.")
+            return None if is_known else CellFault("bad_country", "Write the three capital letters of ISO 3166, such as SWE.")
         case Form.PLACE:
             return _place_fault(text)
         case Form.MEDIA_METRIC | Form.SALES_METRIC:
             known = MEDIA_METRICS if form == Form.MEDIA_METRIC else SALES_METRICS
-            return None if text in known else Fault("bad_metric", f"Write one of {', '.join(known)}.")
+            return None if text in known else CellFault("bad_metric", f"Write one of {', '.join(known)}.")
     return _name_fault(text)
 
 
-def _place_fault(text: str) -> Fault | None:
+def _place_fault(text: str) -> CellFault | None:
     if len(text) > MAX_PLACE_CHARACTERS:
-        return Fault("bad_charset", f"Write at most {MAX_PLACE_CHARACTERS} characters.")
+        return CellFault("bad_charset", f"Write at most {MAX_PLACE_CHARACTERS} characters.")
     end = PLACE.match(text).end()  # type: ignore[union-attr]
     return None if end == len(text) else _character_fault(text[end], "letters, digits, space and ( ) _ + -")
 
 
-def _name_fault(text: str) -> Fault | None:
+def _name_fault(text: str) -> CellFault | None:
     if len(text) > MAX_NAME_CHARACTERS:
-        return Fault("bad_charset", f"Write at most {MAX_NAME_CHARACTERS} characters.")
+        return CellFault("bad_charset", f"Write at most {MAX_NAME_CHARACTERS} characters.")
     if text.isprintable():
         return None
     return _character_fault(next(one for one in text if not one.isprintable()), "printable characters")
 
 
-def _character_fault(character: str, allowed: str) -> Fault:
+def _character_fault(character: str, allowed: str) -> CellFault:
     shown = character if character.isprintable() else f"U+{ord(character):04X}"
-    return Fault("bad_charset", f"The character {shown} may not stand here; write {allowed}.")
+    return CellFault("bad_charset", f"The character {shown} may not stand here; write {allowed}.")
 
 
-def day_of(text: str) -> int | Fault:
+def day_of(text: str) -> int | CellFault:
     """The days from 1970-01-01 to a date."""
     if REPLACEMENT in text:
-        return Fault("bad_charset", "The file is not UTF-8, or a character was lost before.")
+        return CellFault("bad_charset", "The file is not UTF-8, or a character was lost before.")
     try:
         if DATE.fullmatch(text) and FIRST_YEAR <= int(text[:4]) <= LAST_YEAR:
             return (datetime.date.fromisoformat(text) - EPOCH).days
     except ValueError:
-        return Fault("bad_date", "There is no such day.")
-    return Fault("bad_date", f"Write dates as 2018-01-07, from {FIRST_YEAR} to {LAST_YEAR}.")
+        return CellFault("bad_date", "There is no such day.")
+    return CellFault("bad_date", f"Write dates as 2018-01-07, from {FIRST_YEAR} to {LAST_YEAR}.")
 
 
-def number_of(text: str) -> float | Fault:
+def number_of(text: str) -> float | CellFault:
     """The number that a text is; its range is checked later."""
     if REPLACEMENT in text:
-        return Fault("bad_charset", "The file is not UTF-8, or a character was lost before.")
+        return CellFault("bad_charset", "The file is not UTF-8, or a character was lost before.")
     if not NUMBER.fullmatch(text):
-        return Fault("bad_number", "Write numbers as 1234.5, without spaces, commas and units.")
+        return CellFault("bad_number", "Write numbers as 1234.5, without spaces, commas and units.")
     return float(text)
 
 
@@ -140,8 +140,8 @@ def checked_texts(cells: Cells, header: Header, problems: Problems) -> pa.Array:
 def days(cells: Cells, problems: Problems) -> Array:
     """int32 [cells]: days from 1970-01-01; cells that are missing or no dates are noted, and NO_DAY."""
     found = [day_of(text) for text in cells.texts.dictionary.to_pylist()]
-    _note(cells, _of_missing(cells.label), [one if isinstance(one, Fault) else None for one in found], problems)
-    distinct = np.array([NO_DAY if isinstance(one, Fault) else one for one in found] + [NO_DAY], dtype=np.int32)
+    _note(cells, _of_missing(cells.label), [one if isinstance(one, CellFault) else None for one in found], problems)
+    distinct = np.array([NO_DAY if isinstance(one, CellFault) else one for one in found] + [NO_DAY], dtype=np.int32)
     taken: Array = distinct[cells.indices]
     return taken
 
@@ -154,8 +154,8 @@ def numbers(cells: Cells, header: Header, problems: Problems) -> Array:
         is_missing = np.isnan(values)
     else:
         found = [number_of(text) for text in cells.texts.dictionary.to_pylist()]
-        _note(cells, None, [one if isinstance(one, Fault) else None for one in found], problems)
-        distinct = np.array([0.0 if isinstance(one, Fault) else one for one in found] + [np.nan])
+        _note(cells, None, [one if isinstance(one, CellFault) else None for one in found], problems)
+        distinct = np.array([0.0 if isinstance(one, CellFault) else one for one in found] + [np.nan])
         values = distinct[cells.indices]
         is_missing = cells.indices < 0
     if gap is not None:
@@ -165,20 +165,20 @@ def numbers(cells: Cells, header: Header, problems: Problems) -> Array:
 
 
 def _check_range(cells: Cells, values: Array, form: Form, problems: Problems) -> None:
-    note_at(cells, np.abs(values) >= LARGEST, Fault("bad_number", f"Write a number below {LARGEST:.0e}."), problems)
+    note_at(cells, np.abs(values) >= LARGEST, CellFault("bad_number", f"Write a number below {LARGEST:.0e}."), problems)
     if form != Form.LEVEL:
-        note_at(cells, values < 0, Fault("negative_value", "Write 0 or more."), problems)
+        note_at(cells, values < 0, CellFault("negative_value", "Write 0 or more."), problems)
     if form == Form.WHOLE_AMOUNT:
         with np.errstate(invalid="ignore"):
             is_broken = np.isfinite(values) & (values % 1 != 0)
-        note_at(cells, is_broken, Fault("bad_number", "Write a whole number."), problems)
+        note_at(cells, is_broken, CellFault("bad_number", "Write a whole number."), problems)
 
 
-def _of_missing(label: str) -> Fault:
-    return Fault("missing_value", f"A cell of {label} may not be empty.")
+def _of_missing(label: str) -> CellFault:
+    return CellFault("missing_value", f"A cell of {label} may not be empty.")
 
 
-def _note(cells: Cells, of_missing: Fault | None, faults: list[Fault | None], problems: Problems) -> None:
+def _note(cells: Cells, of_missing: CellFault | None, faults: list[CellFault | None], problems: Problems) -> None:
     """Note the cells whose text has a fault, and those that are missing, if this is one."""
     by_index = [*faults, of_missing]
     is_bad = np.array([fault is not None for fault in by_index], dtype=bool)
@@ -198,7 +198,7 @@ def _note(cells: Cells, of_missing: Fault | None, faults: list[Fault | None], pr
     problems.add_many(cells.rows[places], told)
 
 
-def note_at(cells: Cells, is_bad: Array, fault: Fault, problems: Problems) -> None:
+def note_at(cells: Cells, is_bad: Array, fault: CellFault, problems: Problems) -> None:
     """Note one fault in some cells."""
     if not is_bad.any():
         return

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from engine.tasks.projects.progress import Stage
 from engine.tasks.projects.uploads import rows
-from engine.tasks.projects.uploads.checks import Cells, Fault, checked_texts, days, fault_of, note_at, numbers
+from engine.tasks.projects.uploads.checks import CellFault, Cells, checked_texts, days, fault_of, note_at, numbers
 from engine.tasks.projects.uploads.files import Asked, DataFile, Record, letter
 from engine.tasks.projects.uploads.keys import codes_of, sorting, without_last
 from engine.tasks.projects.uploads.problems import MAX_SHOWN, Problems
@@ -53,7 +53,7 @@ class Long:
         by_column: dict[str, Cells] = {}
         for header, own in zip(self.headers, cells, strict=True):
             if header is None:
-                fault = Fault("unknown_column", "This column has no header.")
+                fault = CellFault("unknown_column", "This column has no header.")
                 note_at(own, own.indices >= 0, fault, problems)
                 continue
             by_column[header.column] = own
@@ -96,7 +96,7 @@ def _headers(kind: DataType, written: Record, problems: Problems) -> list[Header
     for place, (name, header) in enumerate(zip(written, found, strict=True)):
         if name is not None and header is None:
             allowed = f"{kind.name} has no such column; write {', '.join(by_name)}, with these capitals."
-            code, message = fault_of(Form.NAME, name) or Fault("unknown_column", allowed)
+            code, message = fault_of(Form.NAME, name) or CellFault("unknown_column", allowed)
             problems.add(code, message, HEADER_ROW, name[:MAX_SHOWN], name)
         elif header is not None and header in found[:place]:
             problems.add("bad_layout", "Two columns have this header.", HEADER_ROW, name, name)
@@ -117,13 +117,15 @@ def _canonical(cells: Cells, header: Header, problems: Problems) -> pa.Array:
 def _check_ends(ends: Cells, columns: dict[str, pa.Array], problems: Problems) -> None:
     """An event ends on the day it starts, or later."""
     is_early = pc.fill_null(pc.less(columns["end"], columns["start"]), False).to_numpy(zero_copy_only=False)
-    note_at(ends, is_early, Fault("bad_date", "An event ends on its StartDate or later."), problems)
+    note_at(ends, is_early, CellFault("bad_date", "An event ends on its StartDate or later."), problems)
 
 
 def _check_investments(cells: dict[str, Cells], columns: dict[str, pa.Array], problems: Problems) -> None:
     """What was invested is a number in every row that says so."""
     is_gap = rows.is_text(columns["metric"], INVESTMENT) & columns["value"].is_null().to_numpy(zero_copy_only=False)
-    note_at(cells["value"], is_gap, Fault("missing_value", "An Investment is a number; write 0 where nothing was spent."), problems)
+    note_at(
+        cells["value"], is_gap, CellFault("missing_value", "An Investment is a number; write 0 where nothing was spent."), problems
+    )
 
 
 def _check_spend(keys: Array, table: pa.Table, numbers_of_rows: Array, problems: Problems) -> None:

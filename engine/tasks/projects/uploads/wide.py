@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from engine.tasks.projects.progress import Stage
 from engine.tasks.projects.uploads import rows
-from engine.tasks.projects.uploads.checks import Cells, Fault, days, fault_of, note_at, numbers
+from engine.tasks.projects.uploads.checks import CellFault, Cells, days, fault_of, note_at, numbers
 from engine.tasks.projects.uploads.files import Asked, DataFile, Record, letter
 from engine.tasks.projects.uploads.keys import codes_of, sorting
 from engine.tasks.projects.uploads.problems import Problems
@@ -126,7 +126,7 @@ class Wide:
         again &= found != rows.NO_DAY
         problems.add_many(cells[0].rows[again], lambda _: ("duplicate_key", "An earlier row has the same date.", None, None))
         for place in set(range(1, len(cells))) - set(self.columns):
-            note_at(cells[place], cells[place].indices >= 0, Fault("bad_layout", "This column has no keys."), problems)
+            note_at(cells[place], cells[place].indices >= 0, CellFault("bad_layout", "This column has no keys."), problems)
 
     def _melted(self, found: Array, cells: list[Cells], problems: Problems) -> pa.Table:
         """A row for each series and date; a series of Sales has up to three columns."""
