@@ -47,7 +47,7 @@ def filled(client: Client, sheets: dict[str, Sheet], graph: Any = None) -> Full:
 
 @dataclass
 class House:
-    """auths has the credentials of each user by name, but for the admin of the server; `named` gives the name of the user of a role."""
+    """auths has the credentials of users by name, but for the admin of the server; `named` gives the name of the user of a role."""
 
     full: Full
     upload: int
