@@ -12,7 +12,7 @@ from aiohttp import web, web_response
 
 from engine import metrics
 from engine.accounts import Accounts
-from engine.datasets import DatasetChanges, DatasetLimits, Datasets, Upkeep
+from engine.datasets import DatasetChanges, DatasetLimits, Datasets, Lender, Sources, Upkeep
 from engine.datasets.deletion import Deletion
 from engine.disk import Disk
 from engine.embeddings import EmbeddingLimits, Embeddings
@@ -88,11 +88,14 @@ async def open_app(settings: Settings) -> AsyncIterator[web.Application]:
         app[keys.REPOSITORY] = repository
         app[DATASETS] = await _open_datasets(store, settings, stack)
         app[keys.ACCOUNTS] = await _open_accounts(app, store, settings, stack)
-        serving = await _open_engine(app, store, settings, stack)
+        await _open_engine(app, store, settings, stack)
         disk = Disk(settings.data_dir, reserve_bytes=settings.disk_reserve_bytes)
-        _open_surfaces(app, store, serving, disk, settings, stack)
+        spill = _open_spill(disk, settings)
+        _open_surfaces(app, store, spill, disk, settings, stack)
+        lender = await _open_jobs(app, store, disk, settings, stack)
+        _open_queries(app, spill, lender, settings, stack)
         await _open_ingestion(app, disk, settings)
-        await _open_jobs(app, store, disk, settings, stack)
+        await app[keys.JOBS].start()
         RouteTable(ROUTES).register(app)
         yield app
 
@@ -120,7 +123,7 @@ async def _open_accounts(app: web.Application, store: Store, settings: Settings,
     return accounts
 
 
-async def _open_engine(app: web.Application, store: Store, settings: Settings, stack: contextlib.AsyncExitStack) -> Serving:
+async def _open_engine(app: web.Application, store: Store, settings: Settings, stack: contextlib.AsyncExitStack) -> None:
     """Start the replicas, and let them open the models."""
     repository = app[keys.REPOSITORY]
     listed = ListedModels(repository, instead_of_files=settings.embedding_models, aliases=settings.model_aliases)
@@ -133,18 +136,21 @@ async def _open_engine(app: web.Application, store: Store, settings: Settings, s
     stack.push_async_callback(engine.stop)
     stack.enter_context(metrics.showing(engine.levels))
     app[keys.ENGINE], app[keys.SERVING], app[LISTED] = engine, serving, listed
-    return serving
+
+
+def _open_spill(disk: Disk, settings: Settings) -> Spill:
+    """The files of answers that nobody reads, without those of the server before."""
+    limits = {"limit_bytes": settings.spill_limit_bytes, "total_limit_bytes": settings.spill_total_bytes}
+    spill = Spill(settings.data_dir / "spill", disk, **limits)
+    spill.clean()
+    return spill
 
 
 def _open_surfaces(
-    app: web.Application, store: Store, serving: Serving, disk: Disk, settings: Settings, stack: contextlib.AsyncExitStack
+    app: web.Application, store: Store, spill: Spill, disk: Disk, settings: Settings, stack: contextlib.AsyncExitStack
 ) -> None:
-    """Open predictions, embeddings, queries and the publisher; none of them knows another."""
-    engine = app[keys.ENGINE]
-    spill = Spill(
-        settings.data_dir / "spill", disk, limit_bytes=settings.spill_limit_bytes, total_limit_bytes=settings.spill_total_bytes
-    )
-    spill.clean()
+    """Open predictions, embeddings and the publisher; none of them knows another."""
+    engine, serving = app[keys.ENGINE], app[keys.SERVING]
     predictions = Predictions(engine, serving, spill, settings.part(PredictionLimits))
     engine.spawn(predictions.give_up_late_calls(), "late calls")
     engine.spawn(predictions.watch_disk(), "disk of the spill")
@@ -152,10 +158,28 @@ def _open_surfaces(
     app[PREDICTIONS] = predictions
     app[keys.HEALTH_DETAILS] = {"streams": lambda: predictions.num_streams}
     app[EMBEDDINGS] = Embeddings(engine, serving, settings.part(EmbeddingLimits))
-    texts = Texts(app[EMBEDDINGS].embed, app[LISTED])
-    app[QUERIES] = Queries(engine, app[DATASETS], texts, spill, settings.part(QueryLimits))
-    stack.enter_context(metrics.showing(app[QUERIES].places.levels))
     app[keys.PUBLISHER] = Publisher(store, serving, engine.pool("jobs"), disk, settings.part(PublishingLimits))
+
+
+async def _open_jobs(
+    app: web.Application, store: Store, disk: Disk, settings: Settings, stack: contextlib.AsyncExitStack
+) -> Lender:
+    """Open the surfaces that have jobs; gives what queries may read of preview. Jobs are taken once everything is open."""
+    jobs = server_jobs(store, app[keys.ENGINE].pool("jobs"), settings)
+    stack.push_async_callback(jobs.stop)
+    stack.enter_context(metrics.showing(jobs.levels))
+    app[keys.JOBS] = jobs
+    lender = await open_preview(app, store, settings, stack)
+    await open_projects(app, store, disk, settings)
+    return lender
+
+
+def _open_queries(app: web.Application, spill: Spill, lender: Lender, settings: Settings, stack: contextlib.AsyncExitStack) -> None:
+    """Open queries, which read the datasets of the server itself and those of preview."""
+    texts = Texts(app[EMBEDDINGS].embed, app[LISTED])
+    sources = Sources([app[DATASETS], lender])
+    app[QUERIES] = Queries(app[keys.ENGINE], sources, texts, spill, settings.part(QueryLimits))
+    stack.enter_context(metrics.showing(app[QUERIES].places.levels))
 
 
 async def _open_ingestion(app: web.Application, disk: Disk, settings: Settings) -> None:
@@ -169,17 +193,6 @@ async def _open_ingestion(app: web.Application, disk: Disk, settings: Settings) 
     app[INGESTION] = Ingestion(changes, engine.pool("jobs"), app[EMBEDDINGS], settings.part(IngestionLimits))
     app[DELETION] = Deletion(changes, engine.pool("jobs"), RowFinder(app[QUERIES]).find)
     app[ROW_LIMITS] = settings.part(RowLimits)
-
-
-async def _open_jobs(app: web.Application, store: Store, disk: Disk, settings: Settings, stack: contextlib.AsyncExitStack) -> None:
-    """Open the surfaces that have jobs, take back the jobs that a server has left that was killed, and begin to take jobs."""
-    jobs = server_jobs(store, app[keys.ENGINE].pool("jobs"), settings)
-    stack.push_async_callback(jobs.stop)
-    stack.enter_context(metrics.showing(jobs.levels))
-    app[keys.JOBS] = jobs
-    await open_preview(app, store, settings, stack)
-    await open_projects(app, store, disk, settings)
-    await jobs.start()
 
 
 def _start_queries_with_the_first_dataset(engine: Engine, changes: DatasetChanges) -> None:

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from aiohttp import web
 
 from engine import metrics
+from engine.datasets import Lender
 from engine.jobs import JobKind
 from engine.preview.catalogue import Access, Catalogue
 from engine.preview.kinds import PreviewKinds
+from engine.preview.lending import PreparedDatasets
 from engine.preview.pages import Pages
 from engine.preview.preview import Preview, PreviewOptions
 from engine.preview.queue import Hooks
@@ -34,14 +36,17 @@ def preview_kinds(store: Store, settings: Settings) -> Mapping[str, JobKind]:
     return PreviewKinds(store, preview_folders(settings), settings.part(PreviewLimits)).kinds()
 
 
-async def open_preview(app: web.Application, store: Store, settings: Settings, stack: contextlib.AsyncExitStack) -> None:
-    """Open preview in the server, and start what runs beside its requests. The jobs of the server must be there."""
+async def open_preview(app: web.Application, store: Store, settings: Settings, stack: contextlib.AsyncExitStack) -> Lender:
+    """Open preview in the server, and start what runs beside its requests. The jobs of the server must be there.
+
+    Gives what queries may read of it.
+    """
     engine, folders = app[keys.ENGINE], preview_folders(settings)
     catalogue = Catalogue(engine.pool("jobs"), folders)
     access = Access(app[DATASETS], catalogue, shows_private=settings.datasets_enable_private is not False)
     preview = Preview(engine, store, app[keys.JOBS], catalogue, access, settings.part(PreviewOptions))
     stack.push_async_callback(preview.close)
-    sweeper = Sweeper(store, folders)
+    sweeper = Sweeper(store, folders, preview.holds)
 
     def changed(name: str) -> None:
         preview.changed(name)
@@ -54,3 +59,4 @@ async def open_preview(app: web.Application, store: Store, settings: Settings, s
     stack.enter_context(metrics.showing(app[REPORTS].levels))
     preview.start()
     engine.spawn(sweeper.run(), "sweep files of previews")
+    return PreparedDatasets(preview)

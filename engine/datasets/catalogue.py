@@ -11,12 +11,11 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from engine.accounts import Caller, full_key_needed
 from engine.datasets.folders import HOME, DatasetFolder
-from engine.datasets.names import PREFIX, SourceName, parse_source, shown
-from engine.datasets.versions import DatasetVersion, StoredSegment
+from engine.datasets.names import PREFIX, SourceName, shown
+from engine.datasets.versions import DatasetVersion, Readable, StoredSegment
 from engine.errors import FORBIDDEN, Code, EngineError, Kind
 from engine.roles import Role
 from engine.store import DatasetRow, Store, Visibility
@@ -24,6 +23,7 @@ from engine.store import DatasetRow, Store, Visibility
 log = logging.getLogger("sluice.datasets")
 
 DATASET_NOT_FOUND = Code("dataset_not_found", Kind.NOT_FOUND, "there is no such dataset, or the caller may not read it")
+DATASET_NOT_READY = Code("dataset_not_ready", Kind.NOT_FOUND, "the dataset is being processed; see Retry-After")
 VERSION_NOT_FOUND = Code("version_not_found", Kind.NOT_FOUND, "the dataset has no such version, or not any more")
 
 # Who may make, change and delete the datasets of a team.
@@ -75,33 +75,13 @@ class Dataset:
         counts = (head.number, head.num_rows, head.num_bytes, head.created_at)
         return DatasetRow(self.org, self.name, self.visibility, self.description, *counts)
 
-
-@dataclass(frozen=True, slots=True)
-class Readable:
-    """The part of a dataset that a query may read."""
-
-    dataset: Dataset
-    version: DatasetVersion
-    segments: tuple[StoredSegment, ...]
-
-    @property
-    def title(self) -> str:
-        """org/name@version"""
-        return f"{self.dataset.title}@{self.version.number}"
-
-    def grant(self) -> dict[str, Any]:
-        """What the header of a query block says of this source; engine/tasks/query/segments.py reads it."""
-        return {
-            "title": self.title,
-            "folder": str(self.dataset.folder.segments),
-            "columns": [column.as_json() for column in self.version.columns],
-            "segments": [{"id": segment.id, "rows": segment.num_rows} for segment in self.segments],
-        }
-
-    def model_of(self, column: str) -> str | None:
-        """The model that computed a vector column; None for any other column, or one that is not there."""
-        found = self.version.column(column)
-        return found.model if found else None
+    async def wait_until_whole(self, wait_s: float) -> None:
+        """Wait until no segment lacks a sidecar, for these seconds at most. EngineError `dataset_not_ready`."""
+        try:
+            async with asyncio.timeout(wait_s):
+                await self.is_whole.wait()
+        except TimeoutError:
+            raise not_ready(DATASET_NOT_READY, self.title, retry_after_s=1) from None
 
 
 class Datasets:
@@ -173,32 +153,26 @@ class Datasets:
     # Reading
 
     @contextlib.asynccontextmanager
-    async def reading(self, names: Iterable[str], caller: Caller) -> AsyncIterator[dict[str, Readable]]:
-        """What a query reads, by the names of its sources as they were written; the files stay until the context ends.
+    async def lent(self, source: SourceName, caller: Caller, wait_s: float) -> AsyncIterator[Readable | None]:
+        """As Lender (sources.py). Waits for sidecars that are being made."""
+        dataset = self._datasets.get((source.org, source.name)) if source.org else None
+        if dataset is None or not may_read(caller, dataset):
+            yield None
+            return
+        readable = _readable(dataset, source)
+        with self.holding(segment.id for segment in readable.segments):
+            await dataset.wait_until_whole(wait_s)
+            yield readable
 
-        Waits for sidecars that are being made.
-
-        raises  EngineError `bad_name`, `dataset_not_found`, `version_not_found`
-        """
-        readables = {name: self._readable(name, caller) for name in names}
-        held = [segment.id for readable in readables.values() for segment in readable.segments]
+    @contextlib.contextmanager
+    def holding(self, segment_ids: Iterable[str]) -> Iterator[None]:
+        """Keep segments on the disk until the context ends, also if no version names them any more."""
+        held = list(segment_ids)
         self._held.update(held)
         try:
-            for readable in readables.values():
-                await readable.dataset.is_whole.wait()
-            yield readables
+            yield
         finally:
             self._release(held)
-
-    def _readable(self, text: str, caller: Caller) -> Readable:
-        source = parse_source(text)
-        if source.org is None:
-            raise dataset_not_found(text)
-        dataset = self.find(caller, source.org, source.name)
-        version = dataset.head if source.version is None else dataset.versions.get(source.version)
-        if version is None:
-            raise version_not_found(dataset, source.version)
-        return Readable(dataset, version, _part(dataset, version, source))
 
     def _release(self, held: Iterable[str]) -> None:
         self._held.subtract(held)
@@ -242,17 +216,25 @@ def dataset_not_found(title: str) -> EngineError:
     return EngineError(DATASET_NOT_FOUND, f'There is no dataset "{PREFIX}{shown(title.removeprefix(PREFIX))}".')
 
 
-def version_not_found(dataset: Dataset, number: int | None) -> EngineError:
-    return EngineError(VERSION_NOT_FOUND, f'"{PREFIX}{dataset.title}" has no version {number}.')
+def version_not_found(title: str, number: int | None) -> EngineError:
+    return EngineError(VERSION_NOT_FOUND, f'"{PREFIX}{title}" has no version {number}.')
 
 
-def _part(dataset: Dataset, version: DatasetVersion, source: SourceName) -> tuple[StoredSegment, ...]:
-    """The segments of the config and split that a source names. EngineError `dataset_not_found`."""
+def not_ready(code: Code, title: str, *, retry_after_s: int) -> EngineError:
+    """The error for what is being made: `dataset_not_ready`, or a code for a part of a dataset."""
+    return EngineError(code, f'"{PREFIX}{shown(title)}" is being processed. Retry later.', retry_after_s=retry_after_s)
+
+
+def _readable(dataset: Dataset, source: SourceName) -> Readable:
+    """The part of a dataset that a source names. EngineError `version_not_found`, `dataset_not_found`."""
+    version = dataset.head if source.version is None else dataset.versions.get(source.version)
+    if version is None:
+        raise version_not_found(dataset.title, source.version)
     part = version.part(source.config, source.split)
     if part is None:
         wanted = "/".join(word for word in (source.config, source.split) if word)
         raise dataset_not_found(f"{dataset.title}/{wanted}")
-    return part
+    return Readable(f"{dataset.title}@{version.number}", dataset.folder.segments, version.columns, part)
 
 
 def _set_event() -> asyncio.Event:

@@ -211,7 +211,7 @@ class DatasetChanges:
         async with self.turn(dataset.org, dataset.name) as current:
             conditions.check(dataset.title, current)
             if current is None or number not in current.versions:
-                raise version_not_found(dataset, number)
+                raise version_not_found(dataset.title, number)
             if number == current.head.number:
                 raise EngineError(INVALID_PARAMETER, f"Version {number} is current and cannot be deleted alone.")
             await to_its_end(self._forget_versions(current, [number]))

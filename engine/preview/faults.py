@@ -15,8 +15,7 @@ from engine.jobs import MAX_ATTEMPTS, MEMORY_BYTES, TIME_LIMIT_S, JobClass, JobF
 MIB = 1024 * 1024
 
 SPLIT_NOT_FOUND = Code("split_not_found", Kind.NOT_FOUND, "the dataset has no such config or split")
-DATASET_NOT_READY = Code("dataset_not_ready", Kind.NOT_FOUND, "the dataset is being processed")
-SPLIT_NOT_READY = Code("split_not_ready", Kind.NOT_FOUND, "the split is being processed")
+SPLIT_NOT_READY = Code("split_not_ready", Kind.NOT_FOUND, "the split is being processed; see Retry-After")
 SPLITS_NAMES_ERROR = Code("splits_names_error", Kind.MALFORMED, "the splits of the dataset could not be listed")
 INFO_ERROR = Code("info_error", Kind.MALFORMED, "README.md of the dataset, or a feature that it declares, cannot be read")
 ROWS_ERROR = Code("rows_error", Kind.MALFORMED, "the rows of the split cannot be read")

@@ -121,7 +121,7 @@ class PreviewKinds:
         staging = self._folders.staging(run_of(job))
         await asyncio.to_thread(staging.mkdir, parents=True, exist_ok=True)
         widened = prepared_at(split, dataset.revision).get("widened") or None
-        return Work(PREPARE_TASK, {**self._asked(dataset, split, widened), "staging": str(staging), "existing": []})
+        return Work(PREPARE_TASK, {**self._asked(dataset, split, widened), "staging": str(staging)})
 
     async def _prepared(self, transaction: Transaction, job: JobRow, outcome: Outcome, doing: _Doing) -> str | None:
         if isinstance(outcome, JobFailure):

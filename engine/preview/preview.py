@@ -16,14 +16,13 @@ from typing import Any, TypeVar
 import ujson
 
 from engine.accounts import Caller
-from engine.datasets.catalogue import DATASET_NOT_FOUND
+from engine.datasets.catalogue import DATASET_NOT_FOUND, DATASET_NOT_READY
 from engine.engine import Engine
 from engine.errors import EngineError
 from engine.jobs import Jobs, job_key
 from engine.preview.answers import Answers, Key, Ready, Waiters, etag_of
 from engine.preview.catalogue import Access, Catalogue, is_name
 from engine.preview.faults import (
-    DATASET_NOT_READY,
     ROWS_ERROR,
     SPLIT_NOT_FOUND,
     SPLIT_NOT_READY,
@@ -31,6 +30,7 @@ from engine.preview.faults import (
     PreviewFault,
     StoredError,
 )
+from engine.preview.holds import Holds
 from engine.preview.listings import dataset_job
 from engine.preview.tasks import DATASET, KINDS, MAX_WAITING, REQUEST_PRIORITY, SPLIT, WARM_PRIORITY
 from engine.store import CachedDataset, CachedSplit, Store, StoreError
@@ -79,6 +79,7 @@ class Preview:
         self.catalogue = catalogue
         self.access = access
         self.downloads: Counter[str] = Counter()  # since they were last stored
+        self.holds = Holds()
         self._engine = engine
         self._options = options
         self._answers = Answers()
@@ -258,6 +259,13 @@ class Preview:
             await self._ask(name, priority=REQUEST_PRIORITY)
         elif not is_cached:
             raise not_found()
+
+    async def ask_anew(self, name: str) -> None:
+        """List a dataset again: somebody has seen that its files are others than those that were listed."""
+        async with self.store.transaction() as transaction:
+            dataset = await self.store.cached_dataset(transaction, name)
+            if dataset is not None and await self.store.num_waiting_jobs(transaction, KINDS) < MAX_WAITING:
+                await self.jobs.add(transaction, dataset_job(name, dataset.generation, priority=REQUEST_PRIORITY))
 
     async def _ask(self, name: str, *, priority: int) -> None:
         """Put the job of a dataset into the queue, unless too many wait there."""

@@ -21,6 +21,8 @@ from engine.store import CachedDataset, CachedSplit, JobRow, Store, Transaction
 FULL = PreviewFault(ROWS_ERROR, "", "DiskFull", "the disk has less than 1 GiB free")
 # Where ingestion keeps the segments of a dataset, below its folder.
 OWN_SEGMENTS = ".sluice/segments"
+# Of the files there that hold columns as Arrow has them in memory: all but the vectors, and each vector column.
+ARROW_SUFFIXES = (".arrow", ".f32")
 
 
 class Splits:
@@ -60,9 +62,9 @@ class Splits:
             await self._add(transaction, PREPARE, job, dataset)
             return
         folder = Path(dataset.root) / dataset.name
-        segments = await asyncio.to_thread(_with_rows, folder, about["segments"])
+        segments, memory_bytes = await asyncio.to_thread(_own_segments, folder, about["segments"])
         prepared = {"folder": str(folder / OWN_SEGMENTS), "revision": revision, "widened": {}, "segments": segments}
-        prepared |= {key: about[key] for key in ("columns", "numbers")}
+        prepared |= {"columns": about["columns"], "numbers": {**about["numbers"], "memory_bytes": memory_bytes}}
         await self._store.set_prepare(transaction, split.id, "ok", prepared=ujson.dumps(prepared, ensure_ascii=False))
         await self._ask_statistics(transaction, job, dataset, split)
 
@@ -86,7 +88,8 @@ class Splits:
         folder = self._folders.segments(dataset.name)
         staging = self._folders.staging(f"{job.id}-{job.attempts}")
         await asyncio.to_thread(_move, staging, folder, [one["id"] for one in header["segments"]])
-        prepared = {**header, "folder": str(folder), "revision": revision}
+        prepared = {**header, "folder": str(folder), "revision": revision, "version": job.id}
+        await self._store.set_version(transaction, dataset.name, job.id)
         await self._store.set_prepare(transaction, split.id, "ok", prepared=ujson.dumps(prepared, ensure_ascii=False))
         await self._ask_statistics(transaction, job, dataset, split)
         if header["widened"] != prepared_at(split, revision).get("widened", {}):
@@ -136,12 +139,16 @@ def prepared_at(split: CachedSplit, revision: str) -> dict[str, Any]:
     return prepared if prepared.get("revision") == revision else {}
 
 
-def _with_rows(folder: Path, ids: list[str]) -> list[dict[str, Any]]:
-    """Segments that ingestion wrote, with their rows as the current version has them. OSError, LookupError. Blocks on the disk."""
+def _own_segments(folder: Path, ids: list[str]) -> tuple[list[dict[str, Any]], int]:
+    """Segments that ingestion wrote, with their rows as the current version has them, and what these take as Arrow, in bytes.
+
+    raises  OSError, LookupError. Blocks on the disk
+    """
     head = int((folder / ".sluice/HEAD").read_text())
     version = ujson.loads((folder / f".sluice/versions/{head}.json").read_bytes())
     rows = {one["id"]: one["rows"] for one in version["segments"]}
-    return [{"id": one, "rows": rows[one]} for one in ids]
+    arrow_files = [path for one in ids for path in (folder / OWN_SEGMENTS / one).iterdir() if path.suffix in ARROW_SUFFIXES]
+    return [{"id": one, "rows": rows[one]} for one in ids], sum(path.stat().st_size for path in arrow_files)
 
 
 def _is_prepared(split: CachedSplit, revision: str) -> bool:

@@ -16,7 +16,8 @@ from typing import Any
 
 from engine import metrics
 from engine.accounts import Caller
-from engine.datasets.catalogue import Datasets, Readable
+from engine.datasets.sources import Sources
+from engine.datasets.versions import Readable
 from engine.engine import Engine
 from engine.errors import DetailedError, EngineError, Kind, shutting_down
 from engine.frames import Buffer, Header
@@ -35,6 +36,8 @@ DEFAULT_TIMEOUT_S = 10.0
 # A replica that ignores the deadline is killed when it is stopped. This limit is for one that nobody would stop any more.
 SPARE_S = 10.0
 PLAN_DEATHS, QUERY_DEATHS = 2, 1
+# A dataset that is still being made when the time of the query is over has this long to say so, which tells more than `timeout`.
+TELLING_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +72,9 @@ class Queries:
     places  how many may be open
     """
 
-    def __init__(self, engine: Engine, datasets: Datasets, texts: Texts, spill: Spill, limits: QueryLimits) -> None:
+    def __init__(self, engine: Engine, sources: Sources, texts: Texts, spill: Spill, limits: QueryLimits) -> None:
         self.limits = limits
-        self.datasets = datasets
+        self.sources = sources
         self.texts = texts
         self.spill = spill
         self.places = Places(PlaceLimits(limits.query_replicas, limits.query_queue, limits.query_per_user))
@@ -158,11 +161,11 @@ class OpenQuery:
     async def run(self, form: str) -> Flow:
         """Let a replica answer in a format; returns the answer, of which the first frame is here.
 
-        raises  EngineError: what is wrong with the query, `dataset_not_found`, `version_not_found`, `model_not_found`, `timeout`,
-                `out_of_memory`
+        raises  EngineError: what is wrong with the query, those of `Sources.reading`, `model_not_found`, `timeout`, `out_of_memory`
         """
-        async with self._in_time():
+        async with self._in_time(spare_s=TELLING_S):
             readables = await self._read()
+        async with self._in_time():
             vectors = await self._queries.texts.embedded(self._texts(readables), self._caller)
             arguments = {
                 **self._limits(),
@@ -203,15 +206,19 @@ class OpenQuery:
     # Between the blocks
 
     async def _read(self) -> dict[str, Readable]:
-        """What the query reads, by the names of its sources; the files stay until it is over."""
+        """What the query reads, by the names of its sources; the files stay until it is over.
+
+        What is being made is waited for as long as the query has time. EngineError: those of `Sources.reading`.
+        """
         readables: dict[str, Readable] = {}
         for source in self._needs["sources"]:
+            opening = self._queries.sources.reading(source["source"], self._caller, self._timeout_s - self.total_s)
             try:
-                opening = self._queries.datasets.reading([source["source"]], self._caller)
-                readables[source["name"]] = (await self._stack.enter_async_context(opening))[source["source"]]
+                readables[source["name"]] = await self._stack.enter_async_context(opening)
             except EngineError as error:
                 details = {"position": source["position"]} if source["position"] else {}
-                raise DetailedError(error.code, error.message, details) from None
+                details |= error.details if isinstance(error, DetailedError) else {}
+                raise DetailedError(error.code, error.message, details, retry_after_s=error.retry_after_s) from None
         self.versions = list(dict.fromkeys(readable.title for readable in readables.values()))
         return readables
 
@@ -225,9 +232,9 @@ class OpenQuery:
     # Ends
 
     @contextlib.asynccontextmanager
-    async def _in_time(self) -> AsyncIterator[None]:
-        """Give the work inside the time that is left of the query. EngineError `timeout`, `out_of_memory`."""
-        left_s = self._timeout_s - self.total_s
+    async def _in_time(self, *, spare_s: float = 0.0) -> AsyncIterator[None]:
+        """Give the work inside the time that is left of the query, and a little more. EngineError `timeout`, `out_of_memory`."""
+        left_s = self._timeout_s - self.total_s + spare_s
         try:
             async with asyncio.timeout(left_s) as limit:
                 yield

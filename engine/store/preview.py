@@ -56,8 +56,9 @@ CLEAR_CACHE = "DELETE FROM preview_dataset WHERE NOT is_removed"
 # Nor are the jobs of a dataset that few may know of.
 FORGET_JOBS = "DELETE FROM job WHERE dataset = ? AND status IN ('success', 'error', 'cancelled')"
 
-# What is known of the splits of one dataset, in listing order; of one split; of all that are cached?
+# What is known of the splits of one dataset, in listing order; what are they called; what is known of one split; of all?
 LIST_SPLITS = "SELECT {columns} FROM preview_split WHERE dataset = ? ORDER BY place, id"
+LIST_SPLIT_NAMES = "SELECT config, split FROM preview_split WHERE dataset = ? AND split <> '' ORDER BY place, id"
 FIND_SPLIT = "SELECT {columns} FROM preview_split WHERE dataset = ? AND config = ? AND split = ?"
 LIST_ALL_SPLITS = """
     SELECT s.dataset, s.config, s.split, s.status, s.error, s.about IS NOT NULL
@@ -85,6 +86,8 @@ PUT_ANSWER = """
 # A split could not be read; the answer that it has stays.
 SET_SPLIT_ERROR = "UPDATE preview_split SET status = 'error', error = ? WHERE id = ?"
 SET_PREPARE = "UPDATE preview_split SET prepare = ?, prepare_error = ?, prepared = coalesce(?, prepared) WHERE id = ?"
+# A dataset has other Parquet files from now on.
+SET_VERSION = "UPDATE preview_dataset SET version = ? WHERE name = ?"
 SET_STATISTICS = "UPDATE preview_split SET statistics = ?, statistics_error = ? WHERE id = ?"
 # The bytes of one answer.
 FIND_ANSWER = "SELECT plain, gzip FROM preview_answer WHERE split = ? AND endpoint = ?"
@@ -113,6 +116,7 @@ class CachedDataset:
     is_listed   its splits are known, perhaps as they were before an error
     root        absolute path of the root that holds it
     error       JSON, as engine/preview/faults.py writes it
+    version     of what is prepared: the id of the last job that has changed it; 0 before there is anything
     """
 
     name: str
@@ -124,6 +128,7 @@ class CachedDataset:
     root: str
     revision: str
     error: str | None
+    version: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +300,10 @@ class PreviewStore(Database):
         """prepared  None leaves it as it is."""
         await transaction.run(SET_PREPARE, (status, error, prepared, split_id))
 
+    async def set_version(self, transaction: Transaction, name: str, version: int) -> None:
+        """A dataset has other Parquet files from now on."""
+        await transaction.run(SET_VERSION, (version, name))
+
     async def set_statistics(
         self,
         transaction: Transaction,
@@ -331,6 +340,10 @@ class PreviewStore(Database):
     async def list_cached_splits(self, name: str) -> list[CachedSplit]:
         """In listing order, with the configs that could not be listed."""
         return [CachedSplit(*row) for row in await self._rows(LIST_SPLITS.format(columns=SPLIT_COLUMNS), (name,))]
+
+    async def list_split_names(self, name: str) -> list[tuple[str, str]]:
+        """Config and split of each split, in listing order."""
+        return [(config, split) for config, split in await self._rows(LIST_SPLIT_NAMES, (name,))]
 
     async def find_cached_split(self, name: str, config: str, split: str) -> CachedSplit | None:
         rows = await self._rows(FIND_SPLIT.format(columns=SPLIT_COLUMNS), (name, config, split))

@@ -257,3 +257,8 @@ CREATE TABLE graph_instance (
     body TEXT NOT NULL
 ) STRICT;
 CREATE INDEX graph_instance_graph ON graph_instance (graph);
+
+-- migration 7: versions of what preview has prepared
+
+-- The id of the last job that has changed which Parquet files of the dataset are current; 0 before there are any.
+ALTER TABLE preview_dataset ADD COLUMN version INTEGER NOT NULL DEFAULT 0;

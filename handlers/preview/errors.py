@@ -5,10 +5,9 @@ from typing import Any, NamedTuple
 
 from aiohttp import web
 
-from engine.datasets.catalogue import DATASET_NOT_FOUND
+from engine.datasets.catalogue import DATASET_NOT_FOUND, DATASET_NOT_READY
 from engine.errors import JOB_CRASHED, JOB_MEMORY, JOB_TIMEOUT, Code, EngineError, Kind
 from engine.preview.faults import (
-    DATASET_NOT_READY,
     DATASET_NOT_SUPPORTED,
     INFO_ERROR,
     ROWS_ERROR,

@@ -5,7 +5,6 @@ parameters          numbers in paths, and which part of a list is wanted
 docs                the page with all routes
 teams, tokens       who works together, and what programs prove themselves with
 answers, changes    how objects of every kind are shown; what is done to all of them
-choices             what queries choose
 projects, uploads, datasets, graphs, models, attributions, attribution_sets   one kind each
 plots               models and attributions as pictures
 """

@@ -14,10 +14,9 @@ from handlers.http.routes import Route
 from handlers.projects.admission import CALLER, admit, key_of, needs, read_body
 from handlers.projects.answers import OBJECTS, iid_of, listed, shown
 from handlers.projects.changes import cancel, remove
-from handlers.projects.choices import one_of
 from handlers.projects.datasets import Number
 from handlers.projects.errors import SURFACE
-from handlers.projects.parameters import LIST_QUERY
+from handlers.projects.parameters import LIST_QUERY, one_of
 from handlers.projects.projects import BAD_BODY, PROJECT, REFUSALS, TOO_MANY
 
 ATTRIBUTIONS = web.AppKey("project_attributions", Attributions)

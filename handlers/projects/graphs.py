@@ -13,14 +13,14 @@ from handlers.http.bodies import Body
 from handlers.http.errors import json_response
 from handlers.http.routes import Route
 from handlers.projects.admission import admit, admit_team, key_of, needs, needs_in_team, read_body
-from handlers.projects.choices import number, text
 from handlers.projects.datasets import PROJECT_DATASETS, Combination
 from handlers.projects.errors import SURFACE
-from handlers.projects.parameters import LIST_QUERY, MAX_DIGITS, iid, window
+from handlers.projects.parameters import LIST_QUERY, iid, number, short_text, window
 from handlers.projects.projects import BAD_BODY, PROJECT, REFUSALS
 
 GRAPHS = web.AppKey("project_graphs", Graphs)
-LARGEST_ID = 10**MAX_DIGITS - 1
+# The parameters that name a combination, with what they are without one.
+COMBINATION = (("country_code", None), ("region_code", "all"), ("grouping", "all"))
 
 
 class GraphBody(Body):
@@ -59,7 +59,7 @@ async def show_graph(request: web.Request) -> web.Response:
 async def suggest_graph(request: web.Request) -> web.Response:
     """The default graph of a combination of a dataset; it is not kept."""
     project = await admit(request, Role.OBSERVER)
-    dataset, combination = number(request, "dataset_id", None, LARGEST_ID), _combination(request)
+    dataset, combination = number(request, "dataset_id", None), _combination(request)
     files = await request.app[PROJECT_DATASETS].files_of(project, dataset)
     return _answer(await request.app[GRAPHS].suggested(files, combination))
 
@@ -73,7 +73,7 @@ async def show_instance(request: web.Request) -> web.Response:
 
 def _combination(request: web.Request) -> list[str]:
     """The combination of a query. EngineError `bad_field`."""
-    return [text(request, "country_code"), text(request, "region_code", "all"), text(request, "grouping", "all")]
+    return [short_text(request, name, default) for name, default in COMBINATION]
 
 
 def list_of(combination: Combination) -> list[str]:

@@ -1,5 +1,6 @@
-"""What paths and queries of this surface have in common: numbers of objects, and which part of a list is wanted."""
+"""What paths and queries of this surface say: numbers of objects, which part of a list is wanted, words and sizes."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from aiohttp import web
@@ -11,6 +12,7 @@ DEFAULT_LIMIT, MAX_LIMIT = 100, 1000
 # No number of an object is larger.
 MAX_DIGITS = 15
 NO_LIMIT = 10**MAX_DIGITS
+MAX_CHARACTERS = 200
 
 LIST_QUERY = {
     "limit": f"how many, from 1 to {MAX_LIMIT}; {DEFAULT_LIMIT} without it",
@@ -27,18 +29,38 @@ class Window(NamedTuple):
 
 def window(request: web.Request) -> Window:
     """ListedError `bad_field`."""
-    return Window(_number(request, "limit", DEFAULT_LIMIT, MAX_LIMIT), _number(request, "before", NO_LIMIT, NO_LIMIT))
+    return Window(number(request, "limit", DEFAULT_LIMIT, most=MAX_LIMIT), number(request, "before", NO_LIMIT))
 
 
-def _number(request: web.Request, name: str, default: int, most: int) -> int:
+def number(request: web.Request, name: str, default: int | None, *, least: int = 1, most: int = NO_LIMIT) -> int:
+    """A whole number; it must be there unless there is a default. ListedError `bad_field`."""
     text = request.query.get(name)
-    if text is None:
+    if text is None and default is not None:
         return default
-    number = iid(text)
-    if number is None or number > most:
-        message = f"Write a whole number from 1{f' to {most}' if most < NO_LIMIT else ''}."
-        raise ListedError(BAD_FIELD, f"{name}: {message}", [{"Code": BAD_FIELD, "Column": name, "Message": message}])
-    return number
+    found = iid(text or "")
+    if found is None or not least <= found <= most:
+        raise _bad(name, f"Write a whole number from {least}{f' to {most}' if most < NO_LIMIT else ''}.")
+    return found
+
+
+def one_of(request: web.Request, name: str, words: Sequence[str], default: str | None = None) -> str:
+    """One of these words; it must be there unless there is a default. ListedError `bad_field`."""
+    found = request.query.get(name, default)
+    if found is None or found not in words:
+        raise _bad(name, f"Write one of {', '.join(words)}.")
+    return found
+
+
+def short_text(request: web.Request, name: str, default: str | None = None) -> str:
+    """A text of some characters; it must be there unless there is a default. ListedError `bad_field`."""
+    found = request.query.get(name, default)
+    if found is None or not 0 < len(found) <= MAX_CHARACTERS:
+        raise _bad(name, f"Write 1 to {MAX_CHARACTERS} characters.")
+    return found
+
+
+def _bad(name: str, message: str) -> ListedError:
+    return ListedError(BAD_FIELD, f"{name}: {message}", [{"Code": BAD_FIELD, "Column": name, "Message": message}])
 
 
 def iid(text: str) -> int | None:

@@ -10,9 +10,9 @@ from handlers.http.routes import Handler, Route
 from handlers.projects.admission import admit, key_of, needs
 from handlers.projects.answers import iid_of
 from handlers.projects.attributions import ONE as ATTRIBUTION_PATH
-from handlers.projects.choices import number, one_of
 from handlers.projects.errors import SURFACE
 from handlers.projects.models import ONE as MODEL_PATH
+from handlers.projects.parameters import number, one_of
 from handlers.projects.projects import REFUSALS
 
 PLOTS = web.AppKey("project_plots", Plots)
@@ -38,8 +38,8 @@ def _picture(request: web.Request, kinds: tuple[str, ...]) -> Picture:
     """What the query asks for. EngineError `bad_field`."""
     return Picture(
         one_of(request, "kind", kinds),
-        number(request, "width", DEFAULT_WIDTH, LARGEST, least=SMALLEST),
-        number(request, "height", DEFAULT_HEIGHT, LARGEST, least=SMALLEST),
+        number(request, "width", DEFAULT_WIDTH, least=SMALLEST, most=LARGEST),
+        number(request, "height", DEFAULT_HEIGHT, least=SMALLEST, most=LARGEST),
     )
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -79,8 +80,20 @@ def later(seconds: float) -> str:
     return (datetime.now(UTC) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def put_project(server: Server, team: str, project: str) -> None:
-    """A project, written into the database as it lies there."""
-    with sqlite3.connect(server.data_dir / "sluice.db", timeout=30) as database:
-        database.execute("INSERT INTO project (team, id, name, created_at) VALUES (?, ?, ?, ?)", (team, project, project, later(0)))
-    database.close()
+def put_project(server: Server, team: str, project: str, *, is_removed: bool = False) -> None:
+    """A project, written into the database as it lies there.
+
+    is_removed  it is being removed
+    """
+    values = (team, project, project, later(0), is_removed)
+    _write(server, "INSERT OR REPLACE INTO project (team, id, name, created_at, is_removed) VALUES (?, ?, ?, ?, ?)", *values)
+
+
+def remove_project(server: Server, team: str, project: str) -> None:
+    _write(server, "DELETE FROM project WHERE team = ? AND id = ?", team, project)
+
+
+def _write(server: Server, statement: str, *values: object) -> None:
+    database = sqlite3.connect(server.data_dir / "sluice.db", timeout=30)
+    with closing(database), database:
+        database.execute(statement, values)
