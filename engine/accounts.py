@@ -11,7 +11,6 @@ import hashlib
 import hmac
 import math
 import re
-import secrets
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -19,7 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from engine import files
 from engine.errors import (
     FORBIDDEN,
     FULL_KEY_NEEDED,
@@ -31,6 +29,7 @@ from engine.errors import (
     EngineError,
 )
 from engine.key_watch import KeyWatch
+from engine.keys import hash_of, new_key, read_key, write_key
 from engine.roles import ROLES, Role
 from engine.store import Credential, KeyKind, Store, StoreError, User
 from engine.times import as_seconds
@@ -38,7 +37,6 @@ from engine.uses import TokenUses
 
 ADMIN = "admin"
 OWNER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@+-]{0,99}")
-KEY = re.compile(r"[0-9a-f]{32}")
 
 # How long a key that another process removed may still work, also for a stream or an upload that is running. To notice it we ask
 # SQLite one PRAGMA a second, whatever the load.
@@ -149,10 +147,10 @@ class Accounts:
         starts the server again. We write the file before the database: after a crash between the two, the next start completes
         the work. Raises EngineError when the file holds no key.
         """
-        key = await asyncio.to_thread(_read_key, self._key_file)
+        key = await asyncio.to_thread(read_key, self._key_file)
         if key is None:
-            key = _new_key()
-            await asyncio.to_thread(_write_key, self._key_file, key)
+            key = new_key()
+            await asyncio.to_thread(write_key, self._key_file, key)
         sha256 = hash_of(key)
         if await self._store.find_key(sha256) == (ADMIN, "full"):
             return
@@ -170,7 +168,7 @@ class Accounts:
         port    on which the client reached us: so nobody on another port can pass our proof off as his own
         raises  EngineError when there is no key in the file
         """
-        key = await asyncio.to_thread(_read_key, self._key_file)
+        key = await asyncio.to_thread(read_key, self._key_file)
         if key is None:
             raise EngineError(INVALID_REQUEST, "the server has no key file")
         return hmac.new(hash_of(key), f"sluice {nonce} {port}".encode(), hashlib.sha256).hexdigest()
@@ -234,7 +232,7 @@ class Accounts:
             raise EngineError(
                 INVALID_REQUEST, "field 'name': use 1 to 100 letters, digits and _ . @ + -, starting with a letter or digit"
             )
-        key = _new_key()
+        key = new_key()
         if name == ADMIN or self._is_taken(name) or not await self._store.add_user(name, hash_of(key)):
             raise EngineError(NAME_TAKEN, f"the name '{name}' is taken")
         return key
@@ -265,18 +263,18 @@ class Accounts:
 
     async def replace_key(self, name: str, kind: KeyKind) -> str:
         """Give a user a new key; its old key of that kind stops working at once. EngineError `unauthorized`: the user is gone."""
-        key = _new_key()
+        key = new_key()
         async with self._replacing:  # else two replacements could leave different keys in the file and in the database
             old = None
             if name == ADMIN and kind == "full":
-                old = await asyncio.to_thread(_read_key, self._key_file)
-                await asyncio.to_thread(_write_key, self._key_file, key)
+                old = await asyncio.to_thread(read_key, self._key_file)
+                await asyncio.to_thread(write_key, self._key_file, key)
             try:
                 if not await self._store.put_key(name, kind, hash_of(key)):
                     raise unauthorized()
             except StoreError:  # the database still has the old key, and it must not be lost from the file
                 if old is not None:
-                    await asyncio.to_thread(_write_key, self._key_file, old)
+                    await asyncio.to_thread(write_key, self._key_file, old)
                 raise
             finally:
                 self._forget_callers()
@@ -338,29 +336,3 @@ def _caller(found: Credential, sha256: bytes) -> Caller:
     expires_at = NEVER if found.expires_at is None else as_seconds(found.expires_at)
     is_admin = found.user == ADMIN and found.kind == "full"
     return Caller(found.user, found.kind, is_admin, sha256, roles, expires_at)
-
-
-def _new_key() -> str:
-    return secrets.token_hex(16)
-
-
-def hash_of(key: str) -> bytes:
-    """The hash of any text. Bytes of an HTTP header that are not UTF-8 arrive here as lone surrogates."""
-    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
-
-
-def _read_key(key_file: Path) -> str | None:
-    """The key in the file, or None when there is no file."""
-    try:
-        key = key_file.read_bytes().strip().decode("ascii", "replace")
-    except FileNotFoundError:
-        return None
-    if not KEY.fullmatch(key):
-        reason = f"{key_file.name} does not hold a key of 32 hex digits: remove the file to get a new key"
-        raise EngineError(INVALID_REQUEST, reason)
-    return key
-
-
-def _write_key(key_file: Path, key: str) -> None:
-    """Write the key file. At no moment can any user of the machine read it except the one that runs this process."""
-    files.replace_text(key_file, key + "\n", mode=0o600)

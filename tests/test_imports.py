@@ -35,8 +35,8 @@ ENGINE_LEVELS = [
     {"repository"},
     {"jobs"},
     {"replicas"},
-    {"accounts", "disk", "errors", "files", "frames", "gates", "key_watch", "metrics", "pieces", "receiving", "spill", "store"}
-    | {"roles", "teams", "times", "tokens", "uses"},
+    {"accounts", "disk", "errors", "files", "frames", "gates", "key_watch", "keys", "metrics", "pieces", "receiving", "spill"}
+    | {"roles", "store", "teams", "times", "tokens", "uses"},
 ]
 # All of `engine` that a replica may know.
 SHARED_WITH_TASKS = {"engine.errors", "engine.frames"}

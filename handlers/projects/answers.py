@@ -87,7 +87,7 @@ async def listed(
     request: web.Request, project: Project, kind: ObjectKind, fields: Callable[[Object], Mapping[str, Any]]
 ) -> web.Response:
     """The objects of a kind that the request asks for. ListedError `bad_field`."""
-    limit, before = parameters.window(request)
+    limit, before = parameters.list_part(request)
     found = await request.app[OBJECTS].list(project, kind, limit=limit, before=before)
     body = dumps([common(request, one) | dict(fields(one)) for one in found], sort_keys=False)
     return web.Response(body=body, content_type="application/json")

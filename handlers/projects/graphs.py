@@ -15,7 +15,7 @@ from handlers.http.routes import Route
 from handlers.projects.admission import admit, admit_team, key_of, needs, needs_in_team, read_body
 from handlers.projects.datasets import PROJECT_DATASETS, Combination
 from handlers.projects.errors import SURFACE
-from handlers.projects.parameters import LIST_QUERY, iid, number, short_text, window
+from handlers.projects.parameters import LIST_QUERY, iid, list_part, number, short_text
 from handlers.projects.projects import BAD_BODY, PROJECT, REFUSALS
 
 GRAPHS = web.AppKey("project_graphs", Graphs)
@@ -44,7 +44,7 @@ async def save_graph(request: web.Request) -> web.Response:
 async def list_graphs(request: web.Request) -> web.Response:
     """The graphs that people have saved, newest first, without their nodes."""
     project = await admit(request, Role.OBSERVER)
-    wanted = window(request)
+    wanted = list_part(request)
     rows = await request.app[GRAPHS].saved(project, limit=wanted.limit, before=wanted.before)
     return json_response([{"Id": row.id, "CreatedAt": row.created_at} for row in rows], sort_keys=False)
 

@@ -20,16 +20,16 @@ LIST_QUERY = {
 }
 
 
-class Window(NamedTuple):
+class ListPart(NamedTuple):
     """The part of a list that is wanted: the newest `limit` of those whose numbers are lower than `before`."""
 
     limit: int
     before: int
 
 
-def window(request: web.Request) -> Window:
+def list_part(request: web.Request) -> ListPart:
     """ListedError `bad_field`."""
-    return Window(number(request, "limit", DEFAULT_LIMIT, most=MAX_LIMIT), number(request, "before", NO_LIMIT))
+    return ListPart(number(request, "limit", DEFAULT_LIMIT, most=MAX_LIMIT), number(request, "before", NO_LIMIT))
 
 
 def number(request: web.Request, name: str, default: int | None, *, least: int = 1, most: int = NO_LIMIT) -> int:

@@ -13,7 +13,7 @@ from handlers.http.errors import json_response
 from handlers.http.routes import Route
 from handlers.projects.admission import FULL, admit_caller, read_body
 from handlers.projects.errors import SURFACE
-from handlers.projects.parameters import LIST_QUERY, iid, window
+from handlers.projects.parameters import LIST_QUERY, iid, list_part
 
 TOKENS = web.AppKey("tokens", Tokens)
 NO_STORE = {"Cache-Control": "no-store"}
@@ -29,7 +29,7 @@ class TokenRequest(Body):
 async def list_tokens(request: web.Request) -> web.Response:
     """The caller's tokens, newest first."""
     caller = await admit_caller(request)
-    limit, before = window(request)
+    limit, before = list_part(request)
     found = await request.app[TOKENS].of_user(caller.name, before=before, limit=limit)
     return json_response([_shown(row) for row in found], sort_keys=False)
 

@@ -2,19 +2,19 @@
 
 import itertools
 import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import requests
 
 from engine.roles import Role
+from tests.projects.asking import BASES
 from tests.publishing.asking import user
 from tests.serving import Server
 
 # A name and a key, a token, or nothing.
 Auth = tuple[str, str] | str | None
-# Both are answered by the same handlers.
-BASES = ("/api/v1/api", "/v1")
 _NUMBERS = itertools.count(1)
 
 
@@ -29,17 +29,6 @@ def ask_as(auth: Auth, method: str, url: str, **more: Any) -> requests.Response:
 def ask(server: Server, method: str, path: str, auth: Auth = None, *, base: str = BASES[1], **more: Any) -> requests.Response:
     """A request below a base, of the admin unless told."""
     return ask_as(auth or server.auth, method, server.url + base + path, **more)
-
-
-def refused(answer: requests.Response, status: int, code: str) -> dict[str, Any]:
-    """The error of a refusal, whose shape is checked."""
-    assert answer.status_code == status, answer.text
-    assert list(answer.json()) == ["Error"]
-    error: dict[str, Any] = answer.json()["Error"]
-    assert list(error) == ["Code", "Message", "Details", "DetailsTotal"]
-    assert error["Code"] == code
-    assert error["DetailsTotal"] >= len(error["Details"])
-    return error
 
 
 def new_user(server: Server) -> tuple[str, str]:
@@ -79,8 +68,20 @@ def later(seconds: float) -> str:
     return (datetime.now(UTC) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def put_project(server: Server, team: str, project: str) -> None:
-    """A project, written into the database as it lies there."""
-    with sqlite3.connect(server.data_dir / "sluice.db", timeout=30) as database:
-        database.execute("INSERT INTO project (team, id, name, created_at) VALUES (?, ?, ?, ?)", (team, project, project, later(0)))
-    database.close()
+def put_project(server: Server, team: str, project: str, *, is_removed: bool = False) -> None:
+    """A project, written into the database as it lies there.
+
+    is_removed  it is being removed
+    """
+    values = (team, project, project, later(0), is_removed)
+    _write(server, "INSERT OR REPLACE INTO project (team, id, name, created_at, is_removed) VALUES (?, ?, ?, ?, ?)", *values)
+
+
+def remove_project(server: Server, team: str, project: str) -> None:
+    _write(server, "DELETE FROM project WHERE team = ? AND id = ?", team, project)
+
+
+def _write(server: Server, statement: str, *values: object) -> None:
+    database = sqlite3.connect(server.data_dir / "sluice.db", timeout=30)
+    with closing(database), database:
+        database.execute(statement, values)
