@@ -82,7 +82,7 @@ async def open_app(settings: Settings) -> AsyncIterator[web.Application]:
         stack.enter_context(_own_data_dir(settings.data_dir))
         store = await Store.open(settings.data_dir / "sluice.db")
         stack.push_async_callback(store.close)
-        app = web.Application(middlewares=[answer_everything])
+        app = web.Application()
         _configure(app, settings)
         repository = await _read_models(store, settings)
         app[keys.REPOSITORY] = repository
@@ -96,7 +96,7 @@ async def open_app(settings: Settings) -> AsyncIterator[web.Application]:
         _open_queries(app, spill, lender, settings, stack)
         await _open_ingestion(app, disk, settings)
         await app[keys.JOBS].start()
-        RouteTable(ROUTES).register(app)
+        RouteTable(ROUTES).register(app, around=answer_everything)
         yield app
 
 

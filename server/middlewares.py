@@ -20,9 +20,8 @@ log = logging.getLogger("sluice.http")
 SWITCHED = 101
 
 
-@web.middleware
-async def answer_everything(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """The outermost step of every request."""
+async def answer_everything(handler: Handler, request: web.Request) -> web.StreamResponse:
+    """The outermost step of every request, around the handler of its route."""
     started = time.monotonic()
     app = request.app
     does_count = app[OPEN_REQUESTS].began()

@@ -33,6 +33,11 @@ def key_of(role: Role) -> str:
     return f"full, {role.word} or more"
 
 
+def key_of_maker(role: Role) -> str:
+    """`key` of a route that needs this role, and Manager where the body asks to activate what is made."""
+    return f"{key_of(role)}; {Role.MANAGER.word} to activate it"
+
+
 def needs(role: Role) -> Callable[[web.Request], Awaitable[Project]]:
     """`admit` of a route of a project that needs this role."""
 

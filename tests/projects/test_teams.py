@@ -8,8 +8,8 @@ import requests
 from engine.roles import Role
 from tests.clients import Raw, ndjson, until
 from tests.datasets import asking as datasets
+from tests.projects.asking import BASES, refused
 from tests.projects.people import (
-    BASES,
     ask,
     ask_as,
     new_member,
@@ -17,7 +17,6 @@ from tests.projects.people import (
     new_token,
     new_user,
     put_project,
-    refused,
     remove_project,
     set_role,
 )
