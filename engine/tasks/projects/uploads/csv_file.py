@@ -6,8 +6,10 @@ Numbers are parsed at once; only where that fails, or a problem was found, the f
 
 import csv
 import mmap
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +25,9 @@ Array = np.ndarray
 
 # A record must fit into one block; 2,000 names of 120 characters do.
 BLOCK_BYTES = 4 * 1024 * 1024
+HEAD_CHARACTERS = 2 * BLOCK_BYTES
+# pyarrow takes 20 us to tell of one, so that a file of short rows would take minutes. Reading ends with so many.
+MAX_BAD_ROWS = 20_000
 UNREADABLE = "This row cannot be read: a quote is open, or a cell is far too long."
 BYTES = pa.dictionary(pa.int32(), pa.binary())
 STRINGS = pa.dictionary(pa.int32(), pa.string())
@@ -31,6 +36,8 @@ NO_TEXTS = pa.array([], pa.string()).dictionary_encode()
 
 class CsvFile:
     """As files.DataFile."""
+
+    is_text = False
 
     def __init__(self, path: Path, problems: Problems) -> None:
         self._path = path
@@ -41,14 +48,19 @@ class CsvFile:
         head: list[Record] = []
         with open(self._path, encoding="utf-8-sig", errors="replace", newline="") as file:
             try:
-                for record in islice(csv.reader(file), MAX_HEAD_ROWS):
+                for record in islice(csv.reader(_first_lines(file)), MAX_HEAD_ROWS):
                     head.append([None if cell in MISSING else cell for cell in record])
             except csv.Error:
                 problems.add("bad_layout", UNREADABLE, len(head) + 1)
         return head
 
+    def close(self) -> None:
+        """The file is open only while it is read."""
+
     def columns(self, asked: Asked, problems: Problems) -> Stage[list[Cells]]:
         reading = _Reading(self._path, asked, has_quotes=self._has_quotes)
+        if len(self.head) <= asked.skip:
+            return reading.cells([])
         try:
             batches = yield from reading.batches(as_text=asked.as_text)
         except pa.ArrowInvalid:
@@ -62,17 +74,26 @@ class CsvFile:
         try:
             return (yield from reading.batches(as_text=True))
         except pa.ArrowInvalid:
-            if not reading.is_too_long:
+            if len(reading.bad) < MAX_BAD_ROWS:
                 problems.add("bad_layout", UNREADABLE, self._unreadable_row())
             return []
 
     def _unreadable_row(self) -> int | None:
         """The record that no block holds: its quote is open, or it is longer than any record may be."""
+        row, size = 0, 0
+
+        def lines(file: TextIO) -> Iterator[str]:
+            nonlocal size
+            while line := file.readline(BLOCK_BYTES):
+                size += len(line)
+                if size > BLOCK_BYTES:
+                    raise csv.Error
+                yield line
+
         with open(self._path, encoding="utf-8-sig", errors="replace", newline="") as file:
-            reader, row = csv.reader(file, strict=True), 0
             try:
-                for row, _ in enumerate(reader, 1):  # noqa: B007
-                    pass
+                for _ in csv.reader(lines(file), strict=True):
+                    row, size = row + 1, 0
             except csv.Error:
                 return row + 1
         return None
@@ -92,17 +113,19 @@ class _Reading:
         self._names = [str(number) for number in range(len(asked.labels))]
         self.bad: list[tuple[int, int]] = []
         self.is_too_long = False
+        self._is_quick = False
 
     def batches(self, *, as_text: bool) -> Stage[list[pa.RecordBatch]]:
         """ArrowInvalid: a cell is not what its column should hold, or a record is not to be read at all."""
+        self._is_quick = not as_text
         text = BYTES if as_text else STRINGS
         types = [pa.float64() if is_number and not as_text else text for is_number in self._asked.is_number]
         found: list[pa.RecordBatch] = []
         size, num_rows = self._path.stat().st_size, 0
         with pa.OSFile(str(self._path)) as source:
-            for batch in self._opened(source, types) or ():
+            for batch in self._opened(source, types):
                 num_rows += batch.num_rows
-                if self.is_too_long or num_rows + len(self.bad) > self._asked.max_rows:
+                if num_rows + len(self.bad) > self._asked.max_rows:
                     self.is_too_long = True
                     return []
                 if not as_text:
@@ -111,8 +134,7 @@ class _Reading:
                 yield Progress("read", source.tell(), size)
         return found
 
-    def _opened(self, source: pa.NativeFile, types: list[pa.DataType]) -> arrow_csv.CSVStreamingReader | None:
-        """None if there are no records but the skipped ones."""
+    def _opened(self, source: pa.NativeFile, types: list[pa.DataType]) -> arrow_csv.CSVStreamingReader:
         read = arrow_csv.ReadOptions(
             use_threads=False, block_size=BLOCK_BYTES, column_names=self._names, skip_rows=self._asked.skip
         )
@@ -125,16 +147,10 @@ class _Reading:
             null_values=sorted(MISSING),
             strings_can_be_null=True,
         )
-        try:
-            return arrow_csv.open_csv(source, read_options=read, parse_options=parse, convert_options=convert)
-        except pa.ArrowInvalid as error:
-            if "Empty CSV file" in str(error) or "too short" in str(error):
-                return None
-            raise
+        return arrow_csv.open_csv(source, read_options=read, parse_options=parse, convert_options=convert)
 
     def _handle_bad(self, row: arrow_csv.InvalidRow) -> str:
-        if len(self.bad) == self._asked.max_rows:
-            self.is_too_long = True
+        if self._is_quick or len(self.bad) == MAX_BAD_ROWS:
             return "error"
         self.bad.append((row.number, row.actual_columns))
         return "skip"
@@ -170,6 +186,14 @@ class _Reading:
         first = self._asked.skip + 1
         numbers = np.arange(first, first + num_rows + len(self.bad))
         return numbers[~np.isin(numbers, [row for row, _ in self.bad])] if self.bad else numbers
+
+
+def _first_lines(file: TextIO) -> Iterator[str]:
+    """Lines of up to HEAD_CHARACTERS together: one record could be as long as the file."""
+    left = HEAD_CHARACTERS
+    while left > 0 and (line := file.readline(left)):
+        left -= len(line)
+        yield line
 
 
 def _contains(path: Path, text: bytes) -> bool:
