@@ -9,6 +9,7 @@ from engine import metrics
 from engine.datasets import Lender
 from engine.jobs import JobKind
 from engine.preview.catalogue import Access, Catalogue
+from engine.preview.damage import ask_for_damaged
 from engine.preview.kinds import PreviewKinds
 from engine.preview.lending import PreparedDatasets
 from engine.preview.pages import Pages
@@ -57,6 +58,7 @@ async def open_preview(app: web.Application, store: Store, settings: Settings, s
     app[REPORTS], app[HOOKS] = Reports(preview), Hooks(preview)
     app[PAGES] = Pages(preview, engine, folders, settings.part(PreviewLimits), app[PREDICTIONS].predict_lines)
     stack.enter_context(metrics.showing(app[REPORTS].levels))
+    await ask_for_damaged(store, app[keys.JOBS])
     preview.start()
     engine.spawn(sweeper.run(), "sweep files of previews")
     return PreparedDatasets(preview)

@@ -123,6 +123,11 @@ class Datasets:
     def get(self, org: str, name: str) -> Dataset | None:
         return self._datasets.get((org, name))
 
+    def titled(self, title: str) -> Dataset | None:
+        """By `org/name`."""
+        org, _, name = title.partition("/")
+        return self._datasets.get((org, name))
+
     def visible(self, caller: Caller, org: str | None = None) -> list[Dataset]:
         """The datasets that a caller may read, perhaps those of one org only, by name."""
         found = [one for one in self if org in (None, one.org) and may_read(caller, one)]

@@ -86,6 +86,8 @@ PUT_ANSWER = """
 # A split could not be read; the answer that it has stays.
 SET_SPLIT_ERROR = "UPDATE preview_split SET status = 'error', error = ? WHERE id = ?"
 SET_PREPARE = "UPDATE preview_split SET prepare = ?, prepare_error = ?, prepared = coalesce(?, prepared) WHERE id = ?"
+# The Parquet files of a split are lost.
+FORGET_PREPARED = "UPDATE preview_split SET prepare = 'waiting', prepared = NULL WHERE id = ?"
 # A dataset has other Parquet files from now on.
 SET_VERSION = "UPDATE preview_dataset SET version = ? WHERE name = ?"
 SET_STATISTICS = "UPDATE preview_split SET statistics = ?, statistics_error = ? WHERE id = ?"
@@ -98,6 +100,7 @@ COUNT_SPLITS = "SELECT status, count(*) FROM preview_split GROUP BY status"
 # Which runs and prepared files are in use?
 LIST_RUNS = "SELECT run FROM preview_split WHERE run <> ''"
 LIST_PREPARED = "SELECT prepared FROM preview_split WHERE prepared IS NOT NULL"
+LIST_PREPARED_SPLITS = "SELECT {columns} FROM preview_split WHERE prepared IS NOT NULL"
 # How many jobs of these kinds wait?
 COUNT_WAITING = "SELECT count(*) FROM job WHERE status = 'waiting' AND kind IN (SELECT value FROM json_each(?))"
 
@@ -300,6 +303,10 @@ class PreviewStore(Database):
         """prepared  None leaves it as it is."""
         await transaction.run(SET_PREPARE, (status, error, prepared, split_id))
 
+    async def forget_prepared(self, transaction: Transaction, split_id: int) -> None:
+        """The Parquet files of a split are lost, and must be made again."""
+        await transaction.run(FORGET_PREPARED, (split_id,))
+
     async def set_version(self, transaction: Transaction, name: str, version: int) -> None:
         """A dataset has other Parquet files from now on."""
         await transaction.run(SET_VERSION, (version, name))
@@ -370,6 +377,10 @@ class PreviewStore(Database):
     async def list_prepared(self) -> list[str]:
         """What was prepared, as JSON."""
         return [prepared for (prepared,) in await self._rows(LIST_PREPARED)]
+
+    async def list_prepared_splits(self) -> list[CachedSplit]:
+        """The splits of which something is prepared."""
+        return [CachedSplit(*row) for row in await self._rows(LIST_PREPARED_SPLITS.format(columns=SPLIT_COLUMNS))]
 
     async def add_downloads(self, numbers: dict[str, int]) -> None:
         async with self.transaction() as transaction:
