@@ -10,7 +10,7 @@ from typing import Any
 from engine.jobs import job_key
 from engine.preview.faults import PreviewFault
 from engine.preview.tasks import DATASET, SPLIT, SPLIT_KINDS, WARM_PRIORITY, ScannedDataset
-from engine.store import CachedDataset, JobRow, ListedSplit, NewJob, Store, Transaction
+from engine.store import CachedDataset, JobRow, ListedSplit, NewJob, Store, Subject, Transaction
 
 ABSENT = "the dataset is not in the catalogue"
 
@@ -42,7 +42,8 @@ class Listings:
         splits = [split for config in configs for split in _listed(config)]
         gone = await self._store.set_listed(transaction, dataset, found.root, found.revision, found.is_private, splits)
         for old in gone:
-            await self._cancel(transaction, dataset.name, old.config, old.split)
+            subject = Subject(dataset.name, old.config, old.split)
+            await self._store.cancel_jobs(transaction, ["waiting"], SPLIT_KINDS, subject)
         for one in splits:
             if one.split:
                 new = split_job(SPLIT, dataset.name, one.config, one.split, dataset.generation, priority=job.priority)
@@ -67,7 +68,7 @@ class Listings:
         dataset = await self._current(transaction, job, is_found=False)
         if dataset is not None:
             await self._store.forget_dataset(transaction, dataset)
-            await self._cancel(transaction, dataset.name)
+            await self._store.cancel_jobs(transaction, ["waiting"], SPLIT_KINDS, Subject(dataset.name))
         return ABSENT
 
     async def warm(self, transaction: Transaction, found: ScannedDataset) -> None:
@@ -89,10 +90,6 @@ class Listings:
         if job.generation is None and is_found:
             await self._store.ask_for_dataset(transaction, name)
         return await self._store.cached_dataset(transaction, name, job.generation)
-
-    async def _cancel(self, transaction: Transaction, dataset: str, config: str | None = None, split: str | None = None) -> None:
-        where = {"dataset": dataset, "config": config, "split": split}
-        await self._store.cancel_jobs(transaction, ["waiting"], SPLIT_KINDS, **where)
 
 
 def _listed(config: dict[str, Any]) -> list[ListedSplit]:

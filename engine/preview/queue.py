@@ -12,7 +12,7 @@ from engine.preview.faults import SPLIT_NOT_FOUND
 from engine.preview.listings import dataset_job, split_job
 from engine.preview.preview import Preview
 from engine.preview.tasks import KINDS, MAX_WAITING, REQUEST_PRIORITY, SPLIT
-from engine.store import Transaction
+from engine.store import Subject, Transaction
 
 
 class Hooks:
@@ -55,7 +55,7 @@ class Hooks:
 
     async def _remove(self, transaction: Transaction, name: str) -> None:
         """Also a dataset that is not cached yet is not cached by itself from now on."""
-        await self._preview.jobs.cancel(transaction, ["waiting", "started"], KINDS, dataset=name)
+        await self._preview.jobs.cancel(transaction, ["waiting", "started"], KINDS, Subject(name))
         if await self._store.cached_dataset(transaction, name) is None and self._preview.catalogue.get(name) is None:
             return
         await self._store.ask_for_dataset(transaction, name, is_private=self._preview.access.is_private(name))

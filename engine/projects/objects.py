@@ -16,7 +16,7 @@ from engine.errors import INTERNAL, TOO_MANY_JOBS, Code, EngineError, ListedErro
 from engine.frames import Header
 from engine.jobs import Jobs, job_key
 from engine.projects.codes import ALREADY_FINISHED, IN_USE, NOT_COMPLETE, UNKNOWN, UNKNOWN_PROJECT
-from engine.store import JobRow, JobStatus, NewJob, ObjectEnd, ObjectName, ObjectRow, Store, Transaction
+from engine.store import JobRow, JobStatus, NewJob, ObjectEnd, ObjectName, ObjectRow, Store, Subject, Transaction
 
 ObjectKind = Literal["upload", "dataset", "model", "attribution", "attribution_set"]
 KINDS: tuple[ObjectKind, ...] = get_args(ObjectKind)
@@ -221,7 +221,7 @@ class Objects:
         if not await self.store.end_object(transaction, name, ObjectEnd("cancelled", now()), found):
             return False
         party, kinds = f"{name.team}/{name.project}", (JOB_KINDS[cast(ObjectKind, name.kind)],)
-        await self._jobs.cancel(transaction, ("waiting", "started"), kinds, dataset=party, config=str(name.iid))
+        await self._jobs.cancel(transaction, ("waiting", "started"), kinds, Subject(party, str(name.iid)))
         return True
 
     async def delete(self, project: Project, kind: ObjectKind, iid: int) -> ObjectName:

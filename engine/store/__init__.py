@@ -7,7 +7,7 @@ keys in the clear, or of what a name means.
 from engine.store.connection import StoreError, StoreFull, Transaction
 from engine.store.datasets import DatasetRow, DatasetStore, Visibility
 from engine.store.graphs import GraphRow, GraphStore, InstanceRow
-from engine.store.jobs import JobRow, JobStatus, JobStore, NewJob
+from engine.store.jobs import ANYTHING, JobRow, JobStatus, JobStore, NewJob, Subject
 from engine.store.models import ModelOverrides, ModelStore
 from engine.store.objects import ObjectEnd, ObjectName, ObjectRow, ObjectStore
 from engine.store.preview import CachedDataset, CachedSplit, CacheStatus, LaterStatus, ListedSplit, PreviewStore, SplitReport
@@ -16,6 +16,7 @@ from engine.store.teams import TeamRow, TeamStore
 from engine.store.users import KeyKind, User, UserStore
 
 __all__ = [
+    "ANYTHING",
     "CacheStatus",
     "CachedDataset",
     "CachedSplit",
@@ -37,6 +38,7 @@ __all__ = [
     "Store",
     "StoreError",
     "StoreFull",
+    "Subject",
     "TeamRow",
     "Transaction",
     "User",

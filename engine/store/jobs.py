@@ -6,7 +6,7 @@ gave no sign of life, is no longer that worker's. Knows no kind of job.
 
 import json
 from collections.abc import Collection, Iterable
-from dataclasses import astuple, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
@@ -99,6 +99,18 @@ FIND_JOBS = "SELECT {columns} FROM job WHERE key = ? AND status IN ('waiting', '
 
 
 @dataclass(frozen=True, slots=True)
+class Subject:
+    """What jobs are about: a dataset, or a config or a split of it. None stands for any."""
+
+    dataset: str | None = None
+    config: str | None = None
+    split: str | None = None
+
+
+ANYTHING = Subject()
+
+
+@dataclass(frozen=True, slots=True)
 class NewJob:
     """What is known of a job before it is in the queue.
 
@@ -178,14 +190,10 @@ class JobStore(Database):
         transaction: Transaction,
         statuses: Iterable[JobStatus],
         kinds: Iterable[str],
-        *,
-        dataset: str | None = None,
-        config: str | None = None,
-        split: str | None = None,
+        subject: Subject = ANYTHING,
     ) -> int:
-        """Cancel the waiting or started jobs of some kinds, of one dataset, config or split if these are named; how many were."""
-        where = {"dataset": dataset, "config": config, "split": split}
-        values = {"now": job_time(), "statuses": _json(statuses), "kinds": _json(kinds), **where}
+        """Cancel the waiting or started jobs of some kinds that are about a subject; how many were."""
+        values = {"now": job_time(), "statuses": _json(statuses), "kinds": _json(kinds), **asdict(subject)}
         return await transaction.run(CANCEL_JOBS, values)
 
     async def find_job(self, transaction: Transaction, key: str) -> JobRow | None:
