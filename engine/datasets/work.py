@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.datasets.versions import Column, StoredSegment
+from engine.columns import Column
+from engine.datasets.versions import StoredSegment
 from engine.disk import disk_full
 from engine.errors import INTERNAL, INVALID_PARAMETER, Code, DetailedError, Kind, by_word
 from engine.frames import Buffer

@@ -12,9 +12,10 @@ from typing import Any
 import ujson
 
 from engine.accounts import Caller
+from engine.columns import Column
 from engine.datasets.catalogue import DATASET_NOT_FOUND, dataset_not_found, not_ready, version_not_found
 from engine.datasets.names import PREFIX, SourceName
-from engine.datasets.versions import Column, Readable, StoredSegment, chosen_part
+from engine.datasets.versions import Readable, StoredSegment, chosen_part
 from engine.errors import DetailedError, EngineError
 from engine.jobs import job_key
 from engine.preview.faults import SPLIT_NOT_FOUND, SPLIT_NOT_READY, NotReady, StoredError
