@@ -10,7 +10,7 @@ from engine.accounts import Caller
 from engine.errors import EngineError
 from handlers.http.auth import caller_of
 from handlers.http.bodies import unless_client_leaves
-from handlers.http.routes import Surface
+from handlers.http.routes import PREVIEW_WORDS, Surface
 from handlers.http.sharing import OPEN_HEADERS, OPTIONS_HEADERS
 from handlers.preview.errors import refuse
 from handlers.preview.keys import CALLER, IS_PRIVATE, MISSING_PARAMETER, OPTIONS, PREVIEW
@@ -25,30 +25,7 @@ SURFACE = Surface(
     name="preview",
     refuse=refuse,
     schema="SixKeysError",
-    prefixes=tuple(
-        f"/{word}"
-        for word in (
-            "cache",
-            "cache-reports",
-            "valid",
-            "is-valid",
-            "hf_datasets",
-            "hf-datasets-count-by-cache-status",
-            "queue",
-            "queue-dump",
-            "queue-dump-waiting-started",
-            "webhook",
-            "refresh-split",
-            "splits",
-            "rows",
-            "first-rows",
-            "v2/rows",
-            "size",
-            "parquet",
-            "statistics",
-            "assets",
-        )
-    ),
+    prefixes=tuple(f"/{word}" for word in (*PREVIEW_WORDS, "v2/rows")),
     headers=OPEN_HEADERS,
     options=OPTIONS_HEADERS,
     redirects_slash=True,
