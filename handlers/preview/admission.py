@@ -68,7 +68,7 @@ async def split_of(request: web.Request) -> tuple[str, str, str]:
 async def check_visible(request: web.Request, caller: Caller | None, name: str) -> None:
     """EngineError `dataset_not_found`."""
     preview = request.app[PREVIEW]
-    await preview.check_visible(caller, name)
+    await preview.states.check_visible(caller, name)
     # Who sees it only with a credential, sees what caches must not give to others.
     request[IS_PRIVATE] = caller is not None and not preview.access.may_see(None, name, was_private=True)
 
@@ -78,7 +78,7 @@ async def in_time(request: web.Request, name: str, ask: Callable[[], Awaitable[R
     seconds = _wait_s(request)
     if not seconds:
         return await ask()
-    return await unless_client_leaves(request, request.app[PREVIEW].in_time(name, seconds, ask))
+    return await unless_client_leaves(request, request.app[PREVIEW].waiting.in_time(name, seconds, ask))
 
 
 def _wait_s(request: web.Request) -> float:
