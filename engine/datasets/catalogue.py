@@ -236,7 +236,12 @@ def _readable(dataset: Dataset, source: SourceName) -> Readable:
     if part is None:
         wanted = "/".join(word for word in (source.config, source.split) if word)
         raise dataset_not_found(f"{dataset.title}/{wanted}")
-    return Readable(f"{dataset.title}@{version.number}", dataset.folder.segments, version.columns, part)
+    return readable_of(dataset, version, part)
+
+
+def readable_of(dataset: Dataset, version: DatasetVersion, segments: tuple[StoredSegment, ...]) -> Readable:
+    """Some segments of a version."""
+    return Readable(f"{dataset.title}@{version.number}", dataset.folder.segments, version.columns, segments)
 
 
 def _set_event() -> asyncio.Event:

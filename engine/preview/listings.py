@@ -40,7 +40,7 @@ class Listings:
         if dataset is None:
             return None
         splits = [split for config in configs for split in _listed(config)]
-        gone = await self._store.set_listed(transaction, dataset, found.root, found.revision, found.is_private, splits)
+        gone = await self._store.set_listed(transaction, dataset, found.files, splits)
         for old in gone:
             subject = Subject(dataset.name, old.config, old.split)
             await self._store.cancel_jobs(transaction, ["waiting"], SPLIT_KINDS, subject)
@@ -57,10 +57,7 @@ class Listings:
         dataset = await self._current(transaction, job, is_found=bool(found))
         if dataset is None:
             return str(fault)
-        about: dict[str, Any] = {}
-        if found:
-            about = {"root": found[0].root, "revision": found[0].revision, "is_private": found[0].is_private}
-        await self._store.set_dataset_error(transaction, dataset, fault.stored(), **about)
+        await self._store.set_dataset_error(transaction, dataset, fault.stored(), found[0].files if found else None)
         return str(fault)
 
     async def absent(self, transaction: Transaction, job: JobRow) -> str | None:

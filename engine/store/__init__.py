@@ -10,7 +10,8 @@ from engine.store.graphs import GraphRow, GraphStore, InstanceRow
 from engine.store.jobs import ANYTHING, JobRow, JobStatus, JobStore, NewJob, Subject
 from engine.store.models import ModelOverrides, ModelStore
 from engine.store.objects import ObjectEnd, ObjectName, ObjectRow, ObjectStore
-from engine.store.preview import CachedDataset, CachedSplit, CacheStatus, LaterStatus, ListedSplit, PreviewStore, SplitReport
+from engine.store.preview import CachedDataset, FoundDataset, PreviewStore
+from engine.store.preview_splits import CachedSplit, CacheStatus, LaterStatus, ListedSplit, SplitAnswers, SplitReport
 from engine.store.projects import ProjectRow, ProjectStore
 from engine.store.teams import TeamRow, TeamStore
 from engine.store.users import KeyKind, User, UserStore
@@ -21,6 +22,7 @@ __all__ = [
     "CachedDataset",
     "CachedSplit",
     "DatasetRow",
+    "FoundDataset",
     "GraphRow",
     "InstanceRow",
     "JobRow",
@@ -34,6 +36,7 @@ __all__ = [
     "ObjectName",
     "ObjectRow",
     "ProjectRow",
+    "SplitAnswers",
     "SplitReport",
     "Store",
     "StoreError",

@@ -81,6 +81,8 @@ PRUNE_MANY = """
 PRUNE_TURNS = "DELETE FROM turn WHERE party NOT IN (SELECT party FROM job)"
 # How many jobs of each kind are in each of these statuses?
 COUNT_JOBS = "SELECT kind, status, count(*) FROM job WHERE status IN (SELECT value FROM json_each(?)) GROUP BY status, kind"
+# How many jobs of these kinds wait?
+COUNT_WAITING = "SELECT count(*) FROM job WHERE status = 'waiting' AND kind IN (SELECT value FROM json_each(?))"
 # The jobs of these kinds with these statuses, oldest first.
 LIST_JOBS = """
     SELECT {columns} FROM job
@@ -204,6 +206,10 @@ class JobStore(Database):
     async def remove_jobs(self, transaction: Transaction, kinds: Iterable[str]) -> int:
         """Forget all jobs of some kinds; how many there were."""
         return await transaction.run(REMOVE_JOBS, (_json(kinds),))
+
+    async def num_waiting_jobs(self, transaction: Transaction, kinds: Iterable[str]) -> int:
+        [(number,)] = await transaction.rows(COUNT_WAITING, (_json(kinds),))
+        return int(number)
 
     # By themselves
 
