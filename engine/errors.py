@@ -81,7 +81,9 @@ RECORD_CODES = by_word(
 # Of a request, before its first byte.
 NO_CREDENTIALS = Code("no_credentials", Kind.UNIDENTIFIED, "no credentials were sent")
 UNAUTHORIZED = Code("unauthorized", Kind.UNIDENTIFIED, "the user or the key is wrong")
-FULL_KEY_NEEDED = Code("full_key_needed", Kind.FORBIDDEN, "a read-only key cannot do this")
+TOKEN_EXPIRED = Code("token_expired", Kind.UNIDENTIFIED, "the token has expired")
+TOKEN_REVOKED = Code("token_revoked", Kind.UNIDENTIFIED, "the token was revoked")
+FULL_KEY_NEEDED = Code("full_key_needed", Kind.FORBIDDEN, "a read-only key cannot do this, and a token makes no key and no user")
 FORBIDDEN = Code("forbidden", Kind.FORBIDDEN, "this caller may not do this")
 INVALID_BODY = Code("invalid_body", Kind.MALFORMED, "the body could not be decoded")
 BODY_TOO_LARGE = Code(

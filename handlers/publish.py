@@ -11,18 +11,18 @@ from typing import Any
 
 from aiohttp import BodyPartReader, hdrs, web
 
-from engine.accounts import OWNER_NAME
+from engine.accounts import OWNER_NAME, Right
 from engine.errors import INVALID_REQUEST, EngineError
 from engine.repository.incoming import INVALID_MODEL, TOKENIZER_FILE, Incoming
-from engine.repository.index import CONFIG_FILE, GRAPH_FILE, MODEL_NAME
+from engine.repository.index import CONFIG_FILE, GRAPH_FILE, MODEL_NAME, ROLE_TO_CHANGE
 from handlers.http import forms
 from handlers.http.bodies import content_encoding, read_some, too_large, undecodable
 from handlers.http.encodings import PLAIN
 from handlers.http.errors import UNSUPPORTED_MEDIA_TYPE, json_response
-from handlers.http.keys import ACCOUNTS, PUBLISHER
-from handlers.http.models import ModelPath, admit_change
+from handlers.http.keys import PUBLISHER
+from handlers.http.models import CHANGE_KEY, ModelPath, admit_change
 from handlers.http.routes import Route, Surface
-from handlers.http.uploads import while_valid, within_idle_timeout, within_upload_timeout
+from handlers.http.uploads import confirm_change, while_valid, within_idle_timeout, within_upload_timeout
 
 SURFACE = Surface(name="publish")
 OCTETS = "application/octet-stream"
@@ -69,10 +69,10 @@ async def publish(request: web.Request) -> web.Response:
     path = await admit(request)
     publisher = request.app[PUBLISHER]
     async with publisher.incoming(path.owner, path.name, is_counted=not path.caller.is_admin) as incoming:
-        async with while_valid(request, path.caller):
+        right = Right(path.owner, ROLE_TO_CHANGE)
+        async with while_valid(request, path.caller, right):
             await _receive(request, incoming)
-        accounts = request.app[ACCOUNTS]
-        published = await publisher.publish(incoming, confirm=lambda: accounts.confirm(path.caller))
+        published = await publisher.publish(incoming, confirm=lambda: confirm_change(request, path.caller, right, path.name))
     answer: dict[str, Any] = {"model": path.name, "owner": path.owner, "status": "Successfully deployed"}
     answer["version"] = published.version
     if published.warnings:
@@ -149,7 +149,7 @@ PUT = Route(
     handler=publish,
     surface=SURFACE,
     summary="publish a version of a model",
-    key="the owner's full, or the admin's",
+    key=CHANGE_KEY,
     body=UPLOADS,
     answers=ANSWERS,
     admit=admit,

@@ -29,6 +29,8 @@ from engine.repository.serving import Serving
 from engine.spill import Spill
 from engine.store import Store
 from engine.streaming.predictions import PredictionLimits, Predictions
+from engine.teams import Teams
+from engine.tokens import Tokens
 from handlers import accounts, datasets, embeddings, openapi, operations, preview, projects, publish, query, repository
 from handlers.datasets.admission import CHANGES, DATASETS, INGESTION
 from handlers.datasets.deletion import DELETION
@@ -39,6 +41,7 @@ from handlers.http.connections import ConnectionLimits, Connections
 from handlers.http.memory import BODY_MEMORY, BodyMemory
 from handlers.http.origins import ORIGINS, OriginLimits, Origins
 from handlers.http.routes import Route, RouteTable
+from handlers.projects.tokens import TOKENS
 from handlers.query import QUERIES, QUERY_BODY_LIMIT
 from handlers.streaming import predict
 from handlers.streaming.keys import PREDICTIONS, STREAMING_LIMITS, StreamingLimits
@@ -46,11 +49,11 @@ from server import descriptors
 from server.config import SHIPPED_MODELS, Settings
 from server.jobs import server_jobs
 from server.middlewares import answer_everything
-from server.names import name_check
+from server.names import team_names
 from server.open_requests import OPEN_REQUESTS, OpenRequests
 from server.preview import open_preview
 from server.private import make_private
-from server.projects import open_projects
+from server.projects import open_lazy_models, open_projects
 
 # Fixed paths come before `/{owner}/models/{model}`, and routes with a condition before the others of the same path.
 ROUTES: tuple[Route, ...] = (
@@ -79,13 +82,13 @@ async def open_app(settings: Settings) -> AsyncIterator[web.Application]:
         stack.enter_context(_own_data_dir(settings.data_dir))
         store = await Store.open(settings.data_dir / "sluice.db")
         stack.push_async_callback(store.close)
-        app = web.Application(middlewares=[answer_everything])
+        app = web.Application()
         _configure(app, settings)
         repository = await _read_models(store, settings)
         app[keys.REPOSITORY] = repository
         app[DATASETS] = await _open_datasets(store, settings, stack)
         app[keys.ACCOUNTS] = await _open_accounts(app, store, settings, stack)
-        await _open_engine(app, repository, settings, stack)
+        await _open_engine(app, store, settings, stack)
         disk = Disk(settings.data_dir, reserve_bytes=settings.disk_reserve_bytes)
         spill = _open_spill(disk, settings)
         _open_surfaces(app, store, spill, disk, settings, stack)
@@ -93,7 +96,7 @@ async def open_app(settings: Settings) -> AsyncIterator[web.Application]:
         _open_queries(app, spill, lender, settings, stack)
         await _open_ingestion(app, disk, settings)
         await app[keys.JOBS].start()
-        RouteTable(ROUTES).register(app)
+        RouteTable(ROUTES).register(app, around=answer_everything)
         yield app
 
 
@@ -112,20 +115,23 @@ async def _open_datasets(store: Store, settings: Settings, stack: contextlib.Asy
 
 
 async def _open_accounts(app: web.Application, store: Store, settings: Settings, stack: contextlib.AsyncExitStack) -> Accounts:
-    is_taken = name_check(app[keys.REPOSITORY], app[DATASETS].orgs)
-    accounts = Accounts(store, key_file=settings.data_dir / "admin.key", is_taken=is_taken)
+    names = team_names(app[keys.REPOSITORY], app[DATASETS])
+    accounts = Accounts(store, key_file=settings.data_dir / "admin.key", is_taken=names.is_taken)
     stack.push_async_callback(accounts.close)
     await accounts.ensure_admin()
+    app[keys.TEAMS], app[TOKENS] = Teams(store, accounts, names), Tokens(store, accounts)
     return accounts
 
 
-async def _open_engine(app: web.Application, repository: Repository, settings: Settings, stack: contextlib.AsyncExitStack) -> None:
+async def _open_engine(app: web.Application, store: Store, settings: Settings, stack: contextlib.AsyncExitStack) -> None:
     """Start the replicas, and let them open the models."""
+    repository = app[keys.REPOSITORY]
     listed = ListedModels(repository, instead_of_files=settings.embedding_models, aliases=settings.model_aliases)
     await asyncio.to_thread(listed.read)
     engine = Engine(settings.part(EngineLimits))
     pool = engine.pool("score")
     serving = Serving(repository, listed, pool, load_timeout_s=settings.load_timeout_s, spawn=engine.spawn)
+    await open_lazy_models(app, store, serving)
     await engine.start()
     stack.push_async_callback(engine.stop)
     stack.enter_context(metrics.showing(engine.levels))

@@ -11,24 +11,46 @@ from aiohttp import web
 
 from engine.disk import Disk
 from engine.errors import EngineError
+from engine.projects.attribution_sets import AttributionSets
+from engine.projects.attributions import Attributions
 from engine.projects.datasets import ProjectDatasets
 from engine.projects.files import ProjectFolders
+from engine.projects.fitting import FitLimits, Fitting
+from engine.projects.graphs import Graphs
+from engine.projects.models import Models
 from engine.projects.objects import Objects
+from engine.projects.plots import Plots
 from engine.projects.projects import Projects
-from engine.projects.removal import Removal
+from engine.projects.publishing import LazyModels, Publishing
+from engine.projects.removal import Removal, RemoveFiles
 from engine.projects.uploads import ProjectUploads, UploadLimits
+from engine.repository.serving import Serving
 from engine.store import Store, StoreError
 from handlers.datasets.admission import DATASETS
 from handlers.http import keys
 from handlers.preview.keys import HOOKS, PREVIEW
 from handlers.projects.answers import OBJECTS
+from handlers.projects.attribution_sets import ATTRIBUTION_SETS
+from handlers.projects.attributions import ATTRIBUTIONS
 from handlers.projects.changes import REMOVAL
 from handlers.projects.datasets import PROJECT_DATASETS
+from handlers.projects.graphs import GRAPHS
+from handlers.projects.models import MODELS, PUBLISHING
+from handlers.projects.plots import PLOTS
 from handlers.projects.projects import PROJECTS
 from handlers.projects.uploads import UPLOADS
 from server.config import Settings
 
 log = logging.getLogger("sluice.projects")
+
+LAZY_MODELS = web.AppKey("lazy_models", LazyModels)
+
+
+async def open_lazy_models(app: web.Application, store: Store, serving: Serving) -> None:
+    """Tell the models which of them no replica opens ahead; before a replica is started."""
+    app[LAZY_MODELS] = lazy = LazyModels(store)
+    await lazy.read()
+    serving.opens_ahead = lazy.opens_ahead
 
 
 async def open_projects(app: web.Application, store: Store, disk: Disk, settings: Settings) -> None:
@@ -39,13 +61,32 @@ async def open_projects(app: web.Application, store: Store, disk: Disk, settings
     uploads = ProjectUploads(objects, folders, disk, settings.part(UploadLimits))
     datasets = ProjectDatasets(objects, uploads, folders, disk, engine.pool("query"), _teller(app))
     jobs.learn({kind.name: kind for kind in (uploads.kind(), datasets.kind())})
+    app[OBJECTS], app[UPLOADS], app[PROJECT_DATASETS] = objects, uploads, datasets
+    remove_files = {"upload": uploads.remove, "dataset": datasets.remove} | _open_models(app, folders, settings)
     await objects.recover()
     await uploads.clean()
     await datasets.clean()
-    removal = Removal(store, jobs, {"upload": uploads.remove, "dataset": datasets.remove})
+    await app[PUBLISHING].clean()
+    app[REMOVAL] = removal = Removal(store, jobs, remove_files)
     engine.spawn(removal.run(), "remove what projects have lost")
-    app[OBJECTS], app[UPLOADS], app[PROJECT_DATASETS], app[REMOVAL] = objects, uploads, datasets, removal
     app[PROJECTS] = Projects(store, jobs, _names(app, folders))
+
+
+def _open_models(app: web.Application, folders: ProjectFolders, settings: Settings) -> dict[str, RemoveFiles]:
+    """Open graphs, models and what is made of models; gives what removes the files of each kind."""
+    objects, datasets, engine, jobs = app[OBJECTS], app[PROJECT_DATASETS], app[keys.ENGINE], app[keys.JOBS]
+    queries, limits = engine.pool("query"), settings.part(FitLimits)
+    graphs = Graphs(objects.store, queries)
+    models = Models(objects, datasets, graphs, app[keys.REPOSITORY], queries, max_parameters=limits.fit_parameters)
+    publishing = Publishing(objects, app[keys.PUBLISHER], app[keys.SERVING], app[LAZY_MODELS], engine.spawn)
+    fitting = Fitting(objects, models, datasets, graphs, publishing, limits)
+    attributions = Attributions(models, datasets, folders, queries, _teller(app), limit_s=limits.job_limit_s)
+    sets = AttributionSets(objects, attributions)
+    jobs.learn({kind.name: kind for kind in (fitting.kind(), attributions.kind(), sets.kind())})
+    app[GRAPHS], app[MODELS], app[PUBLISHING] = graphs, models, publishing
+    app[ATTRIBUTIONS], app[ATTRIBUTION_SETS] = attributions, sets
+    app[PLOTS] = Plots(models, attributions, datasets, graphs, queries)
+    return {"model": publishing.remove, "attribution": attributions.remove, "attribution_set": sets.remove}
 
 
 def _teller(app: web.Application) -> Callable[[str], None]:

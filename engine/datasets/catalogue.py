@@ -17,6 +17,7 @@ from engine.datasets.folders import HOME, DatasetFolder
 from engine.datasets.names import PREFIX, SourceName, shown
 from engine.datasets.versions import DatasetVersion, Readable, StoredSegment
 from engine.errors import FORBIDDEN, Code, EngineError, Kind
+from engine.roles import Role
 from engine.store import DatasetRow, Store, Visibility
 
 log = logging.getLogger("sluice.datasets")
@@ -25,6 +26,8 @@ DATASET_NOT_FOUND = Code("dataset_not_found", Kind.NOT_FOUND, "there is no such 
 DATASET_NOT_READY = Code("dataset_not_ready", Kind.NOT_FOUND, "the dataset is being processed; see Retry-After")
 VERSION_NOT_FOUND = Code("version_not_found", Kind.NOT_FOUND, "the dataset has no such version, or not any more")
 
+# Who may make, change and delete the datasets of a team.
+ROLE_TO_CHANGE = Role.DATA_MANAGER
 # What opening one dataset may raise when somebody has changed its files by hand, or the disk has lost them.
 UNREADABLE = (OSError, ValueError, LookupError, TypeError)
 
@@ -150,7 +153,7 @@ class Datasets:
         if may_write(caller, org):
             return self._datasets.get((org, name))
         self.find(caller, org, name)
-        raise EngineError(FORBIDDEN, "Only its owner may change this dataset.")
+        raise EngineError(FORBIDDEN, "Only its owner may change this dataset, or a DataManager of its team.")
 
     # Reading
 
@@ -204,13 +207,13 @@ class Datasets:
 
 
 def may_read(caller: Caller, dataset: Dataset) -> bool:
-    """Its owner with any key, every user if it is public, and the admin."""
-    return caller.is_admin or caller.name == dataset.org or dataset.visibility == "public"
+    """Its owner and the members of its team with any key, every user if it is public, and the admin."""
+    return caller.role_in(dataset.org) is not None or dataset.visibility == "public"
 
 
 def may_write(caller: Caller, org: str) -> bool:
-    """The owner with a full key, and the admin."""
-    return caller.is_admin or (caller.kind == "full" and caller.name == org)
+    """The owner and DataManagers of the team with a full key, and the admin."""
+    return caller.kind == "full" and (caller.role_in(org) or 0) >= ROLE_TO_CHANGE
 
 
 def dataset_not_found(title: str) -> EngineError:

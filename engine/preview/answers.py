@@ -14,7 +14,7 @@ from engine.preview.faults import PreviewFault
 MIB = 1024 * 1024
 LIMIT_BYTES = 64 * MIB
 # What an answer takes beside its bytes, about.
-OVERHEAD_BYTES = 1024
+OVERHEAD_BYTES = 4096
 
 # Dataset, endpoint, config, split.
 Key = tuple[str, str, str, str]
@@ -32,6 +32,7 @@ class Ready:
     truncated  what `X-Preview-Truncated` says; empty if all is shown
     run        of the pictures and sound of the split
     about      what came with the answer, where its bytes are not sent as they are
+    sent       what the layer above has made of it to be sent, by how it is asked for
     """
 
     plain: bytes
@@ -44,6 +45,7 @@ class Ready:
     truncated: str = ""
     run: str = ""
     about: Mapping[str, Any] = field(default_factory=dict)
+    sent: dict[Any, Any] = field(default_factory=dict, init=False, compare=False)
 
 
 def etag_of(body: bytes) -> str:

@@ -125,7 +125,7 @@ class Access:
         return found.is_private if found else was_private
 
     def may_see(self, caller: Caller | None, name: str, *, was_private: bool = False) -> bool:
-        """Everybody sees a public dataset; the admin, and the user whose org it is in, a private one."""
+        """Everybody sees a public dataset; the admin, and those whose org or team it is in, a private one."""
         if not self.is_private(name, was_private=was_private):
             return True
         if caller is None or not self._shows_private:
@@ -133,7 +133,7 @@ class Access:
         if kept := self._own(name):
             return may_read(caller, kept)
         org, slash, _ = name.rpartition("/")
-        return caller.is_admin or (bool(slash) and caller.name == org)
+        return caller.is_admin or (bool(slash) and caller.role_in(org) is not None)
 
     def private(self) -> set[str]:
         """The private datasets that the server keeps itself, by name."""

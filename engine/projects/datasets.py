@@ -13,7 +13,7 @@ import ujson
 
 from engine.datasets.names import PREFIX
 from engine.disk import Disk
-from engine.errors import EngineError
+from engine.errors import EngineError, TaskFailed
 from engine.jobs import JobKind, Work
 from engine.projects import files
 from engine.projects.asking import ask, short_task
@@ -29,7 +29,6 @@ from engine.store import ObjectName, Transaction
 
 JOIN = task_of("join")
 DATES = short_task("dates")
-SALES = "Sales"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +131,13 @@ class ProjectDatasets:
         combinations  [[country, region, grouping], ...]
         raises        EngineError `unknown_dataset`, `not_complete`, `unknown_combination`
         """
-        found = await self.files_of(project, iid)
-        needed = {one: found[one] for one in (SALES, dataset_name) if one in found}
-        arguments = {"files": needed, "dataset_name": dataset_name, "combinations": list(map(list, combinations))}
-        return bytes((await ask(self._queries, DATES, arguments)).payload)
+        files_by_type = await self.files_of(project, iid)
+        arguments = {"files": files_by_type, "dataset_name": dataset_name, "combinations": list(map(list, combinations))}
+        try:
+            return bytes((await ask(self._queries, DATES, arguments)).payload)
+        except TaskFailed:
+            await self.files_of(project, iid)  # somebody may have deleted it meanwhile
+            raise
 
     # Removed
 

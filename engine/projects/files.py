@@ -19,6 +19,8 @@ from engine.store import ObjectName
 
 FILE, ROWS = "file", "rows.parquet"
 STAGING, GONE = ".staging", ".gone"
+# The empty folder of a team may be removed between the moment that we make it and the moment that we put something there.
+TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +81,15 @@ def empty_folder(folder: Path) -> None:
 
 def put(staging: Path, folder: Path) -> None:
     """Let a folder, whose files are on the disk, take its place, from which an earlier attempt is removed."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    remove(folder)
-    staging.rename(folder)
+    for tries_left in reversed(range(TRIES)):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        remove(folder)
+        try:
+            staging.rename(folder)
+            break
+        except FileNotFoundError:
+            if not tries_left:
+                raise
     for parent in (folder.parent, folder.parent.parent):
         files.fsync(parent)
 
@@ -100,6 +108,7 @@ def remove(folder: Path) -> None:
     """
     gone = folder.with_name(f".{folder.name}{GONE}")
     with contextlib.suppress(FileNotFoundError):
-        os.rename(folder, gone)
+        shutil.rmtree(gone)  # a removal before this one was cut off
     with contextlib.suppress(FileNotFoundError):
+        os.rename(folder, gone)
         shutil.rmtree(gone)

@@ -6,7 +6,7 @@ outlives the job. Knows what all kinds have in common, and nothing of one kind: 
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, cast, get_args
 
@@ -142,18 +142,22 @@ class Objects:
         """
         async with self.store.transaction() as transaction:
             self._require_room(await self.store.num_unfinished_objects(project.team, transaction))
-            iid = await self.store.next_number(transaction, project.team, project.id, kind)
-            name = ObjectName(project.team, project.id, kind, iid)
-            asked, by, at = encoded(request), created_by, now()
-            if not await self.store.add_object(transaction, name, request=asked, created_at=at, by=by):
-                raise unknown_project()
+            name = await self._add(transaction, project, kind, encoded(request), created_by)
             for used_kind, used_iid in dict.fromkeys(uses):
                 if not await self.store.add_use(transaction, name, used_kind, used_iid):
                     raise unknown(used_kind)
             await self._jobs.add(transaction, _job(name))
             if on_commit is not None:
                 transaction.after_commit(on_commit)
-        return await self.get(project, kind, iid)
+        return await self.get(project, kind, name.iid)
+
+    async def _add(self, transaction: Transaction, project: Project, kind: ObjectKind, request: str, by: str) -> ObjectName:
+        """A new row, with the next number. EngineError `unknown_project`."""
+        iid = await self.store.next_number(transaction, project.team, project.id, kind)
+        name = ObjectName(project.team, project.id, kind, iid)
+        if not await self.store.add_object(transaction, name, request=request, created_at=now(), by=by):
+            raise unknown_project()
+        return name
 
     async def check_room(self, team: str, *, num_more: int = 0) -> None:
         """Refuse what will become a job before much is done for it. EngineError `too_many_jobs`.
@@ -258,11 +262,16 @@ class Objects:
                 async with self.store.transaction() as transaction:
                     await self.store.end_object(transaction, name, ObjectEnd("error", now(), error=encoded(error)), None)
 
+    async def made_by(self, job: JobRow) -> Object:
+        """The object that a started job is to make. EngineError `unknown_...` when it was deleted."""
+        name = name_of(job)
+        return await self.get(Project(name.team, name.project), cast(ObjectKind, name.kind), name.iid)
+
     async def of_job(self, transaction: Transaction, job: JobRow) -> Object | None:
-        """The object that a job makes; None when it was deleted."""
+        """The object that a job makes, in this attempt, also once the job has ended; None when it was deleted."""
         name = name_of(job)
         row = await self.store.object_row(transaction, name, key_prefix(Project(name.team, name.project), name.kind))
-        return Object.of_row(row) if row else None
+        return replace(Object.of_row(row), attempts=job.attempts) if row else None
 
     async def settle(self, transaction: Transaction, job: JobRow, end: ObjectEnd, *, active_slot: str | None = None) -> None:
         """Write how an object ends, with times and attempts of its job, and perhaps make it active."""

@@ -122,7 +122,7 @@ class ProjectUploads:
                 yield arriving
             finally:
                 if not arriving.is_kept:
-                    await to_its_end(asyncio.to_thread(files.remove, arriving.folder))
+                    await to_its_end(asyncio.to_thread(_remove, arriving.folder))
 
     @contextlib.contextmanager
     def _counted(self, team: str) -> Iterator[None]:
@@ -204,8 +204,13 @@ def _remove_others(folder: Path, kept: set[str]) -> int:
         return 0
     others = [path for path in folder.iterdir() if path.name not in kept]
     for path in others:
-        try:
-            files.remove(path)
-        except OSError as error:
-            log.error("files without an upload not removed folder=%s reason=%s", path.name, type(error).__name__)
+        _remove(path)
     return len(others)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a file that has no upload. What cannot be removed now is removed at the next start. Blocks on the disk."""
+    try:
+        files.remove(folder)
+    except OSError as error:
+        log.error("file without an upload not removed folder=%s reason=%s", folder.name, type(error).__name__)

@@ -36,8 +36,8 @@ class Settled:
 
     result        JSON object with what the object's answer shows beside the common fields, as the replica wrote it
     warnings      [{"Code", "Message", ...}]
-    extra         JSON that one path of the object answers apart from the others
-    active_slot  the slot of its project that the object takes now; None for none
+    extra         JSON with what belongs to the object and is not shown with it
+    active_slot   the slot of its project that the object takes now; None for none
     """
 
     result: str | None = None
@@ -62,30 +62,36 @@ def object_kind(objects: Objects, name: str, job_class: JobClass, ask: Ask, sett
     settled  called in the transaction that ends the job, when the replica has neither refused nor found the disk full. An exception
              of its own makes the job fail
     """
+    making = _Making(objects, ask, settled)
+    return JobKind(name, job_class, making.work, making.commit)
 
-    async def work(job: JobRow) -> Work | None:
-        async with objects.store.transaction() as transaction:
-            found = await objects.of_job(transaction, job)
-        if found is None:  # its job is cancelled together with it
-            raise LookupError("the object is gone")
-        objects.forget_progress(job)
-        return _watched(objects, job, await ask(found))
 
-    async def commit(transaction: Transaction, job: JobRow, outcome: Outcome) -> str | None:
-        found = await objects.of_job(transaction, job)
+@dataclass(frozen=True, slots=True)
+class _Making:
+    """What the jobs of a kind do; the fields are the arguments of `object_kind`."""
+
+    objects: Objects
+    ask: Ask
+    settled: Settle
+
+    async def work(self, job: JobRow) -> Work:
+        found = await self.objects.made_by(job)
+        self.objects.forget_progress(job)
+        return _watched(self.objects, job, await self.ask(found))
+
+    async def commit(self, transaction: Transaction, job: JobRow, outcome: Outcome) -> str | None:
+        found = await self.objects.of_job(transaction, job)
         if found is None:
             return None
-        fault = fault_of(outcome)
-        if fault is not None or isinstance(outcome, JobFailure):
-            end = ObjectEnd("error", now(), error=encoded(fault))
-            await objects.settle(transaction, job, end)
-            return str(fault["code"]) if fault else None
-        made = await settled(transaction, found, outcome)
+        if isinstance(outcome, JobFailure) or is_refused(outcome):
+            fault = fault_of(outcome)
+            await self.objects.settle(transaction, job, ObjectEnd("error", now(), error=encoded(fault)))
+            return str(fault["code"])
+        # In this transaction the job has ended, and the row does not have its attempts yet.
+        made = await self.settled(transaction, replace(found, attempts=job.attempts), outcome)
         end = ObjectEnd("success", now(), encoded(made.warnings), made.result, made.extra)
-        await objects.settle(transaction, job, end, active_slot=made.active_slot)
+        await self.objects.settle(transaction, job, end, active_slot=made.active_slot)
         return None
-
-    return JobKind(name, job_class, work, commit)
 
 
 def _watched(objects: Objects, job: JobRow, work: Work) -> Work:
@@ -104,16 +110,20 @@ def _watched(objects: Objects, job: JobRow, work: Work) -> Work:
     return replace(work, then=next_work if then else None, on_progress=functools.partial(objects.note_progress, job), end=ended)
 
 
-def fault_of(outcome: Outcome) -> dict[str, Any] | None:
-    """Why a job has failed, in the form of `Object.error`; None when it has not."""
+def is_refused(answer: Answer) -> bool:
+    """Whether a replica has not done what it was asked."""
+    return bool(answer.header.get("full") or answer.header.get("refused"))
+
+
+def fault_of(outcome: Outcome) -> dict[str, Any]:
+    """Why a job has no answer, or one that is refused, in the form of `Object.error`."""
     if isinstance(outcome, JobFailure):
-        code, text = FAILURES[outcome.reason] if outcome.code is None else (outcome.code, outcome.text)
-        return fault(code, text)
+        return _fault(*(FAILURES[outcome.reason] if outcome.code is None else (outcome.code, outcome.text)))
     if outcome.header.get("full"):
-        return fault(DISK_FULL, FULL)
-    refused: dict[str, Any] | None = outcome.header.get("refused")
+        return _fault(DISK_FULL, FULL)
+    refused: dict[str, Any] = outcome.header["refused"]
     return refused
 
 
-def fault(code: Code, message: str) -> dict[str, Any]:
+def _fault(code: Code, message: str) -> dict[str, Any]:
     return {"code": str(code), "message": message, "details": [], "details_total": 0}

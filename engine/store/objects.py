@@ -13,22 +13,26 @@ from engine.store.connection import Database, Transaction
 from engine.store.jobs import JobRow, JobStatus
 
 # What a row of an object has, beside its job, which has the key `prefix` and the number of the object. A result may be long, so
-# lists leave it out.
+# lists leave it out. Where an index is named, SQLite would look at all objects of a team (8 ms for 50,000).
 SELECT_OBJECT = """
     SELECT o.team, o.project, o.kind, o.iid, o.request, o.created_at, o.created_by,
         iif(s.id IS NULL, o.status, 'started'), coalesce(o.started_at, substr(s.started_at, 1, 19) || 'Z'), o.finished_at,
         coalesce(s.attempts, w.attempts, o.attempts), {result}, o.warnings, o.error, o.active
-    FROM project_object o
+    FROM project_object o {index}
     LEFT JOIN job w ON o.status = 'waiting' AND w.key = :prefix || o.iid AND w.status = 'waiting'
     LEFT JOIN job s ON o.status = 'waiting' AND s.key = :prefix || o.iid AND s.status = 'started'
     WHERE o.team = :team AND o.project = :project AND o.kind = :kind AND NOT o.is_removed
 """
-FIND_OBJECT = SELECT_OBJECT.format(result="o.result") + " AND o.iid = :iid"
-LIST_OBJECTS = SELECT_OBJECT.format(result="NULL") + " AND (:before IS NULL OR o.iid < :before) ORDER BY o.iid DESC LIMIT :limit"
-LIST_ACTIVE = SELECT_OBJECT.format(result="o.result") + " AND o.active IS NOT NULL ORDER BY o.iid"
+FIND_OBJECT = SELECT_OBJECT.format(result="o.result", index="") + " AND o.iid = :iid"
+LIST_OBJECTS = (
+    SELECT_OBJECT.format(result="NULL", index="") + " AND (:before IS NULL OR o.iid < :before) ORDER BY o.iid DESC LIMIT :limit"
+)
+LIST_ACTIVE = (
+    SELECT_OBJECT.format(result="o.result", index="INDEXED BY project_active") + " AND o.active IS NOT NULL ORDER BY o.iid"
+)
 # Which objects of all projects of a team are active?
 LIST_ACTIVE_OF_TEAM = """
-    SELECT project, kind, iid FROM project_object
+    SELECT project, kind, iid FROM project_object INDEXED BY project_active
     WHERE team = ? AND active IS NOT NULL AND NOT is_removed ORDER BY project, kind, iid
 """
 # How did these objects of a kind end, if they have?
@@ -40,7 +44,9 @@ LIST_STATUSES = """
 READ_EXTRA = "SELECT extra FROM project_object WHERE team = ? AND project = ? AND kind = ? AND iid = ? AND NOT is_removed"
 
 # How many objects of a team have not ended?
-COUNT_UNFINISHED = "SELECT count(*) FROM project_object WHERE team = ? AND status = 'waiting' AND NOT is_removed"
+COUNT_UNFINISHED = (
+    "SELECT count(*) FROM project_object INDEXED BY project_unfinished WHERE team = ? AND status = 'waiting' AND NOT is_removed"
+)
 # Add an object, if its project is there.
 ADD_OBJECT = """
     INSERT INTO project_object (team, project, kind, iid, request, created_at, created_by)

@@ -42,7 +42,7 @@ async def who(request: web.Request) -> Caller | None:
 
 def parameter(request: web.Request, name: str) -> str | None:
     """The first value of a parameter; an empty one counts as missing."""
-    return (request.query.get(name) or None) if request.query_string else None
+    return request.query.get(name) or None
 
 
 async def dataset_of(request: web.Request) -> str:
@@ -58,8 +58,9 @@ async def dataset_of(request: web.Request) -> str:
 async def split_of(request: web.Request) -> tuple[str, str, str]:
     """Dataset, config and split, the same way."""
     caller = await who(request)
-    name, config, split = (parameter(request, one) for one in ("dataset", "config", "split"))
-    if name is None or config is None or split is None:
+    query = request.query
+    name, config, split = query.get("dataset"), query.get("config"), query.get("split")
+    if not name or not config or not split:
         raise EngineError(MISSING_PARAMETER, "Parameters 'dataset', 'config' and 'split' are required")
     await check_visible(request, caller, name)
     return name, config, split

@@ -19,7 +19,7 @@ from engine.store import CachedSplit
 from handlers.http.errors import dumps
 from handlers.http.routes import Route
 from handlers.preview.admission import KEY, LIST_KEY, SURFACE, base_of, dataset_of, in_time, parameter, split_of
-from handlers.preview.answers import data_answer, report
+from handlers.preview.answers import data_answer, short_report
 from handlers.preview.errors import stored_error
 from handlers.preview.keys import OPTIONS, PREVIEW
 from handlers.preview.pages import is_page, show_page
@@ -72,7 +72,7 @@ async def is_valid(request: web.Request) -> web.Response:
         valid = False
     else:
         valid = await request.app[PREVIEW].is_valid(name)
-    return await report(request, {"valid": valid}, request.app[OPTIONS].max_age_long_seconds, depends_on_caller=not valid)
+    return short_report(request, {"valid": valid}, request.app[OPTIONS].max_age_long_seconds, depends_on_caller=not valid)
 
 
 # What was prepared

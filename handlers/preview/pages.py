@@ -21,7 +21,7 @@ MAX_DIGITS = 15
 
 def is_page(request: web.Request) -> bool:
     """Whether a request for `/rows` asks for a page."""
-    return parameter(request, "offset") is not None or parameter(request, "length") is not None
+    return bool(request.query.get("offset") or request.query.get("length"))
 
 
 async def show_page(request: web.Request) -> web.Response:

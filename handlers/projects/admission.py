@@ -14,13 +14,12 @@ from engine.accounts import Caller
 from engine.errors import UNKNOWN_FIELD, EngineError, ListedError
 from engine.projects.codes import BAD_FIELD, BAD_JSON, UNKNOWN_PROJECT
 from engine.projects.objects import Project
-from engine.teams import ROLE_TOO_LOW, UNKNOWN_TEAM, Role, Teams
+from engine.teams import ROLE_TOO_LOW, Role, unknown_team
 from handlers.http.auth import known_caller, require_full
 from handlers.http.bodies import check_head, read_whole
-from handlers.http.keys import REQUEST_TIMEOUT
+from handlers.http.keys import REQUEST_TIMEOUT, TEAMS
 from handlers.projects.errors import MAX_DETAILS
 
-TEAMS = web.AppKey("teams", Teams)
 # Who asks, once the request is admitted.
 CALLER = web.RequestKey("projects_caller", Caller)
 BODY_LIMIT_BYTES = 1024 * 1024
@@ -69,7 +68,7 @@ async def admit_team(request: web.Request, role: Role) -> str:
     team = request.match_info["team"]
     has = caller.role_in(team)
     if has is None or (caller.is_admin and not await request.app[TEAMS].exists(team)):
-        raise EngineError(UNKNOWN_TEAM, "There is no such team.")
+        raise unknown_team()
     if has < role:
         text = f"This needs the role {role.word} in the team, and yours is {has.word}."
         raise ListedError(ROLE_TOO_LOW, text, [{"Needed": role.word, "Has": has.word}])

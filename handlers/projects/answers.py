@@ -1,14 +1,14 @@
 """How objects of projects are shown: the fields that all share, two sets of words for how one stands, and its result as it is."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from aiohttp import web
 
-from engine.errors import INVALID_PARAMETER, EngineError
 from engine.projects.objects import Object, ObjectKind, Objects, Project, unknown
 from engine.store import JobStatus
 from handlers.http.errors import dumps
+from handlers.projects import parameters
 from handlers.projects.errors import WORDS
 
 OBJECTS = web.AppKey("project_objects", Objects)
@@ -22,14 +22,6 @@ STATUS_WORDS: Mapping[ObjectKind, Mapping[JobStatus, str]] = {
     "attribution_set": DATA_WORDS,
     "model": MODEL_WORDS,
     "attribution": MODEL_WORDS,
-}
-DEFAULT_LIMIT, MAX_LIMIT = 100, 1000
-# No number of an object is larger.
-MAX_DIGITS = 15
-
-LIST_QUERY = {
-    "limit": f"how many, from 1 to {MAX_LIMIT}; {DEFAULT_LIMIT} without it",
-    "before": "only those with lower numbers than this IId",
 }
 
 
@@ -48,6 +40,12 @@ def shown(
     if found.result is not None:
         body = spliced(body, found.result.encode())
     return web.Response(body=body, status=status, content_type="application/json")
+
+
+def several(answers: Iterable[web.Response]) -> web.Response:
+    """A list of objects, each as it is shown alone."""
+    bodies = [body for answer in answers if isinstance(body := answer.body, bytes)]
+    return web.Response(body=b"[" + b",".join(bodies) + b"]", content_type="application/json")
 
 
 def common(request: web.Request, found: Object) -> dict[str, Any]:
@@ -88,27 +86,16 @@ def spliced(first: bytes, second: bytes) -> bytes:
 async def listed(
     request: web.Request, project: Project, kind: ObjectKind, fields: Callable[[Object], Mapping[str, Any]]
 ) -> web.Response:
-    """The objects of a kind that the request asks for. EngineError `invalid_parameter`."""
-    limit = _number(request, "limit", DEFAULT_LIMIT, MAX_LIMIT)
-    before = _number(request, "before", None, None)
-    found = await request.app[OBJECTS].list(project, kind, limit=limit or DEFAULT_LIMIT, before=before)
+    """The objects of a kind that the request asks for. ListedError `bad_field`."""
+    limit, before = parameters.list_part(request)
+    found = await request.app[OBJECTS].list(project, kind, limit=limit, before=before)
     body = dumps([common(request, one) | dict(fields(one)) for one in found], sort_keys=False)
     return web.Response(body=body, content_type="application/json")
 
 
-def _number(request: web.Request, name: str, default: int | None, most: int | None) -> int | None:
-    text = request.query.get(name)
-    if text is None:
-        return default
-    number = int(text) if text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS else 0
-    if number < 1 or (most is not None and number > most):
-        raise EngineError(INVALID_PARAMETER, f"The parameter {name} is a number from 1{f' to {most}' if most else ''}.")
-    return number
-
-
 def iid_of(request: web.Request, kind: ObjectKind) -> int:
     """The number in the path. EngineError `unknown_...` when it is none."""
-    text = request.match_info["iid"]
-    if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS):
+    iid = parameters.iid(request.match_info["iid"])
+    if iid is None:
         raise unknown(kind)
-    return int(text)
+    return iid

@@ -13,9 +13,10 @@ from engine.roles import Role
 from handlers.http.bodies import Body
 from handlers.http.routes import Route
 from handlers.projects.admission import CALLER, admit, key_of, needs, read_body
-from handlers.projects.answers import LIST_QUERY, OBJECTS, iid_of, listed, shown
+from handlers.projects.answers import OBJECTS, iid_of, listed, shown
 from handlers.projects.changes import activate, cancel, remove
 from handlers.projects.errors import SURFACE
+from handlers.projects.parameters import LIST_QUERY
 from handlers.projects.projects import BAD_BODY, PROJECT, REFUSALS, TOO_MANY
 
 PROJECT_DATASETS = web.AppKey("project_datasets", ProjectDatasets)

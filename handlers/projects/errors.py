@@ -1,6 +1,6 @@
 """The errors of this surface: one shape for refused requests and for jobs that failed, and the words that only it uses."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from aiohttp import hdrs, web
@@ -31,20 +31,32 @@ WORDS: Mapping[Code, str] = {
     INVALID_PARAMETER: BAD_FIELD,
     INVALID_REQUEST: BAD_FIELD,
 }
+# What people are told who sent the wrong credentials here, where most send a token.
+MESSAGES: Mapping[Code, str] = {
+    NO_CREDENTIALS: "Send a token, as `Authorization: Bearer slu_...`, or user and key (Basic).",
+    UNAUTHORIZED: "The user, the key or the token is wrong.",
+}
 # Statuses that this surface has of its own: a body that can be read is 422 whatever is wrong with it.
 STATUSES: Mapping[Code, int] = {UNKNOWN_FIELD: 422, INVALID_PARAMETER: 422}
-# A script sends a bearer token; a browser that opens the documentation asks for user and password.
-CHALLENGE = f"Bearer, {REALM}"
+# What a script should send, and what a browser knows how to ask for.
+CHALLENGES = ("Bearer", REALM)
 # So many details travel in one answer.
 MAX_DETAILS = 100
 
 
 def refuse(request: web.Request, error: EngineError) -> web.Response:
     """Answer a request that is refused before its first byte."""
+    return _answer(error, [", ".join(CHALLENGES)])
+
+
+def refuse_page(request: web.Request, error: EngineError) -> web.Response:
+    """The same for a page. Chromium asks for a password only if Basic stands in a header of its own."""
+    return _answer(error, CHALLENGES)
+
+
+def _answer(error: EngineError, challenges: Iterable[str]) -> web.Response:
     status = STATUSES.get(error.code) or status_of(error.code)
-    headers: CIMultiDict[str] = CIMultiDict()
-    if status == 401:
-        headers[hdrs.WWW_AUTHENTICATE] = CHALLENGE
+    headers = CIMultiDict((hdrs.WWW_AUTHENTICATE, challenge) for challenge in challenges if status == 401)
     if error.retry_after_s is not None:
         headers[hdrs.RETRY_AFTER] = str(error.retry_after_s)
     body = dumps({"Error": error_object(error)}, sort_keys=False)
@@ -57,8 +69,9 @@ def error_object(error: EngineError) -> dict[str, Any]:
     total = 0
     if isinstance(error, ListedError):
         details, total = error.details, error.total
-    word = WORDS.get(error.code, error.code)
-    return {"Code": word, "Message": error.message, "Details": list(details[:MAX_DETAILS]), "DetailsTotal": total}
+    word, message = WORDS.get(error.code, error.code), MESSAGES.get(error.code, error.message)
+    return {"Code": word, "Message": message, "Details": list(details[:MAX_DETAILS]), "DetailsTotal": total}
 
 
 SURFACE = Surface(name="projects", refuse=refuse, prefixes=("/api/v1", "/v1"), schema="ListedError")
+PAGE_SURFACE = Surface(name="projects", refuse=refuse_page, schema="ListedError")

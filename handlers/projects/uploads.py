@@ -7,6 +7,7 @@ from typing import Any
 
 from aiohttp import BodyPartReader, web
 
+from engine.accounts import Right
 from engine.errors import INVALID_BODY, UNKNOWN_FIELD, EngineError
 from engine.projects.codes import EXTRA_FILE, NO_FILE
 from engine.projects.objects import Object, Project
@@ -16,12 +17,14 @@ from handlers.http import forms
 from handlers.http.bodies import content_encoding
 from handlers.http.encodings import PLAIN
 from handlers.http.errors import UNSUPPORTED_MEDIA_TYPE
+from handlers.http.keys import ACCOUNTS
 from handlers.http.routes import Route
 from handlers.http.uploads import while_valid, within_upload_timeout
 from handlers.projects.admission import CALLER, admit, key_of, needs
-from handlers.projects.answers import LIST_QUERY, OBJECTS, iid_of, listed, shown
+from handlers.projects.answers import OBJECTS, iid_of, listed, shown
 from handlers.projects.changes import cancel, remove
 from handlers.projects.errors import SURFACE
+from handlers.projects.parameters import LIST_QUERY
 from handlers.projects.projects import PROJECT, REFUSALS, TOO_MANY
 
 UPLOADS = web.AppKey("project_uploads", ProjectUploads)
@@ -52,9 +55,11 @@ async def send_file(request: web.Request) -> web.Response:
     """Take a file. It is on the disk when the answer comes."""
     project = await admit_file(request)
     uploads, caller = request.app[UPLOADS], request[CALLER]
+    right = Right(project.team, Role.DATA_MANAGER)
     async with uploads.arriving(project.team) as arriving:
-        async with while_valid(request, caller):
+        async with while_valid(request, caller, right):
             await _receive(request, arriving)
+        await request.app[ACCOUNTS].confirm(caller, right)
         name = type_of(request.query.get("dataset_name"))
         made = await uploads.create(project, name, arriving, created_by=caller.name)
     return _shown(request, made, status=201)
@@ -82,6 +87,8 @@ def _check_part(part: BodyPartReader, is_there: bool) -> None:
     """Whether a part may be the file. is_there: the file has come already."""
     if part.name == FILE_FIELD and not is_there:
         return
+    if part.name is None:
+        raise _no_file()
     if part.name == FILE_FIELD or part.filename is not None:
         raise EngineError(EXTRA_FILE, f"Send one file, in the field `{FILE_FIELD}`.")
     raise EngineError(UNKNOWN_FIELD, f"The form has one field, `{FILE_FIELD}`.")

@@ -154,6 +154,10 @@ class Client:
         answer = self.post("/attributionset_align_dates", {"attributionjob_ids": list(attributions), **more})
         return self.done("attributionset", answer)
 
+    def query(self, text: str) -> requests.Response:
+        """A query; it waits until its sources are prepared."""
+        return self.but(base="").ask("POST", "/api/query/v1", json={"query": text, "timeout_ms": 30_000})
+
     def by_date(self, attribution: int, **params: Any) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = made(self.get(f"/attributions/{attribution}/dates", **params), 200)
         return rows

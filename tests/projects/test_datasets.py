@@ -129,7 +129,7 @@ def test_nobody_changes_a_dataset_but_through_its_project(client: Client) -> Non
     for number in (body["IId"], body["IId"] + 1):
         rows = {"data": b'{"a": 1}\n', "headers": {"Content-Type": "application/x-ndjson"}}
         answers = [
-            requests.put(f"{url}{number}/rows", auth=client.server.auth, timeout=30, **rows),  # type: ignore[arg-type]
+            requests.put(f"{url}{number}", auth=client.server.auth, timeout=30, **rows),  # type: ignore[arg-type]
             requests.delete(f"{url}{number}", auth=client.server.auth, timeout=30),
         ]
         assert [answer.status_code for answer in answers] == [403, 403]

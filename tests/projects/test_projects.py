@@ -48,7 +48,7 @@ def test_a_project_has_a_name_of_1_to_100_characters(team: Client, body: dict[st
 
 
 def test_a_project_cannot_have_an_id_that_would_make_a_dataset_of_the_team_its_own(team: Client) -> None:
-    url = f"{team.server.url}/api/datasets/admin/taken-dataset-7/rows"
+    url = f"{team.server.url}/api/datasets/admin/taken-dataset-7"
     rows = {"data": b'{"a": 1}\n', "headers": {"Content-Type": "application/x-ndjson"}}
     assert requests.put(url, auth=team.server.auth, timeout=60, **rows).status_code in (200, 201)  # type: ignore[arg-type]
     refused(make(team, id="taken", name="Taken"), 409, "name_taken")

@@ -7,7 +7,7 @@ import requests
 
 from tests.projects.asking import BASES, refused
 from tests.projects.calls import ROWS, Call, P, attribution_body, build_body, operations, refit_body
-from tests.projects.house import OUTSIDER, PROJECT, READER, ROLES, TEAM, House, named
+from tests.projects.house import OUTSIDER, READER, ROLES, House, named
 
 
 @pytest.mark.parametrize("base", BASES)
@@ -79,15 +79,11 @@ def test_rights_are_checked_before_anything_of_the_project_is_told(house: House)
 
 
 def test_members_read_the_data_and_stream_from_member_on(house: House) -> None:
-    hub = f"{TEAM}/{PROJECT}-dataset-{house.full.dataset}"
-    query = {"query": f'select count(*) as n from "hub://{hub}/Sales/train"'}
     streamed = f"/{house.full.model['Served']['Name'].replace('/', '/models/', 1)}"
     found = {}
     for user in (OUTSIDER, *map(named, ROLES)):
-        auth, url = house.auths[user], house.admin.server.url
-        asked = requests.post(url + "/api/query/v1", json=query, auth=auth, timeout=60)  # type: ignore[arg-type]
-        record = requests.post(url + streamed, json={}, auth=auth, timeout=60)  # type: ignore[arg-type]
-        found[user] = asked.status_code, "error" in record.json() and record.status_code in (403, 404)
+        asked, record = house.client(user).query(house.query), house.client(user).but(base="").ask("POST", streamed, json={})
+        found[user] = asked.status_code, record.status_code in (403, 404)
     assert found.pop(OUTSIDER) == (404, True)
     assert found.pop(named("Observer")) == (200, True)
     assert set(found.values()) == {(200, False)}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.disks import MIB, fill, small_disk
 from tests.projects.asking import Client, made, new_project, refused
 from tests.projects.weeks import PATH, GatedFile, folders, wait_until, weekly
 from tests.serving import Server, serving
@@ -137,6 +138,35 @@ def test_a_project_that_is_deleted_while_it_works_is_gone_also_after_a_kill(data
         wait_until(lambda: again.ask("POST", "/projects/admin", json={"id": again.project, "name": "New"}).status_code == 201)
         assert made(again.get(PATH), 200) == []
         assert made(again.upload("Sales", weekly(2)))["IId"] == 2
+
+
+def test_a_job_that_finds_the_disk_full_says_so_and_another_goes_on_once_there_is_room(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 40) as disk:
+        reserve = {"SLUICE_DISK_RESERVE_BYTES": str(20 * MIB)}
+        with serving(disk / "data", **WAITING, **reserve) as server:
+            client = new_project(server)
+            made(client.upload("Sales", weekly(4)))
+            server.stop()
+        fill(disk / "full", 20 * MIB)
+        with serving(disk / "data", **WORKING, **reserve) as server:
+            client = client.but(server=server)
+            body = client.waited(f"{PATH}/1")
+            assert (body["Status"], body["Error"]["Code"]) == ("failed", "storage_full")
+            (disk / "full").unlink()
+            client.uploaded("Sales", weekly(4))
+
+
+def test_a_start_removes_what_attempts_and_uploads_have_left_that_belongs_to_nobody(data_dir: Path) -> None:
+    left = [
+        data_dir / "uploads" / ("0" * 32),
+        data_dir / "uploads" / ".1.gone",
+        data_dir / "datasets" / ".staging" / "a.b-dataset-1.1",
+    ]
+    for folder in left:
+        folder.mkdir(parents=True)
+        (folder / "file").write_text("left")
+    with serving(data_dir, **WAITING):
+        assert [folder for folder in left if folder.exists()] == []
 
 
 def test_an_object_keeps_how_it_stands_when_its_job_was_pruned_and_the_server_started_again(data_dir: Path) -> None:

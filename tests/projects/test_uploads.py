@@ -90,7 +90,7 @@ def test_a_list_of_no_length_is_refused(client: Client, number: str) -> None:
 @pytest.mark.parametrize(
     ("sent", "kept"),
     [
-        ("C:\\data\\s.csv", "s.csv"),
+        (r"C:\\data\\s.csv", "s.csv"),
         ("../../etc/passwd", "passwd"),
         ("", ""),
         ("x" * 300, "x" * 255),
@@ -131,6 +131,9 @@ WHOLE = form(b"1,2,3")
         (b"--x--\r\n", HEADERS, "no_file"),
         (b"", HEADERS, "no_file"),
         (WHOLE[:-20], HEADERS, "no_file"),
+        (form(b"x" * 100)[:-20], HEADERS, "no_file"),
+        (form(b"x" * 100_000)[:-20], HEADERS, "no_file"),
+        (form(b"x" * 100)[:-9], HEADERS, "no_file"),
         (b"garbage" + WHOLE[:30], HEADERS, "no_file"),
         (WHOLE, {"Content-Type": "multipart/form-data"}, "no_file"),
         (form(b"1", name="data"), HEADERS, "extra_file"),

@@ -16,6 +16,7 @@ Every task may answer, in place of what stands below:
     {"refused": {"code", "message", "details": [{"Code", "Message", "Node"? | "Edge"? | "Value"?}], "details_total"}}
              codes: invalid_graph mixed_graph graph_too_large unknown_combination unknown_date too_few_dates dates_overlap
              sales_missing constant_target fit_diverged source_missing bad_range invalid_file mixed_frequency
+             too_many_rows
     {"full": true}      the disk is full
 `fit`, `attribute`, `read_upload` and `join` send frames before their answer, at most two a second: {"progress": {"Stage", "Done",
 "Total", "Elbo": number or null, "EtaS": seconds or null}}; the header also has `more`.
@@ -46,7 +47,7 @@ They stop when the server sends the signal of engine/tasks/stopping.py.
             types: {type: name of its file in folder}; rows: integer, of all types
             payload {"Types": [{"DatasetName", "Rows", "FirstDate", "LastDate", "Replaced"}], "Frequency", "Combinations":
             [{"Country", "Region", "Grouping", "FirstDate", "LastDate", "Periods"}]}; Combinations are those of Sales
-            refused: sales_missing; mixed_frequency, whose details have a combination as Value
+            refused: sales_missing; mixed_frequency, whose details have a combination as Value; too_many_rows
             It sends frames of progress, whose stage is "join", and whose numbers are files.
 
 `dates`: quick, like `check_graph`; it says on which dates of Sales a dataset has rows of a type, so that no list of dates, which
@@ -144,6 +145,9 @@ def tasks(families: Families) -> dict[str, TaskFunction]:
         "fit": _long(_fit, stopping),
         "attribute": _long(_attribute, stopping),
         "align": _long(_align, stopping),
+        "read_upload": _long(_read_upload, stopping),
+        "join": _long(_join, stopping),
+        "dates": _short(_dates),
     }
 
 
@@ -168,6 +172,12 @@ def _check_attribution(header: Header, payload: memoryview) -> Reply:
     from engine.tasks.projects import attributing
 
     return reply(warnings=attributing.check(header))
+
+
+def _dates(header: Header, payload: memoryview) -> Reply:
+    from engine.tasks.projects.uploads.dates import dates
+
+    return reply({"dates": dates(header)})
 
 
 def _plot(header: Header, payload: memoryview) -> Reply:
@@ -199,6 +209,18 @@ def _align(header: Header) -> Stage[Reply]:
     from engine.tasks.projects import aligning
 
     return aligning.run(header)
+
+
+def _read_upload(header: Header) -> Stage[Reply]:
+    from engine.tasks.projects.uploads import reading
+
+    return reading.run(header)
+
+
+def _join(header: Header) -> Stage[Reply]:
+    from engine.tasks.projects.uploads import joining
+
+    return joining.run(header)
 
 
 def _short(work: Callable[[Header, memoryview], Reply]) -> TaskFunction:
