@@ -9,6 +9,7 @@ import contextlib
 import logging
 import re
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Literal
 
 from aiohttp import hdrs, web
@@ -18,7 +19,7 @@ from engine import metrics
 from engine.accounts import OWNER_NAME, Caller
 from engine.disk import disk_full
 from engine.errors import EngineError
-from engine.query.queries import DEFAULT_TIMEOUT_S, OpenQuery, Queries
+from engine.query.queries import DEFAULT_TIMEOUT_S, OpenQuery, Plan, Queries
 from engine.replicas.flow import Flow
 from handlers.http.auth import known_caller
 from handlers.http.bodies import NDJSON, PIECE_BYTES, check_head, read_whole, unless_client_leaves
@@ -68,9 +69,7 @@ async def admit(request: web.Request) -> Caller:
 
 async def query(request: web.Request) -> web.StreamResponse:
     """Rows as JSON, as lines of JSON or as a stream of Arrow."""
-    async with _opened(request) as opened:
-        flow = await unless_client_leaves(request, _begin(request, opened))
-        return await _answer(request, opened, flow)
+    return await _answered(request)
 
 
 async def query_workspace(request: web.Request) -> web.StreamResponse:
@@ -78,13 +77,18 @@ async def query_workspace(request: web.Request) -> web.StreamResponse:
     workspace = request.match_info["workspace"]
     if not OWNER_NAME.fullmatch(workspace):
         raise EngineError(NOT_FOUND, "not found")
+    return await _answered(request, workspace=workspace)
+
+
+async def _answered(request: web.Request, *, workspace: str | None = None) -> web.StreamResponse:
     async with _opened(request, workspace=workspace) as opened:
-        flow = await unless_client_leaves(request, _begin(request, opened, is_table=True))
+        form_of = partial(_form_of, request, is_table=workspace is not None)
+        flow = await unless_client_leaves(request, opened.begin(form_of))
         return await _answer(request, opened, flow)
 
 
 @contextlib.asynccontextmanager
-async def _opened(request: web.Request, *, workspace: str | None = None) -> AsyncIterator[OpenQuery]:
+async def _opened(request: web.Request, *, workspace: str | None) -> AsyncIterator[OpenQuery]:
     """The query of a request, whose places are given back at the end."""
     caller = await admit(request)
     queries = request.app[QUERIES]
@@ -94,11 +98,10 @@ async def _opened(request: web.Request, *, workspace: str | None = None) -> Asyn
             yield opened
 
 
-async def _begin(request: web.Request, opened: OpenQuery, *, is_table: bool = False) -> Flow:
-    """Plan the query and begin its answer. EngineError for a refusal."""
-    plan = await opened.plan()
+def _form_of(request: web.Request, plan: Plan, *, is_table: bool) -> str:
+    """The format of the answer. EngineError `not_acceptable`."""
     form = TABLE if is_table else plan.format
-    return await opened.run(EXPLANATION if plan.explain else form or _accepted(request))
+    return EXPLANATION if plan.explain else form or _accepted(request)
 
 
 def _accepted(request: web.Request) -> str:

@@ -2,7 +2,8 @@
 
 The block `plan` reads the body and says what is needed. Between the blocks this process looks up rights and versions, and has texts
 embedded. The block `query` gets the same body with a header that grants folders and vectors, and gives encoded bytes back. Nothing
-waits inside a replica, and nothing is parsed here. Knows no HTTP, no SQL and no file format.
+waits inside a replica, and nothing is parsed here. Where a like body has been planned before, its plan is tried, and there is one
+block. Knows no HTTP, no SQL and no file format.
 """
 
 import asyncio
@@ -10,9 +11,8 @@ import contextlib
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Any
 
 from engine import metrics
 from engine.accounts import Caller
@@ -21,6 +21,7 @@ from engine.engine import Engine
 from engine.errors import DetailedError, EngineError, Kind, shutting_down
 from engine.frames import Buffer, Header
 from engine.query.codes import TIMEOUT, failed, late, refused
+from engine.query.kept_plans import KeptPlans, key_of
 from engine.query.places import PlaceLimits, Places
 from engine.query.seconds import Seconds
 from engine.query.texts import Text, Texts
@@ -62,6 +63,15 @@ class Plan:
     format: str | None
     explain: bool
 
+    @classmethod
+    def of(cls, needs: Header) -> "Plan":
+        """The plan in the header of an answer of the block."""
+        return cls(needs["format"], bool(needs["explain"]))
+
+
+# Gives the format of an answer for a plan, or raises the EngineError of a request that accepts none.
+FormOf = Callable[[Plan], str]
+
 
 class Queries:
     """The requests of the query surface.
@@ -74,6 +84,7 @@ class Queries:
         self.datasets = datasets
         self.texts = texts
         self.spill = spill
+        self.kept_plans = KeptPlans()
         self.places = Places(PlaceLimits(limits.query_replicas, limits.query_queue, limits.query_per_user))
         self._engine = engine
         self.pool = engine.pool("query")
@@ -106,11 +117,11 @@ class Queries:
 
 
 class OpenQuery:
-    """One query: first `plan`, then `run`, then `flow` has the bytes of its answer.
+    """One query: first `begin`, then `flow` has the bytes of its answer.
 
     seconds   by stage, as known so far
     versions  `org/name@version` of each dataset that it reads, in order
-    flow      the answer, from `run` on
+    flow      the answer, once it has begun
     """
 
     def __init__(self, queries: Queries, body: bytes, caller: Caller, workspace: str | None) -> None:
@@ -127,15 +138,49 @@ class OpenQuery:
         self._timer: asyncio.TimerHandle | None = None
         self._block: Block | None = None  # in work, or waiting
         self._needs: Header = {}
+        self._key = key_of(body, workspace)
         self._stack = contextlib.AsyncExitStack()
 
     @property
     def total_s(self) -> float:
         return time.monotonic() - self._started
 
-    # The two blocks
+    # The blocks
 
-    async def plan(self) -> Plan:
+    async def begin(self, form_of: FormOf) -> Flow:
+        """Let a replica answer; returns the answer, of which the first frame is here.
+
+        raises  EngineError: what is wrong with the query, `dataset_not_found`, `version_not_found`, `model_not_found`, `timeout`,
+                `out_of_memory`, and what `form_of` raises
+        """
+        kept = self._queries.kept_plans.find(self._key)
+        flow = None if kept is None else await self._begin_as(kept, form_of)
+        if flow is None:
+            await self._give_back()
+            await self._plan()
+            form = form_of(Plan.of(self._needs))
+            async with self._in_time():
+                flow, head = await self._run(form, await self._read())
+            _unless_refused(head)
+        if flow.last is None and not flow.latest["is_made"]:
+            left_s = self._timeout_s - self.total_s
+            self._timer = asyncio.get_running_loop().call_later(left_s, self._expire)
+        return flow
+
+    async def _begin_as(self, kept: Header, form_of: FormOf) -> Flow | None:
+        """The same with the plan of a like body; None where this body has to be planned itself."""
+        self._take(kept)
+        async with self._in_time():
+            try:
+                form, readables = form_of(Plan.of(kept)), await self._read()
+            except EngineError:  # the caller is told of it with its place in this text, and after what is wrong with the text
+                return None
+            flow, head = await self._run(form, readables, expected=[[one["name"], one["source"]] for one in kept["sources"]])
+        if "is_other" in _unless_refused(head):
+            return None
+        return flow
+
+    async def _plan(self) -> None:
         """Let a replica read the body. EngineError: what is wrong with it, `timeout`, `out_of_memory`."""
         limits = self._queries.limits
         arguments: Arguments = {
@@ -150,38 +195,36 @@ class OpenQuery:
                 answer = await call.future
                 answered(answer.header["seconds"])
         self._block = None
-        self._needs = _unless_refused(answer.header)
-        if self._needs["timeout_ms"] is not None:
-            self._timeout_s = self._needs["timeout_ms"] / 1000
-        return Plan(self._needs["format"], bool(self._needs["explain"]))
+        self._take(_unless_refused(answer.header))
+        self._queries.kept_plans.keep(self._key, self._needs)
 
-    async def run(self, form: str) -> Flow:
-        """Let a replica answer in a format; returns the answer, of which the first frame is here.
+    def _take(self, needs: Header) -> None:
+        self._needs = needs
+        if needs["timeout_ms"] is not None:
+            self._timeout_s = needs["timeout_ms"] / 1000
 
-        raises  EngineError: what is wrong with the query, `dataset_not_found`, `version_not_found`, `model_not_found`, `timeout`,
-                `out_of_memory`
+    async def _run(self, form: str, readables: dict[str, Readable], expected: list[list[str]] | None = None) -> tuple[Flow, Header]:
+        """The answer in a format, and the header of its first frame.
+
+        expected  the names of the sources that were granted, and what each stands for, where the body was not planned itself
         """
-        async with self._in_time():
-            readables = await self._read()
-            vectors = await self._queries.texts.embedded(self._texts(readables), self._caller)
-            arguments = {
-                **self._limits(),
-                "workspace": self._workspace,
-                "format": form,
-                "grants": {name: readable.grant() for name, readable in readables.items()},
-                "embedded": vectors.described,
-                "body_bytes": len(self._body),
-            }
-            self.flow = flow = Flow(self._queries.spill.outbox(f"query-{uuid.uuid4().hex}"))
-            with self.seconds.waiting() as answered:
-                self._submit(self._queries.query_task, flow, arguments, [self._body, *vectors.buffers])
-                head = await flow.begun
-                answered(head.get("seconds", {}))
-        _unless_refused(head)
-        if flow.last is None and not head["is_made"]:
-            left_s = self._timeout_s - self.total_s
-            self._timer = asyncio.get_running_loop().call_later(left_s, self._expire)
-        return flow
+        vectors = await self._queries.texts.embedded(self._texts(readables), self._caller)
+        arguments = {
+            **self._limits(),
+            "workspace": self._workspace,
+            "format": form,
+            "grants": {name: readable.grant() for name, readable in readables.items()},
+            "embedded": vectors.described,
+            "body_bytes": len(self._body),
+        }
+        if expected is not None:
+            arguments["expected"] = expected
+        self.flow = flow = Flow(self._queries.spill.outbox(f"query-{uuid.uuid4().hex}"))
+        with self.seconds.waiting() as answered:
+            self._submit(self._queries.query_task, flow, arguments, [self._body, *vectors.buffers])
+            head = await flow.begun
+            answered(head.get("seconds", {}))
+        return flow, head
 
     def _submit(self, task: Task, waiter: Waiter, arguments: Arguments, buffers: list[Buffer]) -> None:
         self._block = Block(task, Lane.INTERACTIVE, waiter, arguments, Lines.of_buffers(buffers))
@@ -269,26 +312,33 @@ class OpenQuery:
         if self.flow is not None:
             self.flow.leave()
         self._stop()
+        last = self.flow.last if self.flow is not None else None
         try:
-            if self.flow is not None:
-                await self.flow.discard()
+            await self._give_back()
         finally:  # also where a file of the spill cannot be removed
+            self._report(last or {})
+
+    async def _give_back(self) -> None:
+        """Let go of the answer and of what it was made from."""
+        flow, self.flow = self.flow, None
+        try:
+            if flow is not None:
+                await flow.discard()
+        finally:
             await self._stack.aclose()
-            self._report()
 
     def _stop(self) -> None:
         """Nobody wants more of the block that is in work, if there is one: its waiter has left."""
         if self._block is not None:
             self._queries.pool.stop_work(self._block)
 
-    def _report(self) -> None:
+    def _report(self, last: Header) -> None:
         metrics.QUERIES_ENDED.labels(self.outcome).inc()
         for stage, seconds in self.seconds.by_stage.items() if self.outcome == "answered" else ():
             metrics.QUERY_SECONDS.labels(stage).observe(seconds)
-        last: dict[str, Any] = (self.flow.last if self.flow else None) or {}
         log.info(
-            "query %s user=%s text=%s characters=%d plan=%s datasets=%s rows=%d seconds=%.3f stages=%s",
-            *(self.outcome, self._caller.name, self._needs.get("hash", "-"), self._needs.get("characters", 0)),
+            "query %s user=%s text=%s bytes=%d plan=%s datasets=%s rows=%d seconds=%.3f stages=%s",
+            *(self.outcome, self._caller.name, self._needs.get("hash", "-"), len(self._body)),
             *(last.get("plan", "-"), ",".join(self.versions) or "-", last.get("rows", 0), self.total_s),
             ",".join(f"{stage}:{seconds * 1000:.1f}" for stage, seconds in self.seconds.by_stage.items()),
         )

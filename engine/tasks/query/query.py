@@ -44,7 +44,8 @@ class Answering:
         """The frames of one answer.
 
         header   as that of `plan`, and: format, grants by name of the source, embedded ([{"text", "model", "dim"}]), body_bytes,
-                 threads, waited_s, and the limits rows, result_bytes, stream_rows
+                 threads, waited_s, and the limits rows, result_bytes, stream_rows; perhaps expected: the sources that the server
+                 took the body to name, as `Asked.has_sources` has them
         payload  the body, then the vectors of `embedded` in float32
         returns  the first frame has `format` and `is_made` (whether all rows are encoded), and for an answer of one JSON value
                  `bytes` and perhaps `rows`; each frame of lines ends with a line and has `rows`, those up to its end. Each frame
@@ -65,6 +66,8 @@ class Answering:
         read = asked.read(payload[: header["body_bytes"]], header, self._trees)
         read = replace(read, request=replace(read.request, format=header["format"]))
         clock.parsed()
+        if "expected" in header and not read.has_sources(header["expected"]):
+            return _last({"is_other": True, "seconds": clock.seconds})
         try:
             return (yield from self._run(read, header, payload, clock))
         except Refused as refused:
