@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.tasks.query import vectors
-from engine.tasks.query.ranking import Ranked, first, rrf
+from engine.tasks.query.ranking import Best, Ranked, first, rrf
 from engine.tasks.query.vectors import VectorScan, constant_score, gather
 
 METRICS = ("cosine_similarity", "dot", "l2_norm", "l1_norm", "linf_norm")
@@ -104,6 +104,29 @@ def test_scores_are_those_of_float64(metric, control, data, small_slabs):
     np.testing.assert_array_equal(
         scores(metric, segments, query, rows=some, control=control), [*found[[99, 3, 3]], np.nan, found[41]]
     )
+
+
+def test_the_cosine_of_a_row_does_not_depend_on_the_rows_beside_it(data):
+    """A slab of ordinary rows takes a shorter way than one with a zero vector, or with one near the ends of float32."""
+    rows, query = data
+    rows = np.concatenate([rows * 10.0**power for power in (-20, 0, 3)]).astype(np.float32)
+    alone = scores("cosine_similarity", segments_of(rows, nulls=[7]), query, control=ONE)
+    for other in (np.zeros(12), np.full(12, 1e-35), np.full(12, 1e35)):
+        beside = scores("cosine_similarity", segments_of(np.vstack([rows, other]), nulls=[7]), query, control=ONE)
+        np.testing.assert_array_equal(beside[:-1], alone)
+
+
+@pytest.mark.parametrize("k", [1, 5, 40, 200])
+@pytest.mark.parametrize("is_descending", [True, False])
+def test_the_best_of_many_rows_are_those_of_the_full_order(k, is_descending):
+    """Many rows are looked at in parts first; here many tie, and some are null."""
+    found = np.random.default_rng(k).integers(0, 500, 10_000).astype(np.float32)
+    found[::97] = np.nan
+    best = Best(k, is_descending=is_descending)
+    for start in (4_000, 0, 7_000):
+        part = slice(start, {4_000: 7_000, 0: 4_000, 7_000: 10_000}[start])
+        best.add(found[part], np.arange(part.start, part.stop))
+    np.testing.assert_array_equal(best.ordered()[0], full_order(found, is_descending)[:k])
 
 
 @pytest.mark.parametrize("metric", METRICS)
