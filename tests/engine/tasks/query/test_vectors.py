@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.tasks.query import vectors
+from engine.tasks.query.helping import Helper
 from engine.tasks.query.ranking import Best, Ranked, first, rrf
 from engine.tasks.query.vectors import VectorScan, constant_score, gather
 
@@ -19,8 +20,8 @@ class Stopped(Exception):
 class Running:
     """A query that is stopped after some looks at its flag."""
 
-    def __init__(self, num_threads=1, num_checks=None):
-        self.num_threads = num_threads
+    def __init__(self, helper=None, num_checks=None):
+        self.helper = helper
         self.num_checks_left = num_checks
 
     def check(self):
@@ -30,7 +31,8 @@ class Running:
                 raise Stopped
 
 
-ONE, TWO = Running(1), Running(2)
+HELPER = Helper()
+ONE, TWO = Running(), Running(HELPER)
 
 
 def segments_of(*parts, nulls=()):
@@ -274,13 +276,13 @@ def test_no_rows_give_no_scores():
     )
 
 
-@pytest.mark.parametrize("num_threads", [1, 2])
-def test_a_query_stops_between_two_slabs(num_threads, data, small_slabs):
+@pytest.mark.parametrize("helper", [None, HELPER])
+def test_a_query_stops_between_two_slabs(helper, data, small_slabs):
     rows, query = data
     with pytest.raises(Stopped):
-        scores("dot", segments_of(rows), query, control=Running(num_threads, num_checks=4))
+        scores("dot", segments_of(rows), query, control=Running(helper, num_checks=4))
     with pytest.raises(Stopped):
-        top_k("l2_norm", segments_of(rows), query, 3, is_descending=False, control=Running(num_threads, num_checks=17))
+        top_k("l2_norm", segments_of(rows), query, 3, is_descending=False, control=Running(helper, num_checks=17))
 
 
 def test_one_score_ranks_its_first_rows_with_nulls_last_and_ties_by_row_number():
