@@ -5,10 +5,8 @@ hold: replicas read the bodies and encode the answers.
 """
 
 import asyncio
-import contextlib
 import logging
 import re
-from collections.abc import AsyncIterator
 from functools import partial
 from typing import Literal
 
@@ -81,21 +79,14 @@ async def query_workspace(request: web.Request) -> web.StreamResponse:
 
 
 async def _answered(request: web.Request, *, workspace: str | None = None) -> web.StreamResponse:
-    async with _opened(request, workspace=workspace) as opened:
-        form_of = partial(_form_of, request, is_table=workspace is not None)
-        flow = await unless_client_leaves(request, opened.begin(form_of))
-        return await _answer(request, opened, flow)
-
-
-@contextlib.asynccontextmanager
-async def _opened(request: web.Request, *, workspace: str | None) -> AsyncIterator[OpenQuery]:
-    """The query of a request, whose places are given back at the end."""
     caller = await admit(request)
     queries = request.app[QUERIES]
     with queries.places.of(caller):
         body = await read_whole(request, request.app[QUERY_BODY_LIMIT], request.app[REQUEST_TIMEOUT], user=caller.name)
         async with queries.opened(body, caller, workspace=workspace) as opened:
-            yield opened
+            form_of = partial(_form_of, request, is_table=workspace is not None)
+            flow = await unless_client_leaves(request, opened.begin(form_of))
+            return await _answer(request, opened, flow)
 
 
 def _form_of(request: web.Request, plan: Plan, *, is_table: bool) -> str:
@@ -145,11 +136,20 @@ async def _answer(request: web.Request, opened: OpenQuery, flow: Flow) -> web.St
     if "rows" in head:
         headers["X-Rows"] = str(head["rows"])
     if head["bytes"] <= PIECE_BYTES and flow.last is not None:
-        body = await flow.get()
-        return web.Response(body=bytes(body or b""), headers=headers)
+        return web.Response(body=bytes(await flow.get() or b""), headers=headers)
     response = web.StreamResponse(headers=headers)
     response.content_length = head["bytes"]
     return await _stream(_Exchange(request, response, flow), opened, with_line=False)
+
+
+async def _send(request: web.Request, opened: OpenQuery, response: web.Response) -> web.Response:
+    """Send a short answer now: aiohttp would do it when the query is closed and in the log."""
+    try:
+        await response.prepare(request)
+        await response.write_eof()
+    except ConnectionError:
+        opened.outcome = "left"
+    return response
 
 
 def _headers(opened: OpenQuery) -> dict[str, str]:

@@ -8,11 +8,12 @@ block. Knows no HTTP, no SQL and no file format.
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import time
-import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from typing import Self
 
 from engine import metrics
 from engine.accounts import Caller
@@ -23,7 +24,7 @@ from engine.frames import Buffer, Header
 from engine.query.codes import TIMEOUT, failed, late, refused
 from engine.query.kept_plans import KeptPlans, key_of
 from engine.query.places import PlaceLimits, Places
-from engine.query.seconds import Seconds
+from engine.query.seconds import STAGES, Seconds
 from engine.query.texts import Text, Texts
 from engine.replicas.blocks import Arguments, Block, Call, Lane, Task, Waiter
 from engine.replicas.flow import Flow
@@ -36,6 +37,7 @@ DEFAULT_TIMEOUT_S = 10.0
 # A replica that ignores the deadline is killed when it is stopped. This limit is for one that nobody would stop any more.
 SPARE_S = 10.0
 PLAN_DEATHS, QUERY_DEATHS = 2, 1
+SECONDS_OF_STAGE = {stage: metrics.QUERY_SECONDS.labels(stage) for stage in STAGES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,8 @@ FormOf = Callable[[Plan], str]
 class Queries:
     """The requests of the query surface.
 
-    places  how many may be open
+    places   how many may be open
+    numbers  of the answers, which have files in the spill; it is empty when the server starts
     """
 
     def __init__(self, engine: Engine, datasets: Datasets, texts: Texts, spill: Spill, limits: QueryLimits) -> None:
@@ -84,6 +87,7 @@ class Queries:
         self.datasets = datasets
         self.texts = texts
         self.spill = spill
+        self.numbers = itertools.count(1)
         self.kept_plans = KeptPlans()
         self.places = Places(PlaceLimits(limits.query_replicas, limits.query_queue, limits.query_per_user))
         self._engine = engine
@@ -98,26 +102,19 @@ class Queries:
             raise shutting_down()
         self.places.check(caller)
 
-    @contextlib.asynccontextmanager
-    async def opened(self, body: bytes, caller: Caller, *, workspace: str | None = None) -> AsyncIterator["OpenQuery"]:
-        """One query, whose place and files are given back when the context ends, and whose work then ends.
+    def opened(self, body: bytes, caller: Caller, *, workspace: str | None = None) -> "OpenQuery":
+        """One query, to be used as a context.
 
         workspace  the org of names without one, for requests in the shape of the workspace
-        raises     EngineError `too_many_queries`
         """
-        with self.places.taken():
-            query = OpenQuery(self, body, caller, workspace)
-            try:
-                yield query
-            except BaseException as error:  # a client that leaves cancels the handler, and that is an end of a query, too
-                query.note_failure(error)
-                raise
-            finally:
-                await query.close()
+        return OpenQuery(self, body, caller, workspace)
 
 
 class OpenQuery:
     """One query: first `begin`, then `flow` has the bytes of its answer.
+
+    It is a context. Its place among all queries is taken when the context begins (EngineError `too_many_queries`); place and files
+    are given back when the context ends, and its work ends then.
 
     seconds   by stage, as known so far
     versions  `org/name@version` of each dataset that it reads, in order
@@ -139,7 +136,20 @@ class OpenQuery:
         self._block: Block | None = None  # in work, or waiting
         self._needs: Header = {}
         self._key = key_of(body, workspace)
+        self._place = queries.places.taken()
         self._stack = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        self._place.__enter__()
+        return self
+
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
+        try:
+            if error is not None:  # a client that leaves cancels the handler, and that is an end of a query, too
+                self.note_failure(error)
+            await self._close()
+        finally:
+            self._place.__exit__(None, None, None)
 
     @property
     def total_s(self) -> float:
@@ -219,7 +229,7 @@ class OpenQuery:
         }
         if expected is not None:
             arguments["expected"] = expected
-        self.flow = flow = Flow(self._queries.spill.outbox(f"query-{uuid.uuid4().hex}"))
+        self.flow = flow = Flow(self._queries.spill.outbox(f"query-{next(self._queries.numbers)}"))
         with self.seconds.waiting() as answered:
             self._submit(self._queries.query_task, flow, arguments, [self._body, *vectors.buffers])
             head = await flow.begun
@@ -305,7 +315,7 @@ class OpenQuery:
         else:
             self.outcome = "left" if isinstance(error, ConnectionError | asyncio.CancelledError) else "failed"
 
-    async def close(self) -> None:
+    async def _close(self) -> None:
         """End what is still in work, and give everything back."""
         if self._timer is not None:
             self._timer.cancel()
@@ -335,7 +345,7 @@ class OpenQuery:
     def _report(self, last: Header) -> None:
         metrics.QUERIES_ENDED.labels(self.outcome).inc()
         for stage, seconds in self.seconds.by_stage.items() if self.outcome == "answered" else ():
-            metrics.QUERY_SECONDS.labels(stage).observe(seconds)
+            SECONDS_OF_STAGE[stage].observe(seconds)
         log.info(
             "query %s user=%s text=%s bytes=%d plan=%s datasets=%s rows=%d seconds=%.3f stages=%s",
             *(self.outcome, self._caller.name, self._needs.get("hash", "-"), len(self._body)),
