@@ -455,6 +455,23 @@ class Settings:
         older="DATASETS_ENABLE_PRIVATE",
     )
 
+    project_upload_limit_bytes: int = _setting(64 * MIB, _positive, "largest file that may be sent to a project, in bytes")
+    project_upload_limit_rows: int = _setting(
+        2_000_000, _positive, "most rows of a file that is sent to a project; a sheet of a workbook has at most 1,048,576"
+    )
+    jobs_per_team: int = _setting(
+        50,
+        _positive,
+        "jobs of the projects of one team, and files on their way to them, that may be unfinished; the server answers a further "
+        "one with 429",
+    )
+    fit_parameters: int = _setting(400, _positive, "most parameters that a graph of a project may have")
+    hmc_gradients: int = _setting(
+        14_000, _positive, "gradients that the sampling of one fit may take; each is of all its chains at once"
+    )
+    export_draws: int = _setting(100, _positive, "draws of a fitted model that its published graph has, of 400 at most")
+    job_limit_s: float = _setting(3600.0, _positive_seconds, "seconds that the fit of a model, or an attribution, may take")
+
     datasets_dir: tuple[Path, ...] = _setting(
         (), _roots, "further directories with datasets, which the server only reads, separated by colons"
     )

@@ -1,6 +1,7 @@
 """The jobs of a process, set up from the settings: in the server, and in `python -m server worker`.
 
-KINDS is where a surface that has jobs names the function that makes its kinds.
+KINDS is where a surface that has jobs names the function that makes its kinds. The kinds of projects need the server, and no worker
+takes them: server/projects.py makes them.
 """
 
 import os
@@ -26,7 +27,7 @@ WORKER_LOAD_PCT, WORKER_MEMORY_PCT = 50, 60
 
 
 def job_kinds(store: Store, settings: Settings) -> dict[str, JobKind]:
-    """The kinds of all surfaces, by name."""
+    """The kinds that need nothing but a store and folders, by name."""
     return {name: kind for make in KINDS for name, kind in make(store, settings).items()}
 
 

@@ -86,6 +86,10 @@ class Catalogue:
             log.warning("dataset hidden by one of the same name in an earlier root dataset=%s root=%s", name, root)
         self._shadowed = shadowed
 
+    def changed(self, name: str) -> None:
+        """Somebody has laid down or removed a dataset: `find` looks for it anew, and nothing waits for the next scan."""
+        self._found.pop(name, None)
+
     async def find(self, name: str) -> ScannedDataset | None:
         """A dataset, also one that was laid down just now; None if there is none. EngineError when no replica could look."""
         if name in self._found:
@@ -103,7 +107,7 @@ class Catalogue:
         for one in answer.header["datasets"]:
             self._found[name] = ScannedDataset.of_scan(one)
             return self._found[name]
-        return None
+        return await self._hub.find(name)
 
 
 class Access:
@@ -129,7 +133,7 @@ class Access:
         return found.is_private if found else was_private
 
     def may_see(self, caller: Caller | None, name: str, *, was_private: bool = False) -> bool:
-        """Everybody sees a public dataset; the admin, and the user whose org it is in, a private one."""
+        """Everybody sees a public dataset; the admin, and those whose org or team it is in, a private one."""
         if not self.is_private(name, was_private=was_private):
             return True
         if caller is None or not self._shows_private:
@@ -137,7 +141,7 @@ class Access:
         if kept := self._own(name):
             return may_read(caller, kept)
         org, slash, _ = name.rpartition("/")
-        return caller.is_admin or (bool(slash) and caller.name == org)
+        return caller.is_admin or (bool(slash) and caller.role_in(org) is not None)
 
     def private(self) -> set[str]:
         """The private datasets that the server keeps itself, by name."""

@@ -125,7 +125,7 @@ class PreviewKinds:
         staging = self._folders.staging(run_of(job))
         await asyncio.to_thread(staging.mkdir, parents=True, exist_ok=True)
         widened = prepared_at(split, dataset.revision).get("widened") or None
-        work = Work(PREPARE_TASK, {**self._asked(dataset, split, widened), "staging": str(staging), "existing": []})
+        work = Work(PREPARE_TASK, {**self._asked(dataset, split, widened), "staging": str(staging)})
         return self._fetching.before(work, doing, is_whole=True)
 
     async def _prepared(self, transaction: Transaction, job: JobRow, outcome: Outcome, doing: Doing) -> str | None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import ujson
 
+from engine.preview.holds import Holds
 from engine.preview.kinds import run_of
 from engine.preview.tasks import KINDS, PreviewFolders
 from engine.store import Store, StoreError
@@ -30,9 +31,10 @@ LEAST_AGE_OF_HUB_S = 600.0
 class Sweeper:
     """`run` sweeps at once, every SWEEP_EVERY_S, and soon after `wake`."""
 
-    def __init__(self, store: Store, folders: PreviewFolders) -> None:
+    def __init__(self, store: Store, folders: PreviewFolders, holds: Holds) -> None:
         self._store = store
         self._folders = folders
+        self._holds = holds
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
@@ -63,8 +65,9 @@ class Sweeper:
         kept = {one["id"] for prepared in await self._store.list_prepared() for one in ujson.loads(prepared)["segments"]}
         gone = [path for path in runs if path.name not in named]
         number = await asyncio.to_thread(_remove, gone, least_age_s)
+        held = {self._folders.segments(name) for name in self._holds.names()}
         # A worker renames segments a moment before it commits that they are in use.
-        unnamed = [path for path in segments if path.name not in kept]
+        unnamed = [path for path in segments if path.name not in kept and path.parent not in held]
         number += await asyncio.to_thread(_remove, unnamed, LEAST_AGE_S)
         number += await self._sweep_hub()
         if number:

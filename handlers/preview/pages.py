@@ -60,7 +60,7 @@ def _version(request: web.Request, caller: Caller, model: str) -> Version:
 
 
 def _ready(page: Page) -> Ready:
-    return Ready(page.body, b"", page.etag, page.revision, page.is_stale, page.is_whole, truncated=page.truncated)
+    return Ready(page.body, b"", page.etag, page.revision, page.is_stale, page.is_whole, page.fault, page.truncated)
 
 
 def _number(request: web.Request, name: str, default: int, least: int, most: int | None) -> int:

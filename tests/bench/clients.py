@@ -360,8 +360,8 @@ def posted(server: Server, path: str, body: bytes, accept: str = "*/*") -> bytes
 
 
 def gotten(server: Server, path: str) -> bytes:
-    """The bytes of a request that gets a path."""
-    return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
+    """The bytes of a request that gets a path, as the admin."""
+    return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: {_basic(server)}\r\n\r\n".encode()
 
 
 def _head(server: Server, path: str, length: str) -> bytes:

@@ -34,6 +34,7 @@ ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 # What the inputs of the served model and the rows of tables are called.
 TAKEN_IDS = frozenset({"date", "day", "yhat_id", "baseline", "prediction", "observed", "residual"})
 NODE_KEYS = frozenset({"id", "name", "kind", "source", "reference", "prior"})
+SOURCE_KEYS = frozenset({"dataset_name", "product", "name", "metric", "spend_metric", "channel", "campaign", "event"})
 EDGE_KEYS = frozenset({"source", "target", "sign", "shape", "lag"})
 SIGNS = ("positive", "negative", "any")
 SHAPES = ("auto", "linear", "media")
@@ -160,14 +161,22 @@ def _check_high_node(node: Graph, faults: Faults) -> None:
         faults.node(node["id"], f"A kind is one of {', '.join(sorted(KINDS))}.")
     elif unknown := node.keys() - NODE_KEYS:
         faults.node(node["id"], f"A node has no `{min(unknown)}`.")
-    elif node["kind"] not in CALENDAR_KINDS and not isinstance(node.get("source", {}), dict):
-        faults.node(node["id"], "A source is an object.")
+    elif node["kind"] not in CALENDAR_KINDS and (message := source_fault(node.get("source", {}))):
+        faults.node(node["id"], message)
     elif node["kind"] not in CALENDAR_KINDS | {"target"} and "source" not in node:
         faults.node(node["id"], "This node needs a `source`.")
     elif not isinstance(node.get("prior", {}), dict):
         faults.node(node["id"], "A prior is an object.")
     elif not is_number(node.get("reference", 0)):
         faults.node(node["id"], "A reference is a number.")
+
+
+def source_fault(source: Any) -> str | None:
+    """What is wrong with a source, whatever the data; None if nothing is."""
+    if not isinstance(source, dict):
+        return "A source is an object."
+    unknown = source.keys() - SOURCE_KEYS
+    return f"A source has no `{min(unknown)}`." if unknown else None
 
 
 def _check_high_edge(edge: Graph, kinds: dict[str, str], faults: Faults) -> None:

@@ -28,10 +28,12 @@ FLOWS = frozenset({"media", "visits", "competitor"})
 FILTERS = {
     "product": ("product",),
     "name": ("name",),
-    "metric": ("metric",),
+    "metric": ("metric", "name"),
     "channel": ("channel", "name"),
     "campaign": ("subname",),
 }
+# Columns of keys that are null in types that have no such key.
+SOMETIMES_EMPTY = ("product", "name", "subname", "metric")
 COARSER = {("monthly", "weekly"), ("monthly", "daily"), ("weekly", "daily")}
 
 
@@ -208,13 +210,18 @@ class Dataset:
 
 
 def _read(path: Path) -> pa.Table:
-    """A file with plain names of columns; those that it lacks come as `all`."""
+    """A file with plain names of columns; keys without a value are left out, and those that it lacks come as `all`."""
     table = pq.read_table(path)
     table = table.rename_columns([name.lower().replace("_", "") for name in table.column_names])
+    table = table.drop_columns([name for name in SOMETIMES_EMPTY if name in table.column_names and _is_empty(table[name])])
     for key in ("region", "grouping", "product"):
         if key not in table.column_names:
             table = table.append_column(key, pa.array(["all"] * table.num_rows, pa.string()))
     return table
+
+
+def _is_empty(column: pa.ChunkedArray) -> bool:
+    return 0 < column.null_count == len(column)
 
 
 def _is_at(table: pa.Table, level: list[str]) -> pa.ChunkedArray:
@@ -230,7 +237,7 @@ def _filtered(table: pa.Table, source: Source, keys: tuple[str, ...]) -> pa.Tabl
     for key in keys:
         wanted = source.get(key)
         column = next((name for name in FILTERS.get(key, (key,)) if name in table.column_names), None)
-        if key == "metric" and wanted is None and column and "Investment" in table["metric"].unique().to_pylist():
+        if key == "metric" and wanted is None and column == "metric" and "Investment" in table["metric"].unique().to_pylist():
             wanted = "Investment"
         if wanted is None:
             continue

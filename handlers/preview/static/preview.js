@@ -11,6 +11,7 @@ const SELDOM_MS = 30000;
 const KEY = "sluice-key";
 const SVG = "http://www.w3.org/2000/svg";
 const BEFORE_NAME = "/datasets/";
+const SOURCE_PART = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,95}$/; // as PART_NAME of engine/datasets/names.py
 
 // Elements
 
@@ -727,13 +728,13 @@ function showUse(section, named, where, files) {
   const headers = key() ? ', headers={"Authorization": "Bearer " + key}' : "";
   const asked = `answer = requests.get(${JSON.stringify(url)}${headers})`;
   const python = ["import requests", "", asked, 'rows = [one["row"] for one in answer.json()["rows"]]'];
-  const source = `hub://${named.dataset}/${named.config}/${named.split}`.replaceAll('"', '""');
+  const source = `hub://${named.dataset}/${named.config}/${named.split}`;
   const ways = [
     ["curl", `curl -sS${bearer} '${url}'`],
     ["Python", python.join("\n")],
   ];
-  // A source of the query language has an org.
-  if (named.dataset.includes("/")) ways.push(["SQL", `SELECT * FROM "${source}" LIMIT ${LENGTH}${where.offset ? ` OFFSET ${where.offset}` : ""}`]);
+  // Other names of configs and splits cannot stand in a source of the query language.
+  if ([named.config, named.split].every((name) => SOURCE_PART.test(name))) ways.push(["SQL", `SELECT * FROM "${source}" LIMIT ${LENGTH}${where.offset ? ` OFFSET ${where.offset}` : ""}`]);
   if (files) ways.push(["Parquet", files.join("\n") || "not prepared"]);
   section.replaceChildren(el("h2", { text: "Use it" }), ...ways.map(([name, text]) => way(name, text)));
 }
