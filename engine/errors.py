@@ -7,8 +7,14 @@ engine raises is defined in that part. Knows no protocol.
 """
 
 import enum
+import sys
+import traceback
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
+
+# Frames of a traceback that are kept: the last ones, where the error is.
+MAX_FRAMES = 20
 
 
 class Kind(enum.Enum):
@@ -194,6 +200,15 @@ class TaskFailed(EngineError):
     def is_lost(self) -> bool:
         """The replica that worked on it died, and not because of its time limit."""
         return self.reason == "died"
+
+
+def short_traceback(error: BaseException) -> list[str]:
+    """The last frames, and no message; each file is named as Python finds it, so that no folder of this machine is told."""
+    folders = sorted((f"{Path(folder).resolve()}/" for folder in sys.path if folder), key=len, reverse=True)
+    lines = traceback.format_tb(error.__traceback__)[-MAX_FRAMES:]
+    for folder in folders:
+        lines = [line.replace(f'File "{folder}', 'File "', 1) for line in lines]
+    return lines
 
 
 # Refusals that several parts give in the same words.

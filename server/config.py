@@ -97,7 +97,7 @@ def _status(text: str) -> int:
 
 
 def _url(text: str) -> str:
-    if not re.fullmatch(r"https?://[^/\s\"'<>?#]+(/[^\s\"'<>?#]*)?", text):
+    if not re.fullmatch(r"https?://[^/\s\"'<>?#\\]+(/[^\s\"'<>?#\\]*)?", text):
         raise ValueError("must be an address such as https://sluice.example.org")
     return text
 

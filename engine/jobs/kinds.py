@@ -3,12 +3,11 @@
 Plain data. Knows no kind by name.
 """
 
-import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from engine.errors import Code, EngineError, Reason, TaskFailed
+from engine.errors import Code, EngineError, Reason, TaskFailed, short_traceback
 from engine.frames import Buffer, Header
 from engine.replicas.blocks import Answer, Arguments, Task
 from engine.store import JobRow, Transaction
@@ -21,8 +20,6 @@ MAX_ATTEMPTS = 3
 # What the tasks of jobs carry: how long one may take, by its class, and the bytes of data that it may need.
 TIME_LIMIT_S: dict[JobClass, float] = {"quick": 300.0, "slow": 3600.0}
 MEMORY_BYTES = 512 * 1024 * 1024
-# Frames of a traceback that are kept: the last ones, where the error is.
-MAX_FRAMES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,5 +89,4 @@ def failure_of(error: Exception) -> JobFailure:
         return JobFailure(error.reason, error.class_name, error.text, error.traceback)
     if isinstance(error, EngineError):
         return JobFailure("failed", str(error.code), error.message, code=error.code)
-    lines = traceback.format_tb(error.__traceback__)[-MAX_FRAMES:]
-    return JobFailure("failed", type(error).__name__, str(error), tuple(lines))
+    return JobFailure("failed", type(error).__name__, str(error), tuple(short_traceback(error)))

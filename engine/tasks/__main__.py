@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from engine import frames
+from engine.errors import short_traceback
 from engine.frames import Header
 from engine.tasks.families import ENDS, Families, LoadFailed, LongReply, Reply, is_harmful, is_out_of_memory
 from engine.tasks.stopping import Stopped, block_signal
@@ -37,7 +38,6 @@ KEPT_BYTES = 32 * 1024 * 1024
 YOUNG_OBJECTS = 100_000
 
 MAX_REASON_CHARACTERS = 2_000
-MAX_FRAMES = 20
 
 REFUSED_EVENTS = frozenset({"socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr"})
 
@@ -107,15 +107,6 @@ def _details(error: BaseException) -> dict[str, Any]:
     if is_out_of_memory(error):
         told["is_memory"] = True
     return told
-
-
-def short_traceback(error: BaseException) -> list[str]:
-    """The last frames, with each file named as Python finds it: no folder of this machine."""
-    folders = sorted((f"{Path(folder).resolve()}/" for folder in sys.path if folder), key=len, reverse=True)
-    lines = traceback.format_tb(error.__traceback__)[-MAX_FRAMES:]
-    for folder in folders:
-        lines = [line.replace(f'File "{folder}', 'File "', 1) for line in lines]
-    return lines
 
 
 def _error(code: str, reason: str, **told: Any) -> Header:

@@ -1,6 +1,6 @@
 """What a request of preview is about: who asks, for which dataset, and how long it may wait."""
 
-import secrets
+import re
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -20,6 +20,8 @@ Result = TypeVar("Result")
 KEY = "none while SLUICE_ANONYMOUS names preview, else any; a private dataset needs a key that may read it"
 LIST_KEY = "none while SLUICE_ANONYMOUS names preview, else any"
 LONGEST_WAIT_S = 30.0
+# What may stand in an address: a name, or an address of four or six bytes, and a port.
+HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?", re.ASCII)
 
 SURFACE = Surface(
     name="preview",
@@ -57,18 +59,25 @@ async def dataset_of(request: web.Request) -> str:
 
 async def split_of(request: web.Request) -> tuple[str, str, str]:
     """Dataset, config and split, the same way."""
-    caller = await who(request)
+    name, config, split = await named_split(request)
+    await check_visible(request, request.get(CALLER), name)
+    return name, config, split
+
+
+async def named_split(request: web.Request) -> tuple[str, str, str]:
+    """The same, before it is looked at whether the caller may see the dataset. EngineError `missing_parameter`."""
+    await who(request)
     query = request.query
     name, config, split = query.get("dataset"), query.get("config"), query.get("split")
     if not name or not config or not split:
         raise EngineError(MISSING_PARAMETER, "Parameters 'dataset', 'config' and 'split' are required")
-    await check_visible(request, caller, name)
     return name, config, split
 
 
 async def check_visible(request: web.Request, caller: Caller | None, name: str) -> None:
     """EngineError `dataset_not_found`."""
     preview = request.app[PREVIEW]
+    request[IS_PRIVATE] = caller is not None  # a refusal here reads as one of a name that nobody has
     await preview.states.check_visible(caller, name)
     # Who sees it only with a credential, sees what caches must not give to others.
     request[IS_PRIVATE] = caller is not None and not preview.access.may_see(None, name, was_private=True)
@@ -93,17 +102,9 @@ def _wait_s(request: web.Request) -> float:
 
 
 def base_of(request: web.Request) -> bytes:
-    """The address of this server as clients know it, with its final slash."""
+    """The address of this server as clients know it, with its final slash; a slash alone where the request names no proper host."""
     url = request.app[OPTIONS].public_url
     if url is None:
-        url = f"{request.scheme}://{request.headers.get(hdrs.HOST) or request.host}"
-        if any(character in url for character in '"\\<> '):
-            url = ""
-    return (url.rstrip("/") + "/").encode("ascii", "ignore")
-
-
-def has_secret(request: web.Request) -> bool:
-    """Whether the request carries the secret of hooks, if there is one."""
-    wanted = request.app[OPTIONS].webhook_secret
-    given = request.headers.get("X-Webhook-Secret", "")
-    return wanted is not None and secrets.compare_digest(given.encode(), wanted.encode())
+        host = request.headers.get(hdrs.HOST) or request.host
+        url = f"{request.scheme}://{host}" if HOST.fullmatch(host) else ""
+    return (url.rstrip("/") + "/").encode(errors="replace")

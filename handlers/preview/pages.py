@@ -2,14 +2,14 @@
 
 from aiohttp import web
 
-from engine.accounts import OWNER_NAME, Caller
+from engine.accounts import OWNER_NAME
 from engine.errors import INVALID_REQUEST, NO_CREDENTIALS, Code, EngineError, Kind, model_not_found
 from engine.preview.answers import Ready
 from engine.preview.pages import Page, PagePlace
 from engine.repository.index import MODEL_NAME, Version
 from handlers.http.keys import REPOSITORY
 from handlers.http.routes import Route
-from handlers.preview.admission import KEY, SURFACE, base_of, in_time, parameter, split_of
+from handlers.preview.admission import KEY, SURFACE, base_of, check_visible, in_time, named_split, parameter
 from handlers.preview.answers import data_answer
 from handlers.preview.keys import CALLER, PAGES
 
@@ -25,34 +25,45 @@ def is_page(request: web.Request) -> bool:
 
 
 async def show_page(request: web.Request) -> web.Response:
-    """Rows from any place of a split."""
-    name, config, split = await split_of(request)
+    """Rows from any place of a split.
+
+    What is wrong with a request is said before it is looked at whether the caller may see the dataset: otherwise it would be said
+    of names that nobody has, and not of those that are hidden.
+    """
+    name, config, split = await named_split(request)
     offset = _number(request, "offset", 0, 0, None)
     length = _number(request, "length", MAX_LENGTH, 1, MAX_LENGTH)
+    version = _version(request)
+    await check_visible(request, request.get(CALLER), name)
     place = PagePlace(name, config, split, offset, length)
     base = base_of(request)
-    if (model := parameter(request, "predict")) is not None:
-        page = await _predicted(request, place, base, model)
+    if version is not None:
+        page = await _predicted(request, place, base, version)
         return await data_answer(request, name, _ready(page), is_kept=False)
     page = await in_time(request, name, lambda: request.app[PAGES].page(place, base))
     return await data_answer(request, name, _ready(page))
 
 
-async def _predicted(request: web.Request, place: PagePlace, base: bytes, model: str) -> Page:
-    """The page with predictions. EngineError `no_credentials`, `model_not_found`, `prediction_timeout`."""
-    caller = request.get(CALLER)
-    if caller is None:
-        raise EngineError(NO_CREDENTIALS, "No basic authentication provided")
-    version = _version(request, caller, model)
-    pages = request.app[PAGES]
+async def _predicted(request: web.Request, place: PagePlace, base: bytes, version: Version) -> Page:
+    """The page with predictions. EngineError `prediction_timeout`."""
+    pages, caller = request.app[PAGES], request[CALLER]
     try:
         return await in_time(request, place.dataset, lambda: pages.predicted(place, base, version, caller.name))
     except TimeoutError:
         raise EngineError(PREDICTION_TIMEOUT, "The model gave no answer in time.") from None
 
 
-def _version(request: web.Request, caller: Caller, model: str) -> Version:
-    """The version of a model that answers now. EngineError `model_not_found`, and others of models."""
+def _version(request: web.Request) -> Version | None:
+    """The version, answering now, of the model of `predict`; None without `predict`.
+
+    raises  EngineError `no_credentials`, `model_not_found`, and others of models
+    """
+    model = parameter(request, "predict")
+    if model is None:
+        return None
+    caller = request.get(CALLER)
+    if caller is None:
+        raise EngineError(NO_CREDENTIALS, "No basic authentication provided")
     owner, _, name = model.partition("/")
     if not OWNER_NAME.fullmatch(owner) or not MODEL_NAME.fullmatch(name):
         raise model_not_found()

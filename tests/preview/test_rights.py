@@ -8,7 +8,8 @@ import requests
 
 from tests.fixtures.preview import front_matter
 from tests.preview.asking import get, hook, is_quiet, lay_in, refused, rows, until
-from tests.publishing.asking import read_only, user
+from tests.publishing import uploads
+from tests.publishing.asking import put, read_only, user
 from tests.serving import Server, serving
 
 NOTES = {"dataset": "eva/notes", "config": "default", "split": "train"}
@@ -106,3 +107,71 @@ def test_private_datasets_can_be_hidden_from_everybody(tmp_path: Path) -> None:
     with serving(tmp_path / "data", SLUICE_SCORE_REPLICAS="1", DATASETS_ENABLE_PRIVATE="false") as server:
         lay_in(server, "ann/laid", {"README.md": front_matter("private: true"), "train.csv": "a\n1\n"})
         refused(get(server, "/splits", auth=server.auth, dataset="ann/laid"), 404, "DatasetNotFound")
+
+
+def alike(answer: requests.Response, name: str) -> tuple[int, dict[str, str], str]:
+    """An answer without the name that was asked for, and without its date."""
+    headers = {key: value.replace(name, "NAME") for key, value in answer.headers.items() if key != "Date"}
+    return answer.status_code, headers, answer.text.replace(name, "NAME")
+
+
+WHERE = "config=default&split=train"
+ROUTES = [
+    *(f"/{path}?dataset=NAME" for path in ("splits", "is-valid", "size", "parquet")),
+    *(f"/{path}?dataset=NAME&{WHERE}" for path in ("rows", "first-rows", "statistics", "size", "parquet")),
+    f"/rows?dataset=NAME&{WHERE}&offset=0",
+    f"/v2/rows?dataset=NAME&{WHERE}&predict=brandon/HelloWorld",
+    f"/v2/rows?dataset=NAME&{WHERE}&predict=brandon/nosuch",
+    f"/v2/rows?dataset=NAME&{WHERE}&length=1000",
+    f"/rows?dataset=NAME&{WHERE}&wait=1",
+    "/assets/NAME/--/default/train/0/image/image.jpg",
+    "/parquet/NAME/--/default/train/0000.parquet",
+]
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
+def test_to_others_it_is_as_if_it_were_not_there(rooms: Server, eva: Auth, tom: Auth, route: str, method: str) -> None:
+    """Status, headers and body are those of a name that nobody has, whatever the request says that it knows already."""
+    known = get(rooms, "/rows", auth=eva, **NOTES).headers["ETag"]
+    for auth in (None, tom):
+        for headers in ({}, {"If-None-Match": known}, {"If-None-Match": "*"}, {"Range": "bytes=0-1"}):
+            found = [
+                alike(
+                    requests.request(method, rooms.url + route.replace("NAME", name), auth=auth, headers=headers, timeout=30), name
+                )
+                for name in ("eva/notes", "eva/nosuc")
+            ]
+            assert found[0] == found[1]
+
+
+def test_hooks_of_others_tell_nothing_of_it(rooms: Server, eva: Auth, tom: Auth) -> None:
+    for word in ("add", "update", "remove"):
+        for auth in (None, tom):
+            answers = [hook(rooms, {word: f"datasets/{name}"}, auth=auth) for name in ("eva/notes", "eva/nosuc")]
+            assert alike(answers[0], "eva/notes") == alike(answers[1], "eva/nosuc")
+    until(lambda: is_quiet(rooms))
+    assert "eva/" not in get(rooms, "/queue-dump").text.replace("eva/nosuc", "")
+    assert get(rooms, "/rows", auth=eva, **NOTES).status_code == 200
+
+
+def test_the_page_is_the_same_for_what_is_there_and_what_is_not(rooms: Server, eva: Auth) -> None:
+    pages = [requests.get(f"{rooms.url}/datasets/{name}", timeout=30) for name in ("eva/notes", "eva/nosuc")]
+    assert alike(pages[0], "eva%2Fnotes") == alike(pages[1], "eva%2Fnosuc")
+
+
+def test_a_model_of_somebody_else_says_nothing_of_rows(rooms: Server, eva: Auth, tom: Auth) -> None:
+    """It is as unknown as one that does not exist; its owner may use it, also with a key that can only read."""
+    config = uploads.config(owner="eva", name="times")
+    made = put(rooms, "eva/times", uploads.times(2), auth=eva, config=config)
+    assert made.status_code == 201, made.text
+    lay_in(rooms, "numbers", {"train.csv": "x\n1\n2\n"})
+    place = {"dataset": "numbers", "config": "default", "split": "train"}
+    assert get(rooms, "/rows", wait=30, **place).status_code == 200
+    until(lambda: is_quiet(rooms))
+    for auth, status, code in ((tom, 404, "ModelNotFound"), (read_only(rooms, tom), 403, "FullKeyNeeded")):
+        answers = [get(rooms, "/v2/rows", auth=auth, predict=f"eva/{name}", **place) for name in ("times", "nosuc")]
+        refused(answers[0], status, code)
+        assert alike(answers[0], "times") == alike(answers[1], "nosuc")
+    for auth in (eva, read_only(rooms, eva), rooms.auth):
+        assert get(rooms, "/v2/rows", auth=auth, predict="eva/times", **place).status_code == 200

@@ -7,7 +7,8 @@ with Replica.ask or as a block of the pool `jobs`; `page` as one of the query po
     {"failure": {"code", "message", "cause_class", "cause_message", "cause_traceback"}}
         code             SplitsNamesError InfoError RowsError DatasetNotSupported TooBigContent SplitNotFound
         message          text for TooBigContent ("The dataset has N columns, the limit is M. Declare fewer or split it."); else null
-        cause_class      name of the exception; cause_message at most 1,000 characters, without the folder of the dataset
+        cause_class      name of the exception, empty where the code says it all
+        cause_message    at most 1,000 characters, without the folder of the dataset
         cause_traceback  strings that end in a newline, the last 20 frames, without absolute paths; for admins only
     MemoryError, deaths and time limits are not caught here: they are failures of the block.
 

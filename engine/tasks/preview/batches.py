@@ -13,10 +13,9 @@ import pyarrow.csv
 
 from engine.tasks.preview import arrays, csv_files, parquet_files
 from engine.tasks.preview.columns import Column, Seen
-from engine.tasks.preview.failures import Failed
+from engine.tasks.preview.failures import Failed, too_big
 from engine.tasks.preview.files import File
 from engine.tasks.preview.formats import PARQUET
-from engine.tasks.preview.layout import too_big
 from engine.tasks.preview.limits import MAX_COLUMNS
 from engine.tasks.preview.lines import clean
 from engine.tasks.preview.reading import SplitReader, delimiter_of
@@ -132,11 +131,17 @@ def _of_texts(reader: SplitReader) -> Iterator[Batch]:
         yield from _careful_texts(reader, num_rows)
 
 
+# What pyarrow takes for something else.
+_NO_DELIMITERS = '"\r\n\0'
+
+
 def _quick_texts(reader: SplitReader, file: File) -> Iterator[Batch]:
     """NotPlain, also for the rows behind those that were given."""
     names, delimiter = _head(reader, file)
     if not names:
         return
+    if not delimiter.isascii() or delimiter in _NO_DELIMITERS:
+        raise NotPlain
     keys = [f"f{i}" for i in range(len(names))]
     parse = pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, ignore_empty_lines=True)
     convert = pa.csv.ConvertOptions(

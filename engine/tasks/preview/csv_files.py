@@ -9,7 +9,8 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
-from engine.tasks.preview.failures import ParserError
+from engine.tasks.preview.failures import Failed, ParserError, too_big
+from engine.tasks.preview.limits import MAX_COLUMNS
 from engine.tasks.preview.lines import clean, too_large
 from engine.tasks.preview.values import NULLS
 
@@ -50,7 +51,7 @@ class _CountedLines:
 def records(
     opened: Callable[[], BinaryIO], delimiter: str | None, encoding: str | None, max_bytes: int, names: dict[str, None]
 ) -> Records:
-    """The rows of one file; its first record names the columns, which come into `names`. ParserError, RecordTooLarge.
+    """The rows of one file; its first record names the columns, which come into `names`. ParserError, RecordTooLarge, Failed.
 
     delimiter  None to find it in the first line
     """
@@ -69,6 +70,8 @@ def records(
             if not cells:
                 continue
             if own is None:
+                if len(cells) > MAX_COLUMNS:
+                    raise Failed("TooBigContent", too_big(len(cells), "columns", MAX_COLUMNS))
                 own = unique_names(cells)
                 names.update(dict.fromkeys(own))
                 continue

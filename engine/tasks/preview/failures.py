@@ -15,6 +15,8 @@ from typing import Any
 MAX_MESSAGE_CHARACTERS = 1000
 MAX_FRAMES = 20
 PROJECT = Path(__file__).resolve().parents[3]
+# What pyarrow and duckdb put behind the message of an error that Python code has raised within them.
+_PYTHON_DETAIL = re.compile(r"[.\s]*Detail: Python exception:.*\Z|\s*Traceback \(most recent call last\):.*\Z", re.DOTALL)
 _LIBRARIES = re.compile(r"^.*/(?:site-packages|dist-packages|lib/python3\.\d+)/")
 
 
@@ -46,6 +48,10 @@ class TooManyFilesError(ValueError):
     """The dataset has more files, or deeper folders, than are listed."""
 
 
+class DiskFull(Exception):
+    """The disk has less than 1 GiB left: no fault of the dataset."""
+
+
 class Failed(Exception):
     """A step of a task came to nothing. Its __cause__ is the error that says why.
 
@@ -59,12 +65,16 @@ class Failed(Exception):
         self.message = message
 
 
+def too_big(number: int, what: str, limit: int) -> str:
+    return f"The dataset has {number:,} {what}, the limit is {limit:,}. Declare fewer or split it."
+
+
 @contextlib.contextmanager
 def failing_as(code: str) -> Iterator[None]:
     """Failed with this code, instead of any error of a reader or of a library."""
     try:
         yield
-    except (Failed, MemoryError):
+    except (Failed, MemoryError, DiskFull):
         raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -76,7 +86,7 @@ def failing_as(code: str) -> Iterator[None]:
 
 
 def report(failed: Failed, dataset: str = "") -> dict[str, Any]:
-    """For the header of an answer: `failure` in the docstring of the family.
+    """For the header of an answer: `failure` in the docstring of the family. Without a cause its class is empty.
 
     dataset  absolute path of the dataset's folder, which is cut off paths in the message
     """
@@ -85,14 +95,14 @@ def report(failed: Failed, dataset: str = "") -> dict[str, Any]:
     return {
         "code": failed.code,
         "message": failed.message,
-        "cause_class": type(cause).__name__,
+        "cause_class": type(cause).__name__ if failed.__cause__ else "",
         "cause_message": message,
         "cause_traceback": _traceback(cause, message),
     }
 
 
 def _message(cause: BaseException, dataset: str) -> str:
-    text = str(cause) or type(cause).__name__
+    text = _PYTHON_DETAIL.sub("", str(cause)) or type(cause).__name__
     if dataset:
         text = text.replace(dataset.rstrip("/") + "/", "").replace(dataset, "")
     text = text.encode(errors="replace").decode()

@@ -37,11 +37,24 @@ class Asked:
 
     def rows(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """The rows of a statement that reads `given` once."""
-        self._database.register("given", pa.RecordBatchReader.from_batches(self._schema, self._values()))
+        faults: list[Exception] = []
+        self._database.register("given", pa.RecordBatchReader.from_batches(self._schema, _noting(self._values(), faults)))
         try:
             return self._database.execute(statement, list(parameters)).fetchall()
+        except duckdb.Error as error:  # its message has the traceback of what a batch has raised, with paths of this machine
+            if faults:
+                raise faults[0] from None
+            raise error
         finally:
             self._database.unregister("given")
+
+
+def _noting(values: Iterator[pa.RecordBatch], faults: list[Exception]) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from values
+    except Exception as error:  # duckdb would tell of it in a text of its own
+        faults.append(error)
+        raise
 
 
 def rounded(value: float | int | None) -> float | int | None:

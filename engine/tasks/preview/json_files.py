@@ -10,6 +10,7 @@ from engine.tasks import codec
 from engine.tasks.preview.csv_files import Records
 from engine.tasks.preview.failures import JSONDecodeError, ParserError
 from engine.tasks.preview.lines import BOM, byte_lines, too_large
+from engine.tasks.preview.values import text as text_of
 
 CHUNK_BYTES = 256 * 1024
 _BLANKS = b" \t\r\n"
@@ -62,6 +63,8 @@ def parsed_object(raw: bytes, where: str) -> dict[str, Any]:
         value = _shallow(raw, where)
     if type(value) is not dict:
         raise JSONDecodeError(f"{where}: it is not an object")
+    if b"\\u" in raw and not all(name.isascii() for name in value):  # half a surrogate pair can only come as an escape
+        return {text_of(name): one for name, one in value.items()}
     return value
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.tasks.preview.failures import EmptyDatasetError, Failed, ParserError, UnsupportedError, failing_as
+from engine.tasks.preview.failures import EmptyDatasetError, Failed, ParserError, UnsupportedError, failing_as, too_big
 from engine.tasks.preview.files import File
 from engine.tasks.preview.formats import MEDIA, ORDER, format_of, is_metadata
 from engine.tasks.preview.limits import MAX_CONFIGS, MAX_SPLITS
@@ -90,10 +90,6 @@ def configs(readme: Readme, files: Sequence[File]) -> list[Config]:
     if len(failures) == len(found):
         raise failures[0] from failures[0].__cause__
     return found
-
-
-def too_big(number: int, what: str, limit: int) -> str:
-    return f"The dataset has {number:,} {what}, the limit is {limit:,}. Declare fewer or split it."
 
 
 # What README.md declares

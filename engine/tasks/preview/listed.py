@@ -4,6 +4,8 @@ A folder that somebody has laid down may have such a list, too. It can name no f
 as any other.
 """
 
+from typing import Any
+
 from engine.tasks import codec
 from engine.tasks.preview.failures import TooManyFilesError
 from engine.tasks.preview.files import File, Folder
@@ -11,6 +13,8 @@ from engine.tasks.preview.limits import MAX_FILES
 
 LISTING = ".sluice/hub.json"
 MAX_BYTES = 64 * 1024 * 1024
+# Of a file, so that all together stay within 64 bits.
+MAX_SIZE = 2**46
 
 
 class PartlyFetched(ValueError):
@@ -27,7 +31,10 @@ def listing(folder: Folder, hidden: list[str]) -> list[File]:
     hidden  names that begin with a dot and are still wanted
     """
     with folder.open(LISTING) as file:
-        found = codec.parse_exactly(file.read(MAX_BYTES))
+        try:
+            found = codec.parse_exactly(file.read(MAX_BYTES))
+        except (codec.NotJson, RecursionError):
+            found = None
     if not isinstance(found, list) or not all(map(_is_file, found)):
         raise ValueError("the list of its files cannot be read")
     if len(found) > MAX_FILES:
@@ -36,8 +43,9 @@ def listing(folder: Folder, hidden: list[str]) -> list[File]:
     return sorted(shown, key=lambda file: file.path)
 
 
-def _is_file(one: object) -> bool:
-    return isinstance(one, list) and len(one) == 2 and isinstance(one[0], str) and type(one[1]) is int and one[1] >= 0
+def _is_file(one: Any) -> bool:
+    is_pair = isinstance(one, list) and len(one) == 2 and isinstance(one[0], str) and type(one[1]) is int
+    return is_pair and one[0].isprintable() and 0 <= one[1] < MAX_SIZE
 
 
 def _is_shown(path: str, hidden: list[str]) -> bool:

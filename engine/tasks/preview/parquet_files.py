@@ -63,20 +63,31 @@ def batches(parquet: pq.ParquetFile, first_row: int, max_rows: int = BATCH_ROWS)
 
 
 def _of_group(parquet: pq.ParquetFile, i: int, skipped: int, max_rows: int) -> Iterator[pa.RecordBatch]:
+    """The rows of a group. Where a batch is larger than the memory, as equal values are stored once, they come one by one."""
     group = parquet.metadata.row_group(i)
     row_bytes = max(1, group.total_byte_size // max(1, group.num_rows))
     size = max(1, min(max_rows, BATCH_BYTES // row_bytes))
-    try:
-        for batch in parquet.iter_batches(size, row_groups=[i], use_threads=False):
-            if skipped >= batch.num_rows:
-                skipped -= batch.num_rows
-                continue
-            yield batch.slice(skipped)
-            skipped = 0
-    except (pa.ArrowException, OSError) as error:
-        if isinstance(error, pa.ArrowMemoryError):
-            raise
-        raise ParserError(f"row group {i} cannot be read: {error}") from error
+    done = skipped
+    for rows_of_batch in dict.fromkeys((size, 1)):
+        try:
+            for batch in _from_row(parquet, i, done, rows_of_batch):
+                yield batch
+                done += batch.num_rows
+        except pa.ArrowMemoryError:
+            if rows_of_batch == 1:
+                raise
+        except (pa.ArrowException, OSError) as error:
+            raise ParserError(f"row group {i} cannot be read: {error}") from error
+        else:
+            return
+
+
+def _from_row(parquet: pq.ParquetFile, i: int, first_row: int, size: int) -> Iterator[pa.RecordBatch]:
+    start = 0
+    for batch in parquet.iter_batches(size, row_groups=[i], use_threads=False):
+        if start + batch.num_rows > first_row:
+            yield batch.slice(max(0, first_row - start))
+        start += batch.num_rows
 
 
 # Values
@@ -84,6 +95,8 @@ def _of_group(parquet: pq.ParquetFile, i: int, skipped: int, max_rows: int) -> I
 
 def values(array: pa.Array) -> list[Any]:
     """The values of a column as Python has them; nanoseconds become microseconds. An odd one becomes its text."""
+    if pa.types.is_dictionary(array.type):
+        return _of_dictionary(array)
     with contextlib.suppress(pa.ArrowException):
         array = array.cast(_readable(array.type), safe=False) if array.type != _readable(array.type) else array
     try:
@@ -93,13 +106,20 @@ def values(array: pa.Array) -> list[Any]:
     return [float(one) for one in found] if pa.types.is_float16(array.type) and None not in found else found
 
 
+def _of_dictionary(array: pa.DictionaryArray) -> list[Any]:
+    """Equal values are one object here, too: a small file can have a large value in every row."""
+    used = array.indices.unique().drop_null()
+    known = dict(zip(used.to_pylist(), values(array.dictionary.take(used)), strict=True))
+    return [known.get(index) for index in array.indices.to_pylist()]
+
+
 def _value(scalar: pa.Scalar) -> Any:
     try:
         return scalar.as_py()
     except UnicodeDecodeError:
         return scalar.cast(pa.binary()).as_py().decode(errors="replace")
-    except (ValueError, OverflowError, pa.ArrowException):  # a date beyond the year 9999
-        return str(getattr(scalar, "value", None) or repr(scalar))
+    except (ValueError, OverflowError, pa.ArrowException):  # a date beyond the year 9999, a time zone that nobody knows
+        return str(scalar.value if hasattr(scalar, "value") else scalar.type)
 
 
 def _readable(kind: pa.DataType) -> pa.DataType:
@@ -113,7 +133,8 @@ def _readable(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_float16(kind):
         return pa.float32()
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return pa.list_(_readable(kind.value_type)) if _readable(kind.value_type) != kind.value_type else kind
+        inner = _readable(kind.value_type)
+        return pa.list_(inner) if inner != kind.value_type else kind
     if pa.types.is_struct(kind):
         fields = [field.with_type(_readable(field.type)) for field in kind]
         return pa.struct(fields) if any(new.type != old.type for new, old in zip(fields, kind, strict=True)) else kind

@@ -1,5 +1,6 @@
 """The task `prepare`: all rows of a split become segments, in one pass, or in three when later rows make columns wider."""
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from engine.tasks.ingestion.segment_files import write_segments
 from engine.tasks.preview import arrays
 from engine.tasks.preview.batches import batches
 from engine.tasks.preview.columns import CLASS, JSON, NUMBER, WHOLE, Column, Seen, columns, of_values
-from engine.tasks.preview.failures import ParserError, failing_as
+from engine.tasks.preview.failures import DiskFull, ParserError, failing_as
 from engine.tasks.preview.features import dtype_of
 from engine.tasks.preview.reading import SplitReader, opened_split, widened_columns
 from engine.tasks.query.segments import PAYLOAD_ROWS, ROWS, ColumnInfo
@@ -21,6 +22,8 @@ from engine.tasks.query.segments import PAYLOAD_ROWS, ROWS, ColumnInfo
 LEAST_FREE_BYTES = 1024 * 1024 * 1024
 # Of a piece, which is a row group of rows.parquet: a page of `/v2/rows` reads whole groups.
 PIECE_BYTES = 16 * 1024 * 1024
+# How many times the bytes that its files may have the rows of a split may be: packed files, and values that a file has once, grow.
+MAX_GROWTH = 4
 
 
 class TooLargeToPrepare(ValueError):
@@ -34,21 +37,35 @@ class NewColumn(Exception):
 def prepare(header: Header) -> Header:
     """The docstring of the family has header and answer. Failed."""
     staging = Path(header["staging"])
-    if shutil.disk_usage(staging).free < LEAST_FREE_BYTES:
+    try:
+        _check_disk(staging)
+        with opened_split(header) as reader, failing_as("RowsError"):
+            _check_size(reader)
+            return _prepared(reader, staging, widened_columns(header))
+    except DiskFull:
         return {"full": True}
-    with opened_split(header) as reader, failing_as("RowsError"):
-        _check_size(reader)
-        asked = widened_columns(header)
-        first = reader.columns(asked)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        return {"full": True}
+
+
+def _prepared(reader: SplitReader, staging: Path, asked: Mapping[str, Column]) -> Header:
+    first = reader.columns(asked)
+    work = Work(reader, staging)
+    try:
+        found = first
+        work.write(found, None)
+    except (arrays.RowMisfit, NewColumn):
+        found = widest(reader, first)
         work = Work(reader, staging)
-        try:
-            found = first
-            work.write(found, None)
-        except (arrays.RowMisfit, NewColumn):
-            found = widest(reader, first)
-            work = Work(reader, staging)
-            work.write(found, ParserError)
-        return _told(work, found, _wider_than(first, found, asked))
+        work.write(found, ParserError)
+    return _told(work, found, _wider_than(first, found, asked))
+
+
+def _check_disk(folder: Path) -> None:
+    if shutil.disk_usage(folder).free < LEAST_FREE_BYTES:
+        raise DiskFull
 
 
 def _check_size(reader: SplitReader) -> None:
@@ -80,14 +97,24 @@ class Work:
 
     def _pieces(self, found: Sequence[Column], on_misfit: type[ParserError] | None) -> Iterator[pa.Table]:
         waiting: list[pa.Table] = []
+        num_rows = num_bytes = 0
         for table in self._tables(found, on_misfit):
             waiting.append(table)
-            if sum(one.num_rows for one in waiting) >= PAYLOAD_ROWS or sum(one.nbytes for one in waiting) >= PIECE_BYTES:
+            num_rows, num_bytes = num_rows + table.num_rows, num_bytes + table.nbytes
+            if num_rows >= PAYLOAD_ROWS or num_bytes >= PIECE_BYTES:
+                self._check_growth()
                 *full, rest = self._cut(pa.concat_tables(waiting))
                 yield from full
-                waiting = [rest]
+                waiting, num_rows, num_bytes = [rest], rest.num_rows, rest.nbytes
         if waiting:
             yield from self._cut(pa.concat_tables(waiting))
+
+    def _check_growth(self) -> None:
+        """DiskFull, TooLargeToPrepare."""
+        _check_disk(self.staging)
+        limit = MAX_GROWTH * self.reader.limits.prepare_bytes
+        if self.memory_bytes > limit:
+            raise TooLargeToPrepare(f"the rows of the split have more than {limit:,} bytes")
 
     def _cut(self, table: pa.Table) -> Iterator[pa.Table]:
         """Equal pieces, but for the last, which may be empty."""

@@ -13,11 +13,11 @@ from engine.frames import Header
 from engine.tasks.preview import csv_files, json_files, parquet_files, readme, stored
 from engine.tasks.preview.columns import Column, Seen, columns
 from engine.tasks.preview.csv_files import Records
-from engine.tasks.preview.failures import Failed, JSONDecodeError, ParserError, RecordTooLarge, TooManyBytes, failing_as
+from engine.tasks.preview.failures import Failed, JSONDecodeError, ParserError, RecordTooLarge, TooManyBytes, failing_as, too_big
 from engine.tasks.preview.features import declared, of_schema
 from engine.tasks.preview.files import File, Folder
 from engine.tasks.preview.formats import CSV, JSON, JSONL, MEDIA, PARQUET, TEXT, TSV
-from engine.tasks.preview.layout import Config, Split, configs, hidden_names, too_big
+from engine.tasks.preview.layout import Config, Split, configs, hidden_names
 from engine.tasks.preview.limits import MAX_COLUMNS, SAMPLE_BYTES, SAMPLE_ROWS, Limits
 from engine.tasks.preview.lines import byte_lines
 from engine.tasks.preview.listed import PartlyFetched, is_begun, is_listed, is_whole, listing

@@ -15,7 +15,8 @@ from engine.tasks.preview.lines import BOM
 README = "README.md"
 _FENCE = re.compile(r"---[ \t]*\r?\n")
 _END = re.compile(r"^(?:---|\.\.\.)[ \t]*\r?$", re.MULTILINE)
-_PRIVATE = re.compile(r"^private:[ \t]*(?:true|yes|on)\b", re.MULTILINE | re.IGNORECASE)
+_PRIVATE = re.compile(r"^[\"']?private[\"']?[ \t]*:[ \t]*[\"']?(?:true|yes|on|1)\b", re.MULTILINE | re.IGNORECASE)
+_YES = frozenset({"true", "yes", "on", "1"})
 _BIBTEX = re.compile(r"^```[ \t]*(?:bibtex|bib)?[ \t]*\r?\n(\s*@\w+\s*\{.*?)^```", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"^#{1,6}[ \t]+(.*?)[ \t#]*$", re.MULTILINE)
 _PARAGRAPHS = re.compile(r"(?:[ \t]*\r?\n){2,}|\Z")
@@ -45,7 +46,7 @@ class Readme:
 
     @property
     def is_private(self) -> bool:
-        return self.front.get("private") is True
+        return str(self.front.get("private")).strip().lower() in _YES  # also where it is a text: hidden is safer than shown
 
     @property
     def is_shown(self) -> bool:

@@ -18,6 +18,9 @@ from engine.tasks.preview.prepared import Segments
 
 Told = tuple[str, dict[str, Any]]
 
+MICROS_A_DAY = 86_400_000_000
+MAX_DAYS = (2**63 - 1) // MICROS_A_DAY
+
 
 def statistics(header: Header) -> tuple[Header, list[Buffer]]:
     """The docstring of the family has header and answer. Failed."""
@@ -83,6 +86,10 @@ def _json(rows: Segments, column: Column) -> Told | None:
 
 
 def _micros(array: pa.Array) -> pa.Array:
+    """Microseconds since 1970; null for a date beyond what these can say, 292,000 years away."""
+    if pa.types.is_date32(array.type):
+        days = array.cast(pa.int32()).cast(pa.int64())
+        return pc.multiply(pc.if_else(pc.less_equal(pc.abs(days), MAX_DAYS), days, None), MICROS_A_DAY)
     return array.cast(pa.timestamp("us", "UTC") if pa.types.is_timestamp(array.type) else pa.timestamp("us")).cast(pa.int64())
 
 

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -360,6 +361,16 @@ def test_anything_else_is_encoded_compactly() -> None:
     assert codec.dumps({"a": [1, "/"], "b": None}) == b'{"a":[1,"/"],"b":null}'
     assert json.loads(codec.dumps({"a": "\ud800", "b": 2**70})) == {"a": "\ud800", "b": 2**70}
     assert codec.dumps({1: 0.5}) == b'{"1":0.5}'
+
+
+def test_short_texts_take_little_memory() -> None:
+    """orjson leaves 4 KiB with each of them."""
+    tracemalloc.start()
+    texts = [codec.dumps({"a": number}) for number in range(1000)]
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(texts) == 1000
+    assert taken < 200_000
 
 
 @given(st.lists(st.recursive(st.none() | st.integers(-(2**63), 2**63 - 1) | st.text(), st.lists)))

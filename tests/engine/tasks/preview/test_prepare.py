@@ -1,7 +1,11 @@
 """Prepared rows are the rows that are shown, also where later ones make columns wider; and what is said of them is true."""
 
+import errno
+import gzip
 import json
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -138,6 +142,30 @@ def test_a_disk_without_room_is_told(datasets: Datasets, monkeypatch: pytest.Mon
     datasets.lay("d", {"a.csv": "a\n1\n"})
     told, _ = run("prepare", **datasets.asked("d", "default", "train"), staging=str(datasets.new_staging()))
     assert told == {"full": True}
+
+
+def test_a_disk_that_becomes_full_is_told(datasets: Datasets, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Free room is looked at before each piece; and a write may fail all the same."""
+    datasets.lay("d", {"a.jsonl": json_lines([{"a": "x" * 1_000_000} for _ in range(40)])})
+    free = iter([2**40, 2**40, 0])
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=next(free)))
+    assert run("prepare", **datasets.asked("d", "default", "train"), staging=str(datasets.new_staging()))[0] == {"full": True}
+    monkeypatch.undo()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("engine.tasks.preview.prepare.write_segments", full)
+    assert run("prepare", **datasets.asked("d", "default", "train"), staging=str(datasets.new_staging()))[0] == {"full": True}
+
+
+def test_rows_of_packed_files_may_be_four_times_as_large_as_files_may_be(datasets: Datasets) -> None:
+    lines = json_lines([{"a": "x" * 1_000_000} for _ in range(60)])
+    datasets.lay("d", {"a.jsonl.gz": gzip.compress(lines.encode() if isinstance(lines, str) else lines)})
+    assert datasets.prepare("d", limits={"prepare_bytes": 20_000_000}).told["numbers"]["num_examples"] == 60
+    failure = datasets.failure("d", task="prepare", limits={"prepare_bytes": 10_000_000})
+    assert failure["cause_class"] == "TooLargeToPrepare"
+    assert failure["cause_message"] == "the rows of the split have more than 40,000,000 bytes"
 
 
 # Pages

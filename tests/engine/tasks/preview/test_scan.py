@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from engine.tasks.preview.scan import Scanner
 from tests.engine.tasks.preview.asking import Datasets
 from tests.fixtures.preview import front_matter, lay
@@ -121,3 +123,10 @@ def test_a_dataset_is_private_if_its_readme_says_so_also_where_it_cannot_be_read
     told = scan(datasets.root)["by_name"]
     assert {name: one["private"] for name, one in told.items()} == {"broken": True, "open": False, "shut": True}
     assert told["broken"]["card"] is None
+
+
+@pytest.mark.parametrize("line", ["private: 'true'", '"private": yes', "private: 1", "private : On"])
+@pytest.mark.parametrize("rest", ["", "\nx: ["], ids=["whole", "broken"])
+def test_however_it_is_written_private_is_private(datasets: Datasets, line: str, rest: str) -> None:
+    datasets.lay("d", {"README.md": f"---\n{line}{rest}\n---\n"})
+    assert scan(datasets.root)["by_name"]["d"]["private"] is True
