@@ -142,7 +142,7 @@ async def _answer(request: web.Request, opened: OpenQuery, flow: Flow) -> web.St
     if "rows" in head:
         headers["X-Rows"] = str(head["rows"])
     if head["bytes"] <= PIECE_BYTES and flow.last is not None:
-        return web.Response(body=bytes(await flow.get() or b""), headers=headers)
+        return await _send(request, opened, web.Response(body=bytes(await flow.get() or b""), headers=headers))
     response = web.StreamResponse(headers=headers)
     response.content_length = head["bytes"]
     return await _stream(_Exchange(request, response, flow), opened, with_line=False)

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -169,23 +169,16 @@ class Datasets:
 
     # Reading
 
-    @contextlib.asynccontextmanager
-    async def reading(self, names: Iterable[str], caller: Caller) -> AsyncIterator[dict[str, Readable]]:
-        """What a query reads, by the names of its sources as they were written; the files stay until the context ends.
+    def hold(self, name: str, caller: Caller) -> Readable:
+        """What a query reads, by the name of its source as it was written; the files stay until `release`.
 
-        Waits for sidecars that are being made.
+        Sidecars may still be being made: `dataset.is_whole` tells when they are there.
 
         raises  EngineError `bad_name`, `dataset_not_found`, `version_not_found`
         """
-        readables = {name: self._readable(name, caller) for name in names}
-        held = [segment.id for readable in readables.values() for segment in readable.segments]
-        self._held.update(held)
-        try:
-            for readable in readables.values():
-                await readable.dataset.is_whole.wait()
-            yield readables
-        finally:
-            self._release(held)
+        readable = self._readable(name, caller)
+        self._held.update(segment.id for segment in readable.segments)
+        return readable
 
     def _readable(self, text: str, caller: Caller) -> Readable:
         source = parse_source(text)
@@ -197,9 +190,11 @@ class Datasets:
             raise version_not_found(dataset, source.version)
         return Readable(dataset, version, _part(dataset, version, source))
 
-    def _release(self, held: Iterable[str]) -> None:
+    def release(self, readable: Readable) -> None:
+        """A query has ended that held this."""
+        held = [segment.id for segment in readable.segments]
         self._held.subtract(held)
-        for segment_id in set(held):
+        for segment_id in held:
             if self._held[segment_id] <= 0:
                 del self._held[segment_id]
                 if folder := self._doomed.pop(segment_id, None):

@@ -137,7 +137,7 @@ class OpenQuery:
         self._needs: Header = {}
         self._key = key_of(body, workspace)
         self._place = queries.places.taken()
-        self._stack = contextlib.AsyncExitStack()
+        self._held: dict[str, Readable] = {}  # by the names of the sources
 
     async def __aenter__(self) -> Self:
         self._place.__enter__()
@@ -257,16 +257,16 @@ class OpenQuery:
 
     async def _read(self) -> dict[str, Readable]:
         """What the query reads, by the names of its sources; the files stay until it is over."""
-        readables: dict[str, Readable] = {}
         for source in self._needs["sources"]:
             try:
-                opening = self._queries.datasets.reading([source["source"]], self._caller)
-                readables[source["name"]] = (await self._stack.enter_async_context(opening))[source["source"]]
+                self._held[source["name"]] = self._queries.datasets.hold(source["source"], self._caller)
             except EngineError as error:
                 details = {"position": source["position"]} if source["position"] else {}
                 raise DetailedError(error.code, error.message, details) from None
-        self.versions = list(dict.fromkeys(readable.title for readable in readables.values()))
-        return readables
+        for readable in self._held.values():
+            await readable.dataset.is_whole.wait()
+        self.versions = list(dict.fromkeys(readable.title for readable in self._held.values()))
+        return self._held
 
     def _texts(self, readables: dict[str, Readable]) -> list[Text]:
         """The texts to embed, each with its model: as written, else the one recorded for the column that it is compared with."""
@@ -330,12 +330,11 @@ class OpenQuery:
 
     async def _give_back(self) -> None:
         """Let go of the answer and of what it was made from."""
-        flow, self.flow = self.flow, None
-        try:
-            if flow is not None:
-                await flow.discard()
-        finally:
-            await self._stack.aclose()
+        (flow, self.flow), (held, self._held) = (self.flow, None), (self._held, {})
+        for readable in held.values():
+            self._queries.datasets.release(readable)
+        if flow is not None:
+            await flow.discard()
 
     def _stop(self) -> None:
         """Nobody wants more of the block that is in work, if there is one: its waiter has left."""

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from engine.accounts import Caller
 from engine.datasets import Conditions, Dataset, DatasetChanges, DatasetLimits, Datasets
+from engine.datasets.catalogue import Readable
 from engine.datasets.changes import NewRows
 from engine.datasets.folders import DatasetFolder
 from engine.datasets.names import parse_source
@@ -75,10 +76,23 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
 # Readers
 
 
+@contextlib.asynccontextmanager
+async def reading(house: House, names: Iterable[str], caller: Caller) -> AsyncIterator[dict[str, Readable]]:
+    """Read some sources as a query does, until the context ends."""
+    held = {name: house.datasets.hold(name, caller) for name in names}
+    try:
+        for readable in held.values():
+            await readable.dataset.is_whole.wait()
+        yield held
+    finally:
+        for readable in held.values():
+            house.datasets.release(readable)
+
+
 async def test_segments_stay_while_a_query_reads_them_and_go_with_the_last_reader(house: House) -> None:
     first = await house.append()
     [old] = first.segments
-    async with house.datasets.reading(["eva/facts"], EVA) as one, house.datasets.reading(["eva/facts@1"], EVA):
+    async with reading(house, ["eva/facts"], EVA) as one, reading(house, ["eva/facts@1"], EVA):
         for _ in range(3):
             await house.append(replaces=True)
         assert 1 not in house.facts.versions
@@ -90,7 +104,7 @@ async def test_segments_stay_while_a_query_reads_them_and_go_with_the_last_reade
 
 async def test_a_dataset_that_is_deleted_under_a_query_leaves_its_files_until_the_end(house: House) -> None:
     [old] = (await house.append()).segments
-    async with house.datasets.reading(["eva/facts"], EVA):
+    async with reading(house, ["eva/facts"], EVA):
         await house.changes.delete(house.facts, Conditions())
         with pytest.raises(EngineError, match="There is no dataset"):
             house.facts  # noqa: B018 - it raises
@@ -104,7 +118,7 @@ async def test_a_dataset_that_is_deleted_under_a_query_leaves_its_files_until_th
 
 async def test_the_folder_of_a_deleted_dataset_goes_with_its_last_reader(house: House) -> None:
     await house.append()
-    async with house.datasets.reading(["eva/facts"], EVA):
+    async with reading(house, ["eva/facts"], EVA):
         await house.changes.delete(house.facts, Conditions())
     await house.datasets.close()
     assert not (house.datasets.root / "eva").exists()
@@ -115,14 +129,14 @@ async def test_a_query_waits_until_missing_sidecars_are_made(house: House) -> No
     house.facts.is_whole.clear()
 
     async def read() -> str:
-        async with house.datasets.reading(["eva/facts"], EVA) as readables:
+        async with reading(house, ["eva/facts"], EVA) as readables:
             return readables["eva/facts"].title
 
-    reading = asyncio.create_task(read())
+    waiting = asyncio.create_task(read())
     await asyncio.sleep(0)
-    assert not reading.done()
+    assert not waiting.done()
     house.facts.is_whole.set()
-    assert await reading == "eva/facts@1"
+    assert await waiting == "eva/facts@1"
 
 
 async def test_a_source_names_a_config_a_split_and_a_version(house: House) -> None:
@@ -135,7 +149,7 @@ async def test_a_source_names_a_config_a_split_and_a_version(house: House) -> No
         "eva/facts@2": [ids[1]],
         "eva/facts@1": [ids[0]],
     }
-    async with house.datasets.reading(expected, EVA) as readables:
+    async with reading(house, expected, EVA) as readables:
         found = {name: [segment.id for segment in readable.segments] for name, readable in readables.items()}
     assert found == expected
 
@@ -157,7 +171,7 @@ async def test_a_source_names_a_config_a_split_and_a_version(house: House) -> No
 async def test_a_source_that_is_not_there_or_no_name_is_refused(house: House, name: str, code: str) -> None:
     await house.append()
     with pytest.raises(EngineError) as refused:
-        async with house.datasets.reading([name], EVA):
+        async with reading(house, [name], EVA):
             pass
     assert refused.value.code == code
 
@@ -167,7 +181,7 @@ async def test_a_foreign_source_is_refused_in_the_words_of_a_missing_one(house: 
     messages = []
     for name in ("eva/facts", "eva/fakes"):
         with pytest.raises(EngineError) as refused:
-            async with house.datasets.reading([name], TOM):
+            async with reading(house, [name], TOM):
                 pass
         messages.append((refused.value.code, refused.value.message.replace("fakes", "facts")))
     assert messages[0] == messages[1]
