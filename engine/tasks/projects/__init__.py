@@ -169,9 +169,9 @@ def _check_drawing(header: Header, payload: memoryview) -> Reply:
 
 
 def _check_attribution(header: Header, payload: memoryview) -> Reply:
-    from engine.tasks.projects import attributing
+    from engine.tasks.projects import attributable
 
-    return reply(warnings=attributing.check(header))
+    return reply(warnings=attributable.check(header))
 
 
 def _dates(header: Header, payload: memoryview) -> Reply:
