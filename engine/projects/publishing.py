@@ -84,7 +84,7 @@ class Publishing:
 
         raises  EngineError as Publisher.publish
         """
-        if "pieces" in answer.header:
+        if "values" in answer.header:
             await asyncio.to_thread(incoming.note_files)
             self._names.add(found.name)
             confirm = functools.partial(self._require_wanted, found)
