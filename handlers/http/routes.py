@@ -124,6 +124,7 @@ class Route:
     query    query parameter -> what it does
     admit    raises EngineError for a request that must be refused; called before we answer `100 Continue`
     when     the requests that this route answers, where several routes share a method and a path; None for all the others
+    is_alias  another path of a route: documents name its first path alone
     """
 
     method: str
@@ -137,6 +138,7 @@ class Route:
     query: dict[str, str] = field(default_factory=dict)
     admit: Callable[[web.Request], Awaitable[object]] | None = None
     when: When | None = None
+    is_alias: bool = False
 
     @property
     def bodies(self) -> tuple[BodyKind, ...]:
