@@ -4,6 +4,8 @@ A workbook is untrusted: its parts may unpack to gigabytes, hold macros, point t
 end. None of that is needed to read values, so none of it is let through.
 """
 
+import errno
+import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -27,6 +29,8 @@ ROW = "http://schemas.openxmlformats.org/spreadsheetml/2006/main row"
 SHEETS = "xl/worksheets/"
 SHARED = "sharedstrings.xml"
 ENCRYPTED = 0x1
+# What zipfile raises where a damaged archive makes it seek to before its start: an OSError of the system, or one of its own.
+NO_PLACE = (errno.EINVAL, None)
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 MACROS = ("vbaproject.bin", "xl/macrosheets/", "xl/dialogsheets/")
 LINKS = ("xl/externallinks/", "xl/connections.xml", "xl/querytables/")
@@ -60,7 +64,9 @@ def check(path: Path, problems: Problems) -> None:
         problems.add(refused.code, refused.message)
     except expat.ExpatError:
         problems.add("bad_layout", "A part of the workbook is not as a spreadsheet writes it.")
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError):
+    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, ValueError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in NO_PLACE:
+            raise
         problems.add("bad_layout", "The file begins as a workbook, but its archive is damaged.")
 
 

@@ -5,11 +5,12 @@ Numbers are parsed at once; only where that fails, or a problem was found, the f
 """
 
 import csv
+import io
 import mmap
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +21,7 @@ from engine.tasks.projects.progress import Progress, Stage
 from engine.tasks.projects.uploads.checks import MISSING, Cells
 from engine.tasks.projects.uploads.files import MAX_HEAD_ROWS, Asked, Record
 from engine.tasks.projects.uploads.problems import Problems
+from engine.tasks.projects.uploads.repairing import RepairedFile
 
 Array = np.ndarray
 
@@ -29,7 +31,6 @@ HEAD_CHARACTERS = 2 * BLOCK_BYTES
 # pyarrow takes 20 us to tell of one, so that a file of short rows would take minutes. Reading ends with so many.
 MAX_BAD_ROWS = 20_000
 UNREADABLE = "This row cannot be read: a quote is open, or a cell is far too long."
-BYTES = pa.dictionary(pa.int32(), pa.binary())
 STRINGS = pa.dictionary(pa.int32(), pa.string())
 NO_TEXTS = pa.array([], pa.string()).dictionary_encode()
 
@@ -64,7 +65,7 @@ class CsvFile:
         try:
             batches = yield from reading.batches(as_text=asked.as_text)
         except pa.ArrowInvalid:
-            # Some cell is no number, or is not UTF-8: as text and bytes every cell is welcome.
+            # Some cell is no number, some text not UTF-8, or some row of another length: as repaired text all can be told.
             reading = _Reading(self._path, asked, has_quotes=self._has_quotes)
             batches = yield from self._as_text(reading, problems)
         reading.note(problems)
@@ -113,36 +114,40 @@ class _Reading:
         self._names = [str(number) for number in range(len(asked.labels))]
         self.bad: list[tuple[int, int]] = []
         self.is_too_long = False
-        self._is_quick = False
 
     def batches(self, *, as_text: bool) -> Stage[list[pa.RecordBatch]]:
         """ArrowInvalid: a cell is not what its column should hold, or a record is not to be read at all."""
-        self._is_quick = not as_text
-        text = BYTES if as_text else STRINGS
-        types = [pa.float64() if is_number and not as_text else text for is_number in self._asked.is_number]
-        found: list[pa.RecordBatch] = []
-        size, num_rows = self._path.stat().st_size, 0
-        with pa.OSFile(str(self._path)) as source:
-            for batch in self._opened(source, types):
-                num_rows += batch.num_rows
-                if num_rows + len(self.bad) > self._asked.max_rows:
-                    self.is_too_long = True
-                    return []
-                if not as_text:
-                    self._refuse_nan(batch)
-                found.append(batch)
-                yield Progress("read", source.tell(), size)
+        # Buffered, since a block is what one read gives.
+        with io.BufferedReader(RepairedFile(self._path)) if as_text else pa.OSFile(str(self._path)) as source:
+            found = yield from self._read(source, as_text=as_text)
         return found
 
-    def _opened(self, source: pa.NativeFile, types: list[pa.DataType]) -> arrow_csv.CSVStreamingReader:
+    def _read(self, source: Any, *, as_text: bool) -> Stage[list[pa.RecordBatch]]:
+        found: list[pa.RecordBatch] = []
+        size, num_rows = self._path.stat().st_size, 0
+        for batch in self._opened(source, as_text=as_text):
+            num_rows += batch.num_rows
+            if num_rows + len(self.bad) > self._asked.max_rows:
+                self.is_too_long = True
+                return []
+            if not as_text:
+                self._refuse_nan(batch)
+            found.append(batch)
+            yield Progress("read", source.raw.position() if as_text else source.tell(), size)
+        return found
+
+    def _opened(self, source: Any, *, as_text: bool) -> arrow_csv.CSVStreamingReader:
+        types = [pa.float64() if is_number and not as_text else STRINGS for is_number in self._asked.is_number]
         read = arrow_csv.ReadOptions(
             use_threads=False, block_size=BLOCK_BYTES, column_names=self._names, skip_rows=self._asked.skip
         )
         parse = arrow_csv.ParseOptions(
-            newlines_in_values=self._has_quotes, ignore_empty_lines=False, invalid_row_handler=self._handle_bad
+            newlines_in_values=self._has_quotes,
+            ignore_empty_lines=False,
+            # pyarrow decodes a row before it tells of it, which only repaired text survives.
+            invalid_row_handler=self._handle_bad if as_text else None,
         )
         convert = arrow_csv.ConvertOptions(
-            check_utf8=BYTES not in types,
             column_types=dict(zip(self._names, types, strict=True)),
             null_values=sorted(MISSING),
             strings_can_be_null=True,
@@ -150,7 +155,7 @@ class _Reading:
         return arrow_csv.open_csv(source, read_options=read, parse_options=parse, convert_options=convert)
 
     def _handle_bad(self, row: arrow_csv.InvalidRow) -> str:
-        if self._is_quick or len(self.bad) == MAX_BAD_ROWS:
+        if len(self.bad) == MAX_BAD_ROWS:
             return "error"
         self.bad.append((row.number, row.actual_columns))
         return "skip"
@@ -179,7 +184,7 @@ class _Reading:
         if (is_empty := _is_empty(table)) is not None:
             table, rows = table.filter(pa.array(~is_empty)).combine_chunks(), rows[~is_empty]
         columns = zip(table.columns, self._asked.labels, strict=True)
-        return [Cells(_decoded(column.combine_chunks()), rows, label) for column, label in columns]
+        return [Cells(column.combine_chunks(), rows, label) for column, label in columns]
 
     def _rows(self, num_rows: int) -> Array:
         """int64 [records that were read]: where they stand in the file, whose bad rows are not among them."""
@@ -212,11 +217,3 @@ def _is_empty(table: pa.Table) -> Array | None:
         is_empty = pc.and_(is_empty, pc.is_null(column))
     found: Array = is_empty.to_numpy()
     return found if found.any() else None
-
-
-def _decoded(column: pa.Array) -> pa.Array:
-    """Bytes as text, with U+FFFD for what is not UTF-8."""
-    if not pa.types.is_dictionary(column.type) or column.type.value_type == pa.string():
-        return column
-    texts = [value.decode(errors="replace") for value in column.dictionary.to_pylist()]
-    return pa.DictionaryArray.from_arrays(column.indices, pa.array(texts, pa.string()))

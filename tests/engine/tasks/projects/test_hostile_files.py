@@ -5,12 +5,15 @@ import itertools
 import json
 import struct
 import sys
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from engine.tasks.projects.uploads import archive
 from tests.engine.tasks.projects.uploads.asking import EXTRA, as_csv, as_workbook, read
@@ -22,6 +25,8 @@ ROW = b"SWE,2018-01-07,x,1\n"
 GOOD = as_workbook([EXTRA, ("SWE", "2018-01-07", "x", 1)])
 SHEET, RELATIONS = "xl/worksheets/sheet1.xml", "xl/_rels/workbook.xml.rels"
 MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+# What wild CSV is made of.
+PIECES = [HEADER, ROW, b"2018-01-07", b"SWE", *(bytes([byte]) for byte in b',"\n\r;1-.a\0\xe9\xef\xbb\xbf')]
 OPENED: list[str] = []
 IS_LISTENING = False
 
@@ -240,6 +245,22 @@ def test_no_other_file_is_opened(tmp_path: Path, name: str) -> None:
 def _note_opened(event: str, arguments: tuple[Any, ...]) -> None:
     if IS_LISTENING and event in ("open", "socket.connect", "socket.getaddrinfo"):
         OPENED.append(str(arguments[0]))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(4, len(GOOD) - 1), st.integers(0, 4), st.binary(max_size=4))
+def test_a_workbook_that_is_damaged_anywhere_is_read_or_refused(place: int, gone: int, put: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        read(Path(folder), GOOD[:place] + put + GOOD[place + gone :], "Extra")
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.sampled_from(PIECES), max_size=30))
+def test_any_text_is_read_or_refused(pieces: list[bytes]) -> None:
+    for start in (b"", HEADER, b"Country,SWE\nName,x\n"):
+        with tempfile.TemporaryDirectory() as folder:
+            answer = read(Path(folder), start + b"".join(pieces), "Extra")
+            assert answer.body or answer.refused["details"]
 
 
 def test_a_good_file_is_still_read_after_all_that(replica: Child, tmp_path: Path) -> None:
