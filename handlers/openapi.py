@@ -38,9 +38,10 @@ SCHEMAS = "#/components/schemas/"
 
 DESCRIPTION = """One asyncio server for predictions: one record in one request, or millions in one stream.
 
-A trailing slash is optional on every path. Credentials are HTTP Basic `user:key` or `Authorization: Bearer key`.
-A request that is refused before its first byte is answered `{"error": "..."}`. Below `/models` and `/embeddings` refusals have the
-shape of FastAPI, below `/v1/models` and `/v1/embeddings` the shape of OpenAI."""
+A trailing slash is optional on every path. What stands below `/v1`, but for models and embeddings, is answered below `/api/v1/api`
+as well. Credentials are HTTP Basic `user:key` or `Authorization: Bearer key`. A request that is refused before its first byte is
+answered `{"error": "..."}`. Below `/models` and `/embeddings` refusals have the shape of FastAPI, below `/v1/models` and
+`/v1/embeddings` the shape of OpenAI, and below the rest of `/v1` the shape `{"Error": {"Code", "Message", ...}}`."""
 
 PATH_PARAMETERS: dict[str, Json] = {
     "owner": {"description": "the owner of the model", "pattern": f"^{OWNER_NAME.pattern}$", "example": "brandon"},
@@ -171,9 +172,14 @@ def document(routes: Sequence[Route]) -> Json:
 
 
 def merged(routes: Iterable[Route]) -> list[Route]:
-    """One route for each method and path. Routes that share both become one, whose words say which requests they are about."""
+    """One route for each method and path, but none for an alias.
+
+    Routes that share both become one, whose words say which requests they are about.
+    """
     operations: dict[tuple[str, str], list[Route]] = {}
     for route in routes:
+        if route.is_alias:
+            continue
         operations.setdefault((route.method, route.path), []).append(route)
     return [_merge(sharing) if len(sharing) > 1 else sharing[0] for sharing in operations.values()]
 

@@ -149,6 +149,11 @@ def test_the_document_has_no_route_that_is_not_there(document: dict[str, Any]) -
     assert named == {(route.method, public_path(route)) for route in OPERATIONS}
 
 
+def test_what_the_document_leaves_out_stands_there_by_its_first_path() -> None:
+    named = {(route.method, route.handler) for route in OPERATIONS}
+    assert [route.path for route in ROUTES if route.is_alias and (route.method, route.handler) not in named] == []
+
+
 def test_the_document_is_openapi_and_its_references_lead_somewhere(document: dict[str, Any]) -> None:
     assert document["openapi"].startswith("3.1")
     references = set(re.findall(r"'\$ref': '#/components/schemas/(\w+)'", str(document)))

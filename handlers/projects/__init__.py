@@ -27,13 +27,13 @@ from handlers.projects import (
     uploads,
 )
 
-BASES = ("/api/v1/api", "/v1")
+BASES = ("/v1", "/api/v1/api")
 
 
 def mounted(routes: Iterable[Route]) -> tuple[Route, ...]:
-    """The same routes below each base. Their own paths are relative to it."""
+    """The same routes below each base; documents name the first. Their own paths are relative to it."""
     written = tuple(routes)
-    return tuple(replace(route, path=base + route.path) for base in BASES for route in written)
+    return tuple(replace(route, path=base + route.path, is_alias=base != BASES[0]) for base in BASES for route in written)
 
 
 # In the files, paths that end in a fixed word come before those that end in a number.
@@ -53,5 +53,5 @@ ROUTES = (
             *plots.ROUTES,
         )
     ),
-    replace(docs.ROUTE, path="/v1/api/docs"),
+    replace(docs.ROUTE, path="/v1/api/docs", is_alias=True),
 )

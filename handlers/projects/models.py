@@ -130,7 +130,7 @@ async def show_model(request: web.Request) -> web.Response:
 async def show_response(request: web.Request) -> web.Response:
     """The response curves of a model."""
     project = await admit(request, Role.OBSERVER)
-    curves = await request.app[MODELS].response(project, iid_of(request, KIND), request.query.get("node"))
+    curves = await request.app[MODELS].response(project, iid_of(request, KIND), request.query.get("node") or None)
     return web.Response(text=curves, content_type="application/json")
 
 
