@@ -21,11 +21,11 @@ ROLE_TOO_LOW = Code("role_too_low", Kind.FORBIDDEN, "the caller's role in the te
 TEAM_NOT_EMPTY = Code("team_not_empty", Kind.CONFLICT, "the team has projects")
 LAST_ADMIN = Code("last_admin", Kind.CONFLICT, "the team would be left without an Admin, or a user's own team without the user")
 RESERVED_NAME = Code("reserved_name", Kind.INVALID, "paths of the server begin with this word")
-TOO_MANY_MEMBERS = Code("too_many_members", Kind.OVERLOADED, "the team has 1,000 members, or the user is in 1,000 teams")
+TOO_MANY_MEMBERS = Code("too_many_members", Kind.OVERLOADED, "the team has 1,000 members, or the user is in 200 teams")
 
-# Every caller carries all its roles, and every answer about a team has all its members.
+# Every answer about a team has all its members, and every caller carries all its roles: 250 bytes each, once for each token.
 MAX_MEMBERS = 1000
-MAX_TEAMS = 1000
+MAX_TEAMS = 200
 
 PROJECT_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,38}")
 # What a project makes is called so.

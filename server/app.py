@@ -186,8 +186,7 @@ async def _open_ingestion(app: web.Application, disk: Disk, settings: Settings) 
     """Open the changes of datasets and their upkeep, and lend the models of the embeddings surface to uploads."""
     engine = app[keys.ENGINE]
     changes = DatasetChanges(app[DATASETS], disk, settings.part(DatasetLimits))
-    upkeep = Upkeep(changes, engine.pool("jobs"), spawn=engine.spawn)
-    await upkeep.begin()
+    await Upkeep(changes, app[keys.JOBS], spawn=engine.spawn).begin()
     _start_queries_with_the_first_dataset(engine, changes)
     app[CHANGES] = changes
     app[INGESTION] = Ingestion(changes, engine.pool("jobs"), app[EMBEDDINGS], settings.part(IngestionLimits))

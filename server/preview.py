@@ -9,14 +9,17 @@ from engine import metrics
 from engine.datasets import Lender
 from engine.jobs import JobKind
 from engine.preview.catalogue import Access, Catalogue
+from engine.preview.damage import ask_for_damaged
 from engine.preview.kinds import PreviewKinds
 from engine.preview.lending import PreparedDatasets
 from engine.preview.pages import Pages
-from engine.preview.preview import Preview, PreviewOptions
+from engine.preview.preview import Preview
 from engine.preview.queue import Hooks
 from engine.preview.reports import Reports
+from engine.preview.states import States
 from engine.preview.sweeping import Sweeper
 from engine.preview.tasks import PreviewFolders, PreviewLimits
+from engine.preview.watching import Watch
 from engine.store import Store
 from handlers.datasets.admission import DATASETS
 from handlers.http import keys
@@ -44,8 +47,10 @@ async def open_preview(app: web.Application, store: Store, settings: Settings, s
     engine, folders = app[keys.ENGINE], preview_folders(settings)
     catalogue = Catalogue(engine.pool("jobs"), folders)
     access = Access(app[DATASETS], catalogue, shows_private=settings.datasets_enable_private is not False)
-    preview = Preview(engine, store, app[keys.JOBS], catalogue, access, settings.part(PreviewOptions))
-    stack.push_async_callback(preview.close)
+    states = States(store, app[keys.JOBS], catalogue, access, is_on_demand=settings.preview_on_demand)
+    preview = Preview(engine, states)
+    watch = Watch(engine, preview, queues_changed=settings.datasets_watch)
+    stack.push_async_callback(watch.close)
     sweeper = Sweeper(store, folders, preview.holds)
 
     def changed(name: str) -> None:
@@ -57,6 +62,7 @@ async def open_preview(app: web.Application, store: Store, settings: Settings, s
     app[REPORTS], app[HOOKS] = Reports(preview), Hooks(preview)
     app[PAGES] = Pages(preview, engine, folders, settings.part(PreviewLimits), app[PREDICTIONS].predict_lines)
     stack.enter_context(metrics.showing(app[REPORTS].levels))
-    preview.start()
+    await ask_for_damaged(store, app[keys.JOBS])
+    watch.start()
     engine.spawn(sweeper.run(), "sweep files of previews")
     return PreparedDatasets(preview)

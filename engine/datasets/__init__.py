@@ -5,7 +5,9 @@ folders           the files of one dataset, and the order in which a commit writ
 catalogue         `Datasets`: which there are, who may read them, which files a query holds
 sources           what a query names, among these datasets and those of other lenders
 changes           `DatasetChanges`: one change of a dataset at a time
-work, upkeep      what `jobs` replicas do for it: sidecars, merges
+work              what `jobs` replicas are asked
+merging, mending  the kinds of jobs that merge small segments and make missing sidecars again
+upkeep            which asks for these jobs
 deletion          rows deleted by a condition
 """
 

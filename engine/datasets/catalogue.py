@@ -126,6 +126,11 @@ class Datasets:
     def get(self, org: str, name: str) -> Dataset | None:
         return self._datasets.get((org, name))
 
+    def titled(self, title: str) -> Dataset | None:
+        """By `org/name`."""
+        org, _, name = title.partition("/")
+        return self._datasets.get((org, name))
+
     def visible(self, caller: Caller, org: str | None = None) -> list[Dataset]:
         """The datasets that a caller may read, perhaps those of one org only, by name."""
         found = [one for one in self if org in (None, one.org) and may_read(caller, one)]
@@ -234,7 +239,12 @@ def _readable(dataset: Dataset, source: SourceName) -> Readable:
     if part is None:
         wanted = "/".join(word for word in (source.config, source.split) if word)
         raise dataset_not_found(f"{dataset.title}/{wanted}")
-    return Readable(f"{dataset.title}@{version.number}", dataset.folder.segments, version.columns, part)
+    return readable_of(dataset, version, part)
+
+
+def readable_of(dataset: Dataset, version: DatasetVersion, segments: tuple[StoredSegment, ...]) -> Readable:
+    """Some segments of a version."""
+    return Readable(f"{dataset.title}@{version.number}", dataset.folder.segments, version.columns, segments)
 
 
 def _set_event() -> asyncio.Event:

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
+from engine.columns import Column
 from engine.datasets.catalogue import Dataset, Datasets, dataset_not_found, version_not_found
 from engine.datasets.folders import DatasetFolder
-from engine.datasets.versions import Change, Column, DatasetVersion, StoredSegment
+from engine.datasets.versions import Change, DatasetVersion, StoredSegment
 from engine.disk import Disk
 from engine.errors import INVALID_PARAMETER, Code, EngineError, Kind
 from engine.repository.quotas import exceeded

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from engine.accounts import Caller
-from engine.datasets.catalogue import Dataset, dataset_not_found
+from engine.datasets.catalogue import Dataset, dataset_not_found, readable_of
 from engine.datasets.changes import Conditions, DatasetChanges, NewRows
-from engine.datasets.versions import DatasetVersion, Readable, StoredSegment
+from engine.datasets.versions import DatasetVersion, StoredSegment
 from engine.datasets.work import CUT, ask, columns_for_task, segments_for_task, staged_folder
 from engine.replicas.pool import Pool
 
@@ -54,8 +54,7 @@ class Deletion:
                 raise dataset_not_found(dataset.title)
             await current.wait_until_whole(WAIT_S)
             head = current.head
-            everything = Readable(f"{current.title}@{head.number}", current.folder.segments, head.columns, head.segments)
-            num_rows, rows = await self._find_rows(body, everything.grant(), caller)
+            num_rows, rows = await self._find_rows(body, readable_of(current, head, head.segments).grant(), caller)
             if not num_rows:
                 return Deleted(head, 0)
             await asyncio.to_thread(self._changes.disk.check, 0)

@@ -8,45 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from engine.columns import Column
+
 Json = dict[str, Any]
 # What made a version: an upload, a deletion of rows by a condition, or the merging of small segments, which changes no row.
 Change = Literal["create", "replace", "append", "delete", "merge"]
 
 DEFAULT_CONFIG = "default"
 DEFAULT_SPLIT = "train"
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column.
-
-    number  its place among the columns of the dataset, from 0; columns are only ever added, so a number keeps its meaning
-    dtype   bool, int64, float64, string, bytes, timestamp, date, json, class, vector or list<T>
-    dim     of a vector, else 0
-    names   of the classes, by their index; empty for other types
-    source  the text column that a vector column is computed from, or None
-    model   the embedding model that computes it, or None
-    words   whether there is a word index
-    """
-
-    number: int
-    name: str
-    dtype: str
-    dim: int = 0
-    names: tuple[str, ...] = ()
-    source: str | None = None
-    model: str | None = None
-    words: bool = False
-
-    @classmethod
-    def from_json(cls, written: Json) -> "Column":
-        """From a version file, or from the answer of a replica; other keys, such as `nulls`, are left out."""
-        known = {name: written[name] for name in cls.__dataclass_fields__ if name in written}
-        return cls(**{**known, "names": tuple(known.get("names", ()))})
-
-    def as_json(self) -> Json:
-        # The header of every query has its columns, and `asdict` would take 6 ms for 1,000 of them.
-        return {**{name: getattr(self, name) for name in self.__dataclass_fields__}, "names": list(self.names)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,7 +41,7 @@ class StoredSegment:
         split = written["split"] if split is None else split
         return cls(written["id"], written["rows"], written["bytes"], config, split, tuple(written["nulls"]))
 
-    def has(self, column: "Column") -> bool:
+    def has(self, column: Column) -> bool:
         """Whether the segment is not older than a column."""
         return column.number < len(self.nulls)
 

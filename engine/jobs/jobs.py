@@ -21,7 +21,7 @@ from engine.jobs.runners import Runner
 from engine.replicas.blocks import Answer, Block, Call, Lane, WatchedCall
 from engine.replicas.lines import Lines
 from engine.replicas.pool import Pool
-from engine.store import JobRow, JobStatus, NewJob, Store, StoreError, Transaction
+from engine.store import ANYTHING, JobRow, JobStatus, NewJob, Store, StoreError, Subject, Transaction
 
 log = logging.getLogger("sluice.jobs")
 
@@ -146,13 +146,10 @@ class Jobs:
         transaction: Transaction,
         statuses: Collection[JobStatus],
         kinds: Collection[str],
-        *,
-        dataset: str | None = None,
-        config: str | None = None,
-        split: str | None = None,
+        subject: Subject = ANYTHING,
     ) -> int:
         """Cancel waiting or started jobs; how many. Work on them ends at once here, and in other processes with their next beat."""
-        found = await self._store.cancel_jobs(transaction, statuses, kinds, dataset=dataset, config=config, split=split)
+        found = await self._store.cancel_jobs(transaction, statuses, kinds, subject)
         transaction.after_commit(self._look.set)
         return found
 

@@ -12,14 +12,16 @@ from typing import Any
 import ujson
 
 from engine.accounts import Caller
+from engine.columns import Column
 from engine.datasets.catalogue import DATASET_NOT_FOUND, dataset_not_found, not_ready, version_not_found
 from engine.datasets.names import PREFIX, SourceName
-from engine.datasets.versions import Column, Readable, StoredSegment, chosen_part
+from engine.datasets.versions import Readable, StoredSegment, chosen_part
 from engine.errors import DetailedError, EngineError
 from engine.jobs import job_key
 from engine.preview.faults import SPLIT_NOT_FOUND, SPLIT_NOT_READY, NotReady, StoredError
 from engine.preview.listings import split_job
-from engine.preview.preview import Preview, later_failed
+from engine.preview.preview import Preview
+from engine.preview.states import later_failed
 from engine.preview.tasks import KINDS, MAX_WAITING, PREPARE, REQUEST_PRIORITY
 from engine.store import CachedDataset, CachedSplit
 
@@ -29,7 +31,8 @@ class PreparedDatasets:
 
     def __init__(self, preview: Preview) -> None:
         self._preview = preview
-        self._store = preview.store
+        self._states = preview.states
+        self._store = preview.states.store
 
     @contextlib.asynccontextmanager
     async def lent(self, source: SourceName, caller: Caller, wait_s: float) -> AsyncIterator[Readable | None]:
@@ -39,17 +42,17 @@ class PreparedDatasets:
 
     async def _found(self, source: SourceName, caller: Caller, wait_s: float) -> Readable | None:
         try:
-            await self._preview.check_visible(caller, source.title)
-            return await self._preview.in_time(source.title, wait_s, lambda: self._current(source))
+            await self._states.check_visible(caller, source.title)
+            return await self._preview.waiting.in_time(source.title, wait_s, lambda: self._current(source))
         except EngineError as error:
             if error.code == DATASET_NOT_FOUND:
                 return None
             raise _told(error, source) from None
 
     async def _current(self, source: SourceName) -> Readable:
-        """What is prepared now. EngineError as `Preview.split`, and `version_not_found`; NotReady also while it is being made."""
+        """What is prepared now. EngineError as `States.split`, and `version_not_found`; NotReady also while it is being made."""
         names = await self._store.list_split_names(source.title)
-        dataset, split = await self._preview.split(source.title, *chosen_part(names, source.config, source.split))
+        dataset, split = await self._states.split(source.title, *chosen_part(names, source.config, source.split))
         if split.prepare == "failed":
             raise later_failed(split.prepare_error, dataset)
         if split.prepared is None:
@@ -72,7 +75,7 @@ class PreparedDatasets:
                 if now is not None and now.prepared is None and has_room:
                     names = (split.dataset, split.config, split.split)
                     job = split_job(PREPARE, *names, dataset.generation, priority=REQUEST_PRIORITY)
-                    await self._preview.jobs.add(transaction, job)
+                    await self._states.jobs.add(transaction, job)
         return await self._store.num_jobs_before(key) or 0
 
 

@@ -16,7 +16,8 @@ from engine.errors import JOB_TIMEOUT, TaskFailed
 from engine.preview.answers import etag_of
 from engine.preview.bodies import RowsBody
 from engine.preview.faults import SPLIT_NOT_READY, NotReady, PreviewFault, StoredError
-from engine.preview.preview import Preview, folder_of, later_failed, num_examples_of
+from engine.preview.preview import Preview
+from engine.preview.states import folder_of, later_failed, num_examples_of
 from engine.preview.tasks import PAGE_TASK, PreviewFolders, PreviewLimits
 from engine.replicas.blocks import Answer
 from engine.repository.index import Version
@@ -67,21 +68,22 @@ class Pages:
         self, preview: Preview, engine: Engine, folders: PreviewFolders, limits: PreviewLimits, predict: PredictLines
     ) -> None:
         self._preview = preview
+        self._states = preview.states
         self._engine = engine
         self._folders = folders
         self._limits = limits
         self._predict = predict
 
     async def page(self, place: PagePlace, base: bytes) -> Page:
-        """Some rows. EngineError as `Preview.split`; NotReady and StoredError also for what is not or cannot be prepared."""
+        """Some rows. EngineError as `States.split`; NotReady and StoredError also for what is not or cannot be prepared."""
         with self._preview.holds.of(place.dataset):
-            dataset, split = await self._preview.split(place.dataset, place.config, place.split)
+            dataset, split = await self._states.split(place.dataset, place.config, place.split)
             if not _has_parquet(split):
                 return await self._of_first_rows(place, base, dataset, split)
             try:
                 answer, body = await self._read(place, dataset, split, with_records=False)
             except _FilesGone:
-                await self._preview.ask_anew(place.dataset)
+                await self._states.ask_anew(place.dataset)
                 return await self._of_first_rows(place, base, dataset, split)
         return _page(body.with_base(base), split, is_whole=True, truncated=answer.header["truncated"])
 
@@ -101,7 +103,7 @@ class Pages:
     async def _with_records(self, place: PagePlace) -> tuple[CachedSplit, Answer, RowsBody]:
         """The rows also as records for a model. EngineError as `page`."""
         with self._preview.holds.of(place.dataset):
-            dataset, split = await self._preview.split(place.dataset, place.config, place.split)
+            dataset, split = await self._states.split(place.dataset, place.config, place.split)
             if not _has_parquet(split):
                 if split.prepare == "failed":
                     raise later_failed(split.prepare_error, dataset)
@@ -109,7 +111,7 @@ class Pages:
             try:
                 return split, *await self._read(place, dataset, split, with_records=True)
             except _FilesGone:
-                await self._preview.ask_anew(place.dataset)
+                await self._states.ask_anew(place.dataset)
                 raise NotReady(SPLIT_NOT_READY, 0) from None
 
     async def _of_first_rows(self, place: PagePlace, base: bytes, dataset: CachedDataset, split: CachedSplit) -> Page:

@@ -11,6 +11,7 @@ from typing import Any
 
 from engine.jobs import MEMORY_BYTES, TIME_LIMIT_S, JobClass
 from engine.replicas.blocks import Task
+from engine.store import FoundDataset
 
 # The kinds of jobs, which the tables of the queue have by these names.
 DATASET, SPLIT, WARM, PREPARE, STATISTICS = "dataset", "split", "warm", "prepare", "statistics"
@@ -105,6 +106,10 @@ class ScannedDataset:
     revision: str
     is_private: bool
     card: Mapping[str, Any] | None
+
+    @property
+    def files(self) -> FoundDataset:
+        return FoundDataset(self.root, self.revision, self.is_private)
 
     @classmethod
     def of_scan(cls, one: Mapping[str, Any]) -> "ScannedDataset":

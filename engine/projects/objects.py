@@ -30,7 +30,7 @@ from engine.projects.kinds import (
     unknown_project,
     word_of,
 )
-from engine.store import JobRow, ObjectEnd, ObjectName, Store, Transaction
+from engine.store import JobRow, ObjectEnd, ObjectName, Store, Subject, Transaction
 
 __all__ = [
     "JOB_KINDS",
@@ -166,7 +166,7 @@ class Objects:
         if not await self.store.end_object(transaction, name, ObjectEnd("cancelled", now()), found):
             return False
         party, kinds = f"{name.team}/{name.project}", (JOB_KINDS[cast(ObjectKind, name.kind)],)
-        await self._jobs.cancel(transaction, ("waiting", "started"), kinds, dataset=party, config=str(name.iid))
+        await self._jobs.cancel(transaction, ("waiting", "started"), kinds, Subject(party, str(name.iid)))
         return True
 
     async def delete(self, project: Project, kind: ObjectKind, iid: int) -> ObjectName:

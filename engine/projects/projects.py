@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from engine.errors import NAME_TAKEN, EngineError
 from engine.jobs import Jobs
 from engine.projects.objects import JOB_KINDS, Project, now, unknown_project
-from engine.store import ProjectRow, Store
+from engine.store import ProjectRow, Store, Subject
 from engine.teams import MADE
 
 
@@ -77,7 +77,7 @@ class Projects:
             if not await self._store.hide_project(transaction, project.team, project.id):
                 raise unknown_project()
             await self._store.hide_objects(transaction, project.team, project.id, None, None)
-            await self._jobs.cancel(transaction, ("waiting", "started"), JOB_KINDS.values(), dataset=project.party)
+            await self._jobs.cancel(transaction, ("waiting", "started"), JOB_KINDS.values(), Subject(project.party))
 
 
 def _taken(project: Project, reason: str) -> EngineError:

@@ -7,21 +7,24 @@ keys in the clear, or of what a name means.
 from engine.store.connection import StoreBusy, StoreError, StoreFull, Transaction
 from engine.store.datasets import DatasetRow, DatasetStore, Visibility
 from engine.store.graphs import GraphRow, GraphStore, InstanceRow
-from engine.store.jobs import JobRow, JobStatus, JobStore, NewJob
+from engine.store.jobs import ANYTHING, JobRow, JobStatus, JobStore, NewJob, Subject
 from engine.store.models import ModelOverrides, ModelStore
 from engine.store.objects import ObjectEnd, ObjectName, ObjectRow, ObjectStore
-from engine.store.preview import CachedDataset, CachedSplit, CacheStatus, LaterStatus, ListedSplit, PreviewStore, SplitReport
+from engine.store.preview import CachedDataset, FoundDataset, PreviewStore
+from engine.store.preview_splits import CachedSplit, CacheStatus, LaterStatus, ListedSplit, SplitAnswers, SplitReport
 from engine.store.projects import ProjectRow, ProjectStore
 from engine.store.teams import TeamRow, TeamStore
 from engine.store.tokens import NewToken, TokenRow, TokenStore
 from engine.store.users import Credential, KeyKind, User, UserStore
 
 __all__ = [
+    "ANYTHING",
     "CacheStatus",
     "CachedDataset",
     "CachedSplit",
     "Credential",
     "DatasetRow",
+    "FoundDataset",
     "GraphRow",
     "InstanceRow",
     "JobRow",
@@ -36,11 +39,13 @@ __all__ = [
     "ObjectName",
     "ObjectRow",
     "ProjectRow",
+    "SplitAnswers",
     "SplitReport",
     "Store",
     "StoreBusy",
     "StoreError",
     "StoreFull",
+    "Subject",
     "TeamRow",
     "TokenRow",
     "Transaction",

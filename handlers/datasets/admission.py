@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from aiohttp import hdrs, web
 
 from engine.accounts import Caller, Right, full_key_needed
+from engine.columns import Column
 from engine.datasets import Conditions, Dataset, DatasetChanges, Datasets
 from engine.datasets.catalogue import ROLE_TO_CHANGE
 from engine.datasets.names import BAD_NAME, DATASET_NAME, ORG_NAME
-from engine.datasets.versions import Column, DatasetVersion
+from engine.datasets.versions import DatasetVersion
 from engine.errors import INVALID_PARAMETER, EngineError, shutting_down
 from engine.ingestion import Ingestion
 from handlers.http.auth import known_caller

@@ -22,9 +22,31 @@ Around = Callable[[Handler, web.Request], Awaitable[web.StreamResponse]]
 # A pydantic model of a JSON body, or a media type.
 BodyKind = type[BaseModel] | str
 
+# The first path segments of preview, which follows an API that has no prefix of its own.
+PREVIEW_WORDS = (
+    "cache",
+    "cache-reports",
+    "valid",
+    "is-valid",
+    "hf_datasets",
+    "hf-datasets-count-by-cache-status",
+    "queue",
+    "queue-dump",
+    "queue-dump-waiting-started",
+    "webhook",
+    "refresh-split",
+    "splits",
+    "rows",
+    "first-rows",
+    "size",
+    "parquet",
+    "statistics",
+    "assets",
+)
 # First path segments that belong to a surface and can never be an owner (compared in lower case).
 RESERVED = frozenset(
     [
+        *PREVIEW_WORDS,
         "api",
         "v1",
         "v2",
@@ -46,27 +68,9 @@ RESERVED = frozenset(
         "static",
         "favicon.ico",
         "robots.txt",
-        "cache",
-        "cache-reports",
-        "valid",
-        "is-valid",
-        "hf_datasets",
-        "hf-datasets-count-by-cache-status",
-        "queue",
-        "queue-dump",
-        "queue-dump-waiting-started",
-        "webhook",
-        "refresh-split",
-        "splits",
-        "rows",
-        "first-rows",
-        "size",
-        "parquet",
-        "statistics",
         "search",
         "filter",
         "events",
-        "assets",
         "models.txt",  # no route, but a file beside the folders of owners
     ]
 )

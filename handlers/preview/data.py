@@ -14,7 +14,7 @@ from engine.errors import EngineError
 from engine.preview.answers import Ready, etag_of
 from engine.preview.bodies import RowsBody
 from engine.preview.faults import SPLIT_NOT_FOUND, PreviewFault
-from engine.preview.preview import Listing, folder_of, num_bytes_of, num_examples_of
+from engine.preview.states import Listing, folder_of, num_bytes_of, num_examples_of
 from engine.store import CachedSplit
 from handlers.http.errors import dumps
 from handlers.http.routes import Route
@@ -90,7 +90,7 @@ async def parquet(request: web.Request) -> web.Response:
 
 async def _prepared_answer(request: web.Request, made: Callable[[web.Request, str, Sequence[CachedSplit]], Json]) -> web.Response:
     name = await dataset_of(request)
-    listing = await in_time(request, name, lambda: request.app[PREVIEW].listing(name))
+    listing = await in_time(request, name, lambda: request.app[PREVIEW].states.listing(name))
     chosen = _chosen(request, listing)
     value = await asyncio.to_thread(made, request, name, chosen)
     pending, failed = _open(request, listing, chosen)

@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.accounts import Caller
+from engine.columns import Column
 from engine.datasets import Conditions, Dataset, DatasetChanges, DatasetLimits, Datasets, Readable, Sources
 from engine.datasets.changes import NewRows
 from engine.datasets.folders import DatasetFolder
+from engine.datasets.merging import MAX_SEGMENTS, SEGMENT_ROWS, mergeable, replaced
 from engine.datasets.names import parse_source
-from engine.datasets.upkeep import MAX_SEGMENTS, SEGMENT_ROWS, mergeable, replaced
-from engine.datasets.versions import Column, DatasetVersion, StoredSegment
+from engine.datasets.versions import DatasetVersion, StoredSegment
 from engine.disk import Disk
 from engine.engine import JOBS_OPTIONS
 from engine.errors import EngineError

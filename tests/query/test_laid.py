@@ -273,3 +273,16 @@ def test_an_upload_that_was_deleted_is_not_found(tmp_path: Path) -> None:
         assert page.status_code == 200, page.text
         assert requests.delete(f"{server.url}/api/datasets/admin/notes", auth=server.auth, timeout=30).status_code == 204
         assert_refused(ask(server, 'select n from "hub://admin/notes"'), 404, "dataset_not_found")
+
+
+@pytest.mark.parametrize("name", ["payload.arrow", "rows.parquet"])
+def test_prepared_files_that_are_lost_are_made_again_when_the_server_starts(tmp_path: Path, name: str) -> None:
+    with serving(tmp_path / "data", **ONE) as server:
+        lay_in(server, "people", {"train.csv": PEOPLE})
+        before = ask(server, NAMES)
+        until(lambda: is_quiet(server))
+    [path] = (tmp_path / "data" / "prepared").rglob(name)
+    path.unlink()
+    with serving(tmp_path / "data", **ONE) as server:
+        assert ask(server, NAMES).content == before.content
+        assert "prepared files are damaged dataset=people config=default split=train" in server.log

@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -176,7 +176,7 @@ def _told(work: Work, found: Sequence[Column], widened: Mapping[str, Header]) ->
         "parquet_bytes": parquet_bytes,
         "memory_bytes": work.memory_bytes,
     }
-    infos = [{**asdict(info), "nulls": sum(one["nulls"][info.number] for one in work.segments)} for info in work.stored]
+    infos = [{**info.as_json(), "nulls": sum(one["nulls"][info.number] for one in work.segments)} for info in work.stored]
     return {
         "segments": work.segments,
         "columns": [column.header() for column in found],

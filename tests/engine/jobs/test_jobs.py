@@ -13,7 +13,7 @@ from engine import metrics
 from engine.jobs import JobKind, JobOptions, Jobs, Outcome, Work
 from engine.replicas.blocks import Answer
 from engine.replicas.pool import Pool
-from engine.store import JobRow, JobStatus, Store, Transaction
+from engine.store import JobRow, JobStatus, Store, Subject, Transaction
 from tests.engine.jobs.kinds import PASS_GATE, add, commit, gate, kind, open_gate, results, table, try_gate
 from tests.engine.replicas.families import options, task
 
@@ -345,7 +345,7 @@ async def test_a_started_job_that_is_cancelled_loses_its_replica_and_writes_noth
         await begun(arguments)
         [replica] = all.pool.replicas
         async with all.store.transaction() as transaction:
-            assert await all.jobs.cancel(transaction, ["waiting", "started"], all.kinds, dataset="glue") == 1
+            assert await all.jobs.cancel(transaction, ["waiting", "started"], all.kinds, Subject("glue")) == 1
         await asyncio.wait_for(replica.gone(), 30)
         await add(all.store, all.jobs, "nothing", "glue")
         assert [row.status for row in await all.over(2)] == ["cancelled", "success"]

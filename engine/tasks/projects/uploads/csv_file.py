@@ -5,6 +5,7 @@ Numbers are parsed at once; only where that fails, or a problem was found, the f
 """
 
 import csv
+import io
 import mmap
 from collections.abc import Iterator
 from itertools import islice
@@ -116,7 +117,8 @@ class _Reading:
 
     def batches(self, *, as_text: bool) -> Stage[list[pa.RecordBatch]]:
         """ArrowInvalid: a cell is not what its column should hold, or a record is not to be read at all."""
-        with RepairedFile(self._path) if as_text else pa.OSFile(str(self._path)) as source:
+        # Buffered, since a block is what one read gives.
+        with io.BufferedReader(RepairedFile(self._path)) if as_text else pa.OSFile(str(self._path)) as source:
             found = yield from self._read(source, as_text=as_text)
         return found
 
@@ -131,7 +133,7 @@ class _Reading:
             if not as_text:
                 self._refuse_nan(batch)
             found.append(batch)
-            yield Progress("read", source.position() if as_text else source.tell(), size)
+            yield Progress("read", source.raw.position() if as_text else source.tell(), size)
         return found
 
     def _opened(self, source: Any, *, as_text: bool) -> arrow_csv.CSVStreamingReader:
