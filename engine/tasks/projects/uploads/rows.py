@@ -53,12 +53,18 @@ def values(numbers: Array) -> pa.Array:
 
 def taken(table: pa.Table, order: Array) -> pa.Table:
     """The rows in another order, or some of them. Columns of one text alone, of which there are many, are not copied."""
-    taken = pa.array(order)
     columns = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
         values = column.combine_chunks()
-        columns[name] = values[: len(order)] if _is_constant(values) else values.take(taken)
+        columns[name] = values[: len(order)] if _is_constant(values) else _taken(values, order)
     return pa.table(columns)
+
+
+def _taken(values: pa.Array, order: Array) -> pa.Array:
+    if not pa.types.is_dictionary(values.type) or values.null_count:
+        return values.take(pa.array(order))
+    # numpy takes indices twice as fast as pyarrow does.
+    return pa.DictionaryArray.from_arrays(pa.array(values.indices.to_numpy()[order]), values.dictionary, safe=False)
 
 
 def _is_constant(values: pa.Array) -> bool:

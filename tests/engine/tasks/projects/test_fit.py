@@ -87,7 +87,7 @@ def test_groups_that_meet_above_saturation_share_their_effect_and_still_add_up(t
 def test_a_response_curve_is_0_without_spend_and_at_factor_1_the_attribution(data: Data, tmp_path: Path) -> None:
     part, body, _ = sets.task("fit", sets.fit_header(data, data.check()["Instance"], tmp_path / "model"))
     answer = attribution(tmp_path / "model", data, tmp_path / "a")
-    for curve in sets.pieces(part, body)["response"]:
+    for curve in sets.values(part, body)["response"]:
         means = [point["Effect"]["Mean"] for point in curve["Points"]]
         assert means[0] == 0
         assert means == sorted(means)
@@ -109,7 +109,7 @@ def test_a_refit_keeps_the_scales_and_starts_where_its_parent_ended(data: Data, 
     header = sets.fit_header(data, data.check()["Instance"], tmp_path / "child", **SMALL_HMC, parent=str(model), seed=3)
     part, body, _ = sets.task("fit", header)
     assert "refused" not in part
-    answer = sets.pieces(part, body)["figures"]
+    answer = sets.values(part, body)["figures"]
     parent, child = Fitted.read(model), Fitted.read(tmp_path / "child")
     assert child.instance.as_dict() == parent.instance.as_dict()
     for row in answer["Drift"]:

@@ -197,13 +197,24 @@ def test_a_graph_with_a_wrong_value_somewhere_is_refused_or_becomes_an_instance(
     density.gradient(density.priors.means[None])
 
 
-def test_a_check_of_a_graph_loads_neither_scipy_nor_onnx(data: Data) -> None:
-    asked = {"files": data.files, "combination": sets.COMBINATION, "train_dates": data.dates, "eval_dates": []}
-    asked |= {"graph": None, "max_parameters": 400}
+def test_what_a_request_waits_for_loads_neither_scipy_nor_onnx(data: Data, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    sets.task("fit", sets.fit_header(data, data.check()["Instance"], model))
+    dates = {"train_dates": data.dates, "eval_dates": []}
+    span = {"start_date": data.dates[0], "end_date": data.dates[-1]}
+    asked = {"files": data.files, "combination": sets.COMBINATION, "model": str(model), "graph": None, "max_parameters": 400}
+    folder = {"folder": str(tmp_path), "title": "a"}
+    sets.task("attribute", {**asked, **span, **folder, "samples": 20})
+    look = {"width": 300, "height": 300, "title": "Demo", "graph_bytes": 12, "attribution": str(tmp_path)}
+    asked |= dates | span | look | {"node": None, "format": "csv"}
+    questions = [("check_graph", {}), ("check_refit", {}), ("check_attribution", {}), ("default_graph", {}), ("effects", {})]
+    questions += [("plot", {"kind": kind}) for kind in ("fit", "contributions", "waterfall")]
     program = f"""if True:
         import sys
         from engine.tasks.families import Families
-        Families().task("projects", "check_graph")({asked!r}, memoryview(b""))
+        for name, more in {questions!r}:
+            header, _ = Families().task("projects", name)({asked!r} | more, memoryview(b'{{"nodes":[]}}'))
+            assert "refused" not in header["parts"][0], header
         print(*sorted({{"scipy", "onnx", "onnxruntime", "duckdb"}} & set(sys.modules)))"""
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
