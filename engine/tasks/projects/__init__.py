@@ -35,7 +35,8 @@ They stop when the server sends the signal of engine/tasks/stopping.py.
             missing_investment duplicate_key negative_value empty_file mixed_frequency formula_cell extra_sheet bad_layout
             too_many_rows. Row counts records (the header is 1, blank lines count), Column is the header, or in a wide file the
             letter of a spreadsheet. Each is null where it says nothing: Row when the fault is the file's, Column when it is the
-            row's (duplicate_key, bad_layout). A column that is missing in a long file is a fault of row 1.
+            row's (duplicate_key, bad_layout). A column that is missing in a long file is a fault of row 1. Of rows with a wrong
+            number of cells at most 20,000 are counted.
             It sends frames of progress, whose stage is "read", and whose numbers are bytes of the file.
 
 `join`: files of datasets and uploads become the files of one dataset. Of the rows with one key, the last source's is taken.
