@@ -11,9 +11,11 @@ import pyarrow as pa
 import pytest
 import requests
 
+from engine.roles import Role
 from tests.fixtures.preview import front_matter, json_lines, lay, parquet
 from tests.preview.asking import get, hook, is_quiet, lay_in, until
 from tests.preview.test_workers import worker
+from tests.projects.people import new_team, set_role
 from tests.publishing.asking import user
 from tests.query.asking import TIMEOUT_S, Auth, ask, assert_refused, column, put, rows
 from tests.serving import Server, serving
@@ -158,6 +160,15 @@ def test_a_private_folder_is_there_for_its_org_and_the_admin_alone(laid: Server,
         assert refused.status_code == 404
         assert refused.text == missing.text.replace("hiding", "hidden")
     assert ask(laid, text, auth=("ann", "0" * 32)).status_code == 401
+
+
+def test_a_private_folder_of_a_team_is_there_for_its_members(laid: Server, ann: Auth, tom: Auth) -> None:
+    team = new_team(laid)
+    lay_in(laid, f"{team}/plan", {"README.md": front_matter("private: true"), "train.csv": "a\n1\n"})
+    text = f'select a from "hub://{team}/plan"'
+    set_role(laid, team, "ann", Role.OBSERVER)
+    assert column(laid, text, auth=ann) == [1]
+    assert_refused(ask(laid, text, auth=tom), 404, "dataset_not_found")
 
 
 # What is not prepared
