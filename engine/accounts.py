@@ -44,7 +44,7 @@ RECHECK_S = 1.0
 NO_ROLES: Mapping[str, Role] = MappingProxyType({})
 # When a key ends that is not a token.
 NEVER = math.inf
-# A cached caller takes about 300 bytes, and 100 more for each team of its user.
+# A cached caller takes about 300 bytes, and 250 more for each team of its user.
 MAX_CACHED_CALLERS = 10_000
 
 

@@ -21,11 +21,11 @@ ROLE_TOO_LOW = Code("role_too_low", Kind.FORBIDDEN, "the caller's role in the te
 TEAM_NOT_EMPTY = Code("team_not_empty", Kind.CONFLICT, "the team has projects")
 LAST_ADMIN = Code("last_admin", Kind.CONFLICT, "the team would be left without an Admin, or a user's own team without the user")
 RESERVED_NAME = Code("reserved_name", Kind.INVALID, "paths of the server begin with this word")
-TOO_MANY_MEMBERS = Code("too_many_members", Kind.OVERLOADED, "the team has 1,000 members, or the user is in 1,000 teams")
+TOO_MANY_MEMBERS = Code("too_many_members", Kind.OVERLOADED, "the team has 1,000 members, or the user is in 200 teams")
 
-# Every caller carries all its roles, and every answer about a team has all its members.
+# Every answer about a team has all its members, and every caller carries all its roles: 250 bytes each, once for each token.
 MAX_MEMBERS = 1000
-MAX_TEAMS = 1000
+MAX_TEAMS = 200
 
 PROJECT_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,38}")
 # What a project makes is called so.
@@ -53,12 +53,10 @@ class TeamNames:
 
     is_reserved  paths begin with it
     is_taken     it is reserved, or owns a model or a dataset
-    owned_by     the names of the models and datasets that a team or user has
     """
 
     is_reserved: Callable[[str], bool]
     is_taken: Callable[[str], bool]
-    owned_by: Callable[[str], Iterable[str]]
 
 
 class Teams:
@@ -194,13 +192,6 @@ class Teams:
     async def has_project(self, team: str, project: str) -> bool:
         """Whether the team has this project; one that is being removed is not found any more."""
         return await self._store.has_project(team, project)
-
-    def check_project_id(self, team: str, project: str) -> None:
-        """EngineError `name_taken` for a project whose team has a model or dataset that is named as the project's own would be."""
-        for name in self._names.owned_by(team):
-            found = MADE.fullmatch(name)
-            if found and found["project"] == project:
-                raise EngineError(NAME_TAKEN, f"The team has a model or dataset '{name}', which would belong to this project.")
 
     async def made_by_project(self, owner: str, name: str) -> bool:
         """Whether a model or dataset of this name belongs to a project of its owner, which alone may change it."""

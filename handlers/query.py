@@ -5,10 +5,9 @@ hold: replicas read the bodies and encode the answers.
 """
 
 import asyncio
-import contextlib
 import logging
 import re
-from collections.abc import AsyncIterator
+from functools import partial
 from typing import Literal
 
 from aiohttp import hdrs, web
@@ -18,7 +17,7 @@ from engine import metrics
 from engine.accounts import OWNER_NAME, Caller
 from engine.disk import disk_full
 from engine.errors import EngineError
-from engine.query.queries import DEFAULT_TIMEOUT_S, OpenQuery, Queries
+from engine.query.queries import DEFAULT_TIMEOUT_S, OpenQuery, Plan, Queries
 from engine.replicas.flow import Flow
 from handlers.http.auth import known_caller
 from handlers.http.bodies import NDJSON, PIECE_BYTES, check_head, read_whole, unless_client_leaves
@@ -68,9 +67,7 @@ async def admit(request: web.Request) -> Caller:
 
 async def query(request: web.Request) -> web.StreamResponse:
     """Rows as JSON, as lines of JSON or as a stream of Arrow."""
-    async with _opened(request) as opened:
-        flow = await unless_client_leaves(request, _begin(request, opened))
-        return await _answer(request, opened, flow)
+    return await _answered(request)
 
 
 async def query_workspace(request: web.Request) -> web.StreamResponse:
@@ -78,27 +75,24 @@ async def query_workspace(request: web.Request) -> web.StreamResponse:
     workspace = request.match_info["workspace"]
     if not OWNER_NAME.fullmatch(workspace):
         raise EngineError(NOT_FOUND, "not found")
-    async with _opened(request, workspace=workspace) as opened:
-        flow = await unless_client_leaves(request, _begin(request, opened, is_table=True))
-        return await _answer(request, opened, flow)
+    return await _answered(request, workspace=workspace)
 
 
-@contextlib.asynccontextmanager
-async def _opened(request: web.Request, *, workspace: str | None = None) -> AsyncIterator[OpenQuery]:
-    """The query of a request, whose places are given back at the end."""
+async def _answered(request: web.Request, *, workspace: str | None = None) -> web.StreamResponse:
     caller = await admit(request)
     queries = request.app[QUERIES]
     with queries.places.of(caller):
         body = await read_whole(request, request.app[QUERY_BODY_LIMIT], request.app[REQUEST_TIMEOUT], user=caller.name)
         async with queries.opened(body, caller, workspace=workspace) as opened:
-            yield opened
+            form_of = partial(_form_of, request, is_table=workspace is not None)
+            flow = await unless_client_leaves(request, opened.begin(form_of))
+            return await _answer(request, opened, flow)
 
 
-async def _begin(request: web.Request, opened: OpenQuery, *, is_table: bool = False) -> Flow:
-    """Plan the query and begin its answer. EngineError for a refusal."""
-    plan = await opened.plan()
+def _form_of(request: web.Request, plan: Plan, *, is_table: bool) -> str:
+    """The format of the answer. EngineError `not_acceptable`."""
     form = TABLE if is_table else plan.format
-    return await opened.run(EXPLANATION if plan.explain else form or _accepted(request))
+    return EXPLANATION if plan.explain else form or _accepted(request)
 
 
 def _accepted(request: web.Request) -> str:
@@ -142,11 +136,20 @@ async def _answer(request: web.Request, opened: OpenQuery, flow: Flow) -> web.St
     if "rows" in head:
         headers["X-Rows"] = str(head["rows"])
     if head["bytes"] <= PIECE_BYTES and flow.last is not None:
-        body = await flow.get()
-        return web.Response(body=bytes(body or b""), headers=headers)
+        return web.Response(body=bytes(await flow.get() or b""), headers=headers)
     response = web.StreamResponse(headers=headers)
     response.content_length = head["bytes"]
     return await _stream(_Exchange(request, response, flow), opened, with_line=False)
+
+
+async def _send(request: web.Request, opened: OpenQuery, response: web.Response) -> web.Response:
+    """Send a short answer now: aiohttp would do it when the query is closed and in the log."""
+    try:
+        await response.prepare(request)
+        await response.write_eof()
+    except ConnectionError:
+        opened.outcome = "left"
+    return response
 
 
 def _headers(opened: OpenQuery) -> dict[str, str]:

@@ -53,7 +53,7 @@ from server.names import team_names
 from server.open_requests import OPEN_REQUESTS, OpenRequests
 from server.preview import open_preview
 from server.private import make_private
-from server.projects import open_lazy_models, open_projects
+from server.projects import open_project_models, open_projects
 
 # Fixed paths come before `/{owner}/models/{model}`, and routes with a condition before the others of the same path.
 ROUTES: tuple[Route, ...] = (
@@ -131,7 +131,7 @@ async def _open_engine(app: web.Application, store: Store, settings: Settings, s
     engine = Engine(settings.part(EngineLimits))
     pool = engine.pool("score")
     serving = Serving(repository, listed, pool, load_timeout_s=settings.load_timeout_s, spawn=engine.spawn)
-    await open_lazy_models(app, store, serving)
+    await open_project_models(app, store, serving)
     await engine.start()
     stack.push_async_callback(engine.stop)
     stack.enter_context(metrics.showing(engine.levels))

@@ -25,9 +25,4 @@ def name_check(repository: Repository, dataset_orgs: Callable[[], Iterable[str]]
 
 def team_names(repository: Repository, datasets: Datasets) -> TeamNames:
     """What teams need to know of other names."""
-
-    def owned_by(owner: str) -> set[str]:
-        models = {model.name for model in repository.models() if model.owner == owner}
-        return models | {dataset.name for dataset in datasets if dataset.org == owner}
-
-    return TeamNames(lambda name: name.lower() in RESERVED, name_check(repository, datasets.orgs), owned_by)
+    return TeamNames(lambda name: name.lower() in RESERVED, name_check(repository, datasets.orgs))

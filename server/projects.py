@@ -21,7 +21,7 @@ from engine.projects.models import Models
 from engine.projects.objects import Objects
 from engine.projects.plots import Plots
 from engine.projects.projects import Projects
-from engine.projects.publishing import LazyModels, Publishing
+from engine.projects.publishing import ProjectModels, Publishing
 from engine.projects.removal import Removal, RemoveFiles
 from engine.projects.uploads import ProjectUploads, UploadLimits
 from engine.repository.serving import Serving
@@ -43,14 +43,14 @@ from server.config import Settings
 
 log = logging.getLogger("sluice.projects")
 
-LAZY_MODELS = web.AppKey("lazy_models", LazyModels)
+PROJECT_MODELS = web.AppKey("names_of_project_models", ProjectModels)
 
 
-async def open_lazy_models(app: web.Application, store: Store, serving: Serving) -> None:
-    """Tell the models which of them no replica opens ahead; before a replica is started."""
-    app[LAZY_MODELS] = lazy = LazyModels(store)
-    await lazy.read()
-    serving.opens_ahead = lazy.opens_ahead
+async def open_project_models(app: web.Application, store: Store, serving: Serving) -> None:
+    """Learn which models projects have made, of which replicas open few ahead; before a replica is started."""
+    app[PROJECT_MODELS] = names = ProjectModels(store)
+    await names.read()
+    serving.opens_ahead = names.opens_ahead
 
 
 async def open_projects(app: web.Application, store: Store, disk: Disk, settings: Settings) -> None:
@@ -78,7 +78,8 @@ def _open_models(app: web.Application, folders: ProjectFolders, settings: Settin
     queries, limits = engine.pool("query"), settings.part(FitLimits)
     graphs = Graphs(objects.store, queries)
     models = Models(objects, datasets, graphs, app[keys.REPOSITORY], queries, max_parameters=limits.fit_parameters)
-    publishing = Publishing(objects, app[keys.PUBLISHER], app[keys.SERVING], app[LAZY_MODELS], engine.spawn)
+    publishing = Publishing(objects, app[keys.PUBLISHER], app[keys.SERVING], app[PROJECT_MODELS], engine.spawn)
+    app[keys.PUBLISHER].quotas.is_left_out = app[PROJECT_MODELS].is_one
     fitting = Fitting(objects, models, datasets, graphs, publishing, limits)
     attributions = Attributions(models, datasets, folders, queries, _teller(app), limit_s=limits.job_limit_s)
     sets = AttributionSets(objects, attributions)

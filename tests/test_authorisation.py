@@ -21,7 +21,7 @@ from handlers.preview.admission import KEY as PREVIEW_KEY
 from handlers.preview.admission import LIST_KEY
 from handlers.preview.queue import HOOK_KEY
 from handlers.projects import BASES
-from handlers.projects.admission import key_of
+from handlers.projects.admission import key_of, key_of_maker
 from handlers.projects.teams import MEMBER_KEY
 from handlers.streaming.predict import KEY as PREDICT_KEY
 from server.app import ROUTES
@@ -176,7 +176,7 @@ def reads_dataset(caller: Caller, target: Target) -> Expected:
 
 # Files that paths with `{file}` have for everybody.
 FILES = {"/docs/{file}": "start.js", "/static/{file}": "preview.js"}
-ROLE_RULES: dict[str, Rule] = {key_of(role): needs(role) for role in Role}
+ROLE_RULES: dict[str, Rule] = {key(role): needs(role) for role in Role for key in (key_of, key_of_maker)}
 # What the documentation calls the key of a route -> what a caller gets for a target.
 RULES: dict[str, Rule] = {
     "none": nobody_asked,
@@ -279,6 +279,8 @@ def ask(house: House, route: Route, auth: Auth, target: Target) -> Expected:
     named |= {"org": target.owner, "dataset": target.name, "workspace": target.owner}
     named |= {"file": FILES.get(route.path, "records"), "name": "tom"}
     named |= {"team": target.owner, "project": PROJECT, "user": "nobody", "iid": "999"}
+    if "{team}" in route.path:
+        named["id"] = "999"
     if (route.method, route.path) in DELETED_PROJECTS:
         named["project"] = "none"
     named |= {"address": f"{target.owner}/{target.name}/--/default/train/0000.parquet"}

@@ -6,108 +6,49 @@ outlives the job. Knows what all kinds have in common, and nothing of one kind: 
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import Any, Literal, cast, get_args
-
-import ujson
+from dataclasses import replace
+from typing import Any, cast
 
 from engine.errors import INTERNAL, TOO_MANY_JOBS, Code, EngineError, ListedError
 from engine.frames import Header
-from engine.jobs import Jobs, job_key
-from engine.projects.codes import ALREADY_FINISHED, IN_USE, NOT_COMPLETE, UNKNOWN, UNKNOWN_PROJECT
-from engine.store import JobRow, JobStatus, NewJob, ObjectEnd, ObjectName, ObjectRow, Store, Subject, Transaction
+from engine.jobs import Jobs
+from engine.projects.codes import ALREADY_FINISHED, IN_USE, NOT_COMPLETE, UNKNOWN
+from engine.projects.kinds import (
+    JOB_KINDS,
+    KINDS,
+    ONLY_SLOT,
+    Object,
+    ObjectKind,
+    Project,
+    encoded,
+    job_of,
+    key_of,
+    key_prefix,
+    name_of,
+    now,
+    unknown,
+    unknown_project,
+    word_of,
+)
+from engine.store import JobRow, ObjectEnd, ObjectName, Store, Subject, Transaction
 
-ObjectKind = Literal["upload", "dataset", "model", "attribution", "attribution_set"]
-KINDS: tuple[ObjectKind, ...] = get_args(ObjectKind)
-# The kind of job that makes an object.
-JOB_KINDS: Mapping[ObjectKind, str] = {
-    "upload": "read_upload",
-    "dataset": "join",
-    "model": "fit",
-    "attribution": "attribute",
-    "attribution_set": "align",
-}
-_MADE_BY = {job_kind: kind for kind, job_kind in JOB_KINDS.items()}
-# The slot of an object of which a project has one that is active.
-ONLY_SLOT = ""
+__all__ = [
+    "JOB_KINDS",
+    "KINDS",
+    "ONLY_SLOT",
+    "Object",
+    "ObjectKind",
+    "Objects",
+    "Project",
+    "encoded",
+    "key_of",
+    "now",
+    "unknown",
+    "unknown_project",
+]
+
 # A team that has as many unfinished jobs as it may have should ask again after this.
 RETRY_AFTER_S = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Project:
-    """A project of a team."""
-
-    team: str
-    id: str
-
-    @property
-    def party(self) -> str:
-        """team/id"""
-        return f"{self.team}/{self.id}"
-
-
-@dataclass(frozen=True, slots=True)
-class Object:
-    """One object of a project, as its row and its job tell it together.
-
-    status    of its job: waiting, started, success, error, cancelled
-    attempts  how often its job was taken; the number of this attempt while it is started
-    request   what it was asked with
-    result    JSON as the replica wrote it; None before the end, and in lists
-    warnings  [{"Code", "Message", ...}]
-    error     {"code", "message", "details", "details_total"} of a job that has failed
-    active    the slot that it has taken in its project, or None
-    """
-
-    project: Project
-    kind: ObjectKind
-    iid: int
-    status: JobStatus
-    created_at: str
-    created_by: str
-    started_at: str | None
-    finished_at: str | None
-    attempts: int
-    request: dict[str, Any]
-    result: str | None
-    warnings: list[dict[str, Any]]
-    error: dict[str, Any] | None
-    active: str | None
-
-    @classmethod
-    def of_row(cls, row: ObjectRow) -> "Object":
-        return cls(
-            Project(row.team, row.project),
-            cast(ObjectKind, row.kind),
-            row.iid,
-            row.status,
-            row.created_at,
-            row.created_by,
-            row.started_at,
-            row.finished_at,
-            row.attempts,
-            ujson.loads(row.request),
-            row.result,
-            ujson.loads(row.warnings),
-            ujson.loads(row.error) if row.error else None,
-            row.active,
-        )
-
-    @property
-    def name(self) -> ObjectName:
-        return ObjectName(self.project.team, self.project.id, self.kind, self.iid)
-
-    @property
-    def is_finished(self) -> bool:
-        return self.status not in ("waiting", "started")
-
-    def require_complete(self) -> "Object":
-        """Itself. EngineError `not_complete` unless its job has ended with success."""
-        if self.status != "success":
-            raise EngineError(NOT_COMPLETE, f"{word_of(self.kind).capitalize()} {self.iid} is not complete.")
-        return self
 
 
 class Objects:
@@ -146,7 +87,7 @@ class Objects:
             for used_kind, used_iid in dict.fromkeys(uses):
                 if not await self.store.add_use(transaction, name, used_kind, used_iid):
                     raise unknown(used_kind)
-            await self._jobs.add(transaction, _job(name))
+            await self._jobs.add(transaction, job_of(name))
             if on_commit is not None:
                 transaction.after_commit(on_commit)
         return await self.get(project, kind, name.iid)
@@ -268,9 +209,10 @@ class Objects:
         return await self.get(Project(name.team, name.project), cast(ObjectKind, name.kind), name.iid)
 
     async def of_job(self, transaction: Transaction, job: JobRow) -> Object | None:
-        """The object that a job makes, in this attempt, also once the job has ended; None when it was deleted."""
+        """The object that a job has made, in the transaction that ends the job; None when it was deleted."""
         name = name_of(job)
         row = await self.store.object_row(transaction, name, key_prefix(Project(name.team, name.project), name.kind))
+        # The job has ended, and the row does not have its attempts yet.
         return replace(Object.of_row(row), attempts=job.attempts) if row else None
 
     async def settle(self, transaction: Transaction, job: JobRow, end: ObjectEnd, *, active_slot: str | None = None) -> None:
@@ -293,53 +235,8 @@ class Objects:
         return self._progress.get(key_of(found.name)) if found.status == "started" else None
 
 
-def name_of(job: JobRow) -> ObjectName:
-    """The object that a job makes."""
-    team, _, project = (job.dataset or "").partition("/")
-    return ObjectName(team, project, _MADE_BY[job.kind], int(job.config or 0))
-
-
-def key_prefix(project: Project, kind: str) -> str:
-    """The keys of the jobs of a kind of object of a project, before the number of the object."""
-    return job_key(JOB_KINDS[cast(ObjectKind, kind)], project.party, "")
-
-
-def key_of(name: ObjectName) -> str:
-    """The key of the job that makes an object."""
-    return job_key(JOB_KINDS[cast(ObjectKind, name.kind)], f"{name.team}/{name.project}", str(name.iid))
-
-
-def _job(name: ObjectName) -> NewJob:
-    party = f"{name.team}/{name.project}"
-    return NewJob(JOB_KINDS[cast(ObjectKind, name.kind)], key_of(name), party, party, str(name.iid))
-
-
 def _refusal(code: Code, kind: ObjectKind, iids: Sequence[int], fault: str) -> EngineError:
     """The refusal of a request that names objects of which it can have none."""
     word = word_of(kind).capitalize()
     details: list[dict[str, Any]] = [{"Code": code, "Kind": kind, "IId": iid, "Message": f"{word} {iid} {fault}."} for iid in iids]
     return ListedError(code, details[0]["Message"], details)
-
-
-def word_of(kind: str) -> str:
-    """A kind as a sentence has it."""
-    return kind.replace("_", " ")
-
-
-def unknown(kind: str) -> EngineError:
-    """There is no such object in the project."""
-    return EngineError(UNKNOWN[kind], f"The project has no such {word_of(kind)}.")
-
-
-def unknown_project() -> EngineError:
-    return EngineError(UNKNOWN_PROJECT, "The team has no such project.")
-
-
-def encoded(value: object) -> str:
-    """JSON for the database."""
-    return ujson.dumps(value, ensure_ascii=False, escape_forward_slashes=False)
-
-
-def now() -> str:
-    """The present time as objects have it."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

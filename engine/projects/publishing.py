@@ -24,38 +24,42 @@ from engine.store import ObjectName, Store
 KIND: ObjectKind = "model"
 
 
-class LazyModels:
-    """The names of the models that no replica opens before somebody asks for them. `read` comes before a replica is started."""
+class ProjectModels:
+    """The names of the models that projects have made, in memory. `read` comes before a replica is started."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._titles: set[tuple[str, str]] = set()
+        self._is_active: dict[tuple[str, str], bool] = {}
 
     async def read(self) -> None:
         """Read them from the database."""
-        self._titles = {_title(name) for name in await self._store.list_inactive_objects(KIND)}
+        self._is_active = {_title(name): is_active for name, is_active in await self._store.list_object_names(KIND)}
+
+    def is_one(self, owner: str, name: str) -> bool:
+        """Whether a project has made this model."""
+        return (owner, name) in self._is_active
 
     def opens_ahead(self, owner: str, name: str) -> bool:
-        """For Serving.opens_ahead."""
-        return (owner, name) not in self._titles
+        """Whether replicas open this model before somebody asks for it: it is no project's, or is active in its project."""
+        return self._is_active.get((owner, name), True)
 
     def add(self, name: ObjectName) -> None:
         """A model that is about to be published."""
-        self._titles.add(_title(name))
+        self._is_active.setdefault(_title(name), False)
 
     def discard(self, name: ObjectName) -> None:
         """A model that is gone."""
-        self._titles.discard(_title(name))
+        self._is_active.pop(_title(name), None)
 
 
 class Publishing:
     """Publishes models of projects, and removes what was published."""
 
-    def __init__(self, objects: Objects, publisher: Publisher, serving: Serving, lazy: LazyModels, spawn: Spawn) -> None:
+    def __init__(self, objects: Objects, publisher: Publisher, serving: Serving, names: ProjectModels, spawn: Spawn) -> None:
         self._objects = objects
         self._publisher = publisher
         self._serving = serving
-        self._lazy = lazy
+        self._names = names
         self._spawn = spawn
 
     async def clean(self) -> None:
@@ -76,7 +80,7 @@ class Publishing:
         """
         if "pieces" in answer.header:
             await asyncio.to_thread(incoming.note_files)
-            self._lazy.add(found.name)
+            self._names.add(found.name)
             confirm = functools.partial(self._require_wanted, found)
             published = await to_its_end(self._publisher.publish(incoming, confirm=confirm))
             answer.header["version"] = published.version
@@ -106,14 +110,14 @@ class Publishing:
         except EngineError as error:
             if error.code != MODEL_NOT_FOUND:
                 raise
-        self._lazy.discard(name)
+        self._names.discard(name)
 
     def note_activation(self) -> None:
         """Another model of a project is active: let the replicas that run open it."""
         self._spawn(self._open_active(), "open active models of projects")
 
     async def _open_active(self) -> None:
-        await self._lazy.read()
+        await self._names.read()
         self._serving.open_new()
 
 

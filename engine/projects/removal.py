@@ -61,7 +61,12 @@ class Removal:
     async def sweep(self) -> None:
         """Remove all that is to be removed, as far as that can be done now. StoreError."""
         for name in await self._store.list_hidden_objects():
-            await self.remove(name)
+            try:
+                await self.remove(name)
+            except StoreError:
+                raise
+            except Exception:  # a bug in one kind must not keep the files of others
+                log.exception("object not removed object=%s", name)
         left = {(name.team, name.project) for name in await self._store.list_hidden_objects()}
         for project in await self._store.list_hidden_projects():
             if (project.team, project.id) not in left:

@@ -87,8 +87,7 @@ class _Making:
             fault = fault_of(outcome)
             await self.objects.settle(transaction, job, ObjectEnd("error", now(), error=encoded(fault)))
             return str(fault["code"])
-        # In this transaction the job has ended, and the row does not have its attempts yet.
-        made = await self.settled(transaction, replace(found, attempts=job.attempts), outcome)
+        made = await self.settled(transaction, found, outcome)
         end = ObjectEnd("success", now(), encoded(made.warnings), made.result, made.extra)
         await self.objects.settle(transaction, job, end, active_slot=made.active_slot)
         return None

@@ -69,7 +69,8 @@ class Published:
 class Publisher:
     """Makes every change of a model at run time.
 
-    jobs  the pool whose replicas check uploads
+    jobs    the pool whose replicas check uploads
+    quotas  of the owners
     """
 
     def __init__(self, store: Store, serving: Serving, jobs: Pool, disk: Disk, limits: PublishingLimits) -> None:
@@ -84,7 +85,7 @@ class Publisher:
         )
         self._root = self._repository.writable_root
         self._disk = disk
-        self._quotas = Quotas(
+        self.quotas = Quotas(
             self._root, QuotaLimits(limits.user_models, limits.user_versions, limits.user_bytes, limits.keep_versions)
         )
         self._owner_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -102,7 +103,7 @@ class Publisher:
         """
         await asyncio.to_thread(self._disk.check, num_bytes)
         if is_counted:
-            await asyncio.to_thread(self._quotas.check, owner, name, num_bytes)
+            await asyncio.to_thread(self.quotas.check, owner, name, num_bytes)
 
     @contextlib.asynccontextmanager
     async def incoming(self, owner: str, name: str, *, is_counted: bool = False) -> AsyncIterator[Incoming]:
@@ -111,7 +112,7 @@ class Publisher:
             raise EngineError(TOO_MANY_REQUESTS, "too many uploads", retry_after_s=5)
         self._uploads[owner] += 1
         try:
-            quota_bytes = await asyncio.to_thread(self._quotas.room_bytes, owner) if is_counted else None
+            quota_bytes = await asyncio.to_thread(self.quotas.room_bytes, owner) if is_counted else None
             async with self._place(owner, name, quota_bytes) as incoming:
                 yield incoming
         finally:
@@ -171,7 +172,7 @@ class Publisher:
         owner, name = incoming.owner, incoming.name
         async with self._owner_locks.setdefault(owner, asyncio.Lock()):
             if incoming.is_counted:
-                await asyncio.to_thread(self._quotas.check, owner, name, incoming.num_bytes)
+                await asyncio.to_thread(self.quotas.check, owner, name, incoming.num_bytes)
             number = await take_number(self._store, self._repository, owner, name)
             await asyncio.to_thread(folders.put_in_place, incoming.folder, config, incoming.folder.with_name(str(number)))
         return number

@@ -99,8 +99,8 @@ FIND_HIDDEN_OBJECT = """
 """
 # An object is gone.
 REMOVE_OBJECT = "DELETE FROM project_object WHERE team = ? AND project = ? AND kind = ? AND iid = ? AND is_removed"
-# Which objects of a kind are not active?
-LIST_INACTIVE = "SELECT team, project, kind, iid FROM project_object WHERE kind = ? AND active IS NULL"
+# Which objects of a kind are there, and which of them are active?
+LIST_NAMES = "SELECT team, project, kind, iid, active IS NOT NULL FROM project_object WHERE kind = ?"
 # Which were cancelled, or have failed?
 LIST_FAILED = (
     "SELECT team, project, kind, iid FROM project_object WHERE kind = ? AND status IN ('cancelled', 'error') AND NOT is_removed"
@@ -213,9 +213,9 @@ class ObjectStore(Database):
         rows = await self._rows(FIND_HIDDEN_OBJECT, (name.team, name.project, name.kind, name.iid))
         return rows[0][0] if rows else None
 
-    async def list_inactive_objects(self, kind: str) -> list[ObjectName]:
-        """Also those that have not ended, and those that are being removed."""
-        return [ObjectName(*row) for row in await self._rows(LIST_INACTIVE, (kind,))]
+    async def list_object_names(self, kind: str) -> list[tuple[ObjectName, bool]]:
+        """All objects of a kind, each with whether it is active; also those that have not ended, or are being removed."""
+        return [(ObjectName(*name), bool(is_active)) for *name, is_active in await self._rows(LIST_NAMES, (kind,))]
 
     async def list_failed_objects(self, kind: str) -> list[ObjectName]:
         """Those that have ended without success."""

@@ -159,8 +159,9 @@ CREATE TABLE members (
 CREATE INDEX member_user ON members (user);
 INSERT INTO members (team, user, role) SELECT name, name, 'Admin' FROM users;
 
--- A token is worth its user's full key until it expires or is revoked. Its row stays, so that a number is never used again, and so
--- that we can say why it opens nothing any more. Times are UTC, as 2026-01-31T09:00:00Z, and sort as text.
+-- A token is worth its user's full key until it expires or is revoked. The rows of the newest stay after that, so that a number is
+-- never used again, and so that we can say why a token opens nothing any more. Times are UTC, as 2026-01-31T09:00:00Z, and sort as
+-- text.
 CREATE TABLE tokens (
     sha256 BLOB NOT NULL PRIMARY KEY CHECK (length(sha256) = 32),
     user TEXT NOT NULL REFERENCES users (name) ON DELETE CASCADE,

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from asyncio import current_task, get_running_loop
 from collections.abc import Awaitable, Iterable
 from typing import TypeVar
 
@@ -157,17 +158,45 @@ async def read_some(request: web.Request) -> bytes:
 
 async def unless_client_leaves(request: web.Request, work: Awaitable[Result]) -> Result:
     """The result of the work. When the client closes its connection first, cancels the work and raises ConnectionResetError."""
-    task = asyncio.ensure_future(work)
+    watch = _Watch(request)
     try:
-        while not task.done():
-            await asyncio.wait((task,), timeout=CLIENT_CHECK_S)
-            if request.transport is None or request.transport.is_closing():
-                raise ConnectionResetError
-        return task.result()
-    except BaseException:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)  # it may have failed already, because the client has left
+        result = await work
+    except BaseException:  # it may have failed because the client has left
+        watch.end()
+        if watch.has_left:
+            raise ConnectionResetError from None
         raise
+    watch.end()
+    if watch.has_left:
+        raise ConnectionResetError
+    return result
+
+
+class _Watch:
+    """Cancels the task that made it when the client of a request leaves, until `end`. A task for the work would cost 20 us more."""
+
+    def __init__(self, request: web.Request) -> None:
+        self._request = request
+        self._task = current_task()
+        self._has_cancelled = False
+        self._timer = get_running_loop().call_later(CLIENT_CHECK_S, self._look)
+
+    @property
+    def has_left(self) -> bool:
+        transport = self._request.transport
+        return transport is None or transport.is_closing()
+
+    def _look(self) -> None:
+        if self.has_left and self._task is not None:
+            self._has_cancelled = True
+            self._task.cancel()
+        else:
+            self._timer = get_running_loop().call_later(CLIENT_CHECK_S, self._look)
+
+    def end(self) -> None:
+        self._timer.cancel()
+        if self._has_cancelled and self._task is not None:
+            self._task.uncancel()  # nobody else has cancelled the task because of this
 
 
 async def in_steps(request: web.Request, parts: Iterable[Buffer]) -> list[Buffer]:

@@ -10,7 +10,7 @@ from aiohttp import web
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from engine.accounts import Caller
+from engine.accounts import Caller, Right
 from engine.errors import UNKNOWN_FIELD, EngineError, ListedError
 from engine.projects.codes import BAD_FIELD, BAD_JSON, UNKNOWN_PROJECT
 from engine.projects.objects import Project
@@ -22,6 +22,8 @@ from handlers.projects.errors import MAX_DETAILS
 
 # Who asks, once the request is admitted.
 CALLER = web.RequestKey("projects_caller", Caller)
+# What the request rests on, where it is about a team.
+RIGHT = web.RequestKey("projects_right", Right)
 BODY_LIMIT_BYTES = 1024 * 1024
 
 FULL = "full"  # `key` of a route that needs no role
@@ -31,6 +33,11 @@ BodyT = TypeVar("BodyT", bound=BaseModel)
 def key_of(role: Role) -> str:
     """`key` of a route that needs this role."""
     return f"full, {role.word} or more"
+
+
+def key_of_maker(role: Role) -> str:
+    """`key` of a route that needs this role, and Manager where the body asks to activate what is made."""
+    return f"{key_of(role)}; {Role.MANAGER.word} to activate it"
 
 
 def needs(role: Role) -> Callable[[web.Request], Awaitable[Project]]:
@@ -64,15 +71,22 @@ async def admit_team(request: web.Request, role: Role) -> str:
 
     raises  EngineError: those of `admit_caller`, `unknown_team`, `role_too_low`
     """
-    caller = await admit_caller(request)
-    team = request.match_info["team"]
-    has = caller.role_in(team)
-    if has is None or (caller.is_admin and not await request.app[TEAMS].exists(team)):
+    caller, right = await admit_caller(request), Right(request.match_info["team"], role)
+    _check_role(caller, right)
+    if caller.is_admin and not await request.app[TEAMS].exists(right.owner):
         raise unknown_team()
-    if has < role:
-        text = f"This needs the role {role.word} in the team, and yours is {has.word}."
-        raise ListedError(ROLE_TOO_LOW, text, [{"Needed": role.word, "Has": has.word}])
-    return team
+    request[RIGHT] = right
+    return right.owner
+
+
+def _check_role(caller: Caller, right: Right) -> None:
+    """EngineError `unknown_team`, `role_too_low`."""
+    has = caller.role_in(right.owner)
+    if has is None:
+        raise unknown_team()
+    if has < right.role:
+        text = f"This needs the role {right.role.word} in the team, and yours is {has.word}."
+        raise ListedError(ROLE_TOO_LOW, text, [{"Needed": right.role.word, "Has": has.word}])
 
 
 async def admit(request: web.Request, role: Role) -> Project:
@@ -92,10 +106,15 @@ async def admit(request: web.Request, role: Role) -> Project:
 async def read_body(request: web.Request, model: type[BodyT]) -> BodyT:
     """The JSON body of an admitted request, of any content type.
 
-    raises  EngineError: those of `read_whole`, `bad_json`; ListedError: `unknown_field`, `bad_field`
+    A sender may take a minute for it, so what admitted the request is checked again after that.
+
+    raises  EngineError: those of `read_whole` and of the admission, `bad_json`; ListedError: `unknown_field`, `bad_field`
     """
     check_head(request, BODY_LIMIT_BYTES)
     body = await read_whole(request, BODY_LIMIT_BYTES, request.app[REQUEST_TIMEOUT], user=request[CALLER].name)
+    caller = await admit_caller(request)
+    if RIGHT in request:
+        _check_role(caller, request[RIGHT])
     try:
         return model.model_validate_json(body)
     except ValidationError as error:

@@ -12,7 +12,7 @@ from engine.roles import Role
 from handlers.http.bodies import Body
 from handlers.http.errors import json_response
 from handlers.http.routes import Route
-from handlers.projects.admission import CALLER, admit, key_of, needs, read_body
+from handlers.projects.admission import CALLER, admit, key_of, key_of_maker, needs, read_body
 from handlers.projects.answers import OBJECTS, iid_of, listed, shown
 from handlers.projects.changes import activate, cancel, remove
 from handlers.projects.datasets import MAX_SOURCES, Number
@@ -106,7 +106,7 @@ ROUTES = (
         handler=align,
         surface=SURFACE,
         summary="make a set of attributions on common dates",
-        key=f"{key_of(Role.MODEL_DEVELOPER)}; {Role.MANAGER.word} to activate it",
+        key=key_of_maker(Role.MODEL_DEVELOPER),
         body=AlignRequest,
         answers={201: "the set", 409: "an attribution is not complete", 429: TOO_MANY} | REFUSALS | BAD_BODY,
         admit=needs(Role.MODEL_DEVELOPER),

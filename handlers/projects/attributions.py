@@ -58,7 +58,7 @@ async def show_dates(request: web.Request) -> web.Response:
     """The table of an attribution by date and node."""
     project = await admit(request, Role.OBSERVER)
     form = one_of(request, "format", tuple(MEDIA_TYPES), "json")
-    body = await request.app[ATTRIBUTIONS].effects(project, iid_of(request, KIND), request.query.get("node"), form)
+    body = await request.app[ATTRIBUTIONS].effects(project, iid_of(request, KIND), request.query.get("node") or None, form)
     return web.Response(body=body, content_type=MEDIA_TYPES[form], charset="utf-8" if form == "csv" else None)
 
 

@@ -12,7 +12,7 @@ from engine.projects.uploads import type_of
 from engine.roles import Role
 from handlers.http.bodies import Body
 from handlers.http.routes import Route
-from handlers.projects.admission import CALLER, admit, key_of, needs, read_body
+from handlers.projects.admission import CALLER, admit, key_of, key_of_maker, needs, read_body
 from handlers.projects.answers import OBJECTS, iid_of, listed, shown
 from handlers.projects.changes import activate, cancel, remove
 from handlers.projects.errors import SURFACE
@@ -129,7 +129,7 @@ ROUTES = (
         handler=make_dataset,
         surface=SURFACE,
         summary="make a dataset of uploads, or of a dataset and more uploads",
-        key=f"{key_of(Role.DATA_MANAGER)}; {Role.MANAGER.word} to activate it",
+        key=key_of_maker(Role.DATA_MANAGER),
         body=DatasetRequest,
         answers={201: "the dataset", 409: "an upload or dataset is not complete", 429: TOO_MANY} | REFUSALS | BAD_BODY,
         admit=needs(Role.DATA_MANAGER),

@@ -14,7 +14,7 @@ from engine.projects.publishing import KIND, Publishing
 from engine.roles import Role
 from handlers.http.bodies import Body
 from handlers.http.routes import Route
-from handlers.projects.admission import CALLER, admit, key_of, needs, read_body
+from handlers.projects.admission import CALLER, admit, key_of, key_of_maker, needs, read_body
 from handlers.projects.answers import OBJECTS, iid_of, listed, several, shown
 from handlers.projects.changes import activate, cancel, remove
 from handlers.projects.datasets import Combination, Number
@@ -130,7 +130,7 @@ async def show_model(request: web.Request) -> web.Response:
 async def show_response(request: web.Request) -> web.Response:
     """The response curves of a model."""
     project = await admit(request, Role.OBSERVER)
-    curves = await request.app[MODELS].response(project, iid_of(request, KIND), request.query.get("node"))
+    curves = await request.app[MODELS].response(project, iid_of(request, KIND), request.query.get("node") or None)
     return web.Response(text=curves, content_type="application/json")
 
 
@@ -185,7 +185,7 @@ def _fields(found: Object) -> dict[str, Any]:
 # Routes
 
 PATH, ONE = PROJECT + "/models", PROJECT + "/models/{iid}"
-MAKER = f"{key_of(Role.MODEL_DEVELOPER)}; {Role.MANAGER.word} to activate it"
+MAKER = key_of_maker(Role.MODEL_DEVELOPER)
 ACTIVATE = Route(
     method="POST",
     path=ONE + "/activate",

@@ -44,8 +44,8 @@ def number(request: web.Request, name: str, default: int | None, *, least: int =
 
 
 def one_of(request: web.Request, name: str, words: Sequence[str], default: str | None = None) -> str:
-    """One of these words; it must be there unless there is a default. ListedError `bad_field`."""
-    found = request.query.get(name, default)
+    """One of these words; it must be there, and not be empty, unless there is a default. ListedError `bad_field`."""
+    found = request.query.get(name) or default
     if found is None or found not in words:
         raise _bad(name, f"Write one of {', '.join(words)}.")
     return found
@@ -53,8 +53,8 @@ def one_of(request: web.Request, name: str, words: Sequence[str], default: str |
 
 def short_text(request: web.Request, name: str, default: str | None = None) -> str:
     """A text of some characters; it must be there unless there is a default. ListedError `bad_field`."""
-    found = request.query.get(name, default)
-    if found is None or not 0 < len(found) <= MAX_CHARACTERS:
+    found = request.query.get(name) or default
+    if found is None or len(found) > MAX_CHARACTERS:
         raise _bad(name, f"Write 1 to {MAX_CHARACTERS} characters.")
     return found
 

@@ -161,7 +161,7 @@ ROUTES = (
             403: "the key is read-only",
             409: "the name is in use",
             422: "a field is wrong, or the name is reserved",
-            429: "the caller is in 1,000 teams",
+            429: "the caller is in 200 teams",
         }
         | BODY_REFUSALS,
         admit=admit_caller,
@@ -217,7 +217,7 @@ ROUTES = (
             201: "all members; one is new",
             409: "the team would be left without an Admin",
             422: "a field is wrong",
-            429: "the team has 1,000 members, or the user is in 1,000 teams",
+            429: "the team has 1,000 members, or the user is in 200 teams",
         }
         | REFUSALS
         | {404: "there is no such team or user"}

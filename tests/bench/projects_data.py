@@ -4,7 +4,6 @@ Knows no server. The arrays of `Forward` are those that a fit of the market read
 """
 
 import json
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ import pyarrow.parquet as pq
 from engine.tasks.projects.density import Density
 from engine.tasks.projects.instance import Instance
 from engine.tasks.projects.ops import lagged
+from tests.bench import texts
 from tests.engine.tasks.projects import sets
 from tests.engine.tasks.projects.sets import Data
 
@@ -144,9 +144,10 @@ def counted_fit(header: dict[str, Any]) -> tuple[float, dict[int, int]]:
 
 def media_file(num_bytes: int) -> Path:
     """A Media CSV of about this size: daily rows of many campaigns."""
-    path = Path(tempfile.gettempdir()) / f"sluice-bench-media-{num_bytes}.csv"
+    path = texts.CACHE / f"media-{num_bytes}.csv"
     if path.exists():
         return path
+    texts.CACHE.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(3)
     with path.open("w") as file:
         file.write("Country,Region,Grouping,Date,Product,Media,Campaign,Metric,Value\n")
@@ -176,7 +177,8 @@ def bare_read(path: Path) -> float:
 
 def windows_file(data: Data, config: dict[str, Any], count: int) -> Path:
     """A file of records of the market's exported model: windows from random places."""
-    path = Path(tempfile.gettempdir()) / f"sluice-bench-windows-{count}.ndjson"
+    texts.CACHE.mkdir(parents=True, exist_ok=True)
+    path = texts.CACHE / f"windows-{count}.ndjson"
     random = np.random.default_rng(4)
     width = next(entry["window"] for entry in config["inputs"] if entry["kind"] == "period_days")
     fields = [entry["field"] for entry in config["inputs"] if entry["kind"] == "vector"]

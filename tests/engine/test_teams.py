@@ -22,11 +22,11 @@ TEAMS = [*USERS, "blue"]
 
 
 @asynccontextmanager
-async def opened(path: Path, owned: frozenset[str] = frozenset()) -> AsyncIterator[tuple[Accounts, Teams, dict[str, str]]]:
+async def opened(path: Path) -> AsyncIterator[tuple[Accounts, Teams, dict[str, str]]]:
     """The accounts and teams of a database with USERS, and their keys."""
     store = await Store.open(path)
     accounts = Accounts(store, key_file=path.with_name("admin.key"), is_taken=lambda name: False)
-    names = TeamNames(lambda name: name == "api", lambda name: name == "taken", lambda team: owned)
+    names = TeamNames(lambda name: name == "api", lambda name: name == "taken")
     try:
         yield accounts, Teams(store, accounts, names), {name: await accounts.add_user(name) for name in USERS}
     finally:
@@ -110,14 +110,3 @@ async def test_a_user_is_in_a_bounded_number_of_teams(tmp_path: Path, monkeypatc
 async def test_a_team_needs_a_name_that_is_allowed_and_free(tmp_path: Path, name: str, code: str) -> None:
     async with opened(tmp_path / "sluice.db") as (accounts, teams, keys):
         assert await code_of(teams.make(await accounts.identify("ann", keys["ann"]), name, "x")) == code
-
-
-async def test_a_project_cannot_be_named_so_that_something_of_the_team_would_belong_to_it(tmp_path: Path) -> None:
-    owned = frozenset({"demo-dataset-9", "a-model-1-model-2", "plain", "free-dataset-x"})
-    async with opened(tmp_path / "sluice.db", owned) as (_, teams, _keys):
-        for project in ("demo", "a-model-1"):
-            with pytest.raises(EngineError) as caught:
-                teams.check_project_id("ann", project)
-            assert caught.value.code == "name_taken"
-        for project in ("dem", "a", "plain", "free", "dataset"):
-            teams.check_project_id("ann", project)

@@ -9,13 +9,12 @@ from typing import Any
 import requests
 
 from engine.roles import Role
+from tests.projects.asking import BASES
 from tests.publishing.asking import user
 from tests.serving import Server
 
 # A name and a key, a token, or nothing.
 Auth = tuple[str, str] | str | None
-# Both are answered by the same handlers.
-BASES = ("/api/v1/api", "/v1")
 _NUMBERS = itertools.count(1)
 
 
@@ -30,17 +29,6 @@ def ask_as(auth: Auth, method: str, url: str, **more: Any) -> requests.Response:
 def ask(server: Server, method: str, path: str, auth: Auth = None, *, base: str = BASES[1], **more: Any) -> requests.Response:
     """A request below a base, of the admin unless told."""
     return ask_as(auth or server.auth, method, server.url + base + path, **more)
-
-
-def refused(answer: requests.Response, status: int, code: str) -> dict[str, Any]:
-    """The error of a refusal, whose shape is checked."""
-    assert answer.status_code == status, answer.text
-    assert list(answer.json()) == ["Error"]
-    error: dict[str, Any] = answer.json()["Error"]
-    assert list(error) == ["Code", "Message", "Details", "DetailsTotal"]
-    assert error["Code"] == code
-    assert error["DetailsTotal"] >= len(error["Details"])
-    return error
 
 
 def new_user(server: Server) -> tuple[str, str]:

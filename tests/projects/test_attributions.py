@@ -83,6 +83,7 @@ def test_dates_of_what_is_not_complete_or_of_no_node_are_refused(client: Client,
     path = f"/attributions/{full.attribution['IId']}/dates"
     refused(full.client.get(path, node="nobody"), 422, "bad_field")
     refused(full.client.get(path, format="xml"), 422, "bad_field")
+    assert made(full.client.get(path, node="", format=""), 200) == made(full.client.get(path), 200)
     refused(client.get("/attributions/1/dates"), 404, "unknown_attribution")
 
 

@@ -47,6 +47,13 @@ def folder_of(server: Server, model: dict[str, Any]) -> Path:
     return server.data_dir / "models" / model["Served"]["Name"] / str(model["Served"]["Version"])
 
 
+@pytest.fixture(scope="module")
+def stock(server: Server, plain: dict[str, Sheet]) -> tuple[Client, int]:
+    """A project with a dataset, in which tests make models as they like."""
+    client = new_project(server)
+    return client, client.dataset(plain)
+
+
 # What an answer says
 
 
@@ -136,8 +143,8 @@ def test_warnings_of_the_graph_and_of_the_fit_are_told_once_each(client: Client,
     assert len({(warning["Code"], warning["Message"]) for warning in model["Warnings"]}) == len(found)
 
 
-def test_a_fit_that_fails_says_why(client: Client, plain: dict[str, Sheet]) -> None:
-    dataset = client.dataset(plain)
+def test_a_fit_that_fails_says_why(stock: tuple[Client, int]) -> None:
+    client, dataset = stock
     model = client.built(dataset, TV)
     instance = made(client.ask("GET", f"/graph_instances/{client.team}/{model['GraphInstance']['Id']}"), 200)
     for node in instance["nodes"]:
@@ -150,10 +157,8 @@ def test_a_fit_that_fails_says_why(client: Client, plain: dict[str, Sheet]) -> N
 # Progress, cancel
 
 
-def test_a_fit_tells_how_far_it_is_and_ends_at_once_when_it_is_cancelled(
-    server: Server, client: Client, plain: dict[str, Sheet]
-) -> None:
-    dataset = client.dataset(plain)
+def test_a_fit_tells_how_far_it_is_and_ends_at_once_when_it_is_cancelled(server: Server, stock: tuple[Client, int]) -> None:
+    client, dataset = stock
     iid = running(client, client.build(dataset, **LONG))
     progress = show(client, iid)["Progress"]
     assert list(progress) == ["Stage", "Done", "Total", "Elbo", "EtaS"]
@@ -167,8 +172,8 @@ def test_a_fit_tells_how_far_it_is_and_ends_at_once_when_it_is_cancelled(
     assert show(client, iid)["Status"] == "cancelled"
 
 
-def test_a_waiting_model_is_cancelled_too(client: Client, plain: dict[str, Sheet]) -> None:
-    dataset = client.dataset(plain)
+def test_a_waiting_model_is_cancelled_too(stock: tuple[Client, int]) -> None:
+    client, dataset = stock
     first, second = (made(client.build(dataset, **LONG))["IId"] for _ in range(2))
     assert made(client.post(f"/models/{second}/cancel"), 200)["Status"] == "cancelled"
     made(client.post(f"/models/{first}/cancel"), 200)
@@ -196,8 +201,8 @@ def test_one_model_of_a_combination_is_active(client: Client, plain: dict[str, S
     refused(client.patch("/models/99/activate"), 404, "unknown_model")
 
 
-def test_a_model_is_activated_at_its_success_but_not_when_it_has_not_converged(client: Client, plain: dict[str, Sheet]) -> None:
-    dataset = client.dataset(plain)
+def test_a_model_is_activated_at_its_success_but_not_when_it_has_not_converged(stock: tuple[Client, int]) -> None:
+    client, dataset = stock
     by_map = client.built(dataset, TV, detail={"activate": True})
     is_converged = by_map["Diagnostics"]["Converged"]
     assert by_map["Active"] is is_converged
@@ -221,8 +226,8 @@ def test_a_refit_keeps_scales_and_instance_and_tells_its_drift(full: Full) -> No
     assert child["Metrics"]["Train"]["R2"] == pytest.approx(full.model["Metrics"]["Train"]["R2"], abs=0.02)
 
 
-def test_a_refit_needs_a_complete_model_and_the_sources_of_its_graph(client: Client, plain: dict[str, Sheet]) -> None:
-    dataset = client.dataset(plain)
+def test_a_refit_needs_a_complete_model_and_the_sources_of_its_graph(stock: tuple[Client, int], plain: dict[str, Sheet]) -> None:
+    client, dataset = stock
     model = client.built(dataset, TV)["IId"]
     sales = client.dataset({"Sales": plain["Sales"]})
     error = refused(client.refit(model, sales), 422, "source_missing")
@@ -247,10 +252,8 @@ def test_sales_alone_extend_a_dataset_and_a_refit_says_which_sources_end_early(c
 # The same every time; kills
 
 
-def test_the_same_build_gives_the_same_bytes_and_another_seed_gives_others(
-    server: Server, client: Client, plain: dict[str, Sheet]
-) -> None:
-    dataset = client.dataset(plain)
+def test_the_same_build_gives_the_same_bytes_and_another_seed_gives_others(server: Server, stock: tuple[Client, int]) -> None:
+    client, dataset = stock
     params = {"inference": "vi", "epochs": 20}
     first, again, other = (client.built(dataset, TV, **params, seed=seed) for seed in (0, 0, 1))
     folders = [folder_of(server, model) for model in (first, again, other)]
@@ -301,10 +304,8 @@ def _assert_as_undisturbed(client: Client, iid: int, undisturbed: dict[str, Any]
 # Served, removed
 
 
-def test_hundreds_of_models_cost_replicas_nothing_until_they_are_asked_for(
-    server: Server, client: Client, plain: dict[str, Sheet]
-) -> None:
-    dataset = client.dataset(plain)
+def test_hundreds_of_models_cost_replicas_nothing_until_they_are_asked_for(server: Server, stock: tuple[Client, int]) -> None:
+    client, dataset = stock
     model = client.built(dataset, TV)
     title = model["Served"]["Name"]
     loads = f'sluice_model_loads_total{{model="{title}",outcome="loaded"}}'

@@ -8,8 +8,8 @@ import requests
 from engine.roles import Role
 from tests.clients import Raw, ndjson, until
 from tests.datasets import asking as datasets
+from tests.projects.asking import BASES, refused
 from tests.projects.people import (
-    BASES,
     ask,
     ask_as,
     new_member,
@@ -17,7 +17,6 @@ from tests.projects.people import (
     new_token,
     new_user,
     put_project,
-    refused,
     remove_project,
     set_role,
 )
@@ -195,6 +194,26 @@ def test_a_refusal_of_a_role_comes_before_the_body(server: Server, team: str) ->
     with Raw(server) as client:
         client.ask("PATCH", f"/v1/team/teams/{team}", auth=tom, Content_Length="1000", Expect="100-continue")
         assert client.head().status == 403
+
+
+@pytest.mark.parametrize("end", ["role", "membership", "key"])
+def test_a_body_that_comes_after_the_role_has_ended_changes_nothing(server: Server, team: str, end: str) -> None:
+    """Otherwise somebody could keep requests open, and with them take back what is taken away."""
+    tom = new_member(server, team, Role.ADMIN)
+    body = f'{{"user":"{tom[0]}","role":"Admin"}}'.encode()
+    with Raw(server) as client:
+        client.ask("POST", f"/v1/team/teams/{team}/members", auth=tom, Content_Length=str(len(body)), Expect="100-continue")
+        assert client.head().status == 100
+        client.send(body[:-1])
+        if end == "key":
+            assert ask_as(server.auth, "POST", f"{server.url}/api/users/{tom[0]}/keys", json={"kind": "full"}).status_code == 201
+        elif end == "role":
+            set_role(server, team, tom[0], Role.MANAGER)
+        else:
+            assert ask(server, "DELETE", f"{PATH}/{team}/members/{tom[0]}").status_code == 204
+        client.send(body[-1:])
+        assert client.head().status == {"role": 403, "membership": 404, "key": 401}[end]
+    assert members(server, team).get(tom[0]) == {"role": "Manager", "membership": None, "key": "Admin"}[end]
 
 
 def test_members_leave_but_for_the_last_admin(server: Server, eva: Person, team: str) -> None:

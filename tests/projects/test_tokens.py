@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from tests.clients import Raw, until
 from tests.preview.browser import CHROMIUM, tab
-from tests.projects.people import BASES, Auth, ask, ask_as, later, new_token, new_user, refused
+from tests.projects.asking import BASES, refused
+from tests.projects.people import Auth, ask, ask_as, later, new_token, new_user
 from tests.publishing.asking import OCTETS, read_only
 from tests.publishing.uploads import times
 from tests.server.commands.test_user import user as command
@@ -306,40 +307,36 @@ def day(number: int) -> str:
     return (datetime.now(UTC) + timedelta(days=number)).date().isoformat()
 
 
-@pytest.mark.parametrize(
-    ("expires_at", "ends_at"),
-    [
-        (day(1), day(1) + "T00:00:00Z"),
-        (day(365), day(365) + "T00:00:00Z"),
-        (day(2) + "T18:00:00Z", day(2) + "T18:00:00Z"),
-        (day(2) + "T18:00:00", day(2) + "T18:00:00Z"),
-        (day(2) + "T18:00:00.999+02:00", day(2) + "T16:00:00Z"),
-    ],
-)
-def test_a_token_ends_at_a_date_or_a_time(server: Server, eva: tuple[str, str], expires_at: str, ends_at: str) -> None:
-    made = make(server, eva, name="ci", expires_at=expires_at)
+@pytest.mark.parametrize("days", [2, 365])
+def test_a_date_is_its_first_second(server: Server, eva: tuple[str, str], days: int) -> None:
+    date = day(days)
+    made = make(server, eva, name="ci", expires_at=date)
     assert made.status_code == 201, made.text
-    assert made.json()["ExpiresAt"] == ends_at
+    assert made.json()["ExpiresAt"] == f"{date}T00:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("time", "ends_at"),
+    [("T18:00:00Z", "T18:00:00Z"), ("T18:00:00", "T18:00:00Z"), ("T18:00:00.999+02:00", "T16:00:00Z"), (" 18:00", "T18:00:00Z")],
+)
+def test_a_time_is_kept_in_utc_to_the_second(server: Server, eva: tuple[str, str], time: str, ends_at: str) -> None:
+    date = day(2)
+    made = make(server, eva, name="ci", expires_at=date + time)
+    assert made.status_code == 201, made.text
+    assert made.json()["ExpiresAt"] == date + ends_at
+
+
+@pytest.mark.parametrize("days", [0, -1, 366])
+def test_a_token_must_end_within_a_year(server: Server, eva: tuple[str, str], days: int) -> None:
+    refused(make(server, eva, name="ci", expires_at=day(days)), 422, "bad_expiry")
+    assert ask(server, "GET", PATH, eva).json() == []
 
 
 @pytest.mark.parametrize(
     "expires_at",
-    [
-        day(0),
-        day(-1),
-        day(366),
-        (datetime.now(UTC) + timedelta(days=365, seconds=60)).isoformat(),
-        "2018-01-07",
-        "9999-12-31",
-        "9999-12-31T23:59:59-23:59",
-        "0001-01-01T00:00:00+23:59",
-        "tomorrow",
-        "",
-        "1e9",
-        None,
-    ],
+    ["2018-01-07", "9999-12-31", "9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59", "tomorrow", "", "1e9", "\u0000", None],
 )
-def test_a_token_must_end_within_a_year(server: Server, eva: tuple[str, str], expires_at: str | None) -> None:
+def test_an_end_that_is_none_is_refused(server: Server, eva: tuple[str, str], expires_at: str | None) -> None:
     refused(make(server, eva, name="ci", expires_at=expires_at), 422, "bad_expiry")
     assert ask(server, "GET", PATH, eva).json() == []
 
@@ -357,12 +354,12 @@ def test_a_token_needs_its_end(server: Server, eva: tuple[str, str]) -> None:
         (b"[" * 100_000, 400, "bad_json", None),
         (b"[]", 422, "bad_field", None),
         (b"null", 422, "bad_field", None),
-        (b'{"expires_at": "2026-12-31"}', 422, "bad_field", "name"),
-        (b'{"name": "", "expires_at": "2026-12-31"}', 422, "bad_field", "name"),
-        (b'{"name": 1, "expires_at": "2026-12-31"}', 422, "bad_field", "name"),
+        (b'{"expires_at": "2030-12-31"}', 422, "bad_field", "name"),
+        (b'{"name": "", "expires_at": "2030-12-31"}', 422, "bad_field", "name"),
+        (b'{"name": 1, "expires_at": "2030-12-31"}', 422, "bad_field", "name"),
         (b'{"name": "ci", "expires_at": 1798675200}', 422, "bad_field", "expires_at"),
-        (b'{"name": "ci", "expires_at": "2026-12-31", "scope": "all"}', 422, "unknown_field", "scope"),
-        (b'{"name": "' + b"x" * 101 + b'", "expires_at": "2026-12-31"}', 422, "bad_field", "name"),
+        (b'{"name": "ci", "expires_at": "2030-12-31", "scope": "all"}', 422, "unknown_field", "scope"),
+        (b'{"name": "' + b"x" * 101 + b'", "expires_at": "2030-12-31"}', 422, "bad_field", "name"),
         (b" " * (1024 * 1024 + 1), 413, "body_too_large", None),
     ],
 )

@@ -16,6 +16,7 @@ MAX_FILES = 256
 def tasks(families: Families) -> dict[str, TaskFunction]:
     """plan: what does a body need? query: its rows. matching: the rows that a condition holds for."""
     from engine.tasks.query.database import Database
+    from engine.tasks.query.helping import Helper
     from engine.tasks.query.matching import Matching
     from engine.tasks.query.plan import plan
     from engine.tasks.query.query import Answering
@@ -25,7 +26,7 @@ def tasks(families: Families) -> dict[str, TaskFunction]:
     stopping, database, trees = families.the(Stopping), families.the(Database), families.the(Trees)
     return {
         "plan": partial(plan, trees=trees),
-        "query": Answering(stopping, database, trees).answer,
+        "query": Answering(stopping, database, trees, families.the(Helper)).answer,
         "matching": Matching(stopping, database).answer,
     }
 

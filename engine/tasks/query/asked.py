@@ -42,27 +42,34 @@ class Asked:
 
     def needs(self) -> Header:
         """What the server must find before the query can run. Refused for what no dataset can change."""
-        text = self.request.query
         return {
             "timeout_ms": self.request.timeout_ms,
             "format": self.request.format,
             "explain": self.request.explain,
             "sources": self._sources(),
             "texts": self._texts(),
-            "hash": hashlib.blake2b(text.encode(errors="replace"), digest_size=8).hexdigest(),
-            "characters": len(text),
+            # For the log: the same for texts that differ in their vectors alone.
+            "hash": hashlib.blake2b(self.parsed.lifted.text.encode(errors="replace"), digest_size=8).hexdigest(),
         }
+
+    def has_sources(self, expected: list[list[str]]) -> bool:
+        """Whether these are all that is needed: names in the tree, each with the name that the server knows it by."""
+        needed = [[name, self._meant(name, self.offset_as_sent(at))] for name, at in self.parsed.sources]
+        return needed == expected and not self.parsed.texts
 
     def _sources(self) -> list[Header]:
         """Each source by its name in the tree, with the name that the server knows it by."""
         return [self._source(name, at) for name, at in self.parsed.sources]
 
     def _source(self, name: str, at: int | None) -> Header:
-        offset = self.offset_as_sent(at)
+        source = self._meant(name, self.offset_as_sent(at))
+        return {"name": name, "source": source, "position": self._position(at) if name != DEFAULT_SOURCE else None}
+
+    def _meant(self, name: str, offset: int | None) -> str:
+        """The name that the server knows a source by."""
         written = name if name != DEFAULT_SOURCE else self.request.dataset or ""
         is_whole = self.workspace is None or _is_hub(self.request.query, offset)
-        source = written.removeprefix(SOURCE_PREFIX) if is_whole else f"{self.workspace}/{written}"
-        return {"name": name, "source": source, "position": self._position(at) if name != DEFAULT_SOURCE else None}
+        return written.removeprefix(SOURCE_PREFIX) if is_whole else f"{self.workspace}/{written}"
 
     def _texts(self) -> list[Header]:
         """The distinct texts to embed, by text and model. Refused if one of them is not a text, or is too long."""

@@ -4,8 +4,8 @@ A query gets only what its own header grants: what is kept here is found by the 
 Knows no query.
 """
 
+import os.path
 from collections import OrderedDict
-from pathlib import Path
 from typing import Any
 
 from engine.tasks.query.segments import Source
@@ -34,6 +34,6 @@ class OpenedSources:
     def _let_go(self) -> None:
         """Forget what was not used for longest, when there is too much or when it is deleted."""
         folder, _, *segments = next(iter(self._kept))
-        is_gone = bool(segments) and not Path(folder, segments[0]).exists()
+        is_gone = bool(segments) and not os.path.exists(os.path.join(folder, segments[0]))
         if len(self._kept) > MAX_KEPT or (is_gone and len(self._kept) > 1):
             self._kept.popitem(last=False)

@@ -15,7 +15,7 @@ def plan(header: Header, payload: memoryview, trees: Trees) -> Reply:
     header   workspace: the org of names without one, or None; max_timeout_ms, text_bytes: limits of the server
     payload  the body
     trees    of the texts that the replica read last
-    returns  {"timeout_ms", "format", "explain", "sources", "texts", "hash", "characters", "seconds"}, or {"refused", "seconds"}:
+    returns  {"timeout_ms", "format", "explain", "sources", "texts", "hash", "seconds"}, or {"refused", "seconds"}:
              sources  [{"name": in the text, "source": for the catalogue, "position"}]
              texts    [{"text", "model": as written or None, "column": that it is compared with or None, "position"}]
     """

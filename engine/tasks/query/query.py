@@ -17,6 +17,7 @@ from engine.tasks.families import LongReply, Reply
 from engine.tasks.query import asked, results, running
 from engine.tasks.query.asked import Asked, RefusedText
 from engine.tasks.query.database import Database, Interrupted
+from engine.tasks.query.helping import Helper
 from engine.tasks.query.opened import OpenedSources
 from engine.tasks.query.output import Result
 from engine.tasks.query.refusals import NO_MEMORY, Refused
@@ -33,8 +34,9 @@ COLLECT_AFTER = 50
 class Answering:
     """Answers queries, one after the other."""
 
-    def __init__(self, stopping: Stopping, database: Database, trees: Trees) -> None:
+    def __init__(self, stopping: Stopping, database: Database, trees: Trees, helper: Helper) -> None:
         self._stopping = stopping
+        self._helper = helper
         self._database = database
         self._trees = trees
         self._opened = OpenedSources()
@@ -44,7 +46,8 @@ class Answering:
         """The frames of one answer.
 
         header   as that of `plan`, and: format, grants by name of the source, embedded ([{"text", "model", "dim"}]), body_bytes,
-                 threads, waited_s, and the limits rows, result_bytes, stream_rows
+                 threads, waited_s, and the limits rows, result_bytes, stream_rows; perhaps expected: the sources that the server
+                 took the body to name, as `Asked.has_sources` has them
         payload  the body, then the vectors of `embedded` in float32
         returns  the first frame has `format` and `is_made` (whether all rows are encoded), and for an answer of one JSON value
                  `bytes` and perhaps `rows`; each frame of lines ends with a line and has `rows`, those up to its end. Each frame
@@ -65,6 +68,8 @@ class Answering:
         read = asked.read(payload[: header["body_bytes"]], header, self._trees)
         read = replace(read, request=replace(read.request, format=header["format"]))
         clock.parsed()
+        if "expected" in header and not read.has_sources(header["expected"]):
+            return _last({"is_other": True, "seconds": clock.seconds})
         try:
             return (yield from self._run(read, header, payload, clock))
         except Refused as refused:
@@ -81,7 +86,7 @@ class Answering:
             steps, warnings = running.plan(read.parsed, read.request, sources, self._database)
             return (yield from _whole(results.explanation(steps, warnings), header, clock, plan=steps))
         embedded = _embedded(header["embedded"], payload[header["body_bytes"] :])
-        control = Stoppable(self._stopping, header["threads"])
+        control = Stoppable(self._stopping, self._helper if header["threads"] > 1 else None)
         result = running.run(read.parsed, read.request, sources, embedded, control, self._database)
         clock.result = result
         # An answer that is given up leaves rows half read, and its refusal may keep them alive: the next query needs their tables.

@@ -16,6 +16,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 # Source: Cormack, Clarke and Büttcher 2009, which takes 60.
 RRF_CONSTANT = 60
 MAX_RRF_RANK = 1000
+# The largest of so many keys is found in a fraction of the time that putting them into an order takes.
+PART_ROWS = 256
 
 
 def first(scores: Array, k: int, *, is_descending: bool) -> Array:
@@ -42,9 +44,11 @@ class Best:
         """Take in the scores float [N] of the rows int64 [N]; NaN is null."""
         keys = _keys(scores, self._is_descending)
         with self._lock:
-            if self._k and len(self._keys) == self._k:
+            is_full = len(self._keys) == self._k
+            floor = self._keys.min(initial=np.inf) if is_full else _floor(keys, self._k)
+            if floor > -np.inf:
                 # An equal score with a smaller row number is better.
-                contenders = np.flatnonzero(keys >= self._keys.min())
+                contenders = np.flatnonzero(keys >= floor)
                 if not len(contenders):
                     return
                 keys, rows = keys[contenders], rows[contenders]
@@ -112,6 +116,16 @@ def _best(keys: Array, rows: Array | None, k: int) -> Array:
         tied = tied[np.argpartition(rows[tied], missing - 1)]
     tied = tied[:missing]
     return np.concatenate([better, tied])
+
+
+def _floor(keys: Array, k: int) -> Any:
+    """A key that is not above the k-th largest: as many parts of the keys have a largest key that is not below it."""
+    parts = len(keys) // PART_ROWS
+    if not 0 < k <= parts:
+        return -np.inf
+    largest = keys[: parts * PART_ROWS].reshape(parts, PART_ROWS).max(axis=1)
+    largest.partition(parts - k)
+    return largest[parts - k]
 
 
 def _edge(keys: Array, k: int) -> Any:

@@ -4,17 +4,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from engine.tasks.query.helping import Helper
 from engine.tasks.stopping import Stopping
 
 
 class Control(Protocol):
     """What a query may use, and whether it is still wanted.
 
-    num_threads  that may share a scan: 2 when no other query is open, else 1
+    helper  may share a scan; None when other queries are open
     """
 
     @property
-    def num_threads(self) -> int: ...
+    def helper(self) -> Helper | None: ...
 
     def check(self) -> None:
         """Raises if nobody wants the answer any more. Only the task that began the query may take this for an answer."""
@@ -28,7 +29,7 @@ class Stoppable:
     """The control of a query that the server may stop."""
 
     stopping: Stopping
-    num_threads: int = 1
+    helper: Helper | None = None
 
     def check(self) -> None:
         """Stopped, if the server has asked to stop."""
@@ -42,7 +43,7 @@ class Stoppable:
 class Unstoppable:
     """The control of a query that nobody stops."""
 
-    num_threads: int = 1
+    helper: Helper | None = None
 
     def check(self) -> None:
         """Never raises."""

@@ -5,7 +5,6 @@ of a query and no files; what a score is stands in comparing.py, and which one i
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -23,8 +22,10 @@ Rows = np.ndarray[Any, np.dtype[np.int64]]
 SLAB_ROWS = 16_384
 # The same for distances, which take longer, and for gathered rows, which are copied.
 SMALL_SLAB_ROWS = 4_096
-# Fewer slabs than these are done before another thread has started.
-SHARED_SLABS = 4
+# Two threads end at about the same time when there are so many slabs; so slabs are smaller where there are few rows.
+FEW_SLABS = 8
+# Fewer slabs than these are done before the other thread is awake.
+SHARED_SLABS = 3
 # Below this share of the rows, gathering them costs less than scoring all rows.
 GATHERED_SHARE = 0.15
 
@@ -122,10 +123,12 @@ class VectorScan(NamedTuple):
             if left < right:
                 keep(score(*self._mapped(slab))[rows[left:right] - first_row], rows[left:right])
 
-        _share(self._slabs(), visit, control)
+        _share(self._slabs(is_shared=control.helper is not None), visit, control)
 
-    def _slabs(self) -> Iterator[_Slab]:
+    def _slabs(self, *, is_shared: bool) -> Iterator[_Slab]:
         size = SLAB_ROWS if self.metric in ("cosine_similarity", "dot") else SMALL_SLAB_ROWS
+        if is_shared:
+            size = min(size, max(SMALL_SLAB_ROWS, self.num_rows // FEW_SLABS))
         for segment, start in enumerate(_starts(self.segments)[:-1]):
             for part in _slices(len(self.segments[segment][0]), size):
                 yield _Slab(segment, part, int(start) + part.start)
@@ -199,7 +202,7 @@ def _slices(num_rows: int, size: int) -> list[slice]:
 
 
 def _share(parts: Iterable[Part], visit: Callable[[Part], None], control: Control) -> None:
-    """Visit each part, with all threads that the query may use. Raises what `control.check` or a visit raised."""
+    """Visit each part, with the helper if the query has one. Raises what `control.check` or a visit raised."""
     everything = list(parts)
     waiting = iter(everything)
 
@@ -208,16 +211,13 @@ def _share(parts: Iterable[Part], visit: Callable[[Part], None], control: Contro
             control.check()
             visit(part)
 
-    if control.num_threads < 2 or len(everything) < SHARED_SLABS:
+    if control.helper is None or len(everything) < SHARED_SLABS:
         work()
         return
-    with ThreadPoolExecutor(control.num_threads - 1) as helpers:
-        futures = [helpers.submit(work) for _ in range(control.num_threads - 1)]
+    with control.helper.sharing(work):
         try:
             work()
-        except BaseException:  # whatever ends this thread ends the helpers, which find nothing more to do
+        except BaseException:  # whatever ends this thread ends the helper, which finds nothing more to do
             for _ in waiting:
                 pass
             raise
-    for future in futures:
-        future.result()

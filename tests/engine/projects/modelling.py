@@ -15,7 +15,7 @@ from engine.projects.fitting import FitLimits, Fitting
 from engine.projects.graphs import Graphs
 from engine.projects.models import FitParameters, FitRequest, Models
 from engine.projects.objects import Object, Objects, encoded
-from engine.projects.publishing import LazyModels, Publishing
+from engine.projects.publishing import ProjectModels, Publishing
 from engine.projects.uploads import ProjectUploads, UploadLimits
 from engine.replicas.pool import Pool
 from engine.repository.publishing import Publisher, PublishingLimits
@@ -42,7 +42,7 @@ class House:
     objects: Objects
     models: Models
     publishing: Publishing
-    lazy: LazyModels
+    names: ProjectModels
     data: Data
     activations: list[str]
 
@@ -108,13 +108,13 @@ async def _house(folder: Path, world: Opened, jobs: Jobs, jobs_pool: Pool, query
     graphs = Graphs(store, query)
     models = Models(objects, datasets, graphs, world.repository, query, max_parameters=400)
     publisher = Publisher(store, world.serving, jobs_pool, disk, LIMITS)
-    lazy = LazyModels(store)
-    await lazy.read()
-    world.serving.opens_ahead = lazy.opens_ahead
-    publishing = Publishing(objects, publisher, world.serving, lazy, world.spawn)
+    names = ProjectModels(store)
+    await names.read()
+    world.serving.opens_ahead = names.opens_ahead
+    publishing = Publishing(objects, publisher, world.serving, names, world.spawn)
     fitting = Fitting(objects, models, datasets, graphs, publishing, FitLimits(400, 1200, 40, 3600.0))
     jobs.learn({"fit": fitting.kind()})
-    return House(world, jobs, objects, models, publishing, lazy, data, [])
+    return House(world, jobs, objects, models, publishing, names, data, [])
 
 
 LIMITS = PublishingLimits(

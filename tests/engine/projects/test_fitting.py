@@ -92,8 +92,8 @@ async def test_a_start_removes_models_whose_job_has_failed_after_they_were_publi
 async def test_only_active_models_are_opened_ahead(tmp_path: Path, score: Pool) -> None:
     async with modelling(tmp_path, score) as house:
         made = await house.ended(await house.build())
-        assert not house.lazy.opens_ahead("acme", NAME)
-        assert house.lazy.opens_ahead("acme", "sent-by-hand")
+        assert not house.names.opens_ahead("acme", NAME)
+        assert house.names.opens_ahead("acme", "sent-by-hand")
         await house.objects.activate(made.project, made.kind, made.iid, ONLY_SLOT)
         house.publishing.note_activation()
 
@@ -101,7 +101,7 @@ async def test_only_active_models_are_opened_ahead(tmp_path: Path, score: Pool) 
             return bool(house.world.replicas_with(house.world.active(FOLDER)))
 
         await until(is_open)
-        assert house.lazy.opens_ahead("acme", NAME)
+        assert house.names.opens_ahead("acme", NAME)
 
 
 async def test_a_fit_whose_model_was_deleted_meanwhile_publishes_nothing(tmp_path: Path, score: Pool) -> None:

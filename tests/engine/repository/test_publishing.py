@@ -149,6 +149,17 @@ async def test_what_is_made_inside_takes_no_place_of_an_upload(house: House) -> 
     assert house.folders("fitted") == []
 
 
+async def test_models_that_the_server_makes_itself_leave_their_owner_its_quota(house: House) -> None:
+    quotas = house.publisher.quotas
+    await published_from_inside(house, 2)
+    await house.publish("sent", times(2))
+    before = quotas.room_bytes("eva")
+    quotas.is_left_out = lambda owner, name: name == "fitted"
+    assert quotas.room_bytes("eva") > before
+    quotas.is_left_out = lambda owner, name: True
+    assert quotas.room_bytes("eva") == house.publisher.limits.user_bytes
+
+
 async def test_a_model_that_is_not_opened_ahead_is_published_without_being_opened(house: House) -> None:
     house.world.serving.opens_ahead = lambda owner, name: False
     await published_from_inside(house, 2)

@@ -46,12 +46,14 @@ class TooManyCombinations(Exception):
         super().__init__(f"There are {number:,} combinations of Country, Region and Grouping; at most {MAX_COMBINATIONS:,} may be.")
 
 
-def parts(table: pa.Table) -> dict[Place, slice]:
-    """Where the rows of each place are; the rows are sorted by key. Places come in order."""
+def parts(table: pa.Table, limit: int | None = None) -> dict[Place, slice]:
+    """Where the rows of each place are; the rows are sorted by key. Places come in order. TooManyCombinations beyond a limit."""
     codes = codes_of(table, PLACE_COLUMNS)
     is_first = np.ones(len(codes), dtype=bool)
     is_first[1:] = codes[1:] != codes[:-1]
     starts = np.flatnonzero(is_first)
+    if limit is not None and len(starts) > limit:
+        raise TooManyCombinations(len(starts))
     firsts = table.select(PLACE_COLUMNS).take(pa.array(starts))
     places = zip(*(firsts[name].to_pylist() for name in PLACE_COLUMNS), strict=True)
     ends = [*starts[1:].tolist(), len(codes)]
@@ -60,9 +62,7 @@ def parts(table: pa.Table) -> dict[Place, slice]:
 
 def of(table: pa.Table, date_column: str) -> list[Combination]:
     """The combinations of rows that are sorted by key, in order. TooManyCombinations."""
-    found = parts(table)
-    if len(found) > MAX_COMBINATIONS:
-        raise TooManyCombinations(len(found))
+    found = parts(table, MAX_COMBINATIONS)
     days = table[date_column].cast(pa.int32()).to_numpy().astype("datetime64[D]")
     return [Combination(place, _distinct(days[part])) for place, part in found.items()]
 

@@ -5,9 +5,12 @@ Numbers are parsed at once; only where that fails, or a problem was found, the f
 """
 
 import csv
+import io
 import mmap
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any, TextIO
 
 import numpy as np
 import pyarrow as pa
@@ -18,19 +21,24 @@ from engine.tasks.projects.progress import Progress, Stage
 from engine.tasks.projects.uploads.checks import MISSING, Cells
 from engine.tasks.projects.uploads.files import MAX_HEAD_ROWS, Asked, Record
 from engine.tasks.projects.uploads.problems import Problems
+from engine.tasks.projects.uploads.repairing import RepairedFile
 
 Array = np.ndarray
 
 # A record must fit into one block; 2,000 names of 120 characters do.
 BLOCK_BYTES = 4 * 1024 * 1024
+HEAD_CHARACTERS = 2 * BLOCK_BYTES
+# pyarrow takes 20 us to tell of one, so that a file of short rows would take minutes. Reading ends with so many.
+MAX_BAD_ROWS = 20_000
 UNREADABLE = "This row cannot be read: a quote is open, or a cell is far too long."
-BYTES = pa.dictionary(pa.int32(), pa.binary())
 STRINGS = pa.dictionary(pa.int32(), pa.string())
 NO_TEXTS = pa.array([], pa.string()).dictionary_encode()
 
 
 class CsvFile:
     """As files.DataFile."""
+
+    is_text = False
 
     def __init__(self, path: Path, problems: Problems) -> None:
         self._path = path
@@ -41,18 +49,23 @@ class CsvFile:
         head: list[Record] = []
         with open(self._path, encoding="utf-8-sig", errors="replace", newline="") as file:
             try:
-                for record in islice(csv.reader(file), MAX_HEAD_ROWS):
+                for record in islice(csv.reader(_first_lines(file)), MAX_HEAD_ROWS):
                     head.append([None if cell in MISSING else cell for cell in record])
             except csv.Error:
                 problems.add("bad_layout", UNREADABLE, len(head) + 1)
         return head
 
+    def close(self) -> None:
+        """The file is open only while it is read."""
+
     def columns(self, asked: Asked, problems: Problems) -> Stage[list[Cells]]:
         reading = _Reading(self._path, asked, has_quotes=self._has_quotes)
+        if len(self.head) <= asked.skip:
+            return reading.cells([])
         try:
             batches = yield from reading.batches(as_text=asked.as_text)
         except pa.ArrowInvalid:
-            # Some cell is no number, or is not UTF-8: as text and bytes every cell is welcome.
+            # Some cell is no number, some text not UTF-8, or some row of another length: as repaired text all can be told.
             reading = _Reading(self._path, asked, has_quotes=self._has_quotes)
             batches = yield from self._as_text(reading, problems)
         reading.note(problems)
@@ -62,17 +75,26 @@ class CsvFile:
         try:
             return (yield from reading.batches(as_text=True))
         except pa.ArrowInvalid:
-            if not reading.is_too_long:
+            if len(reading.bad) < MAX_BAD_ROWS:
                 problems.add("bad_layout", UNREADABLE, self._unreadable_row())
             return []
 
     def _unreadable_row(self) -> int | None:
         """The record that no block holds: its quote is open, or it is longer than any record may be."""
+        row, size = 0, 0
+
+        def lines(file: TextIO) -> Iterator[str]:
+            nonlocal size
+            while line := file.readline(BLOCK_BYTES):
+                size += len(line)
+                if size > BLOCK_BYTES:
+                    raise csv.Error
+                yield line
+
         with open(self._path, encoding="utf-8-sig", errors="replace", newline="") as file:
-            reader, row = csv.reader(file, strict=True), 0
             try:
-                for row, _ in enumerate(reader, 1):  # noqa: B007
-                    pass
+                for _ in csv.reader(lines(file), strict=True):
+                    row, size = row + 1, 0
             except csv.Error:
                 return row + 1
         return None
@@ -95,46 +117,45 @@ class _Reading:
 
     def batches(self, *, as_text: bool) -> Stage[list[pa.RecordBatch]]:
         """ArrowInvalid: a cell is not what its column should hold, or a record is not to be read at all."""
-        text = BYTES if as_text else STRINGS
-        types = [pa.float64() if is_number and not as_text else text for is_number in self._asked.is_number]
-        found: list[pa.RecordBatch] = []
-        size, num_rows = self._path.stat().st_size, 0
-        with pa.OSFile(str(self._path)) as source:
-            for batch in self._opened(source, types) or ():
-                num_rows += batch.num_rows
-                if self.is_too_long or num_rows + len(self.bad) > self._asked.max_rows:
-                    self.is_too_long = True
-                    return []
-                if not as_text:
-                    self._refuse_nan(batch)
-                found.append(batch)
-                yield Progress("read", source.tell(), size)
+        # Buffered, since a block is what one read gives.
+        with io.BufferedReader(RepairedFile(self._path)) if as_text else pa.OSFile(str(self._path)) as source:
+            found = yield from self._read(source, as_text=as_text)
         return found
 
-    def _opened(self, source: pa.NativeFile, types: list[pa.DataType]) -> arrow_csv.CSVStreamingReader | None:
-        """None if there are no records but the skipped ones."""
+    def _read(self, source: Any, *, as_text: bool) -> Stage[list[pa.RecordBatch]]:
+        found: list[pa.RecordBatch] = []
+        size, num_rows = self._path.stat().st_size, 0
+        for batch in self._opened(source, as_text=as_text):
+            num_rows += batch.num_rows
+            if num_rows + len(self.bad) > self._asked.max_rows:
+                self.is_too_long = True
+                return []
+            if not as_text:
+                self._refuse_nan(batch)
+            found.append(batch)
+            yield Progress("read", source.raw.position() if as_text else source.tell(), size)
+        return found
+
+    def _opened(self, source: Any, *, as_text: bool) -> arrow_csv.CSVStreamingReader:
+        types = [pa.float64() if is_number and not as_text else STRINGS for is_number in self._asked.is_number]
         read = arrow_csv.ReadOptions(
             use_threads=False, block_size=BLOCK_BYTES, column_names=self._names, skip_rows=self._asked.skip
         )
         parse = arrow_csv.ParseOptions(
-            newlines_in_values=self._has_quotes, ignore_empty_lines=False, invalid_row_handler=self._handle_bad
+            newlines_in_values=self._has_quotes,
+            ignore_empty_lines=False,
+            # pyarrow decodes a row before it tells of it, which only repaired text survives.
+            invalid_row_handler=self._handle_bad if as_text else None,
         )
         convert = arrow_csv.ConvertOptions(
-            check_utf8=BYTES not in types,
             column_types=dict(zip(self._names, types, strict=True)),
             null_values=sorted(MISSING),
             strings_can_be_null=True,
         )
-        try:
-            return arrow_csv.open_csv(source, read_options=read, parse_options=parse, convert_options=convert)
-        except pa.ArrowInvalid as error:
-            if "Empty CSV file" in str(error) or "too short" in str(error):
-                return None
-            raise
+        return arrow_csv.open_csv(source, read_options=read, parse_options=parse, convert_options=convert)
 
     def _handle_bad(self, row: arrow_csv.InvalidRow) -> str:
-        if len(self.bad) == self._asked.max_rows:
-            self.is_too_long = True
+        if len(self.bad) == MAX_BAD_ROWS:
             return "error"
         self.bad.append((row.number, row.actual_columns))
         return "skip"
@@ -163,13 +184,21 @@ class _Reading:
         if (is_empty := _is_empty(table)) is not None:
             table, rows = table.filter(pa.array(~is_empty)).combine_chunks(), rows[~is_empty]
         columns = zip(table.columns, self._asked.labels, strict=True)
-        return [Cells(_decoded(column.combine_chunks()), rows, label) for column, label in columns]
+        return [Cells(column.combine_chunks(), rows, label) for column, label in columns]
 
     def _rows(self, num_rows: int) -> Array:
         """int64 [records that were read]: where they stand in the file, whose bad rows are not among them."""
         first = self._asked.skip + 1
         numbers = np.arange(first, first + num_rows + len(self.bad))
         return numbers[~np.isin(numbers, [row for row, _ in self.bad])] if self.bad else numbers
+
+
+def _first_lines(file: TextIO) -> Iterator[str]:
+    """Lines of up to HEAD_CHARACTERS together: one record could be as long as the file."""
+    left = HEAD_CHARACTERS
+    while left > 0 and (line := file.readline(left)):
+        left -= len(line)
+        yield line
 
 
 def _contains(path: Path, text: bytes) -> bool:
@@ -188,11 +217,3 @@ def _is_empty(table: pa.Table) -> Array | None:
         is_empty = pc.and_(is_empty, pc.is_null(column))
     found: Array = is_empty.to_numpy()
     return found if found.any() else None
-
-
-def _decoded(column: pa.Array) -> pa.Array:
-    """Bytes as text, with U+FFFD for what is not UTF-8."""
-    if not pa.types.is_dictionary(column.type) or column.type.value_type == pa.string():
-        return column
-    texts = [value.decode(errors="replace") for value in column.dictionary.to_pylist()]
-    return pa.DictionaryArray.from_arrays(column.indices, pa.array(texts, pa.string()))

@@ -36,10 +36,16 @@ class Asked:
 class DataFile(Protocol):
     """A file as records of cells.
 
-    head  its first records; empty for an empty file
+    head     its first records; empty for an empty file
+    is_text  numbers come as they are written, whether that is asked for or not
     """
 
     head: list[Record]
+    is_text: bool
+
+    def close(self) -> None:
+        """Let go of the file."""
+        ...
 
     def columns(self, asked: Asked, problems: Problems) -> Stage[list[Cells]]:
         """The columns of all records but the skipped ones and the empty ones."""

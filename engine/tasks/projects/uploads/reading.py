@@ -1,5 +1,6 @@
 """The task `read_upload`: a file that a person has sent becomes canonical rows, or is refused as a whole with all that is wrong."""
 
+from contextlib import closing
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,8 +26,9 @@ UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 def run(header: Header) -> Stage[Reply]:
     """The answer of the task. Refusal `invalid_file`."""
     kind, name = type_of(header["dataset_name"]), header["name"]
-    layout = _layout(kind, _opened(Path(header["file"]), name), name)
-    table = yield from _rows(layout, header["max_rows"], name)
+    with closing(_opened(Path(header["file"]), name)) as file:
+        layout = _layout(kind, file, name)
+        table = yield from _rows(layout, header["max_rows"], name)
     found = _combinations(kind, table, name)
     rows.write(table, kind, Path(header["folder"]) / ROWS_FILE)
     body = codec.dumps(
@@ -58,6 +60,8 @@ def _opened(path: Path, name: str) -> DataFile:
         _check_signature(path, problems)
         problems.refuse(name)
         file = CsvFile(path, problems)
+    if problems:
+        file.close()
     problems.refuse(name)
     return file
 
@@ -98,6 +102,8 @@ def _rows(layout: Long | Wide, max_rows: int, name: str) -> Stage[pa.Table]:
     """
     problems = Problems()
     table = yield from layout.read(max_rows, problems, as_text=False)
+    if layout.file.is_text:
+        problems.refuse(name)
     if problems:
         problems = Problems()
         yield from layout.read(max_rows, problems, as_text=True)

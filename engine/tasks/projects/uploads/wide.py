@@ -31,7 +31,7 @@ def head_headers(kind: DataType) -> tuple[Header, ...]:
 
 def is_wide(kind: DataType, head: Sequence[Record]) -> bool:
     """Whether the first cells of the first two rows are both headers of keys."""
-    names = {name for header in head_headers(kind) for name in (header.name, header.other_name)}
+    names = {name for header in head_headers(kind) for name in (header.name, header.other_name) if name}
     return len(head) > 1 and all(record and record[0] in names for record in head[:2])
 
 

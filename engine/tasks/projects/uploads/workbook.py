@@ -9,89 +9,96 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import openpyxl
 import pyarrow as pa
 
 from engine.tasks.projects.progress import Progress, Stage
+from engine.tasks.projects.uploads.archive import MAX_SHEET_ROWS
 from engine.tasks.projects.uploads.checks import MISSING, Cells
 from engine.tasks.projects.uploads.files import MAX_COLUMNS, MAX_HEAD_ROWS, Asked, Record, letter
 from engine.tasks.projects.uploads.problems import Problems
 
-# What a sheet has at most.
-MAX_SHEET_ROWS = 1_048_576
 # So many rows are kept as lists of Python before they become arrays.
 CHUNK_ROWS = 10_000
 PROGRESS_ROWS = 1_000
+# A longer text is refused in any column; a thousand rows could have the longest one that a workbook has.
+MAX_CELL_CHARACTERS, CUT = 1_000, "…"
 FORMULA, ERROR = "f", "e"
 MIDNIGHT = datetime.time()
 
-NumberedRows = Iterator[tuple[int, Sequence[Any]]]
 
-
-class _Unreadable(Exception):
-    """openpyxl raised something."""
+class _NotOneSheet(Exception):
+    """A workbook has several sheets, or none."""
 
 
 class WorkbookFile:
     """As files.DataFile. The archive was checked."""
 
+    is_text = True
+
     def __init__(self, path: Path, problems: Problems) -> None:
-        self._path = path
         self.head: list[Record] = []
-        with self._sheet(problems) as (rows, _):
-            self.head = [_texts(row) for _, row in islice(rows, MAX_HEAD_ROWS)]
+        self._size = path.stat().st_size
+        self._file = open(path, "rb")  # noqa: SIM115
+        self._sheet: Any = None
+        with _guarded(problems):
+            book = openpyxl.load_workbook(self._file, read_only=True, data_only=False, keep_links=False)
+            self._sheet = _only_sheet(book, problems)
+            # What a sheet says of its own size is not believed.
+            self._sheet.reset_dimensions()
+            self.head = [_texts(row) for row in islice(self._sheet.iter_rows(), MAX_HEAD_ROWS)]
+
+    def close(self) -> None:
+        self._file.close()
 
     def columns(self, asked: Asked, problems: Problems) -> Stage[list[Cells]]:
         collected = _Collected(asked)
-        size = self._path.stat().st_size
-        with self._sheet(problems) as (rows, file):
-            for number, row in rows:
-                if number % PROGRESS_ROWS == 0:
-                    yield Progress("read", file.tell(), size)
-                if _has_formulas(number, row, asked.labels, problems) or number <= asked.skip:
-                    continue
-                if number > MAX_SHEET_ROWS or collected.num_rows == asked.max_rows or len(row) > MAX_COLUMNS:
-                    problems.add("too_many_rows", _told_limits(asked.max_rows), number)
-                    break
-                collected.add(number, _texts(row), problems)
+        for number, row in enumerate(self._rows(problems), 1):
+            if number % PROGRESS_ROWS == 0:
+                yield Progress("read", self._file.tell(), self._size)
+            if _has_formulas(number, row, asked.labels, problems) or number <= asked.skip:
+                continue
+            if number > MAX_SHEET_ROWS or collected.num_rows == asked.max_rows or len(row) > MAX_COLUMNS:
+                limits = f"{asked.max_rows:,} rows and {MAX_COLUMNS:,} columns, and a sheet {MAX_SHEET_ROWS:,} rows"
+                problems.add("too_many_rows", f"A file has at most {limits}.")
+                break
+            collected.add(number, _texts(row), problems)
         return collected.cells()
 
-    @contextmanager
-    def _sheet(self, problems: Problems) -> Iterator[tuple[NumberedRows, BinaryIO]]:
-        """The rows of the only sheet, and the file that they are read from. What cannot be read is a problem, and has no rows."""
-        with open(self._path, "rb") as file, warnings.catch_warnings():
-            # openpyxl warns of parts that it leaves out, and quotes from them.
-            warnings.simplefilter("ignore")
-            try:
-                yield _rows(file, problems), file
-            except _Unreadable:
-                problems.add("bad_layout", "The workbook cannot be read. Save its values in a new workbook, or as CSV.")
+    def _rows(self, problems: Problems) -> Iterator[Sequence[Any]]:
+        """All rows, also empty ones; one more than a sheet has, so that a cell beyond them shows."""
+        with _guarded(problems):
+            yield from self._sheet.iter_rows(max_row=MAX_SHEET_ROWS + 1)
 
 
-def _rows(file: BinaryIO, problems: Problems) -> NumberedRows:
-    """Each row with its number; none if there is not exactly one sheet. _Unreadable."""
-    try:
-        book = openpyxl.load_workbook(file, read_only=True, data_only=False, keep_links=False)
-        names, sheets = book.sheetnames, book.worksheets
-        if len(names) > 1:
-            problems.add("extra_sheet", f"A workbook has one sheet, not {len(names)}; hidden ones count.", value=names[1])
-        elif not sheets:
-            problems.add("bad_layout", "The workbook has no sheet with cells.")
-        else:
-            # What the sheet says of its own size is not believed. One row more, so that a sheet that is too long shows.
-            sheets[0].reset_dimensions()
-            yield from enumerate(sheets[0].iter_rows(max_row=MAX_SHEET_ROWS + 1), 1)
-    except (MemoryError, GeneratorExit):
-        raise
-    except Exception as error:  # openpyxl raises whatever its code meets in a file that is not as it should be
-        raise _Unreadable from error
+@contextmanager
+def _guarded(problems: Problems) -> Iterator[None]:
+    """openpyxl raises whatever its code meets in a file that is not as it should be, and warns of what it leaves out."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they quote from the file
+        try:
+            yield
+        except _NotOneSheet:
+            pass
+        except MemoryError:
+            raise
+        except Exception:  # openpyxl has no class for what it raises
+            problems.add("bad_layout", "The workbook cannot be read. Save its values in a new workbook, or as CSV.")
 
 
-def _told_limits(max_rows: int) -> str:
-    return f"A file has at most {max_rows:,} rows and {MAX_COLUMNS:,} columns, and a sheet {MAX_SHEET_ROWS:,} rows."
+def _only_sheet(book: Any, problems: Problems) -> Any:
+    """_NotOneSheet, which is noted."""
+    names, sheets = book.sheetnames, book.worksheets
+    if len(names) > 1:
+        problems.add("extra_sheet", f"A workbook has one sheet, not {len(names)}; hidden ones count.", value=names[1])
+    elif not sheets:
+        problems.add("bad_layout", "The workbook has no sheet with cells.")
+    if problems:
+        raise _NotOneSheet
+    return sheets[0]
 
 
 def _texts(row: Sequence[Any]) -> Record:
@@ -100,6 +107,8 @@ def _texts(row: Sequence[Any]) -> Record:
     for cell in row:
         value = cell.value
         text = value if type(value) is str else _text(value)
+        if len(text) > MAX_CELL_CHARACTERS:
+            text = text[:MAX_CELL_CHARACTERS] + CUT
         texts.append(None if text in MISSING else text)
     while texts and texts[-1] is None:
         texts.pop()

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.tasks.query import vectors
-from engine.tasks.query.ranking import Ranked, first, rrf
+from engine.tasks.query.helping import Helper
+from engine.tasks.query.ranking import Best, Ranked, first, rrf
 from engine.tasks.query.vectors import VectorScan, constant_score, gather
 
 METRICS = ("cosine_similarity", "dot", "l2_norm", "l1_norm", "linf_norm")
@@ -19,8 +20,8 @@ class Stopped(Exception):
 class Running:
     """A query that is stopped after some looks at its flag."""
 
-    def __init__(self, num_threads=1, num_checks=None):
-        self.num_threads = num_threads
+    def __init__(self, helper=None, num_checks=None):
+        self.helper = helper
         self.num_checks_left = num_checks
 
     def check(self):
@@ -30,7 +31,8 @@ class Running:
                 raise Stopped
 
 
-ONE, TWO = Running(1), Running(2)
+HELPER = Helper()
+ONE, TWO = Running(), Running(HELPER)
 
 
 def segments_of(*parts, nulls=()):
@@ -104,6 +106,29 @@ def test_scores_are_those_of_float64(metric, control, data, small_slabs):
     np.testing.assert_array_equal(
         scores(metric, segments, query, rows=some, control=control), [*found[[99, 3, 3]], np.nan, found[41]]
     )
+
+
+def test_the_cosine_of_a_row_does_not_depend_on_the_rows_beside_it(data):
+    """A slab of ordinary rows takes a shorter way than one with a zero vector, or with one near the ends of float32."""
+    rows, query = data
+    rows = np.concatenate([rows * 10.0**power for power in (-20, 0, 3)]).astype(np.float32)
+    alone = scores("cosine_similarity", segments_of(rows, nulls=[7]), query, control=ONE)
+    for other in (np.zeros(12), np.full(12, 1e-35), np.full(12, 1e35)):
+        beside = scores("cosine_similarity", segments_of(np.vstack([rows, other]), nulls=[7]), query, control=ONE)
+        np.testing.assert_array_equal(beside[:-1], alone)
+
+
+@pytest.mark.parametrize("k", [1, 5, 40, 200])
+@pytest.mark.parametrize("is_descending", [True, False])
+def test_the_best_of_many_rows_are_those_of_the_full_order(k, is_descending):
+    """Many rows are looked at in parts first; here many tie, and some are null."""
+    found = np.random.default_rng(k).integers(0, 500, 10_000).astype(np.float32)
+    found[::97] = np.nan
+    best = Best(k, is_descending=is_descending)
+    for start in (4_000, 0, 7_000):
+        part = slice(start, {4_000: 7_000, 0: 4_000, 7_000: 10_000}[start])
+        best.add(found[part], np.arange(part.start, part.stop))
+    np.testing.assert_array_equal(best.ordered()[0], full_order(found, is_descending)[:k])
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -251,13 +276,13 @@ def test_no_rows_give_no_scores():
     )
 
 
-@pytest.mark.parametrize("num_threads", [1, 2])
-def test_a_query_stops_between_two_slabs(num_threads, data, small_slabs):
+@pytest.mark.parametrize("helper", [None, HELPER])
+def test_a_query_stops_between_two_slabs(helper, data, small_slabs):
     rows, query = data
     with pytest.raises(Stopped):
-        scores("dot", segments_of(rows), query, control=Running(num_threads, num_checks=4))
+        scores("dot", segments_of(rows), query, control=Running(helper, num_checks=4))
     with pytest.raises(Stopped):
-        top_k("l2_norm", segments_of(rows), query, 3, is_descending=False, control=Running(num_threads, num_checks=17))
+        top_k("l2_norm", segments_of(rows), query, 3, is_descending=False, control=Running(helper, num_checks=17))
 
 
 def test_one_score_ranks_its_first_rows_with_nulls_last_and_ties_by_row_number():

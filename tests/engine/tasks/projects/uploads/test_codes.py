@@ -160,6 +160,7 @@ def test_bytes_that_are_not_utf_8_are_named_where_they_stand(tmp_path: Path) -> 
     content = as_csv([SALES, GOOD, ("SWE", "Malmö", "2018-01-14", "shoes", 1, 2)])
     assert read(tmp_path, content.decode().encode("latin-1")).faults == [("bad_charset", 3, "Region")]
     assert read(tmp_path, content.decode().encode("utf-16")).faults == [("bad_charset", None, None)]
+    assert read(tmp_path, content + b"\xff\n").faults == [("bad_layout", 4, None)]
     assert read(tmp_path, "Länd,Date\n".encode("latin-1")).faults[0] == ("bad_charset", 1, "L\ufffdnd")
 
 

@@ -37,14 +37,12 @@ class Kind:
     values: tuple[str, ...] = ("Value",)
 
 
+SALES_KEYS = {"Country": COUNTRIES, "Region": PLACES, "Product": NAMES}
+MEDIA_KEYS = {"Country": COUNTRIES, "Product": NAMES, "Media": NAMES, "Metric": st.just("Investment")}
 KINDS = st.sampled_from(
     [
-        Kind(
-            "Sales", {"Country": COUNTRIES, "Region": PLACES, "Product": NAMES}, ("UnitsSold", "PricePerUnit"), may_have_gaps=False
-        ),
-        Kind(
-            "Media", {"Country": COUNTRIES, "Product": NAMES, "Media": NAMES, "Metric": st.just("Investment")}, may_have_gaps=False
-        ),
+        Kind("Sales", SALES_KEYS, may_have_gaps=False, values=("UnitsSold", "PricePerUnit")),
+        Kind("Media", MEDIA_KEYS, may_have_gaps=False),
         Kind("Extra", {"Country": COUNTRIES, "Region": PLACES, "Grouping": PLACES, "Product": NAMES, "Name": NAMES}),
         Kind("Visits", {"Country": COUNTRIES, "Source": NAMES, "Metric": NAMES}),
         Kind("Price", {"Product": NAMES, "Country": COUNTRIES}),
