@@ -165,7 +165,8 @@ async def _open_jobs(
     app: web.Application, store: Store, disk: Disk, settings: Settings, stack: contextlib.AsyncExitStack
 ) -> Lender:
     """Open the surfaces that have jobs; gives what queries may read of preview. Jobs are taken once everything is open."""
-    jobs = server_jobs(store, app[keys.ENGINE].pool("jobs"), settings)
+    engine = app[keys.ENGINE]
+    jobs = server_jobs(store, engine.pool("jobs"), engine.pool("hub"), settings)
     stack.push_async_callback(jobs.stop)
     stack.enter_context(metrics.showing(jobs.levels))
     app[keys.JOBS] = jobs

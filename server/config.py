@@ -435,8 +435,17 @@ class Settings:
     rows_min_number: int = _setting(
         1, _count, "rows that an answer of `/rows` has however large they are; their cells are cut", older="ROWS_MIN_NUMBER"
     )
+    hub_endpoint: str | None = _setting(
+        None,
+        _optional(_url),
+        "address of a hub, where preview looks for datasets that are in no directory; unset, no hub is asked",
+    )
     max_size_fallback: int = _setting(
-        100_000_000, _count, "bytes of the largest split that is fetched whole from a hub; 0 means none", older="MAX_SIZE_FALLBACK"
+        100_000_000,
+        _count,
+        "bytes of the largest split that is fetched whole from the hub; of a larger one in csv, tsv, JSON lines or text the first "
+        "8 MiB are fetched, and 0 means that none is fetched whole",
+        older="MAX_SIZE_FALLBACK",
     )
     hf_token: str | None = _setting(None, _optional(str), "token for the hub; it is sent to no other host", older="HF_TOKEN")
     datasets_enable_private: bool | None = _setting(

@@ -10,6 +10,7 @@ from engine.datasets import Lender
 from engine.jobs import JobKind
 from engine.preview.catalogue import Access, Catalogue
 from engine.preview.damage import ask_for_damaged
+from engine.preview.hub import Hub, HubOptions, Lookups
 from engine.preview.kinds import PreviewKinds
 from engine.preview.lending import PreparedDatasets
 from engine.preview.pages import Pages
@@ -31,12 +32,14 @@ from server.config import Settings
 def preview_folders(settings: Settings) -> PreviewFolders:
     data_dir = settings.data_dir.resolve()
     roots = (data_dir / "datasets", *(root.resolve() for root in settings.datasets_dir))
-    return PreviewFolders(roots, (settings.assets_dir or data_dir / "assets").resolve(), data_dir / "prepared")
+    assets = (settings.assets_dir or data_dir / "assets").resolve()
+    return PreviewFolders(roots, assets, data_dir / "prepared", data_dir / "hub")
 
 
 def preview_kinds(store: Store, settings: Settings) -> Mapping[str, JobKind]:
     """The kinds of jobs that preview has, by name."""
-    return PreviewKinds(store, preview_folders(settings), settings.part(PreviewLimits)).kinds()
+    folders = preview_folders(settings)
+    return PreviewKinds(store, folders, settings.part(PreviewLimits), Hub(settings.part(HubOptions), folders)).kinds()
 
 
 async def open_preview(app: web.Application, store: Store, settings: Settings, stack: contextlib.AsyncExitStack) -> Lender:
@@ -45,7 +48,8 @@ async def open_preview(app: web.Application, store: Store, settings: Settings, s
     Gives what queries may read of it.
     """
     engine, folders = app[keys.ENGINE], preview_folders(settings)
-    catalogue = Catalogue(engine.pool("jobs"), folders)
+    lookups = Lookups(Hub(settings.part(HubOptions), folders), engine.pool("hub"))
+    catalogue = Catalogue(engine.pool("jobs"), folders, lookups)
     access = Access(app[DATASETS], catalogue, shows_private=settings.datasets_enable_private is not False)
     states = States(store, app[keys.JOBS], catalogue, access, is_on_demand=settings.preview_on_demand)
     preview = Preview(engine, states)

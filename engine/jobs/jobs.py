@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import get_args
 
@@ -77,12 +77,17 @@ class _Running:
 class Jobs:
     """`start` comes before anything is done, `stop` at the end. Jobs may be added before and after.
 
-    kinds  that share the queue; `learn` adds others, which need this object themselves
+    pool    for the tasks of jobs
+    kinds   that share the queue; `learn` adds others, which need this object themselves
+    others  pools for tasks that name another one
     """
 
-    def __init__(self, store: Store, pool: Pool, kinds: Mapping[str, JobKind], options: JobOptions) -> None:
+    def __init__(
+        self, store: Store, pool: Pool, kinds: Mapping[str, JobKind], options: JobOptions, others: Iterable[Pool] = ()
+    ) -> None:
         self._store = store
         self._pool = pool
+        self._others = {other.name: other for other in others}
         self._kinds = dict(kinds)
         self._options = options
         self._worker = options.worker
@@ -220,11 +225,12 @@ class Jobs:
         """The answer of a replica. Who is cancelled meanwhile takes the work from it, which kills it if it does not hear."""
         call = WatchedCall(work.on_progress) if work.on_progress else Call()
         block = Block(work.task, Lane.INTERACTIVE, call, work.arguments, Lines.of_buffers(work.buffers))
-        self._pool.submit(block)
+        pool = self._others.get(work.task.pool, self._pool)
+        pool.submit(block)
         try:
             return await call.future
         except asyncio.CancelledError:
-            self._pool.abandon(block)
+            pool.abandon(block)
             raise
 
     # Jobs end

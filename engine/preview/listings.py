@@ -68,12 +68,11 @@ class Listings:
             await self._store.cancel_jobs(transaction, ["waiting"], SPLIT_KINDS, Subject(dataset.name))
         return ABSENT
 
-    async def warm(self, transaction: Transaction, found: ScannedDataset) -> None:
+    async def warm(self, transaction: Transaction, name: str, *, is_private: bool) -> None:
         """Queue a dataset that is missing or not current, else those of its splits that are not."""
-        name = found.name
         dataset = await self._store.cached_dataset(transaction, name)
         if dataset is None or dataset.status in ("empty", "stalled"):
-            generation = await self._store.ask_for_dataset(transaction, name, is_private=found.is_private)
+            generation = await self._store.ask_for_dataset(transaction, name, is_private=is_private)
             await self._store.add_job(transaction, dataset_job(name, generation, priority=WARM_PRIORITY))
             return
         for one in await self._store.cached_splits(transaction, name):

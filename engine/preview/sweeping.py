@@ -24,6 +24,8 @@ log = logging.getLogger("sluice.preview")
 SWEEP_EVERY_S = 30.0
 # A folder this old belongs to nobody who is about to say so. At the start there is nobody.
 LEAST_AGE_S = 10.0
+# What a job fetches from a hub is named only when the job has ended; until then it is touched with every file.
+LEAST_AGE_OF_HUB_S = 600.0
 
 
 class Sweeper:
@@ -67,8 +69,17 @@ class Sweeper:
         # A worker renames segments a moment before it commits that they are in use.
         unnamed = [path for path in segments if path.name not in kept and path.parent not in held]
         number += await asyncio.to_thread(_remove, unnamed, LEAST_AGE_S)
+        number += await self._sweep_hub()
         if number:
             log.info("files of previews swept folders=%d", number)
+
+    async def _sweep_hub(self) -> int:
+        """Remove what was fetched of datasets that are not cached any more, or have another revision now."""
+        roots = await asyncio.to_thread(lambda: list(self._folders.hub.glob("*")))
+        if not roots:
+            return 0
+        named = {one.root for one in await self._store.list_cached_datasets()}
+        return await asyncio.to_thread(_remove, [root for root in roots if str(root) not in named], LEAST_AGE_OF_HUB_S)
 
 
 def _listed(folders: PreviewFolders) -> tuple[list[Path], list[Path]]:

@@ -74,6 +74,8 @@ class Watch:
         missed: dict[str, str] = {}
         for dataset in await self._store.list_cached_datasets():
             found = self._states.catalogue.get(dataset.name)
+            if found is None and self._states.catalogue.is_of_hub(dataset.root):
+                continue  # a hook tells of its changes
             revision = found.revision if found else ""
             if dataset.name in busy or dataset.status == "empty" or revision == dataset.revision:
                 continue

@@ -44,6 +44,10 @@ BODY is how a modern answer (`/first-rows`, `/v2/rows`) is described; all number
                 numbers as declared in README.md, else null; error: null, or a failure as above, with "splits": []
             If no config could be listed, the answer is a failure.
 
+`files`: which files a split has. Of a dataset of a hub (listed.py) they are not all here.
+    asked   root, name, config, split
+    gives   files: [[path, size]]; metadata: the same of files that add columns to pictures and sounds; format
+
 `rows`: first rows, in all answers that show them.
     asked   root, name, config, split, limits, widened, assets, run
     gives   columns: [COLUMN]
@@ -112,6 +116,7 @@ def works(scanner: Scanner) -> dict[str, Work]:
     return {
         "scan": lambda header: (scanner.scan(header), []),
         "splits": lambda header: (splits.splits(header), []),
+        "files": lambda header: (splits.files(header), []),
         "rows": rows.rows,
         "prepare": lambda header: (prepare.prepare(header), []),
         "statistics": _statistics,
