@@ -43,8 +43,11 @@ def _between(dataset: Dataset, start: str, end: str) -> Array:
     """bool [periods] of those that begin between two dates. Refusal `bad_range`."""
     starts = dataset.periods.starts
     found = (starts >= np.datetime64(start)) & (starts <= np.datetime64(end)) & (starts <= dataset.last_day)
-    if not found.any() or np.datetime64(end) > dataset.periods.ends[np.searchsorted(starts, dataset.last_day, side="right") - 1]:
-        span = f"{starts[0]} to {dataset.last_day}"
-        raise Refusal("bad_range", f"The data has periods from {span}, none between {start} and {end}.")
+    last = np.searchsorted(starts, dataset.last_day, side="right") - 1
+    there_are = f"The data has periods from {starts[0]} to {starts[last]}"
+    if not found.any():
+        raise Refusal("bad_range", f"{there_are}, none between {start} and {end}.")
+    if np.datetime64(end) > dataset.periods.ends[last]:
+        raise Refusal("bad_range", f"{there_are}, and end_date {end} is later.")
     result: Array = found
     return result

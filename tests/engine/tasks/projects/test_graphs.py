@@ -72,11 +72,26 @@ def test_what_is_wrong_is_told_with_its_node_or_edge(data: Data, name: str) -> N
         assert where in [detail.get("Node", detail.get("Edge")) for detail in caught.value.details]
 
 
-def test_a_cycle_of_mediators_is_told(data: Data) -> None:
+def test_a_cycle_of_mediators_is_told_without_what_only_hangs_on_it(data: Data) -> None:
     one, two = node("tv", "mediator"), node("radio", "mediator")
-    graph = {"nodes": [SALES, one, two], "edges": [edge("tv", "radio"), edge("radio", "tv"), edge("radio", "sales")]}
-    with pytest.raises(Refusal, match="cycle"):
-        data.check(graph)
+    edges = [edge("income", "tv"), edge("tv", "radio"), edge("radio", "tv"), edge("radio", "sales")]
+    with pytest.raises(Refusal, match="cycle: tv, radio") as caught:
+        data.check({"nodes": [SALES, INCOME, one, two], "edges": edges})
+    assert [detail["Node"] for detail in caught.value.details] == ["tv"]
+
+
+@pytest.mark.parametrize("nodes", [[], [{"kind": "media"}], [{"id": "x", "op": "sum"}]], ids=["no target", "no id", "low level"])
+def test_a_fault_of_no_node_that_has_an_id_names_none(data: Data, nodes: list[dict[str, Any]]) -> None:
+    with pytest.raises(Refusal) as caught:
+        data.check({"nodes": nodes, "edges": []})
+    assert None in [detail["Node"] for detail in caught.value.details]
+
+
+def test_all_nodes_without_a_way_to_the_target_are_told_in_their_order(data: Data) -> None:
+    strays = [{**TV, "id": f"tv{number}"} for number in range(9)]
+    with pytest.raises(Refusal) as caught:
+        data.check({"nodes": [*strays, SALES, TV], "edges": [edge("tv", "sales")]})
+    assert [detail["Node"] for detail in caught.value.details] == [stray["id"] for stray in strays]
 
 
 def test_the_default_graph_has_everything_and_no_mediator(data: Data) -> None:
