@@ -77,7 +77,7 @@ format: $(VENV)/installed-test ## format the code
 
 bench: $(VENV)/installed-test ## measure speed and memory; prints JSON, and fails if a figure misses its bar
 	@$(FETCH_TEXTS)
-	@status=0; for surface in streaming embeddings query; do $(VENV)/bin/python -m tests.bench.$$surface || status=1; done; exit $$status
+	@status=0; for surface in streaming embeddings query preview projects; do $(VENV)/bin/python -m tests.bench.$$surface || status=1; done; exit $$status
 
 rivals: $(RIVALS_VENV)/installed ## make the environment .venv-rivals, 150 MB, with which tests and `make bench` compare queries
 

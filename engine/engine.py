@@ -36,6 +36,8 @@ JOBS_OPTIONS = ReplicaOptions(
     max_resident_bytes=256 * 1024 * 1024,
     environment=ONE_THREAD,
 )
+# What asks a hub for datasets: the only replica that opens connections. The files that it fetches are read by other replicas.
+HUB_OPTIONS = ReplicaOptions(niceness=10, is_lazy=True, max_answers=200, environment=ONE_THREAD)
 # A replica that queries never loads onnxruntime, and one that scores never DuckDB: each takes half a second.
 QUERY_OPTIONS = ReplicaOptions(
     is_lazy=True,
@@ -86,9 +88,11 @@ class Engine:
         self._score = Pool("score", limits.score_replicas, options, silence_limit_s=limits.block_timeout_s)
         # One place more than there are runners: what a request waits for never stands behind jobs, and goes on without runners.
         jobs = Pool("jobs", limits.jobs_replicas + 1, JOBS_OPTIONS, silence_limit_s=limits.check_timeout_s)
+        # The same: no look-up for a request stands behind files that jobs fetch.
+        hub = Pool("hub", limits.jobs_replicas + 1, HUB_OPTIONS, silence_limit_s=limits.check_timeout_s)
         options = replace(QUERY_OPTIONS, memory_bytes=limits.query_memory_bytes)
         query = Pool("query", limits.query_replicas, options, silence_limit_s=limits.block_timeout_s)
-        self._pools = {pool.name: pool for pool in (self._score, jobs, query)}
+        self._pools = {pool.name: pool for pool in (self._score, jobs, hub, query)}
         self._tasks: set[asyncio.Task[None]] = set()
         self._was_ready = False
 

@@ -7,6 +7,7 @@ engine raises is defined in that part. Knows no protocol.
 """
 
 import enum
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 
@@ -80,7 +81,9 @@ RECORD_CODES = by_word(
 # Of a request, before its first byte.
 NO_CREDENTIALS = Code("no_credentials", Kind.UNIDENTIFIED, "no credentials were sent")
 UNAUTHORIZED = Code("unauthorized", Kind.UNIDENTIFIED, "the user or the key is wrong")
-FULL_KEY_NEEDED = Code("full_key_needed", Kind.FORBIDDEN, "a read-only key cannot do this")
+TOKEN_EXPIRED = Code("token_expired", Kind.UNIDENTIFIED, "the token has expired")
+TOKEN_REVOKED = Code("token_revoked", Kind.UNIDENTIFIED, "the token was revoked")
+FULL_KEY_NEEDED = Code("full_key_needed", Kind.FORBIDDEN, "a read-only key cannot do this, and a token makes no key and no user")
 FORBIDDEN = Code("forbidden", Kind.FORBIDDEN, "this caller may not do this")
 INVALID_BODY = Code("invalid_body", Kind.MALFORMED, "the body could not be decoded")
 BODY_TOO_LARGE = Code(
@@ -108,8 +111,15 @@ MODEL_OFFLINE = Code(
 )
 MODEL_BUILDING = Code("model_building", Kind.UNAVAILABLE, "the model is still loading after SLUICE_LOAD_TIMEOUT_S")
 TIMED_OUT = Code("timed_out", Kind.UNAVAILABLE, "no answer, or no end of the body, came within the time limit of the request")
+TOO_MANY_JOBS = Code("too_many_jobs", Kind.OVERLOADED, "too many jobs wait, of preview or of the team; see Retry-After")
+BUSY = Code("busy", Kind.UNAVAILABLE, "another program keeps the database locked")
 DISK_FULL = Code("disk_full", Kind.FULL, "the disk of the server is full, or has only SLUICE_DISK_RESERVE_BYTES left")
 INTERNAL = Code("internal", Kind.FAILED, "a fault of the server")
+
+# Of a job that has no answer.
+JOB_TIMEOUT = Code("job_timeout", Kind.FAILED, "the job took longer than it may")
+JOB_MEMORY = Code("job_memory", Kind.FAILED, "the job needed more memory than it may have")
+JOB_CRASHED = Code("job_crashed", Kind.FAILED, "the job ended its process three times")
 
 
 class EngineError(Exception):
@@ -134,6 +144,27 @@ class DetailedError(EngineError):
     def __init__(self, code: Code, message: str, details: dict[str, Any], *, retry_after_s: int | None = None) -> None:
         super().__init__(code, message, retry_after_s=retry_after_s)
         self.details = details
+
+
+class ListedError(EngineError):
+    """An error with a list of what is wrong, as one file or one body may have many faults.
+
+    details  one object for each fault, with `Code` and `Message` and what tells its place; perhaps only the first faults
+    total    how many faults there are
+    """
+
+    def __init__(
+        self,
+        code: Code,
+        message: str,
+        details: Sequence[Mapping[str, Any]],
+        *,
+        total: int | None = None,
+        retry_after_s: int | None = None,
+    ) -> None:
+        super().__init__(code, message, retry_after_s=retry_after_s)
+        self.details = details
+        self.total = len(details) if total is None else total
 
 
 # Why a block was given up: its replica died, its time ran out, it needed more memory than it may have, or its task has failed.

@@ -10,7 +10,7 @@ from aiohttp import hdrs, web
 
 from engine.errors import INVALID_PARAMETER, NO_CREDENTIALS, EngineError
 from engine.store import KeyKind
-from handlers.http.auth import credential, known_caller, require_admin, require_full
+from handlers.http.auth import credential, known_caller, require_admin, require_full, require_key
 from handlers.http.bodies import Body, json_body, small_body
 from handlers.http.errors import json_response
 from handlers.http.keys import ACCOUNTS
@@ -20,6 +20,8 @@ SURFACE = Surface(name="accounts")
 NONCE = re.compile(r"[0-9a-f]{32,128}")
 FORM = "application/x-www-form-urlencoded"
 NO_STORE = {"Cache-Control": "no-store"}
+# `key` of routes that make what would outlive a token.
+FULL_KEY, ADMINS_KEY = "full, but no token", "admin, but no token"
 
 
 class NewUser(Body):
@@ -82,7 +84,7 @@ async def prove(request: web.Request) -> web.Response:
 
 async def add_user(request: web.Request) -> web.Response:
     """Make a user. Its full key is shown in this answer only."""
-    require_admin(await known_caller(request))
+    await _admin_with_key(request)
     body = await json_body(request, NewUser)
     key = await request.app[ACCOUNTS].add_user(body.name)
     return json_response({"key": key, "kind": "full", "name": body.name}, status=201, headers=NO_STORE)
@@ -92,6 +94,7 @@ async def replace_key(request: web.Request) -> web.Response:
     """Give the caller a new key of one kind. The old key of that kind is refused from now on."""
     caller = await known_caller(request)
     require_full(caller)
+    require_key(caller)
     body = await json_body(request, NewKey)
     key = await request.app[ACCOUNTS].replace_key(caller.name, body.kind)
     return json_response({"key": key, "kind": body.kind}, status=201, headers=NO_STORE)
@@ -99,11 +102,18 @@ async def replace_key(request: web.Request) -> web.Response:
 
 async def reset_key(request: web.Request) -> web.Response:
     """Give a user who lost a key a new one of the same kind. The old key of that kind is refused from now on."""
-    require_admin(await known_caller(request))
+    await _admin_with_key(request)
     body = await json_body(request, NewKey)
     name = request.match_info["name"]
     key = await request.app[ACCOUNTS].reset_key(name, body.kind)
     return json_response({"key": key, "kind": body.kind, "name": name}, status=201, headers=NO_STORE)
+
+
+async def _admin_with_key(request: web.Request) -> None:
+    """EngineError as `require_admin` and `require_key`."""
+    caller = await known_caller(request)
+    require_admin(caller)
+    require_key(caller)
 
 
 # Routes
@@ -135,11 +145,11 @@ ROUTES = (
         handler=add_user,
         surface=SURFACE,
         summary="Make a user; the key is shown once",
-        key="admin",
+        key=ADMINS_KEY,
         body=NewUser,
         answers={
             201: "key, kind and name",
-            403: "the caller is not the admin",
+            403: "the caller is not the admin, or has sent a token",
             409: "the name is taken",
             422: "the name is not allowed",
             507: "the disk of the server is full",
@@ -152,11 +162,11 @@ ROUTES = (
         handler=reset_key,
         surface=SURFACE,
         summary="Replace a user's key of one kind; the new key is shown once",
-        key="admin",
+        key=ADMINS_KEY,
         body=NewKey,
         answers={
             201: "key, kind and name",
-            403: "the caller is not the admin",
+            403: "the caller is not the admin, or has sent a token",
             422: "there is no such user, or no such kind",
         },
         admit=known_caller,
@@ -167,11 +177,11 @@ ROUTES = (
         handler=replace_key,
         surface=SURFACE,
         summary="Replace the caller's key of one kind; the new key is shown once",
-        key="full",
+        key=FULL_KEY,
         body=NewKey,
         answers={
             201: "key and kind",
-            403: "a full key is needed",
+            403: "a full key is needed; a token makes none",
             422: "there is no such kind",
             507: "the disk of the server is full; the old key still works",
         },

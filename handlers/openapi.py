@@ -21,7 +21,9 @@ from engine.accounts import OWNER_NAME
 from engine.datasets.names import DATASET_NAME, ORG_NAME
 from engine.errors import EngineError
 from engine.repository.index import MODEL_NAME
+from engine.teams import PROJECT_ID
 from handlers.http.bodies import NDJSON
+from handlers.http.docs_page import docs_page
 from handlers.http.errors import NOT_FOUND, dumps
 from handlers.http.routes import BodyKind, Handler, Route, Surface
 
@@ -36,9 +38,10 @@ SCHEMAS = "#/components/schemas/"
 
 DESCRIPTION = """One asyncio server for predictions: one record in one request, or millions in one stream.
 
-A trailing slash is optional on every path. Credentials are HTTP Basic `user:key` or `Authorization: Bearer key`.
-A request that is refused before its first byte is answered `{"error": "..."}`. Below `/models` and `/embeddings` refusals have the
-shape of FastAPI, below `/v1/models` and `/v1/embeddings` the shape of OpenAI."""
+A trailing slash is optional on every path. What stands below `/v1`, but for models and embeddings, is answered below `/api/v1/api`
+as well. Credentials are HTTP Basic `user:key` or `Authorization: Bearer key`. A request that is refused before its first byte is
+answered `{"error": "..."}`. Below `/models` and `/embeddings` refusals have the shape of FastAPI, below `/v1/models` and
+`/v1/embeddings` the shape of OpenAI, and below the rest of `/v1` the shape `{"Error": {"Code", "Message", ...}}`."""
 
 PATH_PARAMETERS: dict[str, Json] = {
     "owner": {"description": "the owner of the model", "pattern": f"^{OWNER_NAME.pattern}$", "example": "brandon"},
@@ -46,7 +49,20 @@ PATH_PARAMETERS: dict[str, Json] = {
     "dataset": {"description": "the name of the dataset", "pattern": f"^{DATASET_NAME.pattern}$", "example": "facts"},
     "model": {"description": "the name of the model", "pattern": f"^{MODEL_NAME.pattern}$", "example": "HelloWorld"},
     "workspace": {"description": "the org of names without one", "pattern": f"^{OWNER_NAME.pattern}$", "example": "ann"},
+    "team": {"description": "the team", "pattern": f"^{OWNER_NAME.pattern}$", "example": "acme"},
+    "user": {"description": "a user who is in the team", "pattern": f"^{OWNER_NAME.pattern}$", "example": "eva"},
+    "project": {"description": "the project", "pattern": f"^{PROJECT_ID.pattern}$", "example": "demo"},
+    "iid": {"description": "the number of the object", "pattern": "^[0-9]+$", "example": "9"},
     "file": {"description": "the name of a file", "pattern": "^[^/]+$", "example": "records.ndjson"},
+    "title": {
+        "description": "a dataset, as `name` or `org/name`; the slash may be sent as %2F",
+        "pattern": f"^(?:{ORG_NAME.pattern}/)?{DATASET_NAME.pattern}$",
+        "example": "admin/facts",
+    },
+    "address": {
+        "description": "as an answer has it: the dataset, `--`, and further parts, each of which is quoted",
+        "pattern": "^.+/--/.+$",
+    },
 }
 
 RECORD_EXAMPLE = {"name": "Kermit"}
@@ -100,6 +116,23 @@ BASE_SCHEMAS: Json = {
             "cause_traceback": {"type": "array", "items": {"type": "string"}},
         },
     },
+    "ListedError": {
+        "type": "object",
+        "description": "`Details` lists the faults, at most 100 of them; `DetailsTotal` says how many there are.",
+        "required": ["Error"],
+        "properties": {
+            "Error": {
+                "type": "object",
+                "required": ["Code", "Message", "Details", "DetailsTotal"],
+                "properties": {
+                    "Code": {"type": "string"},
+                    "Message": {"type": "string"},
+                    "Details": {"type": "array", "items": {"type": "object"}},
+                    "DetailsTotal": {"type": "integer"},
+                },
+            }
+        },
+    },
     "Prediction": {
         "type": "object",
         "required": ["result", "version", "yhat_id", "yhat_model"],
@@ -148,9 +181,14 @@ def document(routes: Sequence[Route]) -> Json:
 
 
 def merged(routes: Iterable[Route]) -> list[Route]:
-    """One route for each method and path. Routes that share both become one, whose words say which requests they are about."""
+    """One route for each method and path, but none for an alias.
+
+    Routes that share both become one, whose words say which requests they are about.
+    """
     operations: dict[tuple[str, str], list[Route]] = {}
     for route in routes:
+        if route.is_alias:
+            continue
         operations.setdefault((route.method, route.path), []).append(route)
     return [_merge(sharing) if len(sharing) > 1 else sharing[0] for sharing in operations.values()]
 
@@ -294,26 +332,6 @@ START = """SwaggerUIBundle({
   presets: [SwaggerUIBundle.presets.apis],
 });
 """
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<title>Sluice: the HTTP API</title>
-<link rel="stylesheet" href="/docs/swagger-ui.css">
-<link rel="icon" type="image/png" href="/docs/favicon-32x32.png">
-</head>
-<body>
-<div id="docs"></div>
-<script src="/docs/swagger-ui-bundle.js"></script>
-<script src="/docs/start.js"></script>
-</body>
-</html>
-"""
-# Under this policy a browser loads nothing from any other host and sends nothing to one.
-PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 # The files of Swagger UI that the page uses. No other name is ever made into a path.
 SWAGGER_UI = Path(__file__).with_name("swagger_ui")
 SWAGGER_UI_FILES = {
@@ -330,8 +348,7 @@ async def openapi(request: web.Request) -> web.Response:
 
 async def docs(request: web.Request) -> web.Response:
     """The page: Swagger UI, which shows /openapi.json."""
-    headers = {"Content-Security-Policy": PAGE_POLICY}
-    return web.Response(text=PAGE, content_type="text/html", charset="utf-8", headers=headers)
+    return docs_page()
 
 
 async def docs_file(request: web.Request) -> web.StreamResponse:

@@ -10,32 +10,27 @@ from dataclasses import replace
 from typing import Any
 
 from aiohttp import BodyPartReader, hdrs, web
-from aiohttp.http_exceptions import HttpProcessingError
 
-from engine.accounts import OWNER_NAME
+from engine.accounts import OWNER_NAME, Right
 from engine.errors import INVALID_REQUEST, EngineError
 from engine.repository.incoming import INVALID_MODEL, TOKENIZER_FILE, Incoming
-from engine.repository.index import CONFIG_FILE, GRAPH_FILE, MODEL_NAME
+from engine.repository.index import CONFIG_FILE, GRAPH_FILE, MODEL_NAME, ROLE_TO_CHANGE
+from handlers.http import forms
 from handlers.http.bodies import content_encoding, read_some, too_large, undecodable
 from handlers.http.encodings import PLAIN
 from handlers.http.errors import UNSUPPORTED_MEDIA_TYPE, json_response
-from handlers.http.keys import ACCOUNTS, PUBLISHER
-from handlers.http.models import ModelPath, admit_change
+from handlers.http.keys import PUBLISHER
+from handlers.http.models import CHANGE_KEY, ModelPath, admit_change
 from handlers.http.routes import Route, Surface
-from handlers.http.uploads import while_valid, within_idle_timeout, within_upload_timeout
+from handlers.http.uploads import confirm_change, while_valid, within_idle_timeout, within_upload_timeout
 
 SURFACE = Surface(name="publish")
-OCTETS, FORM = "application/octet-stream", "multipart/form-data"
-UPLOADS = (OCTETS, FORM)
+OCTETS = "application/octet-stream"
+UPLOADS = (OCTETS, forms.FORM)
 PART_FILES = {"model": GRAPH_FILE, "config": CONFIG_FILE, "tokenizer": TOKENIZER_FILE}
 # The name of a file with tensors: never a path, never a hidden file.
 DATA_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 MAX_DATA_FILES = 100
-CHUNK_BYTES = 256 * 1024
-# The most bytes that the heads and boundaries of a form may add to its files.
-FORM_BYTES = 1024 * 1024
-# The exceptions that aiohttp raises for a body that is not a form.
-FORM_FAULTS = (ValueError, AssertionError, KeyError, RuntimeError, HttpProcessingError, web.HTTPException)
 
 ADMITTED = web.RequestKey("admitted", ModelPath)
 
@@ -64,7 +59,7 @@ def _check_body(request: web.Request) -> None:
     if content_encoding(request) not in PLAIN:
         raise EngineError(UNSUPPORTED_MEDIA_TYPE, "send a model without Content-Encoding")
     limit_bytes = request.app[PUBLISHER].limits.model_limit_bytes
-    spare_bytes = 0 if request.content_type == OCTETS else FORM_BYTES
+    spare_bytes = 0 if request.content_type == OCTETS else forms.FORM_BYTES
     if (request.content_length or 0) > limit_bytes + spare_bytes:
         raise too_large(limit_bytes)
 
@@ -74,10 +69,10 @@ async def publish(request: web.Request) -> web.Response:
     path = await admit(request)
     publisher = request.app[PUBLISHER]
     async with publisher.incoming(path.owner, path.name, is_counted=not path.caller.is_admin) as incoming:
-        async with while_valid(request, path.caller):
+        right = Right(path.owner, ROLE_TO_CHANGE)
+        async with while_valid(request, path.caller, right):
             await _receive(request, incoming)
-        accounts = request.app[ACCOUNTS]
-        published = await publisher.publish(incoming, confirm=lambda: accounts.confirm(path.caller))
+        published = await publisher.publish(incoming, confirm=lambda: confirm_change(request, path.caller, right, path.name))
     answer: dict[str, Any] = {"model": path.name, "owner": path.owner, "status": "Successfully deployed"}
     answer["version"] = published.version
     if published.warnings:
@@ -107,15 +102,10 @@ async def _body_chunks(request: web.Request) -> AsyncIterator[bytes]:
 
 async def _receive_parts(request: web.Request, incoming: Incoming) -> None:
     """Take the parts of a form and give each file the name that it has in a model's folder."""
-    try:
-        form = await request.multipart()
-        while (part := await within_idle_timeout(request, form.next())) is not None:
-            if not isinstance(part, BodyPartReader):
-                raise undecodable("a part of it is a form itself")
-            is_data = part.name == "data"
-            await incoming.receive(_file_name(part, incoming), _part_chunks(request, part), is_data=is_data)
-    except FORM_FAULTS:
-        raise undecodable("it is not a form") from None
+    form = await forms.opened(request)
+    while (part := await forms.next_part(request, form)) is not None:
+        is_data = part.name == "data"
+        await incoming.receive(_file_name(part, incoming), forms.part_chunks(request, part), is_data=is_data)
 
 
 def _file_name(part: BodyPartReader, incoming: Incoming) -> str:
@@ -131,11 +121,6 @@ def _file_name(part: BodyPartReader, incoming: Incoming) -> str:
     if len(incoming.data_files) >= MAX_DATA_FILES:
         raise EngineError(INVALID_MODEL, f"the form has more than {MAX_DATA_FILES} parts 'data'")
     return part.filename or ""
-
-
-async def _part_chunks(request: web.Request, part: BodyPartReader) -> AsyncIterator[bytes]:
-    while chunk := await within_idle_timeout(request, part.read_chunk(CHUNK_BYTES)):
-        yield chunk
 
 
 # Routes
@@ -164,7 +149,7 @@ PUT = Route(
     handler=publish,
     surface=SURFACE,
     summary="publish a version of a model",
-    key="the owner's full, or the admin's",
+    key=CHANGE_KEY,
     body=UPLOADS,
     answers=ANSWERS,
     admit=admit,

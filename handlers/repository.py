@@ -16,7 +16,7 @@ from handlers.http.auth import known_caller, require_admin
 from handlers.http.bodies import Body, in_steps, json_body, send_whole
 from handlers.http.errors import dumps, json_response
 from handlers.http.keys import PUBLISHER, REPOSITORY, SERVING
-from handlers.http.models import admit_change
+from handlers.http.models import CHANGE_KEY, admit_change
 from handlers.http.parameters import number
 from handlers.http.routes import Route, Surface
 
@@ -177,7 +177,6 @@ CHANGE_REFUSALS = {
     503: "the server is draining; see Retry-After",
     507: "the disk of the server is full",
 }
-CHANGE_KEY = "the owner's full, or the admin's"
 
 ROUTES = (
     Route(

@@ -12,7 +12,7 @@ from aiohttp import web, web_response
 
 from engine import metrics
 from engine.accounts import Accounts
-from engine.datasets import DatasetChanges, DatasetLimits, Datasets, Upkeep
+from engine.datasets import DatasetChanges, DatasetLimits, Datasets, Lender, Sources, Upkeep
 from engine.datasets.deletion import Deletion
 from engine.disk import Disk
 from engine.embeddings import EmbeddingLimits, Embeddings
@@ -29,7 +29,9 @@ from engine.repository.serving import Serving
 from engine.spill import Spill
 from engine.store import Store
 from engine.streaming.predictions import PredictionLimits, Predictions
-from handlers import accounts, datasets, embeddings, openapi, operations, preview, publish, query, repository
+from engine.teams import Teams
+from engine.tokens import Tokens
+from handlers import accounts, datasets, embeddings, openapi, operations, preview, projects, publish, query, repository
 from handlers.datasets.admission import CHANGES, DATASETS, INGESTION
 from handlers.datasets.deletion import DELETION
 from handlers.datasets.uploads import ROW_LIMITS, RowLimits
@@ -39,6 +41,7 @@ from handlers.http.connections import ConnectionLimits, Connections
 from handlers.http.memory import BODY_MEMORY, BodyMemory
 from handlers.http.origins import ORIGINS, OriginLimits, Origins
 from handlers.http.routes import Route, RouteTable
+from handlers.projects.tokens import TOKENS
 from handlers.query import QUERIES, QUERY_BODY_LIMIT
 from handlers.streaming import predict
 from handlers.streaming.keys import PREDICTIONS, STREAMING_LIMITS, StreamingLimits
@@ -46,10 +49,11 @@ from server import descriptors
 from server.config import SHIPPED_MODELS, Settings
 from server.jobs import server_jobs
 from server.middlewares import answer_everything
-from server.names import name_check
+from server.names import team_names
 from server.open_requests import OPEN_REQUESTS, OpenRequests
 from server.preview import open_preview
 from server.private import make_private
+from server.projects import open_project_models, open_projects
 
 # Fixed paths come before `/{owner}/models/{model}`, and routes with a condition before the others of the same path.
 ROUTES: tuple[Route, ...] = (
@@ -60,6 +64,7 @@ ROUTES: tuple[Route, ...] = (
     *query.ROUTES,
     *preview.ROUTES,
     *embeddings.ROUTES,
+    *projects.ROUTES,
     *repository.ROUTES,
     *predict.ROUTES,
     *publish.ROUTES,
@@ -77,18 +82,21 @@ async def open_app(settings: Settings) -> AsyncIterator[web.Application]:
         stack.enter_context(_own_data_dir(settings.data_dir))
         store = await Store.open(settings.data_dir / "sluice.db")
         stack.push_async_callback(store.close)
-        app = web.Application(middlewares=[answer_everything])
+        app = web.Application()
         _configure(app, settings)
         repository = await _read_models(store, settings)
         app[keys.REPOSITORY] = repository
         app[DATASETS] = await _open_datasets(store, settings, stack)
         app[keys.ACCOUNTS] = await _open_accounts(app, store, settings, stack)
-        serving = await _open_engine(app, repository, settings, stack)
+        await _open_engine(app, store, settings, stack)
         disk = Disk(settings.data_dir, reserve_bytes=settings.disk_reserve_bytes)
-        _open_surfaces(app, store, serving, disk, settings, stack)
+        spill = _open_spill(disk, settings)
+        _open_surfaces(app, store, spill, disk, settings, stack)
+        lender = await _open_jobs(app, store, disk, settings, stack)
+        _open_queries(app, spill, lender, settings, stack)
         await _open_ingestion(app, disk, settings)
-        await _open_jobs(app, store, settings, stack)
-        RouteTable(ROUTES).register(app)
+        await app[keys.JOBS].start()
+        RouteTable(ROUTES).register(app, around=answer_everything)
         yield app
 
 
@@ -107,38 +115,42 @@ async def _open_datasets(store: Store, settings: Settings, stack: contextlib.Asy
 
 
 async def _open_accounts(app: web.Application, store: Store, settings: Settings, stack: contextlib.AsyncExitStack) -> Accounts:
-    is_taken = name_check(app[keys.REPOSITORY], app[DATASETS].orgs)
-    accounts = Accounts(store, key_file=settings.data_dir / "admin.key", is_taken=is_taken)
+    names = team_names(app[keys.REPOSITORY], app[DATASETS])
+    accounts = Accounts(store, key_file=settings.data_dir / "admin.key", is_taken=names.is_taken)
     stack.push_async_callback(accounts.close)
     await accounts.ensure_admin()
+    app[keys.TEAMS], app[TOKENS] = Teams(store, accounts, names), Tokens(store, accounts)
     return accounts
 
 
-async def _open_engine(
-    app: web.Application, repository: Repository, settings: Settings, stack: contextlib.AsyncExitStack
-) -> Serving:
+async def _open_engine(app: web.Application, store: Store, settings: Settings, stack: contextlib.AsyncExitStack) -> None:
     """Start the replicas, and let them open the models."""
+    repository = app[keys.REPOSITORY]
     listed = ListedModels(repository, instead_of_files=settings.embedding_models, aliases=settings.model_aliases)
     await asyncio.to_thread(listed.read)
     engine = Engine(settings.part(EngineLimits))
     pool = engine.pool("score")
     serving = Serving(repository, listed, pool, load_timeout_s=settings.load_timeout_s, spawn=engine.spawn)
+    await open_project_models(app, store, serving)
     await engine.start()
     stack.push_async_callback(engine.stop)
     stack.enter_context(metrics.showing(engine.levels))
     app[keys.ENGINE], app[keys.SERVING], app[LISTED] = engine, serving, listed
-    return serving
+
+
+def _open_spill(disk: Disk, settings: Settings) -> Spill:
+    """The files of answers that nobody reads, without those of the server before."""
+    limits = {"limit_bytes": settings.spill_limit_bytes, "total_limit_bytes": settings.spill_total_bytes}
+    spill = Spill(settings.data_dir / "spill", disk, **limits)
+    spill.clean()
+    return spill
 
 
 def _open_surfaces(
-    app: web.Application, store: Store, serving: Serving, disk: Disk, settings: Settings, stack: contextlib.AsyncExitStack
+    app: web.Application, store: Store, spill: Spill, disk: Disk, settings: Settings, stack: contextlib.AsyncExitStack
 ) -> None:
-    """Open predictions, embeddings, queries and the publisher; none of them knows another."""
-    engine = app[keys.ENGINE]
-    spill = Spill(
-        settings.data_dir / "spill", disk, limit_bytes=settings.spill_limit_bytes, total_limit_bytes=settings.spill_total_bytes
-    )
-    spill.clean()
+    """Open predictions, embeddings and the publisher; none of them knows another."""
+    engine, serving = app[keys.ENGINE], app[keys.SERVING]
     predictions = Predictions(engine, serving, spill, settings.part(PredictionLimits))
     engine.spawn(predictions.give_up_late_calls(), "late calls")
     engine.spawn(predictions.watch_disk(), "disk of the spill")
@@ -146,33 +158,41 @@ def _open_surfaces(
     app[PREDICTIONS] = predictions
     app[keys.HEALTH_DETAILS] = {"streams": lambda: predictions.num_streams}
     app[EMBEDDINGS] = Embeddings(engine, serving, settings.part(EmbeddingLimits))
-    texts = Texts(app[EMBEDDINGS].embed, app[LISTED])
-    app[QUERIES] = Queries(engine, app[DATASETS], texts, spill, settings.part(QueryLimits))
-    stack.enter_context(metrics.showing(app[QUERIES].places.levels))
     app[keys.PUBLISHER] = Publisher(store, serving, engine.pool("jobs"), disk, settings.part(PublishingLimits))
+
+
+async def _open_jobs(
+    app: web.Application, store: Store, disk: Disk, settings: Settings, stack: contextlib.AsyncExitStack
+) -> Lender:
+    """Open the surfaces that have jobs; gives what queries may read of preview. Jobs are taken once everything is open."""
+    engine = app[keys.ENGINE]
+    jobs = server_jobs(store, engine.pool("jobs"), engine.pool("hub"), settings)
+    stack.push_async_callback(jobs.stop)
+    stack.enter_context(metrics.showing(jobs.levels))
+    app[keys.JOBS] = jobs
+    lender = await open_preview(app, store, settings, stack)
+    await open_projects(app, store, disk, settings)
+    return lender
+
+
+def _open_queries(app: web.Application, spill: Spill, lender: Lender, settings: Settings, stack: contextlib.AsyncExitStack) -> None:
+    """Open queries, which read the datasets of the server itself and those of preview."""
+    texts = Texts(app[EMBEDDINGS].embed, app[LISTED])
+    sources = Sources([app[DATASETS], lender])
+    app[QUERIES] = Queries(app[keys.ENGINE], sources, texts, spill, settings.part(QueryLimits))
+    stack.enter_context(metrics.showing(app[QUERIES].places.levels))
 
 
 async def _open_ingestion(app: web.Application, disk: Disk, settings: Settings) -> None:
     """Open the changes of datasets and their upkeep, and lend the models of the embeddings surface to uploads."""
     engine = app[keys.ENGINE]
     changes = DatasetChanges(app[DATASETS], disk, settings.part(DatasetLimits))
-    upkeep = Upkeep(changes, engine.pool("jobs"), spawn=engine.spawn)
-    await upkeep.begin()
+    await Upkeep(changes, app[keys.JOBS], spawn=engine.spawn).begin()
     _start_queries_with_the_first_dataset(engine, changes)
     app[CHANGES] = changes
     app[INGESTION] = Ingestion(changes, engine.pool("jobs"), app[EMBEDDINGS], settings.part(IngestionLimits))
     app[DELETION] = Deletion(changes, engine.pool("jobs"), RowFinder(app[QUERIES]).find)
     app[ROW_LIMITS] = settings.part(RowLimits)
-
-
-async def _open_jobs(app: web.Application, store: Store, settings: Settings, stack: contextlib.AsyncExitStack) -> None:
-    """Take back the jobs that a server has left that was killed, and begin to take jobs."""
-    jobs = server_jobs(store, app[keys.ENGINE].pool("jobs"), settings)
-    stack.push_async_callback(jobs.stop)
-    await jobs.start()
-    stack.enter_context(metrics.showing(jobs.levels))
-    app[keys.JOBS] = jobs
-    await open_preview(app, store, settings, stack)
 
 
 def _start_queries_with_the_first_dataset(engine: Engine, changes: DatasetChanges) -> None:

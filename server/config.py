@@ -435,8 +435,17 @@ class Settings:
     rows_min_number: int = _setting(
         1, _count, "rows that an answer of `/rows` has however large they are; their cells are cut", older="ROWS_MIN_NUMBER"
     )
+    hub_endpoint: str | None = _setting(
+        None,
+        _optional(_url),
+        "address of a hub, where preview looks for datasets that are in no directory; unset, no hub is asked",
+    )
     max_size_fallback: int = _setting(
-        100_000_000, _count, "bytes of the largest split that is fetched whole from a hub; 0 means none", older="MAX_SIZE_FALLBACK"
+        100_000_000,
+        _count,
+        "bytes of the largest split that is fetched whole from the hub; of a larger one in csv, tsv, JSON lines or text the first "
+        "8 MiB are fetched, and 0 means that none is fetched whole",
+        older="MAX_SIZE_FALLBACK",
     )
     hf_token: str | None = _setting(None, _optional(str), "token for the hub; it is sent to no other host", older="HF_TOKEN")
     datasets_enable_private: bool | None = _setting(
@@ -445,6 +454,23 @@ class Settings:
         "false hides private datasets from preview; unset or true shows them to those who may read them",
         older="DATASETS_ENABLE_PRIVATE",
     )
+
+    project_upload_limit_bytes: int = _setting(64 * MIB, _positive, "largest file that may be sent to a project, in bytes")
+    project_upload_limit_rows: int = _setting(
+        2_000_000, _positive, "most rows of a file that is sent to a project; a sheet of a workbook has at most 1,048,576"
+    )
+    jobs_per_team: int = _setting(
+        50,
+        _positive,
+        "jobs of the projects of one team, and files on their way to them, that may be unfinished; the server answers a further "
+        "one with 429",
+    )
+    fit_parameters: int = _setting(400, _positive, "most parameters that a graph of a project may have")
+    hmc_gradients: int = _setting(
+        14_000, _positive, "gradients that the sampling of one fit may take; each is of all its chains at once"
+    )
+    export_draws: int = _setting(100, _positive, "draws of a fitted model that its published graph has, of 400 at most")
+    job_limit_s: float = _setting(3600.0, _positive_seconds, "seconds that the fit of a model, or an attribution, may take")
 
     datasets_dir: tuple[Path, ...] = _setting(
         (), _roots, "further directories with datasets, which the server only reads, separated by colons"

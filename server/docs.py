@@ -15,12 +15,15 @@ from typing import Any
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import Metric
 
-from engine import embeddings, errors, metrics
+from engine import embeddings, errors, metrics, teams, tokens
 from engine.datasets import catalogue, changes, names, work
 from engine.errors import Code
 from engine.preview import faults
+from engine.projects import codes as project_codes
 from engine.query import codes
 from engine.repository import incoming, publishing, quotas, serving
+from engine.roles import MEANINGS
+from engine.store import JobStatus
 from engine.streaming import failures, predictions
 from handlers.http import connections, origins
 from handlers.http import errors as http_errors
@@ -29,6 +32,7 @@ from handlers.openapi import merged, public_path
 from handlers.preview import keys as preview_keys
 from handlers.preview import pages as preview_pages
 from handlers.preview import queue as preview_queue
+from handlers.projects.answers import DATA_WORDS, MODEL_WORDS
 from server.app import ROUTES
 from server.config import Settings, default_text, environment_name
 
@@ -42,6 +46,7 @@ TABLE = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 CODE_MODULES = (
     *(errors, embeddings, incoming, publishing, quotas, serving, predictions, connections, http_errors, origins),
     *(catalogue, changes, names, work, codes),
+    *(teams, tokens, project_codes),
     *(faults, preview_keys, preview_pages, preview_queue),
 )
 
@@ -111,7 +116,7 @@ def request_codes() -> str:
 def defined_codes() -> set[Code]:
     """The codes of requests, from every module that defines some."""
     named = {value for module in CODE_MODULES for value in vars(module).values() if isinstance(value, Code)}
-    return named | set(codes.QUERY_CODES.values())
+    return named | {*codes.QUERY_CODES.values(), *project_codes.REFUSALS.values()}
 
 
 def record_codes() -> str:
@@ -122,6 +127,25 @@ def stream_codes() -> str:
     return _table("code", "meaning", rows=((f"`{code}`", code.text) for code in failures.STREAM_CODES))
 
 
+def roles() -> str:
+    return _table("role", "what it adds", rows=((f"`{role.word}`", text) for role, text in MEANINGS.items()))
+
+
+def project_states() -> str:
+    """One row for each state of a job, with the two words that objects have for it."""
+    order: tuple[JobStatus, ...] = ("waiting", "started", "success", "error", "cancelled")
+    rows = ((status, f"`{DATA_WORDS[status]}`", f"`{MODEL_WORDS[status]}`") for status in order)
+    return _table("job", "uploads, datasets, attribution sets", "models, attributions", rows=rows)
+
+
+def file_faults() -> str:
+    return _table("code", "meaning", rows=((f"`{code}`", text) for code, text in project_codes.FILE_DETAILS.items()))
+
+
+def fit_warnings() -> str:
+    return _table("code", "meaning", rows=((f"`{code}`", text) for code, text in project_codes.WARNINGS.items()))
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "settings": settings,
     "routes": routes,
@@ -129,6 +153,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "request_codes": request_codes,
     "record_codes": record_codes,
     "stream_codes": stream_codes,
+    "roles": roles,
+    "project_states": project_states,
+    "file_faults": file_faults,
+    "fit_warnings": fit_warnings,
 }
 
 

@@ -1,6 +1,7 @@
 """The jobs of a process, set up from the settings: in the server, and in `python -m server worker`.
 
-KINDS is where a surface that has jobs names the function that makes its kinds.
+KINDS is where a surface that has jobs names the function that makes its kinds. The kinds of projects need the server, and no worker
+takes them: server/projects.py makes them.
 """
 
 import os
@@ -8,7 +9,7 @@ import secrets
 import socket
 from collections.abc import Callable, Mapping
 
-from engine.engine import JOBS_OPTIONS
+from engine.engine import HUB_OPTIONS, JOBS_OPTIONS
 from engine.gates import Gates
 from engine.jobs import JobKind, JobOptions, Jobs
 from engine.replicas.pool import Pool
@@ -26,11 +27,11 @@ WORKER_LOAD_PCT, WORKER_MEMORY_PCT = 50, 60
 
 
 def job_kinds(store: Store, settings: Settings) -> dict[str, JobKind]:
-    """The kinds of all surfaces, by name."""
+    """The kinds that need nothing but a store and folders, by name."""
     return {name: kind for make in KINDS for name, kind in make(store, settings).items()}
 
 
-def server_jobs(store: Store, pool: Pool, settings: Settings) -> Jobs:
+def server_jobs(store: Store, pool: Pool, hub: Pool, settings: Settings) -> Jobs:
     """The jobs of the server, which takes all kinds."""
     gates = _gates(settings, SERVER_LOAD_PCT, SERVER_MEMORY_PCT)
     options = JobOptions(
@@ -39,15 +40,19 @@ def server_jobs(store: Store, pool: Pool, settings: Settings) -> Jobs:
         most_quick=settings.max_jobs_per_dataset,
         is_open=gates.are_open,
     )
-    return Jobs(store, pool, job_kinds(store, settings), options)
+    return Jobs(store, pool, job_kinds(store, settings), options, [hub])
 
 
-def worker_pool(settings: Settings) -> Pool:
-    """The replicas of a worker: one for each of its runners."""
-    return Pool("jobs", _num_runners(settings), JOBS_OPTIONS, silence_limit_s=settings.check_timeout_s)
+def worker_pools(settings: Settings) -> tuple[Pool, Pool]:
+    """The replicas of a worker for its jobs, and those that ask a hub: one for each of its runners."""
+    number, silence_limit_s = _num_runners(settings), settings.check_timeout_s
+    return (
+        Pool("jobs", number, JOBS_OPTIONS, silence_limit_s=silence_limit_s),
+        Pool("hub", number, HUB_OPTIONS, silence_limit_s=silence_limit_s),
+    )
 
 
-def worker_jobs(store: Store, pool: Pool, settings: Settings, kinds: Mapping[str, JobKind]) -> Jobs:
+def worker_jobs(store: Store, pools: tuple[Pool, Pool], settings: Settings, kinds: Mapping[str, JobKind]) -> Jobs:
     """The jobs of a worker, which takes the kinds of its queue."""
     gates = _gates(settings, WORKER_LOAD_PCT, WORKER_MEMORY_PCT)
     options = JobOptions(
@@ -58,7 +63,8 @@ def worker_jobs(store: Store, pool: Pool, settings: Settings, kinds: Mapping[str
         takes=QUEUES[settings.worker_queue],
         is_open=gates.are_open,
     )
-    return Jobs(store, pool, kinds, options)
+    pool, hub = pools
+    return Jobs(store, pool, kinds, options, [hub])
 
 
 def _num_runners(settings: Settings) -> int:

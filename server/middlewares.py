@@ -6,8 +6,8 @@ import time
 from aiohttp import web
 
 from engine import disk, metrics
-from engine.errors import DISK_FULL, INTERNAL, TIMED_OUT, EngineError
-from engine.store import StoreFull
+from engine.errors import BUSY, DISK_FULL, INTERNAL, TIMED_OUT, EngineError
+from engine.store import StoreBusy, StoreFull
 from handlers.http.bodies import undecodable
 from handlers.http.connections import check_spare, is_spare
 from handlers.http.memory import BODY_MEMORY
@@ -20,9 +20,8 @@ log = logging.getLogger("sluice.http")
 SWITCHED = 101
 
 
-@web.middleware
-async def answer_everything(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """The outermost step of every request."""
+async def answer_everything(handler: Handler, request: web.Request) -> web.StreamResponse:
+    """The outermost step of every request, around the handler of its route."""
     started = time.monotonic()
     app = request.app
     does_count = app[OPEN_REQUESTS].began()
@@ -57,6 +56,10 @@ def _refusal(request: web.Request, error: Exception) -> EngineError:
             log.error("disk full method=%s path=%s", request.method, request.path)
         metrics.REJECTED.labels(error.code).inc()
         return error
+    if isinstance(error, StoreBusy):
+        log.error("database busy method=%s path=%s", request.method, request.path)
+        metrics.REJECTED.labels(BUSY).inc()
+        return EngineError(BUSY, "the database is busy", retry_after_s=1)
     if isinstance(error, TimeoutError):
         return EngineError(TIMED_OUT, "timed out", retry_after_s=1)
     if isinstance(error, web.RequestPayloadError):

@@ -1,9 +1,11 @@
-"""Names that no new user may have, because something else has them."""
+"""Names that no new user or team may have, because something else has them."""
 
 from collections.abc import Callable, Iterable
 
 from engine.accounts import ADMIN
+from engine.datasets import Datasets
 from engine.repository.index import Repository
+from engine.teams import TeamNames
 from handlers.http.routes import RESERVED
 
 
@@ -19,3 +21,8 @@ def name_check(repository: Repository, dataset_orgs: Callable[[], Iterable[str]]
         return name.lower() in taken
 
     return is_taken
+
+
+def team_names(repository: Repository, datasets: Datasets) -> TeamNames:
+    """What teams need to know of other names."""
+    return TeamNames(lambda name: name.lower() in RESERVED, name_check(repository, datasets.orgs))

@@ -23,7 +23,7 @@ ADDRESS = "http://127.0.0.1:9000"
 SETUP = f"export URL={ADDRESS}\nexport KEY=$(cat data/admin.key)\n"
 BLOCK = re.compile(r"^```(sh|sh errors|bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # An error in any shape: its message or object, its code, its status. A counter of errors is none.
-SHOWN_ERROR = re.compile(r'"error":\s*["{]|"code":|"status_code":')
+SHOWN_ERROR = re.compile(r'"[eE]rror":\s*["{]|"code":|"status_code":')
 WEIGHTS = ROOT / "models/sluice/all-MiniLM-L6-v2/1/model.onnx"
 LANGUAGES = {"sh", "sh errors", "bash", "python", "json", "nginx", "haproxy"}
 

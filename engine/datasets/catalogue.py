@@ -8,23 +8,26 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from engine.accounts import Caller, full_key_needed
 from engine.datasets.folders import HOME, DatasetFolder
-from engine.datasets.names import PREFIX, SourceName, parse_source, shown
-from engine.datasets.versions import DatasetVersion, StoredSegment
+from engine.datasets.names import PREFIX, SourceName, shown
+from engine.datasets.versions import DatasetVersion, Readable, StoredSegment
 from engine.errors import FORBIDDEN, Code, EngineError, Kind
+from engine.roles import Role
 from engine.store import DatasetRow, Store, Visibility
 
 log = logging.getLogger("sluice.datasets")
 
 DATASET_NOT_FOUND = Code("dataset_not_found", Kind.NOT_FOUND, "there is no such dataset, or the caller may not read it")
+DATASET_NOT_READY = Code("dataset_not_ready", Kind.NOT_FOUND, "the dataset is being processed; see Retry-After")
 VERSION_NOT_FOUND = Code("version_not_found", Kind.NOT_FOUND, "the dataset has no such version, or not any more")
 
+# Who may make, change and delete the datasets of a team.
+ROLE_TO_CHANGE = Role.DATA_MANAGER
 # What opening one dataset may raise when somebody has changed its files by hand, or the disk has lost them.
 UNREADABLE = (OSError, ValueError, LookupError, TypeError)
 
@@ -72,33 +75,13 @@ class Dataset:
         counts = (head.number, head.num_rows, head.num_bytes, head.created_at)
         return DatasetRow(self.org, self.name, self.visibility, self.description, *counts)
 
-
-@dataclass(frozen=True, slots=True)
-class Readable:
-    """The part of a dataset that a query may read."""
-
-    dataset: Dataset
-    version: DatasetVersion
-    segments: tuple[StoredSegment, ...]
-
-    @property
-    def title(self) -> str:
-        """org/name@version"""
-        return f"{self.dataset.title}@{self.version.number}"
-
-    def grant(self) -> dict[str, Any]:
-        """What the header of a query block says of this source; engine/tasks/query/segments.py reads it."""
-        return {
-            "title": self.title,
-            "folder": str(self.dataset.folder.segments),
-            "columns": [column.as_json() for column in self.version.columns],
-            "segments": [{"id": segment.id, "rows": segment.num_rows} for segment in self.segments],
-        }
-
-    def model_of(self, column: str) -> str | None:
-        """The model that computed a vector column; None for any other column, or one that is not there."""
-        found = self.version.column(column)
-        return found.model if found else None
+    async def wait_until_whole(self, wait_s: float) -> None:
+        """Wait until no segment lacks a sidecar, for these seconds at most. EngineError `dataset_not_ready`."""
+        try:
+            async with asyncio.timeout(wait_s):
+                await self.is_whole.wait()
+        except TimeoutError:
+            raise not_ready(DATASET_NOT_READY, self.title, retry_after_s=1) from None
 
 
 class Datasets:
@@ -143,6 +126,11 @@ class Datasets:
     def get(self, org: str, name: str) -> Dataset | None:
         return self._datasets.get((org, name))
 
+    def titled(self, title: str) -> Dataset | None:
+        """By `org/name`."""
+        org, _, name = title.partition("/")
+        return self._datasets.get((org, name))
+
     def visible(self, caller: Caller, org: str | None = None) -> list[Dataset]:
         """The datasets that a caller may read, perhaps those of one org only, by name."""
         found = [one for one in self if org in (None, one.org) and may_read(caller, one)]
@@ -165,36 +153,35 @@ class Datasets:
         if may_write(caller, org):
             return self._datasets.get((org, name))
         self.find(caller, org, name)
-        raise EngineError(FORBIDDEN, "Only its owner may change this dataset.")
+        raise EngineError(FORBIDDEN, "Only its owner may change this dataset, or a DataManager of its team.")
 
     # Reading
 
-    def hold(self, name: str, caller: Caller) -> Readable:
-        """What a query reads, by the name of its source as it was written; the files stay until `release`.
+    @contextlib.asynccontextmanager
+    async def lent(self, source: SourceName, caller: Caller, wait_s: float) -> AsyncIterator[Readable | None]:
+        """As Lender (sources.py). Waits for sidecars that are being made."""
+        dataset = self._datasets.get((source.org, source.name)) if source.org else None
+        if dataset is None or not may_read(caller, dataset):
+            yield None
+            return
+        readable = _readable(dataset, source)
+        with self.holding(segment.id for segment in readable.segments):
+            await dataset.wait_until_whole(wait_s)
+            yield readable
 
-        Sidecars may still be being made: `dataset.is_whole` tells when they are there.
+    @contextlib.contextmanager
+    def holding(self, segment_ids: Iterable[str]) -> Iterator[None]:
+        """Keep segments on the disk until the context ends, also if no version names them any more."""
+        held = list(segment_ids)
+        self._held.update(held)
+        try:
+            yield
+        finally:
+            self._release(held)
 
-        raises  EngineError `bad_name`, `dataset_not_found`, `version_not_found`
-        """
-        readable = self._readable(name, caller)
-        self._held.update(segment.id for segment in readable.segments)
-        return readable
-
-    def _readable(self, text: str, caller: Caller) -> Readable:
-        source = parse_source(text)
-        if source.org is None:
-            raise dataset_not_found(text)
-        dataset = self.find(caller, source.org, source.name)
-        version = dataset.head if source.version is None else dataset.versions.get(source.version)
-        if version is None:
-            raise version_not_found(dataset, source.version)
-        return Readable(dataset, version, _part(dataset, version, source))
-
-    def release(self, readable: Readable) -> None:
-        """A query has ended that held this."""
-        held = [segment.id for segment in readable.segments]
+    def _release(self, held: Iterable[str]) -> None:
         self._held.subtract(held)
-        for segment_id in held:
+        for segment_id in set(held):
             if self._held[segment_id] <= 0:
                 del self._held[segment_id]
                 if folder := self._doomed.pop(segment_id, None):
@@ -220,13 +207,13 @@ class Datasets:
 
 
 def may_read(caller: Caller, dataset: Dataset) -> bool:
-    """Its owner with any key, every user if it is public, and the admin."""
-    return caller.is_admin or caller.name == dataset.org or dataset.visibility == "public"
+    """Its owner and the members of its team with any key, every user if it is public, and the admin."""
+    return caller.role_in(dataset.org) is not None or dataset.visibility == "public"
 
 
 def may_write(caller: Caller, org: str) -> bool:
-    """The owner with a full key, and the admin."""
-    return caller.is_admin or (caller.kind == "full" and caller.name == org)
+    """The owner and DataManagers of the team with a full key, and the admin."""
+    return caller.kind == "full" and (caller.role_in(org) or 0) >= ROLE_TO_CHANGE
 
 
 def dataset_not_found(title: str) -> EngineError:
@@ -234,17 +221,30 @@ def dataset_not_found(title: str) -> EngineError:
     return EngineError(DATASET_NOT_FOUND, f'There is no dataset "{PREFIX}{shown(title.removeprefix(PREFIX))}".')
 
 
-def version_not_found(dataset: Dataset, number: int | None) -> EngineError:
-    return EngineError(VERSION_NOT_FOUND, f'"{PREFIX}{dataset.title}" has no version {number}.')
+def version_not_found(title: str, number: int | None) -> EngineError:
+    return EngineError(VERSION_NOT_FOUND, f'"{PREFIX}{title}" has no version {number}.')
 
 
-def _part(dataset: Dataset, version: DatasetVersion, source: SourceName) -> tuple[StoredSegment, ...]:
-    """The segments of the config and split that a source names. EngineError `dataset_not_found`."""
+def not_ready(code: Code, title: str, *, retry_after_s: int) -> EngineError:
+    """The error for what is being made: `dataset_not_ready`, or a code for a part of a dataset."""
+    return EngineError(code, f'"{PREFIX}{shown(title)}" is being processed. Retry later.', retry_after_s=retry_after_s)
+
+
+def _readable(dataset: Dataset, source: SourceName) -> Readable:
+    """The part of a dataset that a source names. EngineError `version_not_found`, `dataset_not_found`."""
+    version = dataset.head if source.version is None else dataset.versions.get(source.version)
+    if version is None:
+        raise version_not_found(dataset.title, source.version)
     part = version.part(source.config, source.split)
     if part is None:
         wanted = "/".join(word for word in (source.config, source.split) if word)
         raise dataset_not_found(f"{dataset.title}/{wanted}")
-    return part
+    return readable_of(dataset, version, part)
+
+
+def readable_of(dataset: Dataset, version: DatasetVersion, segments: tuple[StoredSegment, ...]) -> Readable:
+    """Some segments of a version."""
+    return Readable(f"{dataset.title}@{version.number}", dataset.folder.segments, version.columns, segments)
 
 
 def _set_event() -> asyncio.Event:

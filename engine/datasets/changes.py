@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
+from engine.columns import Column
 from engine.datasets.catalogue import Dataset, Datasets, dataset_not_found, version_not_found
 from engine.datasets.folders import DatasetFolder
-from engine.datasets.versions import Change, Column, DatasetVersion, StoredSegment
+from engine.datasets.versions import Change, DatasetVersion, StoredSegment
 from engine.disk import Disk
 from engine.errors import INVALID_PARAMETER, Code, EngineError, Kind
 from engine.repository.quotas import exceeded
@@ -137,7 +138,7 @@ class DatasetChanges:
 
     async def commit(self, folder: DatasetFolder, org: str, name: str, rows: NewRows) -> DatasetVersion:
         """Give a dataset its next version, or make it; returns that version. Only inside its `turn`. OSError: it is as it was."""
-        return await _to_its_end(self._commit(folder, org, name, rows))
+        return await to_its_end(self._commit(folder, org, name, rows))
 
     async def _commit(self, folder: DatasetFolder, org: str, name: str, rows: NewRows) -> DatasetVersion:
         known = self.datasets.get(org, name)
@@ -183,7 +184,7 @@ class DatasetChanges:
             conditions.check(dataset.title, current)
             if current is None:
                 raise dataset_not_found(dataset.title)
-            await _to_its_end(self._describe(current, visibility, description))
+            await to_its_end(self._describe(current, visibility, description))
 
     async def _describe(self, dataset: Dataset, visibility: Visibility | None, description: str | None) -> None:
         changes: dict[str, Any] = {"visibility": visibility, "description": description}
@@ -197,7 +198,7 @@ class DatasetChanges:
         async with self.turn(dataset.org, dataset.name) as current:
             conditions.check(dataset.title, current)
             if current is not None:
-                await _to_its_end(self._delete(current))
+                await to_its_end(self._delete(current))
 
     async def _delete(self, dataset: Dataset) -> None:
         await asyncio.to_thread(dataset.folder.remove)
@@ -211,10 +212,10 @@ class DatasetChanges:
         async with self.turn(dataset.org, dataset.name) as current:
             conditions.check(dataset.title, current)
             if current is None or number not in current.versions:
-                raise version_not_found(dataset, number)
+                raise version_not_found(dataset.title, number)
             if number == current.head.number:
                 raise EngineError(INVALID_PARAMETER, f"Version {number} is current and cannot be deleted alone.")
-            await _to_its_end(self._forget_versions(current, [number]))
+            await to_its_end(self._forget_versions(current, [number]))
 
 
 def _current(dataset: Dataset) -> set[int]:
@@ -235,7 +236,7 @@ def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-async def _to_its_end(work: Coroutine[Any, Any, Result]) -> Result:
+async def to_its_end(work: Coroutine[Any, Any, Result]) -> Result:
     """The result of work that goes on when its caller is cancelled: memory must say what the disk says."""
     task = asyncio.ensure_future(work)
     try:

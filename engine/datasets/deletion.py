@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.accounts import Caller
-from engine.datasets.catalogue import Dataset, Readable, dataset_not_found
+from engine.datasets.catalogue import Dataset, dataset_not_found, readable_of
 from engine.datasets.changes import Conditions, DatasetChanges, NewRows
 from engine.datasets.versions import DatasetVersion, StoredSegment
 from engine.datasets.work import CUT, ask, columns_for_task, segments_for_task, staged_folder
@@ -19,6 +19,8 @@ from engine.replicas.pool import Pool
 
 # The rows for which a condition holds: its body, the grant of the dataset, and who asks.
 FindRows = Callable[[bytes, dict[str, Any], Caller], Awaitable[tuple[int, memoryview]]]
+# How long a deletion waits for sidecars that are being made.
+WAIT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +45,16 @@ class Deletion:
         """Delete the rows for which the condition of the body holds. The dataset keeps its turn meanwhile.
 
         confirm  called before anything changes; its EngineError ends the deletion
-        raises   EngineError: what is wrong with the condition, `dataset_not_found`, `version_changed`, `disk_full`, `timeout`
+        raises   EngineError: what is wrong with the condition, `dataset_not_found`, `dataset_not_ready`, `version_changed`,
+                 `disk_full`, `timeout`
         """
         async with self._changes.turn(dataset.org, dataset.name) as current:
             conditions.check(dataset.title, current)
             if current is None:
                 raise dataset_not_found(dataset.title)
-            await current.is_whole.wait()
+            await current.wait_until_whole(WAIT_S)
             head = current.head
-            num_rows, rows = await self._find_rows(body, Readable(current, head, head.segments).grant(), caller)
+            num_rows, rows = await self._find_rows(body, readable_of(current, head, head.segments).grant(), caller)
             if not num_rows:
                 return Deleted(head, 0)
             await asyncio.to_thread(self._changes.disk.check, 0)

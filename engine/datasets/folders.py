@@ -235,13 +235,13 @@ class DatasetFolder:
                 sizes |= {f"c{column.number}.f32": column.dim * norms_bytes, f"c{column.number}.norm": norms_bytes}
             if column.words:
                 sizes[f"c{column.number}.words"] = None
-        return all([_is_whole(folder / name, size) for name, size in sizes.items()])  # a list: each of them is looked at
+        return all([is_whole_file(folder / name, size) for name, size in sizes.items()])  # a list: each of them is looked at
 
     def _version_path(self, number: int) -> Path:
         return self._versions / f"{number}.json"
 
 
-def _is_whole(path: Path, num_bytes: int | None) -> bool:
+def is_whole_file(path: Path, num_bytes: int | None) -> bool:
     """Whether a sidecar is there and not cut short; one that is gets removed.
 
     num_bytes  that it must have; None for a file of Arrow, which ends as it begins

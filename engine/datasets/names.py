@@ -19,7 +19,7 @@ SHOWN_CHARACTERS = 80
 
 @dataclass(frozen=True, slots=True)
 class SourceName:
-    """What a query names as its source. `name` alone, without an org, is a directory directly under the root of the datasets."""
+    """What a query names as its source. `name` alone, without an org, is a directory directly under a root of the datasets."""
 
     org: str | None
     name: str
@@ -27,24 +27,45 @@ class SourceName:
     split: str | None = None
     version: int | None = None
 
+    @property
+    def title(self) -> str:
+        """Of the dataset: `name` or `org/name`."""
+        return f"{self.org}/{self.name}" if self.org else self.name
 
-def parse_source(text: str) -> SourceName:
-    """`name`, `org/name`, `org/name/split` or `org/name/config/split`, each perhaps with `@version`. EngineError `bad_name`."""
-    rest = text.removeprefix(PREFIX)
-    *before, last = rest.split("/")
+
+def parse_source(text: str) -> tuple[SourceName, ...]:
+    """What a source may mean, in the order in which it is looked for. EngineError `bad_name` when it means nothing.
+
+    With an org it is `org/name`, `org/name/split` or `org/name/config/split`; without one `name`, `name/split` or
+    `name/config/split`; each perhaps with `@version`. So `a/b` is the dataset a/b, and where there is none, split b of a.
+    """
+    *before, last = text.removeprefix(PREFIX).split("/")
     last, at, version = last.partition("@")
     parts = [*before, last]
-    if len(parts) > 4 or not all(map(PART_NAME.fullmatch, parts[2:])) or (at and not VERSION.fullmatch(version)):
-        raise _no_source()
-    org, name = (None, parts[0]) if len(parts) == 1 else (parts[0], parts[1])
-    if not DATASET_NAME.fullmatch(name) or (org is not None and not ORG_NAME.fullmatch(org)):
-        raise _no_source()
-    config, split = parts[2:] if len(parts) == 4 else (None, parts[2] if len(parts) == 3 else None)
-    return SourceName(org, name, config, split, int(version) if at else None)
+    number = int(version) if VERSION.fullmatch(version) else None
+    found = tuple(one for one in (_with_org(parts, number), _without_org(parts, number)) if one is not None)
+    if not found or bool(at) != (number is not None):
+        raise EngineError(BAD_NAME, "A source is hub://org/name.")
+    return found
 
 
-def _no_source() -> EngineError:
-    return EngineError(BAD_NAME, "A source is hub://org/name.")
+def _with_org(parts: list[str], version: int | None) -> SourceName | None:
+    if not 2 <= len(parts) <= 4 or not ORG_NAME.fullmatch(parts[0]):
+        return None
+    return _named(parts[0], parts[1:], version)
+
+
+def _without_org(parts: list[str], version: int | None) -> SourceName | None:
+    return _named(None, parts, version) if len(parts) <= 3 else None
+
+
+def _named(org: str | None, parts: list[str], version: int | None) -> SourceName | None:
+    """From the name, perhaps with a split or with config and split behind it."""
+    name, *part = parts
+    if not DATASET_NAME.fullmatch(name) or not all(map(PART_NAME.fullmatch, part)):
+        return None
+    config, split = part if len(part) == 2 else (None, part[0] if part else None)
+    return SourceName(org, name, config, split, version)
 
 
 def shown(text: str) -> str:

@@ -3,9 +3,12 @@
 Plain data. Knows no folder, no caller and no replica. A version never changes; a segment belongs to every version that names it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
+
+from engine.columns import Column
 
 Json = dict[str, Any]
 # What made a version: an upload, a deletion of rows by a condition, or the merging of small segments, which changes no row.
@@ -13,39 +16,6 @@ Change = Literal["create", "replace", "append", "delete", "merge"]
 
 DEFAULT_CONFIG = "default"
 DEFAULT_SPLIT = "train"
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column.
-
-    number  its place among the columns of the dataset, from 0; columns are only ever added, so a number keeps its meaning
-    dtype   bool, int64, float64, string, bytes, timestamp, date, json, class, vector or list<T>
-    dim     of a vector, else 0
-    names   of the classes, by their index; empty for other types
-    source  the text column that a vector column is computed from, or None
-    model   the embedding model that computes it, or None
-    words   whether there is a word index
-    """
-
-    number: int
-    name: str
-    dtype: str
-    dim: int = 0
-    names: tuple[str, ...] = ()
-    source: str | None = None
-    model: str | None = None
-    words: bool = False
-
-    @classmethod
-    def from_json(cls, written: Json) -> "Column":
-        """From a version file, or from the answer of a replica; other keys, such as `nulls`, are left out."""
-        known = {name: written[name] for name in cls.__dataclass_fields__ if name in written}
-        return cls(**{**known, "names": tuple(known.get("names", ()))})
-
-    def as_json(self) -> Json:
-        # The header of every query has its columns, and `asdict` would take 6 ms for 1,000 of them.
-        return {**{name: getattr(self, name) for name in self.__dataclass_fields__}, "names": list(self.names)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,7 +41,7 @@ class StoredSegment:
         split = written["split"] if split is None else split
         return cls(written["id"], written["rows"], written["bytes"], config, split, tuple(written["nulls"]))
 
-    def has(self, column: "Column") -> bool:
+    def has(self, column: Column) -> bool:
         """Whether the segment is not older than a column."""
         return column.number < len(self.nulls)
 
@@ -125,15 +95,12 @@ class DatasetVersion:
         return sum(one.nulls[column.number] if one.has(column) else one.num_rows for one in self.segments)
 
     def part(self, config: str | None, split: str | None) -> tuple[StoredSegment, ...] | None:
-        """The segments of one config and split; None when there is no such part.
+        """The segments of one config and split (`chosen_part`); None when there is no such part.
 
-        Without a config this is `default`, else the first one; without a split it is `train`, else the first one of that config. A
-        version without rows has the part that it would have by default.
+        A version without rows has the part that it would have by default.
         """
-        config = _chosen(config, DEFAULT_CONFIG, (segment.config for segment in self.segments))
-        of_config = [segment for segment in self.segments if segment.config == config]
-        split = _chosen(split, DEFAULT_SPLIT, (segment.split for segment in of_config))
-        part = tuple(segment for segment in of_config if segment.split == split)
+        config, split = chosen_part([(segment.config, segment.split) for segment in self.segments], config, split)
+        part = tuple(segment for segment in self.segments if (segment.config, segment.split) == (config, split))
         is_whole = not self.segments and (config, split) == (DEFAULT_CONFIG, DEFAULT_SPLIT)
         return part if part or is_whole else None
 
@@ -163,6 +130,42 @@ class DatasetVersion:
             tuple(map(Column.from_json, written["columns"])),
             tuple(ours),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Readable:
+    """What a query may read of one source: the rows of one split.
+
+    title   `name@version` or `org/name@version`
+    folder  of the segments
+    """
+
+    title: str
+    folder: Path
+    columns: tuple[Column, ...]
+    segments: tuple[StoredSegment, ...]
+
+    def grant(self) -> Json:
+        """What the header of a query block says of this source; engine/tasks/query/segments.py reads it."""
+        return {
+            "title": self.title,
+            "folder": str(self.folder),
+            "columns": [column.as_json() for column in self.columns],
+            "segments": [{"id": segment.id, "rows": segment.num_rows} for segment in self.segments],
+        }
+
+    def model_of(self, column: str) -> str | None:
+        """The model that computed a vector column; None for any other column, or one that is not there."""
+        return next((one.model for one in self.columns if one.name == column), None)
+
+
+def chosen_part(parts: Sequence[tuple[str, str]], config: str | None, split: str | None) -> tuple[str, str]:
+    """Config and split that a source means, of those that a dataset has, in their order; perhaps one that it does not have.
+
+    Without a config this is `default`, else the first one; without a split it is `train`, else the first one of that config.
+    """
+    config = _chosen(config, DEFAULT_CONFIG, (one for one, _ in parts))
+    return config, _chosen(split, DEFAULT_SPLIT, (other for one, other in parts if one == config))
 
 
 def _chosen(wanted: str | None, usual: str, present: Iterable[str]) -> str:

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.datasets.versions import Column, StoredSegment
+from engine.columns import Column
+from engine.datasets.versions import StoredSegment
 from engine.disk import disk_full
 from engine.errors import INTERNAL, INVALID_PARAMETER, Code, DetailedError, Kind, by_word
 from engine.frames import Buffer
+from engine.jobs import TIME_LIMIT_S
 from engine.replicas.blocks import Answer, Arguments, Task
 from engine.replicas.pool import Pool
 
@@ -26,17 +28,25 @@ BLOCK_LIMIT_S = 60.0
 SEGMENT_LIMIT_S = 600.0
 
 
-def _task(name: str, limit_s: float) -> Task:
-    return Task(name, family="ingestion", pool="jobs", time_limit_s=limit_s, max_deaths=DEATHS)
+def _task(name: str, limit_s: float, max_deaths: int = DEATHS) -> Task:
+    return Task(name, family="ingestion", pool="jobs", time_limit_s=limit_s, max_deaths=max_deaths)
 
 
 INGEST, VECTORS = _task("ingest", BLOCK_LIMIT_S), _task("vectors", BLOCK_LIMIT_S)
-SEAL, MEND, MERGE, CUT = (_task(name, SEGMENT_LIMIT_S) for name in ("seal", "mend", "merge", "cut"))
+SEAL, CUT = _task("seal", SEGMENT_LIMIT_S), _task("cut", SEGMENT_LIMIT_S)
+# Jobs do these, and the queue counts deaths. They need as much memory as the upload of the same rows, which has no limit either.
+MEND, MERGE = _task("mend", TIME_LIMIT_S["slow"], 1), _task("merge", TIME_LIMIT_S["slow"], 1)
+# After requests, and with what else the server asks for by itself.
+UPKEEP_PRIORITY = 1
 
 
 async def ask(jobs: Pool, task: Task, arguments: Arguments, buffers: Sequence[Buffer] = ()) -> Answer:
-    """The answer of a replica. EngineError: `disk_full`; DetailedError for what it refuses; TaskFailed, `no_instances`."""
-    answer = await jobs.run(task, arguments, buffers)
+    """The answer of a replica. EngineError as `answered`; TaskFailed, `no_instances`."""
+    return answered(await jobs.run(task, arguments, buffers))
+
+
+def answered(answer: Answer) -> Answer:
+    """An answer that has what was asked for. EngineError: `disk_full`; DetailedError for what the replica refuses."""
     if "full" in answer.header:
         raise disk_full()
     if refused := answer.header.get("refused"):

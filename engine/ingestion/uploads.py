@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
+from engine.columns import Column
 from engine.datasets import Dataset, DatasetChanges
 from engine.datasets.changes import NewRows
 from engine.datasets.folders import DatasetFolder
-from engine.datasets.versions import DEFAULT_CONFIG, Column, StoredSegment
+from engine.datasets.versions import DEFAULT_CONFIG, StoredSegment
 from engine.datasets.work import BAD_ROW, INGEST, SEAL, VECTORS, ask, columns_for_task, staged_folder
 from engine.errors import INVALID_PARAMETER, RECORD_CODES, TOO_MANY_REQUESTS, DetailedError, EngineError
 from engine.ingestion.orders import Embedder, Order, Uploaded

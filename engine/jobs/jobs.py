@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import get_args
 
@@ -18,10 +18,10 @@ from engine import metrics
 from engine.errors import SHUTTING_DOWN, EngineError, TaskFailed
 from engine.jobs.kinds import EMPTY_ANSWER, MAX_ATTEMPTS, JobClass, JobFailure, JobKind, Outcome, Work, failure_of
 from engine.jobs.runners import Runner
-from engine.replicas.blocks import Answer, Block, Call, Lane
+from engine.replicas.blocks import Answer, Block, Call, Lane, WatchedCall
 from engine.replicas.lines import Lines
 from engine.replicas.pool import Pool
-from engine.store import JobRow, JobStatus, NewJob, Store, StoreError, Transaction
+from engine.store import ANYTHING, JobRow, JobStatus, NewJob, Store, StoreError, Subject, Transaction
 
 log = logging.getLogger("sluice.jobs")
 
@@ -77,16 +77,21 @@ class _Running:
 class Jobs:
     """`start` comes before anything is done, `stop` at the end. Jobs may be added before and after.
 
-    kinds  all that share the queue
+    pool    for the tasks of jobs
+    kinds   that share the queue; `learn` adds others, which need this object themselves
+    others  pools for tasks that name another one
     """
 
-    def __init__(self, store: Store, pool: Pool, kinds: Mapping[str, JobKind], options: JobOptions) -> None:
+    def __init__(
+        self, store: Store, pool: Pool, kinds: Mapping[str, JobKind], options: JobOptions, others: Iterable[Pool] = ()
+    ) -> None:
         self._store = store
         self._pool = pool
-        self._kinds = kinds
+        self._others = {other.name: other for other in others}
+        self._kinds = dict(kinds)
         self._options = options
         self._worker = options.worker
-        self._takes = kinds.keys() if options.takes is None else kinds.keys() & options.takes
+        self._takes: Collection[str] = ()
         self._running: dict[int, _Running] = {}
         self._runners: list[Runner] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -98,8 +103,14 @@ class Jobs:
 
     # Life
 
+    def learn(self, kinds: Mapping[str, JobKind]) -> None:
+        """Share the queue with these kinds too, from the start on."""
+        self._kinds |= kinds
+
     async def start(self) -> None:
         """Take back what a process has left that died, and begin to take jobs."""
+        takes = self._options.takes
+        self._takes = self._kinds.keys() if takes is None else self._kinds.keys() & takes
         if not self._takes:
             return
         await self._reclaim(self._worker)  # only the server has a name that a process before it had
@@ -140,15 +151,18 @@ class Jobs:
         transaction: Transaction,
         statuses: Collection[JobStatus],
         kinds: Collection[str],
-        *,
-        dataset: str | None = None,
-        config: str | None = None,
-        split: str | None = None,
+        subject: Subject = ANYTHING,
     ) -> int:
         """Cancel waiting or started jobs; how many. Work on them ends at once here, and in other processes with their next beat."""
-        found = await self._store.cancel_jobs(transaction, statuses, kinds, dataset=dataset, config=config, split=split)
+        found = await self._store.cancel_jobs(transaction, statuses, kinds, subject)
         transaction.after_commit(self._look.set)
         return found
+
+    async def left(self, key: str) -> None:
+        """Wait until this process no longer works on a job of this key, which was cancelled."""
+        works = [running.work for running in self._running.values() if running.job.key == key]
+        if works:
+            await asyncio.wait(works)
 
     def wake(self) -> None:
         """There may be something to take."""
@@ -160,10 +174,11 @@ class Jobs:
     async def _take(self, job_class: JobClass) -> JobRow | None:
         """Start the next job of a class, if there is one and there is room for it."""
         of_class = {name for name, kind in self._kinds.items() if kind.job_class == job_class}
-        if not of_class & self._takes or not self._options.is_open():
+        taken = of_class.intersection(self._takes)
+        if not taken or not self._options.is_open():
             return None
         most = self._options.most_quick if job_class == "quick" else 1
-        return await self._store.take_job(self._worker, of_class & self._takes, beside=of_class, most=most)
+        return await self._store.take_job(self._worker, taken, beside=of_class, most=most)
 
     async def _perform(self, job: JobRow) -> None:
         """Do a job that this process has started, and end it."""
@@ -185,12 +200,7 @@ class Jobs:
     async def _outcome(self, job: JobRow) -> Outcome:
         """The answer of a job's last task. Whatever goes wrong is a failure of this job."""
         try:
-            work = await self._kinds[job.kind].work(job)
-            answer = EMPTY_ANSWER
-            while work is not None:
-                answer = await self._ask(work)
-                work = await work.then(answer) if work.then else None
-            return answer
+            return await self._answer(job)
         except EngineError as error:
             if error.code == SHUTTING_DOWN:
                 raise asyncio.CancelledError from None  # the pool stops before we do: the job is given back
@@ -199,15 +209,28 @@ class Jobs:
             log.exception("job failed kind=%s id=%d", job.kind, job.id)
             return failure_of(error)
 
+    async def _answer(self, job: JobRow) -> Answer:
+        """The answer of a job's last task."""
+        async with contextlib.AsyncExitStack() as stack:
+            work = await self._kinds[job.kind].work(job)
+            answer = EMPTY_ANSWER
+            while work is not None:
+                if work.end is not None:
+                    stack.push_async_callback(_ended, work.end, job)
+                answer = await self._ask(work)
+                work = await work.then(answer) if work.then else None
+            return answer
+
     async def _ask(self, work: Work) -> Answer:
         """The answer of a replica. Who is cancelled meanwhile takes the work from it, which kills it if it does not hear."""
-        call = Call()
+        call = WatchedCall(work.on_progress) if work.on_progress else Call()
         block = Block(work.task, Lane.INTERACTIVE, call, work.arguments, Lines.of_buffers(work.buffers))
-        self._pool.submit(block)
+        pool = self._others.get(work.task.pool, self._pool)
+        pool.submit(block)
         try:
             return await call.future
         except asyncio.CancelledError:
-            self._pool.abandon(block)
+            pool.abandon(block)
             raise
 
     # Jobs end
@@ -308,6 +331,14 @@ class Jobs:
     def levels(self) -> metrics.Levels:
         """As of the last `count`."""
         return {metrics.JOBS: {(kind, status): count for (kind, status), count in self._counts.items()}}
+
+
+async def _ended(end: Callable[[], Awaitable[None]], job: JobRow) -> None:
+    """Let a job remove what it has left. When that fails, the outcome of the job is what it is."""
+    try:
+        await end()
+    except Exception:  # a database that is busy, a disk that fails, or a bug; a start cleans up as well
+        log.exception("what a job left was not removed kind=%s id=%d", job.kind, job.id)
 
 
 def _failure_of_pool(error: EngineError) -> JobFailure:

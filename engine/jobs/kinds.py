@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from engine.errors import EngineError, Reason, TaskFailed
-from engine.frames import Buffer
+from engine.errors import Code, EngineError, Reason, TaskFailed
+from engine.frames import Buffer, Header
 from engine.replicas.blocks import Answer, Arguments, Task
 from engine.store import JobRow, Transaction
 
@@ -32,12 +32,14 @@ class JobFailure:
     reason      died (its worker or its replica, MAX_ATTEMPTS times), time or memory (it took more than it may), or failed
     class_name  of the exception, if it failed; empty otherwise
     traceback   lines, the last frames of the exception, without its message
+    code        of an EngineError that says why, whose message is the text
     """
 
     reason: Reason
     class_name: str = ""
     text: str = ""
     traceback: tuple[str, ...] = ()
+    code: Code | None = None
 
     def __str__(self) -> str:
         return ": ".join(filter(None, (self.reason, self.class_name, self.text)))
@@ -51,13 +53,18 @@ Outcome = Answer | JobFailure
 class Work:
     """One task of a job.
 
-    then  the next task, from the answer of this one; without it, or when it gives None, the answer is that of the job
+    then         the next task, from the answer of this one; without it, or when it gives None, the answer is that of the job
+    on_progress  is told the header of each frame in which the replica says how far it is
+    end          called once this process has done with the job, however it ended, before that is written: it removes what the task
+                 has left
     """
 
     task: Task
     arguments: Arguments
     buffers: Sequence[Buffer] = ()
     then: "Callable[[Answer], Awaitable[Work | None]] | None" = None
+    on_progress: Callable[[Header], None] | None = None
+    end: Callable[[], Awaitable[None]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +91,6 @@ def failure_of(error: Exception) -> JobFailure:
     if isinstance(error, TaskFailed):
         return JobFailure(error.reason, error.class_name, error.text, error.traceback)
     if isinstance(error, EngineError):
-        return JobFailure("failed", str(error.code), error.message)
+        return JobFailure("failed", str(error.code), error.message, code=error.code)
     lines = traceback.format_tb(error.__traceback__)[-MAX_FRAMES:]
     return JobFailure("failed", type(error).__name__, str(error), tuple(lines))

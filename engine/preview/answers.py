@@ -1,9 +1,8 @@
-"""Finished answers in memory: the bytes that were asked for last, ready to be sent, and those who wait for a change.
+"""Finished answers in memory: the bytes that were asked for last, ready to be sent.
 
 Knows no endpoint and no database: who loads an answer says which dataset it belongs to, and who changes a dataset says so.
 """
 
-import asyncio
 import hashlib
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
@@ -15,8 +14,7 @@ from engine.preview.faults import PreviewFault
 MIB = 1024 * 1024
 LIMIT_BYTES = 64 * MIB
 # What an answer takes beside its bytes, about.
-OVERHEAD_BYTES = 1024
-MAX_WAITING = 100
+OVERHEAD_BYTES = 4096
 
 # Dataset, endpoint, config, split.
 Key = tuple[str, str, str, str]
@@ -34,6 +32,7 @@ class Ready:
     truncated  what `X-Preview-Truncated` says; empty if all is shown
     run        of the pictures and sound of the split
     about      what came with the answer, where its bytes are not sent as they are
+    sent       what the layer above has made of it to be sent, by how it is asked for
     """
 
     plain: bytes
@@ -46,6 +45,7 @@ class Ready:
     truncated: str = ""
     run: str = ""
     about: Mapping[str, Any] = field(default_factory=dict)
+    sent: dict[Any, Any] = field(default_factory=dict, init=False, compare=False)
 
 
 def etag_of(body: bytes) -> str:
@@ -104,40 +104,6 @@ class Answers:
             self._keys[key[0]].discard(key)
             if not self._keys[key[0]]:
                 del self._keys[key[0]]
-
-
-class Waiters:
-    """Those who wait until something of a dataset changes, MAX_WAITING at most."""
-
-    def __init__(self) -> None:
-        self._waiting: dict[str, set[asyncio.Future[None]]] = {}
-        self._number = 0
-
-    @property
-    def is_full(self) -> bool:
-        return self._number >= MAX_WAITING
-
-    def begin(self, name: str) -> "asyncio.Future[None]":
-        """A future that ends with the next change from now on; give it back to `end`."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(name, set()).add(future)
-        self._number += 1
-        return future
-
-    def end(self, name: str, future: "asyncio.Future[None]") -> None:
-        self._number -= 1
-        future.cancel()
-        self._waiting[name].discard(future)
-        if not self._waiting[name]:
-            del self._waiting[name]
-
-    def changed(self, name: str | None) -> None:
-        """Wake those who wait for a dataset, or all."""
-        names = list(self._waiting) if name is None else [name]
-        for one in names:
-            for future in self._waiting.get(one, ()):
-                if not future.done():
-                    future.set_result(None)
 
 
 def _size(ready: Ready) -> int:

@@ -16,6 +16,7 @@ from engine.accounts import Caller
 from engine.datasets import Dataset, Datasets
 from engine.datasets.catalogue import may_read
 from engine.datasets.names import DATASET_NAME, ORG_NAME
+from engine.preview.hub import Lookups
 from engine.preview.tasks import SCAN_TASK, PreviewFolders, ScannedDataset
 from engine.replicas.pool import Pool
 
@@ -32,13 +33,15 @@ def is_name(text: str) -> bool:
 class Catalogue:
     """What the last scan found. `scan` comes first; until it has ended once, `all` waits for it.
 
+    hub         where names are looked for that no root has; `all` has none of it
     duration_s  that the last scan took
     """
 
-    def __init__(self, jobs: Pool, folders: PreviewFolders) -> None:
+    def __init__(self, jobs: Pool, folders: PreviewFolders, hub: Lookups) -> None:
         self.duration_s = 0.0
         self._jobs = jobs
         self._roots = folders.roots
+        self._hub = hub
         self._found: dict[str, ScannedDataset] = {}
         self._shadowed: set[tuple[str, str]] = set()
         self._lookups: dict[str, asyncio.Task[ScannedDataset | None]] = {}
@@ -49,10 +52,15 @@ class Catalogue:
         for lookup in lookups:
             lookup.cancel()
         await asyncio.gather(*lookups, return_exceptions=True)
+        await self._hub.close()
 
     def get(self, name: str) -> ScannedDataset | None:
         """A dataset, as far as it is known."""
-        return self._found.get(name)
+        return self._found.get(name) or self._hub.get(name)
+
+    def is_of_hub(self, root: str) -> bool:
+        """Whether a dataset with this root was fetched from a hub, of which no scan tells."""
+        return self._hub.has(root)
 
     async def all(self) -> list[ScannedDataset]:
         """By name."""
@@ -78,12 +86,16 @@ class Catalogue:
             log.warning("dataset hidden by one of the same name in an earlier root dataset=%s root=%s", name, root)
         self._shadowed = shadowed
 
+    def changed(self, name: str) -> None:
+        """Somebody has laid down or removed a dataset: `find` looks for it anew, and nothing waits for the next scan."""
+        self._found.pop(name, None)
+
     async def find(self, name: str) -> ScannedDataset | None:
         """A dataset, also one that was laid down just now; None if there is none. EngineError when no replica could look."""
         if name in self._found:
             return self._found[name]
         if not await asyncio.to_thread(_is_folder, self._roots, name):
-            return None
+            return await self._hub.find(name)
         lookup = self._lookups.get(name)
         if lookup is None:
             lookup = self._lookups[name] = asyncio.create_task(self._look_up(name), name=f"look for {name}")
@@ -95,7 +107,7 @@ class Catalogue:
         for one in answer.header["datasets"]:
             self._found[name] = ScannedDataset.of_scan(one)
             return self._found[name]
-        return None
+        return await self._hub.find(name)
 
 
 class Access:
@@ -121,7 +133,7 @@ class Access:
         return found.is_private if found else was_private
 
     def may_see(self, caller: Caller | None, name: str, *, was_private: bool = False) -> bool:
-        """Everybody sees a public dataset; the admin, and the user whose org it is in, a private one."""
+        """Everybody sees a public dataset; the admin, and those whose org or team it is in, a private one."""
         if not self.is_private(name, was_private=was_private):
             return True
         if caller is None or not self._shows_private:
@@ -129,7 +141,7 @@ class Access:
         if kept := self._own(name):
             return may_read(caller, kept)
         org, slash, _ = name.rpartition("/")
-        return caller.is_admin or (bool(slash) and caller.name == org)
+        return caller.is_admin or (bool(slash) and caller.role_in(org) is not None)
 
     def private(self) -> set[str]:
         """The private datasets that the server keeps itself, by name."""

@@ -9,24 +9,19 @@ from typing import Any
 
 import ujson
 
-from engine.errors import Code, EngineError, Kind
+from engine.errors import JOB_CRASHED, JOB_MEMORY, JOB_TIMEOUT, Code, EngineError, Kind
 from engine.jobs import MAX_ATTEMPTS, MEMORY_BYTES, TIME_LIMIT_S, JobClass, JobFailure
 
 MIB = 1024 * 1024
 
 SPLIT_NOT_FOUND = Code("split_not_found", Kind.NOT_FOUND, "the dataset has no such config or split")
-DATASET_NOT_READY = Code("dataset_not_ready", Kind.NOT_FOUND, "the dataset is being processed")
-SPLIT_NOT_READY = Code("split_not_ready", Kind.NOT_FOUND, "the split is being processed")
+SPLIT_NOT_READY = Code("split_not_ready", Kind.NOT_FOUND, "the split is being processed; see Retry-After")
 SPLITS_NAMES_ERROR = Code("splits_names_error", Kind.MALFORMED, "the splits of the dataset could not be listed")
 INFO_ERROR = Code("info_error", Kind.MALFORMED, "README.md of the dataset, or a feature that it declares, cannot be read")
 ROWS_ERROR = Code("rows_error", Kind.MALFORMED, "the rows of the split cannot be read")
 DATASET_NOT_SUPPORTED = Code("dataset_not_supported", Kind.MALFORMED, "the dataset has no file that preview can show")
 TOO_BIG_CONTENT = Code("too_big_content", Kind.MALFORMED, "the dataset has too many configs, splits or columns")
-JOB_TIMEOUT = Code("job_timeout", Kind.FAILED, "the job of the dataset or split took too long")
-JOB_MEMORY = Code("job_memory", Kind.FAILED, "the job of the dataset or split needed too much memory")
-JOB_CRASHED = Code("job_crashed", Kind.FAILED, "the job of the dataset or split ended its process three times")
 UNEXPECTED_ERROR = Code("unexpected_error", Kind.FAILED, "the job of the dataset or split failed for another reason")
-TOO_MANY_JOBS = Code("too_many_jobs", Kind.OVERLOADED, "20,000 jobs of preview wait")
 
 # Codes as tasks name them.
 CODES_OF_TASKS: Mapping[str, Code] = {

@@ -10,7 +10,7 @@ from typing import Any
 from engine.jobs import job_key
 from engine.preview.faults import PreviewFault
 from engine.preview.tasks import DATASET, SPLIT, SPLIT_KINDS, WARM_PRIORITY, ScannedDataset
-from engine.store import CachedDataset, JobRow, ListedSplit, NewJob, Store, Transaction
+from engine.store import CachedDataset, JobRow, ListedSplit, NewJob, Store, Subject, Transaction
 
 ABSENT = "the dataset is not in the catalogue"
 
@@ -40,9 +40,10 @@ class Listings:
         if dataset is None:
             return None
         splits = [split for config in configs for split in _listed(config)]
-        gone = await self._store.set_listed(transaction, dataset, found.root, found.revision, found.is_private, splits)
+        gone = await self._store.set_listed(transaction, dataset, found.files, splits)
         for old in gone:
-            await self._cancel(transaction, dataset.name, old.config, old.split)
+            subject = Subject(dataset.name, old.config, old.split)
+            await self._store.cancel_jobs(transaction, ["waiting"], SPLIT_KINDS, subject)
         for one in splits:
             if one.split:
                 new = split_job(SPLIT, dataset.name, one.config, one.split, dataset.generation, priority=job.priority)
@@ -56,10 +57,7 @@ class Listings:
         dataset = await self._current(transaction, job, is_found=bool(found))
         if dataset is None:
             return str(fault)
-        about: dict[str, Any] = {}
-        if found:
-            about = {"root": found[0].root, "revision": found[0].revision, "is_private": found[0].is_private}
-        await self._store.set_dataset_error(transaction, dataset, fault.stored(), **about)
+        await self._store.set_dataset_error(transaction, dataset, fault.stored(), found[0].files if found else None)
         return str(fault)
 
     async def absent(self, transaction: Transaction, job: JobRow) -> str | None:
@@ -67,15 +65,14 @@ class Listings:
         dataset = await self._current(transaction, job, is_found=False)
         if dataset is not None:
             await self._store.forget_dataset(transaction, dataset)
-            await self._cancel(transaction, dataset.name)
+            await self._store.cancel_jobs(transaction, ["waiting"], SPLIT_KINDS, Subject(dataset.name))
         return ABSENT
 
-    async def warm(self, transaction: Transaction, found: ScannedDataset) -> None:
+    async def warm(self, transaction: Transaction, name: str, *, is_private: bool) -> None:
         """Queue a dataset that is missing or not current, else those of its splits that are not."""
-        name = found.name
         dataset = await self._store.cached_dataset(transaction, name)
         if dataset is None or dataset.status in ("empty", "stalled"):
-            generation = await self._store.ask_for_dataset(transaction, name, is_private=found.is_private)
+            generation = await self._store.ask_for_dataset(transaction, name, is_private=is_private)
             await self._store.add_job(transaction, dataset_job(name, generation, priority=WARM_PRIORITY))
             return
         for one in await self._store.cached_splits(transaction, name):
@@ -89,10 +86,6 @@ class Listings:
         if job.generation is None and is_found:
             await self._store.ask_for_dataset(transaction, name)
         return await self._store.cached_dataset(transaction, name, job.generation)
-
-    async def _cancel(self, transaction: Transaction, dataset: str, config: str | None = None, split: str | None = None) -> None:
-        where = {"dataset": dataset, "config": config, "split": split}
-        await self._store.cancel_jobs(transaction, ["waiting"], SPLIT_KINDS, **where)
 
 
 def _listed(config: dict[str, Any]) -> list[ListedSplit]:

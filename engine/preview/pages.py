@@ -12,11 +12,12 @@ from typing import Any
 import ujson
 
 from engine.engine import Engine
-from engine.errors import TaskFailed
+from engine.errors import JOB_TIMEOUT, TaskFailed
 from engine.preview.answers import etag_of
 from engine.preview.bodies import RowsBody
-from engine.preview.faults import JOB_TIMEOUT, SPLIT_NOT_READY, NotReady, PreviewFault, StoredError
-from engine.preview.preview import Preview, folder_of, later_failed, num_examples_of
+from engine.preview.faults import SPLIT_NOT_READY, NotReady, PreviewFault, StoredError
+from engine.preview.preview import Preview
+from engine.preview.states import folder_of, later_failed, num_examples_of
 from engine.preview.tasks import PAGE_TASK, PreviewFolders, PreviewLimits
 from engine.replicas.blocks import Answer
 from engine.repository.index import Version
@@ -42,7 +43,10 @@ class PagePlace:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """An answer of `/v2/rows`."""
+    """An answer of `/v2/rows`.
+
+    fault  why a refresh of the split failed, if one did
+    """
 
     body: bytes
     etag: str
@@ -50,6 +54,11 @@ class Page:
     is_stale: bool
     is_whole: bool
     truncated: str
+    fault: PreviewFault | None
+
+
+class _FilesGone(Exception):
+    """The files of a split are not there any more, and what came in their place is not known yet."""
 
 
 class Pages:
@@ -59,28 +68,29 @@ class Pages:
         self, preview: Preview, engine: Engine, folders: PreviewFolders, limits: PreviewLimits, predict: PredictLines
     ) -> None:
         self._preview = preview
+        self._states = preview.states
         self._engine = engine
         self._folders = folders
         self._limits = limits
         self._predict = predict
 
     async def page(self, place: PagePlace, base: bytes) -> Page:
-        """Some rows. EngineError as `Preview.split`; NotReady and StoredError also for what is not or cannot be prepared."""
-        dataset, split = await self._preview.split(place.dataset, place.config, place.split)
-        if not _has_parquet(split):
-            return await self._of_first_rows(place, base, dataset, split)
-        answer, body = await self._read(place, dataset, split, with_records=False)
+        """Some rows. EngineError as `States.split`; NotReady and StoredError also for what is not or cannot be prepared."""
+        with self._preview.holds.of(place.dataset):
+            dataset, split = await self._states.split(place.dataset, place.config, place.split)
+            if not _has_parquet(split):
+                return await self._of_first_rows(place, base, dataset, split)
+            try:
+                answer, body = await self._read(place, dataset, split, with_records=False)
+            except _FilesGone:
+                await self._states.ask_anew(place.dataset)
+                return await self._of_first_rows(place, base, dataset, split)
         return _page(body.with_base(base), split, is_whole=True, truncated=answer.header["truncated"])
 
     async def predicted(self, place: PagePlace, base: bytes, version: Version, user: str) -> Page:
         """The same rows, each with what a model says of it. TimeoutError after PREDICT_LIMIT_S."""
-        dataset, split = await self._preview.split(place.dataset, place.config, place.split)
-        if not _has_parquet(split):
-            if split.prepare == "failed":
-                raise later_failed(split.prepare_error, dataset)
-            raise NotReady(SPLIT_NOT_READY, 0)
         async with asyncio.timeout(PREDICT_LIMIT_S):
-            answer, body = await self._read(place, dataset, split, with_records=True)
+            split, answer, body = await self._with_records(place)
             ids = [row for row in answer.header["records"]]
             lines = bytes(answer.payload[len(body.data) :])
             results = await self._predict(version, lines, len(ids), user) if ids else b""
@@ -89,6 +99,20 @@ class Pages:
         feature = {"feature_idx": number, "name": f"predict:{version.title}", "type": named}
         data = body.with_predictions(base, feature, _cells(ids, results))
         return _page(data, split, is_whole=True, truncated=answer.header["truncated"])
+
+    async def _with_records(self, place: PagePlace) -> tuple[CachedSplit, Answer, RowsBody]:
+        """The rows also as records for a model. EngineError as `page`."""
+        with self._preview.holds.of(place.dataset):
+            dataset, split = await self._states.split(place.dataset, place.config, place.split)
+            if not _has_parquet(split):
+                if split.prepare == "failed":
+                    raise later_failed(split.prepare_error, dataset)
+                raise NotReady(SPLIT_NOT_READY, 0)
+            try:
+                return split, *await self._read(place, dataset, split, with_records=True)
+            except _FilesGone:
+                await self._states.ask_anew(place.dataset)
+                raise NotReady(SPLIT_NOT_READY, 0) from None
 
     async def _of_first_rows(self, place: PagePlace, base: bytes, dataset: CachedDataset, split: CachedSplit) -> Page:
         ready = await self._preview.first_rows(place.dataset, place.config, place.split)
@@ -105,7 +129,7 @@ class Pages:
     async def _read(
         self, place: PagePlace, dataset: CachedDataset, split: CachedSplit, *, with_records: bool
     ) -> tuple[Answer, RowsBody]:
-        """The answer of a replica, and its body. EngineError; StoredError if the rows cannot be read in time."""
+        """The answer of a replica, and its body. EngineError; StoredError if the rows cannot be read in time; _FilesGone."""
         arguments = self._asked(place, dataset, split, with_records=with_records)
         try:
             answer = await self._engine.pool(PAGE_TASK.pool).run(PAGE_TASK, arguments)
@@ -115,6 +139,8 @@ class Pages:
                 raise StoredError(fault, folder_of(dataset)) from None
             raise
         if failed := answer.header.get("failure"):
+            if failed["cause_class"] == "FileNotFoundError":
+                raise _FilesGone
             raise StoredError(PreviewFault.of_task(failed), folder_of(dataset))
         data = bytes(answer.payload[: len(answer.payload) - answer.header["records_size"]])
         return answer, RowsBody.of_task(data, answer.header["body"])
@@ -140,7 +166,8 @@ def _has_parquet(split: CachedSplit) -> bool:
 
 
 def _page(data: bytes, split: CachedSplit, *, is_whole: bool, truncated: Any) -> Page:
-    return Page(data, etag_of(data), split.revision, split.status != "valid", is_whole, ", ".join(truncated))
+    fault = PreviewFault.read(split.error) if split.error else None
+    return Page(data, etag_of(data), split.revision, split.status != "valid", is_whole, ", ".join(truncated), fault)
 
 
 def _cells(ids: list[int], results: bytes) -> list[bytes]:

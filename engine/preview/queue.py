@@ -7,12 +7,12 @@ above.
 import functools
 from collections.abc import Sequence
 
-from engine.errors import EngineError
-from engine.preview.faults import SPLIT_NOT_FOUND, TOO_MANY_JOBS
+from engine.errors import TOO_MANY_JOBS, EngineError
+from engine.preview.faults import SPLIT_NOT_FOUND
 from engine.preview.listings import dataset_job, split_job
 from engine.preview.preview import Preview
 from engine.preview.tasks import KINDS, MAX_WAITING, REQUEST_PRIORITY, SPLIT
-from engine.store import Transaction
+from engine.store import Subject, Transaction
 
 
 class Hooks:
@@ -20,7 +20,8 @@ class Hooks:
 
     def __init__(self, preview: Preview) -> None:
         self._preview = preview
-        self._store = preview.store
+        self._jobs = preview.states.jobs
+        self._store = preview.states.store
 
     async def run(self, *, asked: Sequence[str], removed: str | None) -> None:
         """Compute datasets anew, and then take one out. EngineError `too_many_jobs`.
@@ -37,7 +38,7 @@ class Hooks:
                 await self._remove(transaction, removed)
             for name in names:
                 transaction.after_commit(functools.partial(self._preview.changed, name))
-            transaction.after_commit(self._preview.jobs.wake)
+            transaction.after_commit(self._jobs.wake)
 
     async def _is_known(self, name: str) -> bool:
         try:
@@ -55,7 +56,7 @@ class Hooks:
 
     async def _remove(self, transaction: Transaction, name: str) -> None:
         """Also a dataset that is not cached yet is not cached by itself from now on."""
-        await self._preview.jobs.cancel(transaction, ["waiting", "started"], KINDS, dataset=name)
+        await self._jobs.cancel(transaction, ["waiting", "started"], KINDS, Subject(name))
         if await self._store.cached_dataset(transaction, name) is None and self._preview.catalogue.get(name) is None:
             return
         await self._store.ask_for_dataset(transaction, name, is_private=self._preview.access.is_private(name))
@@ -70,7 +71,7 @@ class Hooks:
             await self._check_room(transaction)
             job = split_job(SPLIT, name, config, split, dataset.generation, priority=REQUEST_PRIORITY)
             await self._store.add_job(transaction, job)
-            transaction.after_commit(self._preview.jobs.wake)
+            transaction.after_commit(self._jobs.wake)
 
     async def _check_room(self, transaction: Transaction) -> None:
         if await self._store.num_waiting_jobs(transaction, KINDS) >= MAX_WAITING:

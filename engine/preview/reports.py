@@ -39,7 +39,7 @@ class Reports:
 
     def __init__(self, preview: Preview) -> None:
         self._preview = preview
-        self._store = preview.store
+        self._store = preview.states.store
         self._counted: dict[str, tuple[tuple[int, int], Counts]] = {}
 
     # Counters

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import ujson
 
+from engine.preview.holds import Holds
 from engine.preview.kinds import run_of
 from engine.preview.tasks import KINDS, PreviewFolders
 from engine.store import Store, StoreError
@@ -23,14 +24,17 @@ log = logging.getLogger("sluice.preview")
 SWEEP_EVERY_S = 30.0
 # A folder this old belongs to nobody who is about to say so. At the start there is nobody.
 LEAST_AGE_S = 10.0
+# What a job fetches from a hub is named only when the job has ended; until then it is touched with every file.
+LEAST_AGE_OF_HUB_S = 600.0
 
 
 class Sweeper:
     """`run` sweeps at once, every SWEEP_EVERY_S, and soon after `wake`."""
 
-    def __init__(self, store: Store, folders: PreviewFolders) -> None:
+    def __init__(self, store: Store, folders: PreviewFolders, holds: Holds) -> None:
         self._store = store
         self._folders = folders
+        self._holds = holds
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
@@ -61,11 +65,21 @@ class Sweeper:
         kept = {one["id"] for prepared in await self._store.list_prepared() for one in ujson.loads(prepared)["segments"]}
         gone = [path for path in runs if path.name not in named]
         number = await asyncio.to_thread(_remove, gone, least_age_s)
+        held = {self._folders.segments(name) for name in self._holds.names()}
         # A worker renames segments a moment before it commits that they are in use.
-        unnamed = [path for path in segments if path.name not in kept]
+        unnamed = [path for path in segments if path.name not in kept and path.parent not in held]
         number += await asyncio.to_thread(_remove, unnamed, LEAST_AGE_S)
+        number += await self._sweep_hub()
         if number:
             log.info("files of previews swept folders=%d", number)
+
+    async def _sweep_hub(self) -> int:
+        """Remove what was fetched of datasets that are not cached any more, or have another revision now."""
+        roots = await asyncio.to_thread(lambda: list(self._folders.hub.glob("*")))
+        if not roots:
+            return 0
+        named = {one.root for one in await self._store.list_cached_datasets()}
+        return await asyncio.to_thread(_remove, [root for root in roots if str(root) not in named], LEAST_AGE_OF_HUB_S)
 
 
 def _listed(folders: PreviewFolders) -> tuple[list[Path], list[Path]]:

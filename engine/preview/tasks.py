@@ -11,10 +11,13 @@ from typing import Any
 
 from engine.jobs import MEMORY_BYTES, TIME_LIMIT_S, JobClass
 from engine.replicas.blocks import Task
+from engine.store import FoundDataset
 
 # The kinds of jobs, which the tables of the queue have by these names.
 DATASET, SPLIT, WARM, PREPARE, STATISTICS = "dataset", "split", "warm", "prepare", "statistics"
 KINDS = (DATASET, SPLIT, WARM, PREPARE, STATISTICS)
+# The config of a job of the kind `warm` that asks a hub for its list, too.
+HUB = "hub"
 # Those that belong to one split.
 SPLIT_KINDS = (SPLIT, PREPARE, STATISTICS)
 # Before `make warm` and the watch, whose jobs have 1.
@@ -56,11 +59,13 @@ class PreviewFolders:
     roots     of the catalogue; the first has the datasets that the server keeps itself
     assets    <hash of dataset>/<hash of config and split>/<run>/
     prepared  <org or _>/<name>/segments/<id>/, and .staging/<run>/
+    hub       <revision>/<name>/, or <revision>/<org>/<name>/: what was fetched from a hub
     """
 
     roots: tuple[Path, ...]
     assets: Path
     prepared: Path
+    hub: Path
 
     def run(self, dataset: str, config: str, split: str, run: str) -> Path:
         """The pictures and sound of one run."""
@@ -88,6 +93,7 @@ def _task(name: str, job_class: JobClass) -> Task:
 
 
 SCAN_TASK, SPLITS_TASK, ROWS_TASK = _task("scan", "quick"), _task("splits", "quick"), _task("rows", "quick")
+FILES_TASK = _task("files", "quick")
 PREPARE_TASK, STATISTICS_TASK = _task("prepare", "slow"), _task("statistics", "slow")
 PAGE_TASK = Task("page", family="preview", pool="query", time_limit_s=PAGE_LIMIT_S, max_deaths=1)
 
@@ -105,6 +111,10 @@ class ScannedDataset:
     revision: str
     is_private: bool
     card: Mapping[str, Any] | None
+
+    @property
+    def files(self) -> FoundDataset:
+        return FoundDataset(self.root, self.revision, self.is_private)
 
     @classmethod
     def of_scan(cls, one: Mapping[str, Any]) -> "ScannedDataset":

@@ -17,7 +17,8 @@ from typing import Self
 
 from engine import metrics
 from engine.accounts import Caller
-from engine.datasets.catalogue import Datasets, Readable
+from engine.datasets.sources import Sources
+from engine.datasets.versions import Readable
 from engine.engine import Engine
 from engine.errors import DetailedError, EngineError, Kind, shutting_down
 from engine.frames import Buffer, Header
@@ -37,6 +38,8 @@ DEFAULT_TIMEOUT_S = 10.0
 # A replica that ignores the deadline is killed when it is stopped. This limit is for one that nobody would stop any more.
 SPARE_S = 10.0
 PLAN_DEATHS, QUERY_DEATHS = 2, 1
+# A dataset that is still being made when the time of the query is over has this long to say so, which tells more than `timeout`.
+TELLING_S = 0.2
 SECONDS_OF_STAGE = {stage: metrics.QUERY_SECONDS.labels(stage) for stage in STAGES}
 
 
@@ -82,9 +85,9 @@ class Queries:
     numbers  of the answers, which have files in the spill; it is empty when the server starts
     """
 
-    def __init__(self, engine: Engine, datasets: Datasets, texts: Texts, spill: Spill, limits: QueryLimits) -> None:
+    def __init__(self, engine: Engine, sources: Sources, texts: Texts, spill: Spill, limits: QueryLimits) -> None:
         self.limits = limits
-        self.datasets = datasets
+        self.sources = sources
         self.texts = texts
         self.spill = spill
         self.numbers = itertools.count(1)
@@ -137,7 +140,7 @@ class OpenQuery:
         self._needs: Header = {}
         self._key = key_of(body, workspace)
         self._place = queries.places.taken()
-        self._held: dict[str, Readable] = {}  # by the names of the sources
+        self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         self._place.__enter__()
@@ -160,7 +163,7 @@ class OpenQuery:
     async def begin(self, form_of: FormOf) -> Flow:
         """Let a replica answer; returns the answer, of which the first frame is here.
 
-        raises  EngineError: what is wrong with the query, `dataset_not_found`, `version_not_found`, `model_not_found`, `timeout`,
+        raises  EngineError: what is wrong with the query, those of `Sources.reading`, `model_not_found`, `timeout`,
                 `out_of_memory`, and what `form_of` raises
         """
         kept = self._queries.kept_plans.find(self._key)
@@ -169,8 +172,10 @@ class OpenQuery:
             await self._give_back()
             await self._plan()
             form = form_of(Plan.of(self._needs))
+            async with self._in_time(spare_s=TELLING_S):
+                readables = await self._read(is_patient=True)
             async with self._in_time():
-                flow, head = await self._run(form, await self._read())
+                flow, head = await self._run(form, readables)
             _unless_refused(head)
         if flow.last is None and not flow.latest["is_made"]:
             left_s = self._timeout_s - self.total_s
@@ -182,7 +187,7 @@ class OpenQuery:
         self._take(kept)
         async with self._in_time():
             try:
-                form, readables = form_of(Plan.of(kept)), await self._read()
+                form, readables = form_of(Plan.of(kept)), await self._read(is_patient=False)
             except EngineError:  # the caller is told of it with its place in this text, and after what is wrong with the text
                 return None
             flow, head = await self._run(form, readables, expected=[[one["name"], one["source"]] for one in kept["sources"]])
@@ -255,18 +260,24 @@ class OpenQuery:
 
     # Between the blocks
 
-    async def _read(self) -> dict[str, Readable]:
-        """What the query reads, by the names of its sources; the files stay until it is over."""
+    async def _read(self, *, is_patient: bool) -> dict[str, Readable]:
+        """What the query reads, by the names of its sources; the files stay until it is over.
+
+        is_patient  what is still being made is waited for, as long as the query has time
+        raises      EngineError: those of `Sources.reading`
+        """
+        readables: dict[str, Readable] = {}
         for source in self._needs["sources"]:
+            wait_s = self._timeout_s - self.total_s if is_patient else 0.0
+            opening = self._queries.sources.reading(source["source"], self._caller, wait_s)
             try:
-                self._held[source["name"]] = self._queries.datasets.hold(source["source"], self._caller)
+                readables[source["name"]] = await self._stack.enter_async_context(opening)
             except EngineError as error:
                 details = {"position": source["position"]} if source["position"] else {}
-                raise DetailedError(error.code, error.message, details) from None
-        for readable in self._held.values():
-            await readable.dataset.is_whole.wait()
-        self.versions = list(dict.fromkeys(readable.title for readable in self._held.values()))
-        return self._held
+                details |= error.details if isinstance(error, DetailedError) else {}
+                raise DetailedError(error.code, error.message, details, retry_after_s=error.retry_after_s) from None
+        self.versions = list(dict.fromkeys(readable.title for readable in readables.values()))
+        return readables
 
     def _texts(self, readables: dict[str, Readable]) -> list[Text]:
         """The texts to embed, each with its model: as written, else the one recorded for the column that it is compared with."""
@@ -278,9 +289,9 @@ class OpenQuery:
     # Ends
 
     @contextlib.asynccontextmanager
-    async def _in_time(self) -> AsyncIterator[None]:
-        """Give the work inside the time that is left of the query. EngineError `timeout`, `out_of_memory`."""
-        left_s = self._timeout_s - self.total_s
+    async def _in_time(self, *, spare_s: float = 0.0) -> AsyncIterator[None]:
+        """Give the work inside the time that is left of the query, and a little more. EngineError `timeout`, `out_of_memory`."""
+        left_s = self._timeout_s - self.total_s + spare_s
         try:
             async with asyncio.timeout(left_s) as limit:
                 yield
@@ -330,11 +341,12 @@ class OpenQuery:
 
     async def _give_back(self) -> None:
         """Let go of the answer and of what it was made from."""
-        (flow, self.flow), (held, self._held) = (self.flow, None), (self._held, {})
-        for readable in held.values():
-            self._queries.datasets.release(readable)
-        if flow is not None:
-            await flow.discard()
+        flow, self.flow = self.flow, None
+        try:
+            if flow is not None:
+                await flow.discard()
+        finally:
+            await self._stack.aclose()
 
     def _stop(self) -> None:
         """Nobody wants more of the block that is in work, if there is one: its waiter has left."""

@@ -161,6 +161,13 @@ class LongWaiter(Waiter, Protocol):
     def continued(self, block: "Block", part: Answer, feed: Feed) -> None: ...
 
 
+@runtime_checkable
+class ProgressWaiter(Waiter, Protocol):
+    """A waiter that is told how far the work on its block is, as its replica tells. Any other waiter hears nothing of that."""
+
+    def progressed(self, block: "Block", header: Header) -> None: ...
+
+
 @dataclass(slots=True, eq=False)
 class Block:
     """Work for one replica: raw lines, what to do with them, and who waits for the answer.
@@ -325,3 +332,14 @@ class Call:
         """End the wait, unless it has ended."""
         if not self.future.done():
             self.future.set_exception(error)
+
+
+class WatchedCall(Call):
+    """A Call that hands on what its replica tells of its progress: the header of each such frame."""
+
+    def __init__(self, on_progress: Callable[[Header], None]) -> None:
+        super().__init__()
+        self._on_progress = on_progress
+
+    def progressed(self, block: Block, header: Header) -> None:
+        self._on_progress(header)

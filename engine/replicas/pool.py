@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from engine import frames, metrics
 from engine.errors import EngineError, TaskFailed, no_instances, shutting_down
 from engine.frames import Buffer, Header
-from engine.replicas.blocks import Answer, Arguments, Batch, Block, Call, Lane, LongWaiter, Task, divide
+from engine.replicas.blocks import Answer, Arguments, Batch, Block, Call, Lane, LongWaiter, ProgressWaiter, Task, divide
 from engine.replicas.faults import ANSWERED_FAULT, FAULT_OF_A_HALF, Faults
 from engine.replicas.lines import Lines
 from engine.replicas.replica import DEFAULT_OPTIONS, Replica, ReplicaGone, ReplicaOptions
@@ -379,6 +379,16 @@ class Pool:
             block.waiter.continued(block, Answer(header, payload), replica)
         else:  # a bug: it would take the last frame for the whole answer
             block.waiter.failed(block, TaskFailed("failed"))
+
+    @staticmethod
+    def batch_progressed(batch: Batch, header: Header) -> None:
+        """A replica told how far it is. What a waiter does with that must not cost the replica, nor the answer."""
+        for block in batch.blocks:
+            if isinstance(block.waiter, ProgressWaiter) and not block.waiter.has_left:
+                try:
+                    block.waiter.progressed(block, header)
+                except Exception:  # a bug
+                    log.exception("progress not taken task=%s", block.task.name)
 
     def _learn(self, batch: Batch, header: Header) -> None:
         model = batch.model

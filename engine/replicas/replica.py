@@ -87,12 +87,14 @@ class Owner(Protocol):
 
     def batch_continued(self, replica: "Replica", batch: Batch, header: Header, payload: memoryview) -> None: ...
 
+    def batch_progressed(self, batch: Batch, header: Header) -> None: ...
+
     def replica_lost(self, replica: "Replica", batches: list[Batch], culprit: Batch | None) -> None: ...
 
 
 class Replica(asyncio.BufferedProtocol):
     """One child process. It answers frames in the order they were sent. An answer has one frame, or several: all but its last one
-    have `more` in their headers.
+    have `more` in their headers. Those of them that have `progress` are no part of the answer: they tell how far the work is.
 
     loaded        keys of the models that it was told to load
     num_batches   batches that were sent and not answered; it works on the first of them
@@ -317,6 +319,9 @@ class Replica(asyncio.BufferedProtocol):
 
     def _answered(self, header: Header, payload: memoryview) -> None:
         self.heard_at = time.monotonic()
+        if "progress" in header and (batch := self.working_on) is not None:
+            self._owner.batch_progressed(batch, header)  # a sign of life, which makes the time limit of the work no longer
+            return
         if "more" in header and (batch := self.working_on) is not None:
             batch.sent_at = self.heard_at
             self._owner.batch_continued(self, batch, header, payload)

@@ -4,16 +4,14 @@ Knows the names and sizes of the files and the config that was sent. Does not kn
 that.
 """
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from engine.disk import Disk
 from engine.errors import BODY_TOO_LARGE, Code, EngineError, Kind
-from engine.pieces import PieceBuilder
+from engine.receiving import write_chunks
 from engine.repository.config import MAX_DESCRIPTION_CHARACTERS, ModelConfig, parse_config
 from engine.repository.index import CONFIG_FILE, GRAPH_FILE
 from engine.repository.quotas import no_room
@@ -22,8 +20,6 @@ INVALID_MODEL = Code("invalid_model", Kind.INVALID, "the files that were sent do
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_LIMIT_BYTES = 1024 * 1024
-# How much is written at once: large enough that we rarely wait for the writing thread, small enough to take little memory.
-WRITE_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +69,18 @@ class Incoming:
         self._names.add(file_name)
         if is_data:
             self.data_files.append(file_name)
-        file = await asyncio.to_thread(open, self.folder / file_name, "xb")
-        try:
-            pieces = PieceBuilder(WRITE_BYTES)
-            async for chunk in self._counted(chunks):
-                if piece := pieces.add(chunk):
-                    await asyncio.to_thread(self._write, file, piece)
-            await asyncio.to_thread(self._write, file, pieces.rest())
-        finally:
-            await asyncio.to_thread(file.close)
+        await write_chunks(self.folder / file_name, self._counted(chunks), self._room.disk)
+
+    def note_files(self) -> None:
+        """Take the files that a replica has written into the folder for those of the upload. Blocks on the disk.
+
+        raises  EngineError `body_too_large`
+        """
+        sizes = {path.name: path.stat().st_size for path in self.folder.iterdir()}
+        self._names |= sizes.keys()
+        self.num_bytes += sum(sizes.values())
+        if self.num_bytes > self._room.limit_bytes:
+            raise self._too_large()
 
     def config(self) -> ModelConfig | None:
         """The config that was sent, or None when none was. Blocks on its file. EngineError `body_too_large`, `invalid_model`."""
@@ -109,14 +108,13 @@ class Incoming:
         async for chunk in chunks:
             self.num_bytes += len(chunk)
             if self.num_bytes > self._room.limit_bytes:
-                raise EngineError(BODY_TOO_LARGE, f"body larger than {self._room.limit_bytes} bytes")
+                raise self._too_large()
             if self._room.quota_bytes is not None and self.num_bytes > self._room.quota_bytes:
                 raise no_room(self.owner)
             yield chunk
 
-    def _write(self, file: BinaryIO, piece: bytes) -> None:
-        self._room.disk.check(len(piece))
-        file.write(piece)
+    def _too_large(self) -> EngineError:
+        return EngineError(BODY_TOO_LARGE, f"body larger than {self._room.limit_bytes} bytes")
 
 
 def _with_owner_and_name(text: bytes, owner: str, name: str) -> bytes:

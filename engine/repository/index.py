@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engine.accounts import OWNER_NAME, Caller, full_key_needed
+from engine.accounts import OWNER_NAME, Caller, Right, full_key_needed
 from engine.errors import FORBIDDEN, EngineError, model_not_found, no_instances
 from engine.repository.config import ModelConfig, parse_config
+from engine.roles import Role
 from engine.store import ModelOverrides
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -20,6 +21,9 @@ VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 CONFIG_FILE = "config.json"
 GRAPH_FILE = "model.onnx"
+
+# In the team that owns a model: who may use it like an own one, and who may publish, change and delete it.
+ROLE_TO_USE, ROLE_TO_CHANGE = Role.MEMBER, Role.MODEL_DEVELOPER
 
 log = logging.getLogger("sluice.repository")
 
@@ -183,10 +187,10 @@ class Repository:
         if caller.kind != "full":
             raise full_key_needed()
         model = self.find(owner, name)
-        if owns(caller, owner):
+        if (caller.role_in(owner) or 0) >= ROLE_TO_CHANGE:
             return model
         if model is not None and visible_to(caller, model):
-            raise EngineError(FORBIDDEN, "only the owner of a model may change it")
+            raise EngineError(FORBIDDEN, "only the owner of a model may change it, or a ModelDeveloper of its team")
         raise model_not_found()
 
     def access(self, caller: Caller | None, owner: str, name: str, version: int | None = None) -> Version:
@@ -204,8 +208,8 @@ class Repository:
 
 
 def owns(caller: Caller, owner: str) -> bool:
-    """Whether the caller may act for this owner: the owner itself may, and the admin may act for everybody."""
-    return caller.is_admin or caller.name == owner
+    """Whether the models of this owner count as the caller's own: for the owner, Members of the team, and the admin."""
+    return (caller.role_in(owner) or 0) >= ROLE_TO_USE
 
 
 def visible_to(caller: Caller | None, model: Model) -> bool:
@@ -213,6 +217,13 @@ def visible_to(caller: Caller | None, model: Model) -> bool:
     if caller is None:
         return model.shared
     return owns(caller, model.owner) or (model.shared and caller.kind == "full")
+
+
+def right_to_use(caller: Caller | None, model: Model) -> Right | None:
+    """What a caller who may use a model must keep while it does; None if everybody with such a key may use it."""
+    if caller is None or (model.shared and caller.kind == "full"):
+        return None
+    return Right(model.owner, ROLE_TO_USE)
 
 
 # Reading folders

@@ -12,6 +12,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,8 @@ class Published:
 class Publisher:
     """Makes every change of a model at run time.
 
-    jobs  the pool whose replicas check uploads
+    jobs    the pool whose replicas check uploads
+    quotas  of the owners
     """
 
     def __init__(self, store: Store, serving: Serving, jobs: Pool, disk: Disk, limits: PublishingLimits) -> None:
@@ -83,7 +85,7 @@ class Publisher:
         )
         self._root = self._repository.writable_root
         self._disk = disk
-        self._quotas = Quotas(
+        self.quotas = Quotas(
             self._root, QuotaLimits(limits.user_models, limits.user_versions, limits.user_bytes, limits.keep_versions)
         )
         self._owner_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -101,7 +103,7 @@ class Publisher:
         """
         await asyncio.to_thread(self._disk.check, num_bytes)
         if is_counted:
-            await asyncio.to_thread(self._quotas.check, owner, name, num_bytes)
+            await asyncio.to_thread(self.quotas.check, owner, name, num_bytes)
 
     @contextlib.asynccontextmanager
     async def incoming(self, owner: str, name: str, *, is_counted: bool = False) -> AsyncIterator[Incoming]:
@@ -109,14 +111,26 @@ class Publisher:
         if self._uploads[owner] >= self.limits.max_uploads_per_user or self._uploads.total() >= MAX_UPLOADS:
             raise EngineError(TOO_MANY_REQUESTS, "too many uploads", retry_after_s=5)
         self._uploads[owner] += 1
+        try:
+            quota_bytes = await asyncio.to_thread(self.quotas.room_bytes, owner) if is_counted else None
+            async with self._place(owner, name, quota_bytes) as incoming:
+                yield incoming
+        finally:
+            self._uploads -= Counter({owner: 1})  # an owner without uploads is not kept
+
+    def incoming_from_inside(self, owner: str, name: str) -> AbstractAsyncContextManager[Incoming]:
+        """A place for files that a replica writes. It may take hours, so it is not counted among the uploads; nor have models that
+        the server makes itself a quota."""
+        return self._place(owner, name, None)
+
+    @contextlib.asynccontextmanager
+    async def _place(self, owner: str, name: str, quota_bytes: int | None) -> AsyncIterator[Incoming]:
         folder = folders.incoming_folder(self._root / owner / name)
         try:
-            quota_bytes = await asyncio.to_thread(self._quotas.room_bytes, owner) if is_counted else None
             await asyncio.to_thread(folders.make, folder)
             with _files_are_there():
                 yield Incoming(owner, name, folder, Room(self.limits.model_limit_bytes, quota_bytes, self._disk))
         finally:
-            self._uploads -= Counter({owner: 1})  # an owner without uploads is not kept
             await asyncio.to_thread(folders.remove, folder)
 
     async def publish(self, incoming: Incoming, *, confirm: Callable[[], Awaitable[None]] | None = None) -> Published:
@@ -158,7 +172,7 @@ class Publisher:
         owner, name = incoming.owner, incoming.name
         async with self._owner_locks.setdefault(owner, asyncio.Lock()):
             if incoming.is_counted:
-                await asyncio.to_thread(self._quotas.check, owner, name, incoming.num_bytes)
+                await asyncio.to_thread(self.quotas.check, owner, name, incoming.num_bytes)
             number = await take_number(self._store, self._repository, owner, name)
             await asyncio.to_thread(folders.put_in_place, incoming.folder, config, incoming.folder.with_name(str(number)))
         return number
@@ -277,7 +291,7 @@ class Publisher:
             if number == model.active_version:
                 raise EngineError(ACTIVE_VERSION, f"version {number} is active: activate another one first, or delete the model")
             if not await asyncio.to_thread((self._folder(model) / str(number)).is_dir):
-                raise _shipped() if model.shipped else _files_missing()
+                raise _shipped() if model.shipped else files_missing()
             await self._keep_number(model)
             await self._remove_version(model, number, self.limits.drain_s)
             self._repository.replace(owner, name, await self._read(owner, name))
@@ -345,7 +359,7 @@ class Publisher:
         overrides = await self._store.list_model_overrides()
         model = await asyncio.to_thread(self._repository.read, owner, name, overrides.get((owner, name), ModelOverrides()))
         if model is None:
-            raise _files_missing()
+            raise files_missing()
         return model
 
 
@@ -372,10 +386,10 @@ def _files_are_there() -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise _files_missing() from None
+        raise files_missing() from None
 
 
-def _files_missing() -> EngineError:
+def files_missing() -> EngineError:
     text = "files of the model were removed while the server was running: publish it again, or let the admin reload the models"
     return EngineError(FILES_MISSING, text)
 

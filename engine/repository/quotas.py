@@ -6,6 +6,7 @@ Knows nothing of callers: the publisher says whose uploads are counted.
 """
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,19 +39,26 @@ class Kept:
 
 
 class Quotas:
-    """The quotas of every user, over the folders of one root."""
+    """The quotas of every user, over the folders of one root.
+
+    is_left_out  tells of a model, by owner and name, whether it counts for no quota of its owner
+    """
 
     def __init__(self, root: Path, limits: QuotaLimits) -> None:
+        self.is_left_out: Callable[[str, str], bool] = lambda owner, name: False
         self._root = root
         self._limits = limits
 
     def room_bytes(self, owner: str) -> int:
         """The bytes that an owner may still publish; less than 0 when a quota was lowered."""
-        return self._limits.user_bytes - kept(self._root / owner).num_bytes
+        return self._limits.user_bytes - self._kept(owner).num_bytes
+
+    def _kept(self, owner: str) -> Kept:
+        return kept(self._root / owner, lambda name: self.is_left_out(owner, name))
 
     def check(self, owner: str, name: str, num_bytes: int) -> None:
         """EngineError `quota_exceeded` when one more version of this model, of this many bytes, is more than the owner may keep."""
-        limits, now = self._limits, kept(self._root / owner)
+        limits, now = self._limits, self._kept(owner)
         if name not in now.versions and len(now.versions) >= limits.user_models:
             raise exceeded(f"{owner} keeps {len(now.versions)} models, which is the limit: delete one first")
         num_versions = sum(now.versions.values())
@@ -69,13 +77,15 @@ def exceeded(message: str) -> EngineError:
     return EngineError(QUOTA_EXCEEDED, message)
 
 
-def kept(owner_folder: Path) -> Kept:
-    """What is in an owner's folder. Uploads that arrive and versions that are being removed are hidden, and do not count."""
+def kept(owner_folder: Path, is_left_out: Callable[[str], bool]) -> Kept:
+    """What is in an owner's folder. Uploads that arrive and versions that are being removed are hidden, and do not count; nor do
+    models that are left out.
+    """
     versions: dict[str, set[str]] = {}
     num_bytes = 0
     for file in owner_folder.glob("*/*/*"):
         model, number = file.parent.parent.name, file.parent.name
-        if VERSION.fullmatch(number):
+        if VERSION.fullmatch(number) and not is_left_out(model):
             with contextlib.suppress(FileNotFoundError):  # it is being removed
                 num_bytes += file.stat().st_size
                 versions.setdefault(model, set()).add(number)

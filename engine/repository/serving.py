@@ -74,8 +74,9 @@ class VersionInUse:
 class Serving:
     """The models that one pool serves.
 
-    listed  the listed embedding models; they are large, so only the first one is opened before it is asked for
-    spawn   starts a background task, which its owner cancels at the end
+    listed       the listed embedding models; they are large, so only the first one is opened before it is asked for
+    spawn        starts a background task, which its owner cancels at the end
+    opens_ahead  tells of a model, by owner and name, whether its active version is opened before it is asked for
     """
 
     def __init__(self, repository: Repository, listed: ListedModels, pool: Pool, *, load_timeout_s: float, spawn: Spawn) -> None:
@@ -84,6 +85,7 @@ class Serving:
         self._pool = pool
         self._load_timeout_s = load_timeout_s
         self._spawn = spawn
+        self.opens_ahead: Callable[[str, str], bool] = lambda owner, name: True
         self._served: dict[str, VersionInUse] = {}
         self._coming: list[Version] = []
         self._turn = asyncio.Lock()
@@ -182,8 +184,11 @@ class Serving:
         """The active versions that are opened before they are asked for; the large one is last, so that small ones do not wait."""
         first = self.listed.first
         active = [model.active for model in self.repository.models() if model.active is not None]
-        small = [version for version in active if not version.config.is_embedding]
+        small = [version for version in active if not version.config.is_embedding and self._opens_ahead(version)]
         return small if first is None else [*small, first]
+
+    def _opens_ahead(self, version: Version) -> bool:
+        return self.opens_ahead(version.config.owner, version.config.name)
 
     async def _open_in_turn(self, replica: Replica, served: VersionInUse, *, is_awaited: bool) -> None:
         """Open a large model in one replica after the other: if all replicas opened it at once, none could answer meanwhile."""
@@ -264,8 +269,13 @@ class Serving:
     async def coming(self, version: Version) -> AsyncIterator[None]:
         """Open a version in every replica, also in those that start meanwhile, so that it can become active inside the context.
 
+        One of a model that is not opened ahead is opened in none: its check has shown that it can be.
+
         raises  EngineError `load_failed`. When anything fails, here or inside the context, the version is unloaded again.
         """
+        if not self._opens_ahead(version):
+            yield
+            return
         self._coming.append(version)
         try:
             await self._open_everywhere(self.served(version))

@@ -37,6 +37,10 @@ class StoreFull(StoreError):
     """The disk has no room for what should be written; the database is as it was."""
 
 
+class StoreBusy(StoreError):
+    """Another program kept the database locked for BUSY_TIMEOUT_MS."""
+
+
 # SQLite grows its files only where a write needs it; of the shared index of the WAL it says so with a code of its own.
 FULL_CODES = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
 
@@ -160,8 +164,15 @@ def _errors_as_store_errors() -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        kind = StoreFull if getattr(error, "sqlite_errorcode", None) in FULL_CODES else StoreError
+        kind = _kind(getattr(error, "sqlite_errorcode", 0))
         raise kind(f"the database cannot be used: {error}") from error
+
+
+def _kind(code: int) -> type[StoreError]:
+    """The error for a code of SQLite; the low byte of an extended code is its family."""
+    if code in FULL_CODES:
+        return StoreFull
+    return StoreBusy if code & 0xFF == sqlite3.SQLITE_BUSY else StoreError
 
 
 async def _configure(connection: aiosqlite.Connection) -> None:
@@ -178,7 +189,7 @@ async def _open_reader(path: Path) -> aiosqlite.Connection:
     try:
         await reader.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
         await reader.execute("PRAGMA query_only = ON")
-    except BaseException:
+    except BaseException:  # also on cancellation, as for the writer
         await reader.close()
         raise
     return reader

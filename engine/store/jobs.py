@@ -6,7 +6,7 @@ gave no sign of life, is no longer that worker's. Knows no kind of job.
 
 import json
 from collections.abc import Collection, Iterable
-from dataclasses import astuple, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
@@ -81,6 +81,8 @@ PRUNE_MANY = """
 PRUNE_TURNS = "DELETE FROM turn WHERE party NOT IN (SELECT party FROM job)"
 # How many jobs of each kind are in each of these statuses?
 COUNT_JOBS = "SELECT kind, status, count(*) FROM job WHERE status IN (SELECT value FROM json_each(?)) GROUP BY status, kind"
+# How many jobs of these kinds wait?
+COUNT_WAITING = "SELECT count(*) FROM job WHERE status = 'waiting' AND kind IN (SELECT value FROM json_each(?))"
 # The jobs of these kinds with these statuses, oldest first.
 LIST_JOBS = """
     SELECT {columns} FROM job
@@ -96,6 +98,18 @@ NUM_BEFORE = """
 """
 # Does a job of this key wait, or is one started?
 FIND_JOBS = "SELECT {columns} FROM job WHERE key = ? AND status IN ('waiting', 'started') ORDER BY id"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What jobs are about: a dataset, or a config or a split of it. None stands for any."""
+
+    dataset: str | None = None
+    config: str | None = None
+    split: str | None = None
+
+
+ANYTHING = Subject()
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,19 +192,24 @@ class JobStore(Database):
         transaction: Transaction,
         statuses: Iterable[JobStatus],
         kinds: Iterable[str],
-        *,
-        dataset: str | None = None,
-        config: str | None = None,
-        split: str | None = None,
+        subject: Subject = ANYTHING,
     ) -> int:
-        """Cancel the waiting or started jobs of some kinds, of one dataset, config or split if these are named; how many were."""
-        where = {"dataset": dataset, "config": config, "split": split}
-        values = {"now": job_time(), "statuses": _json(statuses), "kinds": _json(kinds), **where}
+        """Cancel the waiting or started jobs of some kinds that are about a subject; how many were."""
+        values = {"now": job_time(), "statuses": _json(statuses), "kinds": _json(kinds), **asdict(subject)}
         return await transaction.run(CANCEL_JOBS, values)
+
+    async def find_job(self, transaction: Transaction, key: str) -> JobRow | None:
+        """The job of a key that is started or, without one, the one that waits."""
+        rows = await transaction.rows(FIND_JOBS.format(columns=COLUMNS), (key,))
+        return JobRow(*rows[0]) if rows else None
 
     async def remove_jobs(self, transaction: Transaction, kinds: Iterable[str]) -> int:
         """Forget all jobs of some kinds; how many there were."""
         return await transaction.run(REMOVE_JOBS, (_json(kinds),))
+
+    async def num_waiting_jobs(self, transaction: Transaction, kinds: Iterable[str]) -> int:
+        [(number,)] = await transaction.rows(COUNT_WAITING, (_json(kinds),))
+        return int(number)
 
     # By themselves
 

@@ -1,4 +1,4 @@
-"""What preview knows: the state of each dataset and split, and their finished answers.
+"""What preview knows of datasets: the state of each, and how often it was looked at. preview_splits.py has their splits.
 
 The changes are steps of a transaction that the caller opens, so that all of an event is written or nothing. Knows no kind of job,
 no file and no endpoint.
@@ -6,16 +6,12 @@ no file and no endpoint.
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
-from typing import Literal
+from dataclasses import asdict, dataclass, fields
 
 import aiosqlite
 
-from engine.store.connection import Database, Transaction
-
-CacheStatus = Literal["empty", "error", "stalled", "valid"]
-# Of what is made after the first rows: the Parquet files and the statistics.
-LaterStatus = Literal["none", "waiting", "ok", "failed"]
+from engine.store.connection import Transaction
+from engine.store.preview_splits import CachedSplit, CacheStatus, ListedSplit, PreviewSplitStore
 
 # A generation that no dataset had before.
 NEXT_GENERATION = "UPDATE preview_generation SET number = number + 1 RETURNING number"
@@ -56,47 +52,11 @@ CLEAR_CACHE = "DELETE FROM preview_dataset WHERE NOT is_removed"
 # Nor are the jobs of a dataset that few may know of.
 FORGET_JOBS = "DELETE FROM job WHERE dataset = ? AND status IN ('success', 'error', 'cancelled')"
 
-# What is known of the splits of one dataset, in listing order; of one split; of all that are cached?
-LIST_SPLITS = "SELECT {columns} FROM preview_split WHERE dataset = ? ORDER BY place, id"
-FIND_SPLIT = "SELECT {columns} FROM preview_split WHERE dataset = ? AND config = ? AND split = ?"
-LIST_ALL_SPLITS = """
-    SELECT s.dataset, s.config, s.split, s.status, s.error, s.about IS NOT NULL
-    FROM preview_split s JOIN preview_dataset d ON d.name = s.dataset ORDER BY d.id, s.place, s.id
-"""
-# A split is listed: a new one is empty, and the answer of one that was valid is of an older state now.
-PUT_SPLIT = """
-    INSERT INTO preview_split (dataset, config, split, place, status, num_bytes, num_examples, error)
-    VALUES (:dataset, :config, :split, :place, iif(:error IS NULL, 'empty', 'error'), :num_bytes, :num_examples, :error)
-    ON CONFLICT (dataset, config, split) DO UPDATE SET
-        place = excluded.place, num_bytes = excluded.num_bytes, num_examples = excluded.num_examples,
-        error = iif(:is_config, excluded.error, error),
-        status = iif(:is_config, 'error', iif(status = 'valid', 'stalled', status))
-"""
-REMOVE_SPLIT = "DELETE FROM preview_split WHERE id = ?"
-# A split has this answer, and what is made later must be made anew unless it is there already.
-SET_SPLIT_VALID = """
-    UPDATE preview_split SET status = 'valid', error = NULL, revision = :revision, run = :run, about = :about
-    WHERE id = :id
-"""
-PUT_ANSWER = """
-    INSERT INTO preview_answer (split, endpoint, plain, gzip) VALUES (?, ?, ?, ?)
-    ON CONFLICT (split, endpoint) DO UPDATE SET plain = excluded.plain, gzip = excluded.gzip
-"""
-# A split could not be read; the answer that it has stays.
-SET_SPLIT_ERROR = "UPDATE preview_split SET status = 'error', error = ? WHERE id = ?"
-SET_PREPARE = "UPDATE preview_split SET prepare = ?, prepare_error = ?, prepared = coalesce(?, prepared) WHERE id = ?"
-SET_STATISTICS = "UPDATE preview_split SET statistics = ?, statistics_error = ? WHERE id = ?"
-# The bytes of one answer.
-FIND_ANSWER = "SELECT plain, gzip FROM preview_answer WHERE split = ? AND endpoint = ?"
-
+# A dataset has other Parquet files from now on.
+SET_VERSION = "UPDATE preview_dataset SET version = ? WHERE name = ?"
 # How many datasets and splits are there, by status?
 COUNT_DATASETS = "SELECT status, count(*) FROM preview_dataset WHERE NOT is_removed GROUP BY status"
 COUNT_SPLITS = "SELECT status, count(*) FROM preview_split GROUP BY status"
-# Which runs and prepared files are in use?
-LIST_RUNS = "SELECT run FROM preview_split WHERE run <> ''"
-LIST_PREPARED = "SELECT prepared FROM preview_split WHERE prepared IS NOT NULL"
-# How many jobs of these kinds wait?
-COUNT_WAITING = "SELECT count(*) FROM job WHERE status = 'waiting' AND kind IN (SELECT value FROM json_each(?))"
 
 ADD_DOWNLOADS = """
     INSERT INTO preview_download (dataset, number) VALUES (?, ?)
@@ -113,6 +73,7 @@ class CachedDataset:
     is_listed   its splits are known, perhaps as they were before an error
     root        absolute path of the root that holds it
     error       JSON, as engine/preview/faults.py writes it
+    version     of what is prepared: the id of the last job that has changed it; 0 before there is anything
     """
 
     name: str
@@ -124,64 +85,22 @@ class CachedDataset:
     root: str
     revision: str
     error: str | None
+    version: int
 
 
 @dataclass(frozen=True, slots=True)
-class CachedSplit:
-    """One split, or a config that could not be listed: `split` is empty then.
+class FoundDataset:
+    """The files of a dataset, as a scan has found them. root: absolute path of the root that holds it."""
 
-    num_bytes, num_examples  as declared
-    revision, run            of the answer that it has
-    about                    JSON: the header that came with the answer; None while there is none
-    prepared                 JSON: the header of what was prepared; None while there is nothing
-    """
-
-    id: int
-    dataset: str
-    config: str
-    split: str
-    status: CacheStatus
-    num_bytes: int | None
-    num_examples: int | None
+    root: str
     revision: str
-    run: str
-    about: str | None
-    error: str | None
-    prepare: LaterStatus
-    prepared: str | None
-    prepare_error: str | None
-    statistics: LaterStatus
-    statistics_error: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class ListedSplit:
-    """A split as a listing names it, or a config that could not be listed, with its error as JSON and an empty split."""
-
-    config: str
-    split: str
-    num_bytes: int | None = None
-    num_examples: int | None = None
-    error: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SplitReport:
-    """What reports say of a split. has_rows: it has an answer, perhaps of an older state."""
-
-    dataset: str
-    config: str
-    split: str
-    status: CacheStatus
-    error: str | None
-    has_rows: int
+    is_private: bool
 
 
 DATASET_COLUMNS = ", ".join(one.name for one in fields(CachedDataset))
-SPLIT_COLUMNS = ", ".join(one.name for one in fields(CachedSplit))
 
 
-class PreviewStore(Database):
+class PreviewStore(PreviewSplitStore):
     """What the store answers about preview.
 
     on_preview_change  is told after each commit that changed what is cached of a dataset
@@ -213,48 +132,21 @@ class PreviewStore(Database):
             return None
         return found
 
-    async def cached_splits(self, transaction: Transaction, name: str) -> list[CachedSplit]:
-        rows = await transaction.rows(LIST_SPLITS.format(columns=SPLIT_COLUMNS), (name,))
-        return [CachedSplit(*row) for row in rows]
-
-    async def cached_split(self, transaction: Transaction, name: str, config: str, split: str) -> CachedSplit | None:
-        rows = await transaction.rows(FIND_SPLIT.format(columns=SPLIT_COLUMNS), (name, config, split))
-        return CachedSplit(*rows[0]) if rows else None
-
     async def set_listed(
-        self,
-        transaction: Transaction,
-        dataset: CachedDataset,
-        root: str,
-        revision: str,
-        is_private: bool,
-        found: Sequence[ListedSplit],
+        self, transaction: Transaction, dataset: CachedDataset, found: FoundDataset, splits: Sequence[ListedSplit]
     ) -> list[CachedSplit]:
         """A dataset has this listing from now on; returns the splits that were in the listing before and are not any more."""
-        await transaction.run(SET_LISTED, (root, revision, int(is_private), dataset.name, dataset.generation))
-        named = {(one.config, one.split) for one in found}
-        gone = [one for one in await self.cached_splits(transaction, dataset.name) if (one.config, one.split) not in named]
-        for split in gone:
-            await transaction.run(REMOVE_SPLIT, (split.id,))
-        for place, one in enumerate(found):
-            values = {name: getattr(one, name) for name in ("config", "split", "num_bytes", "num_examples", "error")}
-            about = {"dataset": dataset.name, "place": place, "is_config": not one.split}
-            await transaction.run(PUT_SPLIT, {**values, **about})
-        return gone
+        values = (found.root, found.revision, int(found.is_private), dataset.name, dataset.generation)
+        await transaction.run(SET_LISTED, values)
+        return await self.put_listed(transaction, dataset.name, splits)
 
     async def set_dataset_error(
-        self,
-        transaction: Transaction,
-        dataset: CachedDataset,
-        error: str,
-        *,
-        root: str | None = None,
-        revision: str | None = None,
-        is_private: bool | None = None,
+        self, transaction: Transaction, dataset: CachedDataset, error: str, found: FoundDataset | None
     ) -> None:
-        """A dataset could not be listed. What is None is left as it is."""
-        values = {"name": dataset.name, "generation": dataset.generation, "error": error, "root": root, "revision": revision}
-        await transaction.run(SET_DATASET_ERROR, {**values, "is_private": None if is_private is None else int(is_private)})
+        """A dataset could not be listed. Where a scan has found nothing either, the rest is left as it is."""
+        known = {"name": dataset.name, "generation": dataset.generation, "error": error}
+        about = asdict(found) if found else dict.fromkeys(("root", "revision", "is_private"))
+        await transaction.run(SET_DATASET_ERROR, known | about)
 
     async def remove_dataset_from_cache(self, transaction: Transaction, name: str) -> None:
         """All of it goes but a row that says so; work that was asked for before changes nothing any more."""
@@ -271,46 +163,9 @@ class PreviewStore(Database):
         if dataset.is_private:
             await transaction.run(FORGET_JOBS, (dataset.name,))
 
-    async def set_split_valid(
-        self,
-        transaction: Transaction,
-        split: CachedSplit,
-        *,
-        revision: str,
-        run: str,
-        about: str,
-        answers: Iterable[tuple[str, bytes, bytes]],
-    ) -> None:
-        """A split has these answers: endpoint, body, and the body compressed, which is empty if it is not."""
-        await transaction.run(SET_SPLIT_VALID, {"id": split.id, "revision": revision, "run": run, "about": about})
-        for endpoint, plain, packed in answers:
-            await transaction.run(PUT_ANSWER, (split.id, endpoint, plain, packed))
-
-    async def set_split_error(self, transaction: Transaction, split: CachedSplit, error: str) -> None:
-        await transaction.run(SET_SPLIT_ERROR, (error, split.id))
-
-    async def set_prepare(
-        self, transaction: Transaction, split_id: int, status: LaterStatus, *, error: str | None = None, prepared: str | None = None
-    ) -> None:
-        """prepared  None leaves it as it is."""
-        await transaction.run(SET_PREPARE, (status, error, prepared, split_id))
-
-    async def set_statistics(
-        self,
-        transaction: Transaction,
-        split_id: int,
-        status: LaterStatus,
-        *,
-        error: str | None = None,
-        answer: tuple[bytes, bytes] | None = None,
-    ) -> None:
-        await transaction.run(SET_STATISTICS, (status, error, split_id))
-        if answer:
-            await transaction.run(PUT_ANSWER, (split_id, "statistics", *answer))
-
-    async def num_waiting_jobs(self, transaction: Transaction, kinds: Iterable[str]) -> int:
-        [(number,)] = await transaction.rows(COUNT_WAITING, (json.dumps(list(kinds)),))
-        return int(number)
+    async def set_version(self, transaction: Transaction, name: str, version: int) -> None:
+        """A dataset has other Parquet files from now on."""
+        await transaction.run(SET_VERSION, (version, name))
 
     async def _next_generation(self, transaction: Transaction) -> int:
         [(number,)] = await transaction.rows(NEXT_GENERATION)
@@ -328,35 +183,10 @@ class PreviewStore(Database):
         statement = LIST_ALL if also_removed else LIST_CACHED
         return [CachedDataset(*row) for row in await self._rows(statement.format(columns=DATASET_COLUMNS))]
 
-    async def list_cached_splits(self, name: str) -> list[CachedSplit]:
-        """In listing order, with the configs that could not be listed."""
-        return [CachedSplit(*row) for row in await self._rows(LIST_SPLITS.format(columns=SPLIT_COLUMNS), (name,))]
-
-    async def find_cached_split(self, name: str, config: str, split: str) -> CachedSplit | None:
-        rows = await self._rows(FIND_SPLIT.format(columns=SPLIT_COLUMNS), (name, config, split))
-        return CachedSplit(*rows[0]) if rows else None
-
-    async def find_answer(self, split_id: int, endpoint: str) -> tuple[bytes, bytes] | None:
-        """A body, and the body compressed, which is empty if it is not."""
-        rows = await self._rows(FIND_ANSWER, (split_id, endpoint))
-        return (rows[0][0], rows[0][1]) if rows else None
-
-    async def list_split_reports(self) -> list[SplitReport]:
-        """All splits that are cached, by dataset in the order of first caching."""
-        return [SplitReport(*row) for row in await self._rows(LIST_ALL_SPLITS)]
-
     async def count_cached(self) -> tuple[dict[str, int], dict[str, int]]:
         """Datasets and splits by status; what is 0 is left out."""
         datasets, splits = await self._rows(COUNT_DATASETS), await self._rows(COUNT_SPLITS)
         return {status: count for status, count in datasets}, {status: count for status, count in splits}
-
-    async def list_runs(self) -> set[str]:
-        """Runs whose files are shown."""
-        return {run for (run,) in await self._rows(LIST_RUNS)}
-
-    async def list_prepared(self) -> list[str]:
-        """What was prepared, as JSON."""
-        return [prepared for (prepared,) in await self._rows(LIST_PREPARED)]
 
     async def add_downloads(self, numbers: dict[str, int]) -> None:
         async with self.transaction() as transaction:

@@ -159,8 +159,9 @@ CREATE TABLE members (
 CREATE INDEX member_user ON members (user);
 INSERT INTO members (team, user, role) SELECT name, name, 'Admin' FROM users;
 
--- A token is worth its user's full key until it expires or is revoked. Its row stays, so that a number is never used again, and so
--- that we can say why it opens nothing any more. Times are UTC, as 2026-01-31T09:00:00Z, and sort as text.
+-- A token is worth its user's full key until it expires or is revoked. The rows of the newest stay after that, so that a number is
+-- never used again, and so that we can say why a token opens nothing any more. Times are UTC, as 2026-01-31T09:00:00Z, and sort as
+-- text.
 CREATE TABLE tokens (
     sha256 BLOB NOT NULL PRIMARY KEY CHECK (length(sha256) = 32),
     user TEXT NOT NULL REFERENCES users (name) ON DELETE CASCADE,
@@ -196,7 +197,9 @@ CREATE TABLE project_number (
 -- What a project has: uploads, datasets, models, attributions, attribution sets. How an object stands is told by its job until that
 -- ends; the transaction that ends the job writes state, times, attempts, error and result here, and so the object outlives its job.
 -- request, result, warnings and error are JSON; `result` stands as the replica wrote it. Times are UTC, as 2026-01-31T09:00:00Z.
--- active   the place that the object has taken in its project: '' for a dataset or a set, the combination for a model
+-- active      the slot that the object has taken in its project: '' for a dataset or a set, the combination for a model
+-- extra       what belongs to the object and is not shown with it, such as the names of its files: JSON
+-- is_removed  the object is not found any more; its row stays until its files are gone
 CREATE TABLE project_object (
     team TEXT NOT NULL,
     project TEXT NOT NULL,
@@ -213,10 +216,14 @@ CREATE TABLE project_object (
     warnings TEXT NOT NULL DEFAULT '[]',
     error TEXT,
     active TEXT,
+    extra TEXT,
+    is_removed INTEGER NOT NULL DEFAULT 0 CHECK (is_removed IN (0, 1)),
     PRIMARY KEY (team, project, kind, iid),
     FOREIGN KEY (team, project) REFERENCES project (team, id) ON DELETE CASCADE
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX project_active ON project_object (team, project, kind, active) WHERE active IS NOT NULL;
+CREATE INDEX project_unfinished ON project_object (team) WHERE status = 'waiting';
+CREATE INDEX project_removed ON project_object (is_removed) WHERE is_removed;
 
 -- Which object was made of which: what is used by another cannot be deleted.
 CREATE TABLE project_use (
@@ -251,3 +258,8 @@ CREATE TABLE graph_instance (
     body TEXT NOT NULL
 ) STRICT;
 CREATE INDEX graph_instance_graph ON graph_instance (graph);
+
+-- migration 7: versions of what preview has prepared
+
+-- The id of the last job that has changed which Parquet files of the dataset are current; 0 before there are any.
+ALTER TABLE preview_dataset ADD COLUMN version INTEGER NOT NULL DEFAULT 0;

@@ -9,7 +9,7 @@ SPILL_FULL = Code("spill_full", Kind.TOO_SLOW, "the client takes no byte and the
 BAD_ENCODING = Code("bad_encoding", Kind.MALFORMED, "the encoded body is broken or cut short")
 TOO_LARGE = Code("too_large", Kind.TOO_LARGE, "the body decodes to more than SLUICE_DECODED_LIMIT_BYTES")
 NO_REPLICA = Code("no_replica", Kind.UNAVAILABLE, "no replica has been alive for 30 seconds")
-KEY_REVOKED = Code("key_revoked", Kind.UNIDENTIFIED, "the key of the stream was replaced, or its user was removed")
+KEY_REVOKED = Code("key_revoked", Kind.UNIDENTIFIED, "the key or token of the stream has ended, or the role that it needs")
 
 STREAM_CODES = (
     IDLE_TIMEOUT,

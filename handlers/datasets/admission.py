@@ -8,15 +8,17 @@ from dataclasses import dataclass
 
 from aiohttp import hdrs, web
 
-from engine.accounts import Caller, full_key_needed
+from engine.accounts import Caller, Right, full_key_needed
+from engine.columns import Column
 from engine.datasets import Conditions, Dataset, DatasetChanges, Datasets
+from engine.datasets.catalogue import ROLE_TO_CHANGE
 from engine.datasets.names import BAD_NAME, DATASET_NAME, ORG_NAME
-from engine.datasets.versions import Column, DatasetVersion
+from engine.datasets.versions import DatasetVersion
 from engine.errors import INVALID_PARAMETER, EngineError, shutting_down
 from engine.ingestion import Ingestion
 from handlers.http.auth import known_caller
 from handlers.http.errors import refuse_with_code
-from handlers.http.keys import ENGINE
+from handlers.http.keys import ENGINE, TEAMS
 from handlers.http.parameters import number
 from handlers.http.routes import RESERVED, Surface
 
@@ -26,7 +28,7 @@ INGESTION = web.AppKey("ingestion", Ingestion)
 
 PATH = "/api/datasets/{org}/{dataset}"
 ETAG = re.compile(r'(?:W/)?"([^"]*)"')
-WRITER = "the owner's full, or the admin's"
+WRITER = "the full key of the owner, of a DataManager in its team, or of the admin"
 READER = "any that reads the dataset"
 
 
@@ -43,6 +45,11 @@ class DatasetPath:
     def title(self) -> str:
         return f"{self.org}/{self.name}"
 
+    @property
+    def right(self) -> Right:
+        """What the caller must keep while it changes the dataset."""
+        return Right(self.org, ROLE_TO_CHANGE)
+
 
 async def readable(request: web.Request) -> Dataset:
     """The dataset of the path, which the caller may read. EngineError: those of `known_caller`, `bad_name`, `dataset_not_found`."""
@@ -53,13 +60,15 @@ async def readable(request: web.Request) -> Dataset:
 async def writable(request: web.Request) -> DatasetPath:
     """The dataset of the path, which the caller may change or make.
 
-    raises  EngineError: those of `known_caller` and of `Datasets.writable`, `bad_name`, `shutting_down`
+    raises  EngineError: those of `known_caller` and of `Datasets.writable`, `bad_name`, `forbidden` for a dataset of a project,
+            `shutting_down`
     """
     caller = await known_caller(request)
     if caller.kind != "full":
         raise full_key_needed()
     org, name = _names(request)
     dataset = request.app[DATASETS].writable(caller, org, name)
+    await request.app[TEAMS].check_not_made(org, name)
     if request.app[ENGINE].is_draining:
         raise shutting_down()
     return DatasetPath(org, name, caller, dataset)

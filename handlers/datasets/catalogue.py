@@ -73,7 +73,7 @@ async def describe(request: web.Request) -> web.StreamResponse:
     number = wanted_version(request)
     version = dataset.head if number is None else dataset.versions.get(number)
     if version is None:
-        raise version_not_found(dataset, number)
+        raise version_not_found(dataset.title, number)
     return json_response(_description(dataset, version.number), headers=etag(version.number), sort_keys=False)
 
 

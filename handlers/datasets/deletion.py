@@ -22,8 +22,9 @@ from handlers.datasets.options import check_known
 from handlers.datasets.uploads import ROW_LIMITS
 from handlers.http.bodies import check_head, read_whole
 from handlers.http.errors import UNSUPPORTED_MEDIA_TYPE, json_response
-from handlers.http.keys import ACCOUNTS, REQUEST_TIMEOUT
+from handlers.http.keys import REQUEST_TIMEOUT
 from handlers.http.routes import Route
+from handlers.http.uploads import confirm_change
 
 DELETION = web.AppKey("deletion", Deletion)
 ADMITTED = web.RequestKey("admitted_deletion", DatasetPath)
@@ -51,9 +52,9 @@ async def delete_rows(request: web.Request) -> web.Response:
         raise dataset_not_found(path.title)
     limit_bytes = request.app[ROW_LIMITS].query_body_limit_bytes
     body = await read_whole(request, limit_bytes, request.app[REQUEST_TIMEOUT], user=path.caller.name)
-    accounts, wanted = request.app[ACCOUNTS], conditions(request, must_exist=True)
+    wanted = conditions(request, must_exist=True)
     deleted = await request.app[DELETION].delete(
-        path.dataset, body, path.caller, wanted, confirm=lambda: accounts.confirm(path.caller)
+        path.dataset, body, path.caller, wanted, confirm=lambda: confirm_change(request, path.caller, path.right, path.name)
     )
     version = deleted.version
     answer = {"dataset": f"hub://{path.title}", "version": version.number, "rows": version.num_rows, "deleted": deleted.num_rows}

@@ -37,10 +37,9 @@ from handlers.http.bodies import (
 )
 from handlers.http.encodings import PLAIN, BadEncoding, decoder
 from handlers.http.errors import UNSUPPORTED_MEDIA_TYPE, json_response
-from handlers.http.keys import ACCOUNTS
 from handlers.http.lines import LineCutter
 from handlers.http.routes import Route
-from handlers.http.uploads import while_valid, within_idle_timeout, within_upload_timeout
+from handlers.http.uploads import confirm_change, while_valid, within_idle_timeout, within_upload_timeout
 
 LINE_TYPES = (NDJSON, "application/jsonl", "application/json")
 # Bytes that are cut into lines at once.
@@ -134,11 +133,11 @@ async def append_rows(request: web.Request) -> web.Response:
 
 
 async def _upload(request: web.Request, admitted: Admitted) -> web.Response:
-    accounts, caller = request.app[ACCOUNTS], admitted.path.caller
+    path = admitted.path
     async with request.app[INGESTION].upload(admitted.order) as upload:
-        async with while_valid(request, caller), within_upload_timeout(request):
+        async with while_valid(request, path.caller, path.right), within_upload_timeout(request):
             await _receive(request, upload)
-        uploaded = await upload.finish(lambda: accounts.confirm(caller))
+        uploaded = await upload.finish(lambda: confirm_change(request, path.caller, path.right, path.name))
     return _answer(uploaded)
 
 

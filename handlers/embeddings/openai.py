@@ -18,6 +18,8 @@ from engine.errors import (
     NO_INSTANCES,
     SHUTTING_DOWN,
     TIMED_OUT,
+    TOKEN_EXPIRED,
+    TOKEN_REVOKED,
     TOO_MANY_REQUESTS,
     UNAUTHORIZED,
     Code,
@@ -45,6 +47,8 @@ from handlers.http.routes import Route, Surface
 CODES: dict[Code, str] = {
     NO_CREDENTIALS: "invalid_api_key",
     UNAUTHORIZED: "invalid_api_key",
+    TOKEN_EXPIRED: "invalid_api_key",
+    TOKEN_REVOKED: "invalid_api_key",
     NOT_FOUND: "unknown_url",
     METHOD_NOT_ALLOWED: "method_not_supported",
     MODEL_NOT_FOUND: "model_not_found",

@@ -1,4 +1,4 @@
-"""Authentication: from an Authorization header to a caller, and the two demands that a route can make of a caller.
+"""Authentication: from an Authorization header to a caller, and the demands that a route can make of a caller.
 
 Knows headers and the accounts. Knows nothing of models: engine/repository/index.py decides which models a caller may use.
 """
@@ -61,6 +61,12 @@ def require_full(caller: Caller) -> None:
     """EngineError `full_key_needed` for a read-only key."""
     if caller.kind != "full":
         raise EngineError(FULL_KEY_NEEDED, "a full key is needed for this")
+
+
+def require_key(caller: Caller) -> None:
+    """EngineError `full_key_needed` for a token: what is made here would outlive it."""
+    if caller.has_token:
+        raise EngineError(FULL_KEY_NEEDED, "a token ends, so it makes no key and no user: send your full key")
 
 
 def require_admin(caller: Caller) -> None:

@@ -10,9 +10,11 @@ from engine.jobs import Jobs
 from engine.repository.index import Repository
 from engine.repository.publishing import Publisher
 from engine.repository.serving import Serving
+from engine.teams import Teams
 
 ENGINE = web.AppKey("engine", Engine)
 ACCOUNTS = web.AppKey("accounts", Accounts)
+TEAMS = web.AppKey("teams", Teams)
 REPOSITORY = web.AppKey("repository", Repository)
 SERVING = web.AppKey("serving", Serving)
 JOBS = web.AppKey("jobs", Jobs)

@@ -1,4 +1,4 @@
-"""Uploads that take long: they end when the sender pauses for too long, or when the key that allowed them ends."""
+"""Uploads that take long: they end when the sender pauses for too long, or when what allowed them ends: a key, or a role."""
 
 import asyncio
 import contextlib
@@ -7,25 +7,34 @@ from typing import TypeVar
 
 from aiohttp import web
 
-from engine.accounts import Caller, unauthorized
+from engine.accounts import Caller, Right, unauthorized
 from engine.errors import TIMED_OUT, EngineError
-from handlers.http.keys import ACCOUNTS, IDLE_TIMEOUT, UPLOAD_TIMEOUT
+from handlers.http.keys import ACCOUNTS, IDLE_TIMEOUT, TEAMS, UPLOAD_TIMEOUT
 
 Read = TypeVar("Read")
 
 
 @contextlib.asynccontextmanager
-async def while_valid(request: web.Request, caller: Caller) -> AsyncIterator[None]:
-    """Break off as soon as the caller's key ends. EngineError `unauthorized`."""
+async def while_valid(request: web.Request, caller: Caller, right: Right) -> AsyncIterator[None]:
+    """Break off as soon as the caller's key ends, or its right. EngineError `unauthorized`."""
     scope = asyncio.timeout(None)
     try:
         async with scope:
-            with request.app[ACCOUNTS].while_valid(caller, lambda: scope.reschedule(0)):
+            with request.app[ACCOUNTS].while_valid(caller, lambda: scope.reschedule(0), right):
                 yield
     except TimeoutError:
         if scope.expired():
             raise unauthorized() from None
         raise
+
+
+async def confirm_change(request: web.Request, caller: Caller, right: Right, name: str) -> None:
+    """Check, before anything changes, that a caller who was admitted some time ago may still change what has this name.
+
+    raises  EngineError: those of `Accounts.confirm`; `forbidden` for what a project has made meanwhile
+    """
+    await request.app[ACCOUNTS].confirm(caller, right)
+    await request.app[TEAMS].check_not_made(right.owner, name)
 
 
 @contextlib.asynccontextmanager

@@ -10,7 +10,7 @@ from engine.accounts import Caller
 from engine.errors import EngineError
 from handlers.http.auth import caller_of
 from handlers.http.bodies import unless_client_leaves
-from handlers.http.routes import Surface
+from handlers.http.routes import PREVIEW_WORDS, Surface
 from handlers.http.sharing import OPEN_HEADERS, OPTIONS_HEADERS
 from handlers.preview.errors import refuse
 from handlers.preview.keys import CALLER, IS_PRIVATE, MISSING_PARAMETER, OPTIONS, PREVIEW
@@ -25,30 +25,7 @@ SURFACE = Surface(
     name="preview",
     refuse=refuse,
     schema="SixKeysError",
-    prefixes=tuple(
-        f"/{word}"
-        for word in (
-            "cache",
-            "cache-reports",
-            "valid",
-            "is-valid",
-            "hf_datasets",
-            "hf-datasets-count-by-cache-status",
-            "queue",
-            "queue-dump",
-            "queue-dump-waiting-started",
-            "webhook",
-            "refresh-split",
-            "splits",
-            "rows",
-            "first-rows",
-            "v2/rows",
-            "size",
-            "parquet",
-            "statistics",
-            "assets",
-        )
-    ),
+    prefixes=tuple(f"/{word}" for word in (*PREVIEW_WORDS, "v2/rows")),
     headers=OPEN_HEADERS,
     options=OPTIONS_HEADERS,
     redirects_slash=True,
@@ -65,7 +42,7 @@ async def who(request: web.Request) -> Caller | None:
 
 def parameter(request: web.Request, name: str) -> str | None:
     """The first value of a parameter; an empty one counts as missing."""
-    return (request.query.get(name) or None) if request.query_string else None
+    return request.query.get(name) or None
 
 
 async def dataset_of(request: web.Request) -> str:
@@ -81,8 +58,9 @@ async def dataset_of(request: web.Request) -> str:
 async def split_of(request: web.Request) -> tuple[str, str, str]:
     """Dataset, config and split, the same way."""
     caller = await who(request)
-    name, config, split = (parameter(request, one) for one in ("dataset", "config", "split"))
-    if name is None or config is None or split is None:
+    query = request.query
+    name, config, split = query.get("dataset"), query.get("config"), query.get("split")
+    if not name or not config or not split:
         raise EngineError(MISSING_PARAMETER, "Parameters 'dataset', 'config' and 'split' are required")
     await check_visible(request, caller, name)
     return name, config, split
@@ -91,7 +69,7 @@ async def split_of(request: web.Request) -> tuple[str, str, str]:
 async def check_visible(request: web.Request, caller: Caller | None, name: str) -> None:
     """EngineError `dataset_not_found`."""
     preview = request.app[PREVIEW]
-    await preview.check_visible(caller, name)
+    await preview.states.check_visible(caller, name)
     # Who sees it only with a credential, sees what caches must not give to others.
     request[IS_PRIVATE] = caller is not None and not preview.access.may_see(None, name, was_private=True)
 
@@ -101,7 +79,7 @@ async def in_time(request: web.Request, name: str, ask: Callable[[], Awaitable[R
     seconds = _wait_s(request)
     if not seconds:
         return await ask()
-    return await unless_client_leaves(request, request.app[PREVIEW].in_time(name, seconds, ask))
+    return await unless_client_leaves(request, request.app[PREVIEW].waiting.in_time(name, seconds, ask))
 
 
 def _wait_s(request: web.Request) -> float:

@@ -14,12 +14,12 @@ from engine.errors import EngineError
 from engine.preview.answers import Ready, etag_of
 from engine.preview.bodies import RowsBody
 from engine.preview.faults import SPLIT_NOT_FOUND, PreviewFault
-from engine.preview.preview import Listing, folder_of, num_bytes_of, num_examples_of
+from engine.preview.states import Listing, folder_of, num_bytes_of, num_examples_of
 from engine.store import CachedSplit
 from handlers.http.errors import dumps
 from handlers.http.routes import Route
 from handlers.preview.admission import KEY, LIST_KEY, SURFACE, base_of, dataset_of, in_time, parameter, split_of
-from handlers.preview.answers import data_answer, report
+from handlers.preview.answers import data_answer, short_report
 from handlers.preview.errors import stored_error
 from handlers.preview.keys import OPTIONS, PREVIEW
 from handlers.preview.pages import is_page, show_page
@@ -72,7 +72,7 @@ async def is_valid(request: web.Request) -> web.Response:
         valid = False
     else:
         valid = await request.app[PREVIEW].is_valid(name)
-    return await report(request, {"valid": valid}, request.app[OPTIONS].max_age_long_seconds, depends_on_caller=not valid)
+    return short_report(request, {"valid": valid}, request.app[OPTIONS].max_age_long_seconds, depends_on_caller=not valid)
 
 
 # What was prepared
@@ -90,7 +90,7 @@ async def parquet(request: web.Request) -> web.Response:
 
 async def _prepared_answer(request: web.Request, made: Callable[[web.Request, str, Sequence[CachedSplit]], Json]) -> web.Response:
     name = await dataset_of(request)
-    listing = await in_time(request, name, lambda: request.app[PREVIEW].listing(name))
+    listing = await in_time(request, name, lambda: request.app[PREVIEW].states.listing(name))
     chosen = _chosen(request, listing)
     value = await asyncio.to_thread(made, request, name, chosen)
     pending, failed = _open(request, listing, chosen)

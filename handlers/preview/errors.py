@@ -5,15 +5,11 @@ from typing import Any, NamedTuple
 
 from aiohttp import web
 
-from engine.datasets.catalogue import DATASET_NOT_FOUND
-from engine.errors import Code, EngineError, Kind
+from engine.datasets.catalogue import DATASET_NOT_FOUND, DATASET_NOT_READY
+from engine.errors import JOB_CRASHED, JOB_MEMORY, JOB_TIMEOUT, Code, EngineError, Kind
 from engine.preview.faults import (
-    DATASET_NOT_READY,
     DATASET_NOT_SUPPORTED,
     INFO_ERROR,
-    JOB_CRASHED,
-    JOB_MEMORY,
-    JOB_TIMEOUT,
     ROWS_ERROR,
     SPLIT_NOT_FOUND,
     SPLIT_NOT_READY,

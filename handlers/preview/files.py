@@ -15,7 +15,7 @@ from urllib.parse import unquote_to_bytes
 from aiohttp import hdrs, web
 
 from engine.errors import EngineError
-from engine.preview.preview import not_found
+from engine.preview.states import not_found
 from engine.preview.tasks import short_hash
 from engine.store import CachedSplit
 from handlers.http.bodies import PIECE_BYTES
@@ -86,7 +86,7 @@ async def _address(request: web.Request, prefix: str, num_parts: int) -> tuple[s
 
 
 async def _split(request: web.Request, dataset: str, config: str, split: str) -> CachedSplit:
-    found = await request.app[PREVIEW].store.find_cached_split(dataset, config, split) if split else None
+    found = await request.app[PREVIEW].states.store.find_cached_split(dataset, config, split) if split else None
     if found is None:
         raise not_found()
     return found

@@ -7,8 +7,8 @@ from typing import Any
 from aiohttp import web
 
 from engine.preview.faults import PreviewFault
-from engine.preview.preview import folder_of
 from engine.preview.reports import CACHE_STATUSES
+from engine.preview.states import folder_of
 from engine.preview.tasks import ScannedDataset
 from handlers.http.routes import Route
 from handlers.preview.admission import LIST_KEY, SURFACE, who

@@ -21,7 +21,7 @@ MAX_DIGITS = 15
 
 def is_page(request: web.Request) -> bool:
     """Whether a request for `/rows` asks for a page."""
-    return parameter(request, "offset") is not None or parameter(request, "length") is not None
+    return bool(request.query.get("offset") or request.query.get("length"))
 
 
 async def show_page(request: web.Request) -> web.Response:
@@ -60,7 +60,7 @@ def _version(request: web.Request, caller: Caller, model: str) -> Version:
 
 
 def _ready(page: Page) -> Ready:
-    return Ready(page.body, b"", page.etag, page.revision, page.is_stale, page.is_whole, truncated=page.truncated)
+    return Ready(page.body, b"", page.etag, page.revision, page.is_stale, page.is_whole, page.fault, page.truncated)
 
 
 def _number(request: web.Request, name: str, default: int, least: int, most: int | None) -> int:

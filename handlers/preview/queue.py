@@ -144,7 +144,7 @@ async def _may_change(request: web.Request, caller: Caller | None, name: str) ->
     if request.app[OPTIONS].webhook_secret is not None:
         return True
     try:
-        await request.app[PREVIEW].check_visible(caller, name)
+        await request.app[PREVIEW].states.check_visible(caller, name)
     except EngineError as error:
         if error.code != DATASET_NOT_FOUND:
             raise

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 from aiohttp import hdrs, web
 
-from engine.accounts import OWNER_NAME, Caller
+from engine.accounts import OWNER_NAME, Caller, Right
 from engine.errors import INVALID_PARAMETER, RECORD_CODES, EngineError, model_not_found
 from engine.replicas.blocks import Arguments
-from engine.repository.index import MODEL_NAME, Version
+from engine.repository.index import MODEL_NAME, Version, right_to_use
 from engine.streaming.failures import KEY_REVOKED, StreamFailure
 from engine.streaming.predictions import Prediction
 from handlers.http.auth import caller_of
@@ -87,6 +87,13 @@ def _find_version(request: web.Request, caller: Caller | None) -> Version:
     return request.app[REPOSITORY].access(caller, owner, name, number(request, "version"))
 
 
+def _right(request: web.Request, admission: Admission) -> Right | None:
+    """What the caller must keep as long as a stream or a conversation lasts."""
+    config = admission.version.config
+    model = request.app[REPOSITORY].find(config.owner, config.name)
+    return right_to_use(admission.caller, model) if model else None
+
+
 def _check_body(request: web.Request, *, is_stream: bool) -> None:
     """Refuse a body that cannot be taken, as far as the head tells."""
     if is_stream and request.content_type.startswith("multipart/"):
@@ -118,7 +125,8 @@ async def _stream(request: web.Request, admission: Admission) -> web.StreamRespo
         async with opening as stream:
             response = _stream_response(request, stream.bulk_id)
             exchange = BulkExchange(request, response, stream, app[STREAMING_LIMITS])
-            with app[ACCOUNTS].while_valid(admission.caller, lambda: stream.fail(StreamFailure(KEY_REVOKED))):
+            revoke = functools.partial(stream.fail, StreamFailure(KEY_REVOKED))
+            with app[ACCOUNTS].while_valid(admission.caller, revoke, _right(request, admission)):
                 await exchange.run(with_summary=flag(request, "summary"))
         # The stream has given its place and its files back. What is left is to tell the client, which may take seconds.
         return await exchange.end()
@@ -212,7 +220,7 @@ async def _converse(request: web.Request, admission: Admission) -> web.StreamRes
     conversation = Conversation(request, Question(admission.version.title, find_version, arguments))
     with (
         request.app[PREDICTIONS].conversation(admission.user),
-        request.app[ACCOUNTS].while_valid(admission.caller, conversation.revoke),
+        request.app[ACCOUNTS].while_valid(admission.caller, conversation.revoke, _right(request, admission)),
     ):
         return await conversation.run()
 
@@ -265,7 +273,7 @@ ANSWERS = {
 } | REFUSALS
 STREAM_ANSWERS = {200: "result lines as they finish", 400: "a parameter is wrong"} | REFUSALS
 PATH = "/{owner}/models/{model}"
-KEY = "full, or the owner's"
+KEY = "full, or any of the owner or of a Member in its team"
 
 POST = Route(
     method="POST",

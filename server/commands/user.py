@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     key = actions.add_parser("key", help="give a user a new key in place of a lost one, and print it")
     key.add_argument("name")
     key.add_argument("--kind", choices=("full", "read_only"), default="full", help="which of its keys to replace [full]")
-    actions.add_parser("remove", help="remove a user with its keys").add_argument("name")
+    actions.add_parser("remove", help="remove a user with its keys, tokens and memberships").add_argument("name")
 
 
 def run(data_dir: Path, options: argparse.Namespace) -> int:
@@ -43,7 +43,7 @@ def run(data_dir: Path, options: argparse.Namespace) -> int:
 
 
 def user_add(data_dir: Path, name: str) -> int:
-    """Add a user and print its full key. The key cannot be seen again."""
+    """Add a user with its team, and print its full key. The key cannot be seen again."""
 
     async def add(accounts: Accounts) -> None:
         print(await accounts.add_user(name))
@@ -71,7 +71,7 @@ def user_list(data_dir: Path) -> int:
 
 
 def user_remove(data_dir: Path, name: str) -> int:
-    """Remove a user with its keys."""
+    """Remove a user with its keys, tokens and memberships."""
 
     async def remove(accounts: Accounts) -> None:
         await accounts.remove_user(name)

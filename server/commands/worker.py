@@ -15,7 +15,7 @@ from engine.jobs import JobKind, Jobs
 from engine.store import Store, StoreError
 from server import logs
 from server.config import Settings
-from server.jobs import job_kinds, worker_jobs, worker_pool
+from server.jobs import job_kinds, worker_jobs, worker_pools
 from server.private import make_private
 from server.signals import Signals
 
@@ -57,14 +57,16 @@ async def work(settings: Settings, make_kinds: Callable[[Store, Settings], Mappi
 async def _opened(settings: Settings, make_kinds: Callable[[Store, Settings], Mapping[str, JobKind]]) -> AsyncIterator[Jobs]:
     store = await Store.open(settings.data_dir / "sluice.db")
     try:
-        pool = worker_pool(settings)
-        jobs = worker_jobs(store, pool, settings, make_kinds(store, settings))
-        await pool.start()
+        pools = worker_pools(settings)
+        jobs = worker_jobs(store, pools, settings, make_kinds(store, settings))
+        for pool in pools:
+            await pool.start()
         try:
             await jobs.start()
             yield jobs
         finally:
             await jobs.stop()
-            await pool.stop()
+            for pool in pools:
+                await pool.stop()
     finally:
         await store.close()

@@ -24,6 +24,7 @@ from typing import Any
 
 from tests.serving import Server
 
+RATE = re.compile(r"Requests/sec:\s+([\d.]+)")
 CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 COUNT_STEP_BYTES = 1024 * 1024
 CHUNK_BYTES = 64 * 1024
@@ -245,7 +246,23 @@ def many_singles(server: Server, model: str, record: bytes, connections: int, du
     if shutil.which("wrk"):
         headers = {"Authorization": _basic(server), "Content-Type": "application/json"}
         return wrk(server.model(model), record, headers, connections, duration_s)
-    return asyncio.run(_closed_loop(server, single(server, model, record), connections, duration_s))
+    return asyncio.run(_closed_loop(server.port, single(server, model, record), connections, duration_s))
+
+
+def gets_per_second(url: str, headers: dict[str, str], connections: int, duration_s: float) -> float:
+    """Get an address as often as possible on this many connections, with wrk, or with our own client where wrk is missing."""
+    if not shutil.which("wrk"):
+        host, _, path = url.removeprefix("http://").partition("/")
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        request = f"GET /{path} HTTP/1.1\r\nHost: {host}\r\n{lines}\r\n".encode()
+        return asyncio.run(_closed_loop(int(host.rpartition(":")[2]), request, connections, duration_s))["per_second"]
+    options = [word for name, value in headers.items() for word in ("-H", f"{name}: {value}")]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{duration_s:g}s", *options, url]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = RATE.search(output)
+    if found is None or "Non-2xx" in output or "Socket errors" in output:
+        raise Failed(f"the server did not answer wrk: {output}")
+    return float(found[1])
 
 
 def requests_at_once(url: str, bodies: list[bytes], connections: int, headers: dict[str, str]) -> float:
@@ -281,15 +298,15 @@ def _next(waiting: Iterator[bytes], lock: threading.Lock) -> bytes | None:
 
 def closed_loop(server: Server, request: bytes, connections: int, duration_s: float) -> float:
     """Send a request again as soon as it is answered, on this many connections; returns the answers per second."""
-    return asyncio.run(_closed_loop(server, request, connections, duration_s))["per_second"]
+    return asyncio.run(_closed_loop(server.port, request, connections, duration_s))["per_second"]
 
 
-async def _closed_loop(server: Server, request: bytes, connections: int, duration_s: float) -> dict[str, float]:
+async def _closed_loop(port: int, request: bytes, connections: int, duration_s: float) -> dict[str, float]:
     seconds: list[float] = []
     until = time.perf_counter() + duration_s
 
     async def work() -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
         while (started := time.perf_counter()) < until:
             writer.write(request)
             _check_status(await _read_answer(reader))
@@ -343,8 +360,8 @@ def posted(server: Server, path: str, body: bytes, accept: str = "*/*") -> bytes
 
 
 def gotten(server: Server, path: str) -> bytes:
-    """The bytes of a request that gets a path."""
-    return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
+    """The bytes of a request that gets a path, as the admin."""
+    return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: {_basic(server)}\r\n\r\n".encode()
 
 
 def _head(server: Server, path: str, length: str) -> bytes:

@@ -6,15 +6,18 @@ import sys
 
 import pytest
 
-from tests.bench import query, streaming
+from tests.bench import preview, projects, query, streaming
 from tests.serving import ROOT
 
 # Lines that need something beside the project: another server, a rival, weights, packages, an older checkout.
-OPTIONAL = {"litserve", "deeplake", "embed", "real", "others"}
+OPTIONAL = {"litserve", "deeplake", "embed", "real", "others", "flights", "page"}
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize(("surface", "lines"), [("streaming", streaming.LINES), ("query", query.LINES)])
+@pytest.mark.parametrize(
+    ("surface", "lines"),
+    [("streaming", streaming.LINES), ("query", query.LINES), ("preview", preview.LINES), ("projects", projects.LINES)],
+)
 def test_quick_run_reports_every_line(surface, lines):
     command = [sys.executable, "-m", f"tests.bench.{surface}", "--quick"]
     found = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, timeout=600, check=True)

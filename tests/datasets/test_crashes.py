@@ -1,5 +1,6 @@
 """The server dies, the client leaves or the disk is full in the middle of a change: it has happened, or it has not."""
 
+import contextlib
 import gzip
 import random
 import signal
@@ -171,6 +172,54 @@ def _check_whole(server: Server, what: str, *, was_answered: bool) -> None:
     assert made(post(server, title, NEW), 200)["version"] == version["version"] + 1
 
 
+# Merges
+
+
+def append_many(server: Server, count: int) -> None:
+    """One more segment than there may be, after which the server merges some."""
+    made(put(server, "admin/facts", [{"n": 0}]))
+    for n in range(1, count):
+        made(post(server, "admin/facts", [{"n": n}]), 200)
+
+
+def check_merged(server: Server) -> None:
+    until(lambda: server.metric('sluice_jobs_total{kind="merge",outcome="success"}') == 1)
+    assert [row["n"] for row in rows(server, "admin/facts")] == list(range(17))
+    assert len(version_file(server, "admin/facts")["segments"]) == 1
+    assert described(server, "admin/facts")["versions"][0]["what"] == "merge"
+    assert (described(server, "admin/facts")["version"], leftovers(server, "admin/facts")) == (18, [])
+    assert "Traceback" not in server.log
+
+
+def test_a_server_that_is_killed_in_the_middle_of_a_merge_merges_after_its_start(tmp_path: Path) -> None:
+    arm(tmp_path)
+    with serving(tmp_path / "data", **ONE, **killing(tmp_path, before="versions/18.json")) as server:
+        with contextlib.suppress(requests.ConnectionError):
+            append_many(server, 17)
+        assert server.process.wait(30) == -signal.SIGKILL
+    with serving(tmp_path / "data", **ONE) as server:
+        check_merged(server)
+
+
+def test_a_merge_waits_in_the_queue_until_a_server_takes_jobs(tmp_path: Path) -> None:
+    with serving(tmp_path / "data", **ONE, SLUICE_JOBS_REPLICAS="0") as server:
+        append_many(server, 17)
+        until(lambda: server.metric('sluice_jobs{kind="merge",status="waiting"}') == 1)
+    with serving(tmp_path / "data", **ONE) as server:
+        check_merged(server)
+
+
+def test_a_merge_that_fails_leaves_the_dataset_as_it_was(tmp_path: Path) -> None:
+    with serving(tmp_path / "data", **ONE, SLUICE_JOBS_REPLICAS="0") as server:
+        append_many(server, 17)
+        lost = version_file(server, "admin/facts")["segments"][3]["id"]
+        (home(server, "admin/facts") / "segments" / lost / "rows.parquet").unlink()
+    with serving(tmp_path / "data", **ONE) as server:
+        until(lambda: server.metric('sluice_jobs_total{kind="merge",outcome="error"}') == 1)
+        assert "segments not merged dataset=admin/facts reason=FileNotFoundError" in server.log
+        assert (described(server, "admin/facts")["version"], leftovers(server, "admin/facts")) == (17, [])
+
+
 # Replicas die
 
 
@@ -215,7 +264,9 @@ def test_a_segment_that_cannot_be_mended_holds_up_no_other(tmp_path: Path) -> No
     (segments / damaged / "rows.parquet").write_bytes(b"nonsense")
     with serving(tmp_path / "data", **ONE) as server:
         until(lambda: f"segment mended dataset=admin/facts segment={other}" in server.log)
-        assert f"segment not mended dataset=admin/facts segment={damaged} reason=TaskFailed" in server.log
+        assert f"segment not mended dataset=admin/facts segment={damaged} reason=ArrowInvalid" in server.log
+        assert server.metric('sluice_jobs_total{kind="mend",outcome="success"}') == 1
+        assert server.metric('sluice_jobs_total{kind="mend",outcome="error"}') == 1
         assert (segments / other / "payload.arrow").exists()
 
 

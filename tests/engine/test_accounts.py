@@ -13,7 +13,9 @@ import pytest
 from engine import accounts as module
 from engine.accounts import ADMIN, Accounts, Caller
 from engine.errors import EngineError
-from engine.store import KeyKind, Store
+from engine.keys import KEY
+from engine.roles import Role
+from engine.store import Credential, Store
 
 
 class Clock:
@@ -34,8 +36,8 @@ class SlowStore(Store):
         self.found = asyncio.Event()
         self.gate = asyncio.Event()
 
-    async def find_key(self, sha256: bytes) -> tuple[str, KeyKind] | None:
-        found = await super().find_key(sha256)
+    async def find_credential(self, sha256: bytes) -> Credential | None:
+        found = await super().find_credential(sha256)
         self.found.set()
         await self.gate.wait()
         return found
@@ -91,7 +93,7 @@ async def code_of(awaitable: object) -> str:
 async def test_a_new_user_is_known_by_its_key_with_and_without_its_name(accounts: Accounts) -> None:
     key = await accounts.add_user("kermit@themuppets.com")
     caller = Caller("kermit@themuppets.com", "full", is_admin=False)
-    assert module.KEY.fullmatch(key)
+    assert KEY.fullmatch(key)
     assert await accounts.identify("kermit@themuppets.com", key) == caller
     assert await accounts.identify(None, key) == caller
 
@@ -177,6 +179,34 @@ async def test_a_look_up_during_a_removal_is_not_remembered(slow_store: SlowStor
     assert await code_of(accounts.identify("eva", key)) == "unauthorized"
 
 
+async def test_a_look_up_during_a_change_of_roles_is_not_remembered(slow_store: SlowStore, key_file: Path) -> None:
+    accounts = make(slow_store, key_file)
+    key = await accounts.add_user("eva")
+    await accounts.add_user("tom")
+    look_up = asyncio.create_task(accounts.identify("eva", key))
+    await slow_store.found.wait()
+    async with slow_store.transaction() as transaction:
+        await slow_store.put_member(transaction, "tom", "eva", "Member")
+    accounts.changed("eva")
+    slow_store.gate.set()
+    assert (await look_up).role_in("tom") is None
+    assert (await accounts.identify("eva", key)).role_in("tom") is Role.MEMBER
+
+
+async def test_a_caller_has_its_own_role_that_of_a_member_or_none(accounts: Accounts, store: Store) -> None:
+    await accounts.ensure_admin()
+    keys = {name: await accounts.add_user(name) for name in ("eva", "tom")}
+    async with store.transaction() as transaction:
+        await store.put_member(transaction, "tom", "eva", "DataManager")
+    eva, tom = [await accounts.identify(name, key) for name, key in keys.items()]
+    assert [eva.role_in(owner) for owner in ("eva", "tom", "admin", "")] == [Role.ADMIN, Role.DATA_MANAGER, None, None]
+    assert [tom.role_in(owner) for owner in ("eva", "tom")] == [None, Role.ADMIN]
+    admin = await accounts.identify(ADMIN, await accounts.replace_key(ADMIN, "full"))
+    assert [admin.role_in(owner) for owner in ("admin", "eva", "nobody")] == [Role.ADMIN] * 3
+    read_only = await accounts.identify(ADMIN, await accounts.replace_key(ADMIN, "read_only"))
+    assert [read_only.role_in(owner) for owner in ("admin", "eva")] == [Role.ADMIN, None]
+
+
 async def test_a_user_removed_by_another_process_is_unknown_a_second_later(
     accounts: Accounts, other_process: Accounts, clock: Clock
 ) -> None:
@@ -215,7 +245,7 @@ async def test_the_memory_of_callers_is_bounded(accounts: Accounts, monkeypatch:
 async def test_the_first_start_makes_the_admin_and_a_key_file_only_its_owner_can_read(accounts: Accounts, key_file: Path) -> None:
     await accounts.ensure_admin()
     text = key_file.read_text()
-    assert module.KEY.fullmatch(text[:-1])
+    assert KEY.fullmatch(text[:-1])
     assert text[-1] == "\n"
     assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
     assert await accounts.identify(ADMIN, text.strip()) == Caller(ADMIN, "full", is_admin=True)

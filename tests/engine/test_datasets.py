@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.accounts import Caller
-from engine.datasets import Conditions, Dataset, DatasetChanges, DatasetLimits, Datasets
-from engine.datasets.catalogue import Readable
+from engine.columns import Column
+from engine.datasets import Conditions, Dataset, DatasetChanges, DatasetLimits, Datasets, Readable, Sources
 from engine.datasets.changes import NewRows
 from engine.datasets.folders import DatasetFolder
+from engine.datasets.merging import MAX_SEGMENTS, SEGMENT_ROWS, mergeable, replaced
 from engine.datasets.names import parse_source
-from engine.datasets.upkeep import MAX_SEGMENTS, SEGMENT_ROWS, mergeable, replaced
-from engine.datasets.versions import Column, DatasetVersion, StoredSegment
+from engine.datasets.versions import DatasetVersion, StoredSegment
 from engine.disk import Disk
 from engine.engine import JOBS_OPTIONS
 from engine.errors import EngineError
@@ -39,6 +40,7 @@ class House:
 
     def __init__(self, data_dir: Path, store: Store) -> None:
         self.datasets = Datasets(data_dir / "datasets", store)
+        self.sources = Sources([self.datasets])
         self.changes = DatasetChanges(self.datasets, Disk(data_dir, reserve_bytes=0), DatasetLimits(3, 10, 1000))
 
     async def append(self, *, config: str = "default", split: str = "train", replaces: bool = False) -> DatasetVersion:
@@ -54,6 +56,9 @@ class House:
             version = await self.changes.commit(folder, "eva", "facts", rows)
         folder.remove_staging(staging)
         return version
+
+    def reading(self, source: str, caller: Caller = EVA, wait_s: float = 30) -> AbstractAsyncContextManager[Readable]:
+        return self.sources.reading(source, caller, wait_s)
 
     @property
     def facts(self) -> Dataset:
@@ -76,35 +81,22 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
 # Readers
 
 
-@contextlib.asynccontextmanager
-async def reading(house: House, names: Iterable[str], caller: Caller) -> AsyncIterator[dict[str, Readable]]:
-    """Read some sources as a query does, until the context ends."""
-    held = {name: house.datasets.hold(name, caller) for name in names}
-    try:
-        for readable in held.values():
-            await readable.dataset.is_whole.wait()
-        yield held
-    finally:
-        for readable in held.values():
-            house.datasets.release(readable)
-
-
 async def test_segments_stay_while_a_query_reads_them_and_go_with_the_last_reader(house: House) -> None:
     first = await house.append()
     [old] = first.segments
-    async with reading(house, ["eva/facts"], EVA) as one, reading(house, ["eva/facts@1"], EVA):
+    async with house.reading("eva/facts") as one, house.reading("eva/facts@1"):
         for _ in range(3):
             await house.append(replaces=True)
         assert 1 not in house.facts.versions
         assert old.id in house.on_disk()
-        assert one["eva/facts"].grant()["segments"] == [{"id": old.id, "rows": 10}]
+        assert one.grant()["segments"] == [{"id": old.id, "rows": 10}]
     await house.datasets.close()
     assert house.on_disk() == {segment.id for segment in house.facts.segments}
 
 
 async def test_a_dataset_that_is_deleted_under_a_query_leaves_its_files_until_the_end(house: House) -> None:
     [old] = (await house.append()).segments
-    async with reading(house, ["eva/facts"], EVA):
+    async with house.reading("eva/facts"):
         await house.changes.delete(house.facts, Conditions())
         with pytest.raises(EngineError, match="There is no dataset"):
             house.facts  # noqa: B018 - it raises
@@ -118,7 +110,7 @@ async def test_a_dataset_that_is_deleted_under_a_query_leaves_its_files_until_th
 
 async def test_the_folder_of_a_deleted_dataset_goes_with_its_last_reader(house: House) -> None:
     await house.append()
-    async with reading(house, ["eva/facts"], EVA):
+    async with house.reading("eva/facts"):
         await house.changes.delete(house.facts, Conditions())
     await house.datasets.close()
     assert not (house.datasets.root / "eva").exists()
@@ -129,14 +121,14 @@ async def test_a_query_waits_until_missing_sidecars_are_made(house: House) -> No
     house.facts.is_whole.clear()
 
     async def read() -> str:
-        async with reading(house, ["eva/facts"], EVA) as readables:
-            return readables["eva/facts"].title
+        async with house.reading("eva/facts") as readable:
+            return readable.title
 
-    waiting = asyncio.create_task(read())
+    reading = asyncio.create_task(read())
     await asyncio.sleep(0)
-    assert not waiting.done()
+    assert not reading.done()
     house.facts.is_whole.set()
-    assert await waiting == "eva/facts@1"
+    assert await reading == "eva/facts@1"
 
 
 async def test_a_source_names_a_config_a_split_and_a_version(house: House) -> None:
@@ -149,9 +141,9 @@ async def test_a_source_names_a_config_a_split_and_a_version(house: House) -> No
         "eva/facts@2": [ids[1]],
         "eva/facts@1": [ids[0]],
     }
-    async with reading(house, expected, EVA) as readables:
-        found = {name: [segment.id for segment in readable.segments] for name, readable in readables.items()}
-    assert found == expected
+    for name, found in expected.items():
+        async with house.reading(name) as readable:
+            assert [segment.id for segment in readable.segments] == found
 
 
 @pytest.mark.parametrize(
@@ -171,7 +163,7 @@ async def test_a_source_names_a_config_a_split_and_a_version(house: House) -> No
 async def test_a_source_that_is_not_there_or_no_name_is_refused(house: House, name: str, code: str) -> None:
     await house.append()
     with pytest.raises(EngineError) as refused:
-        async with reading(house, [name], EVA):
+        async with house.reading(name):
             pass
     assert refused.value.code == code
 
@@ -181,22 +173,46 @@ async def test_a_foreign_source_is_refused_in_the_words_of_a_missing_one(house: 
     messages = []
     for name in ("eva/facts", "eva/fakes"):
         with pytest.raises(EngineError) as refused:
-            async with reading(house, [name], TOM):
+            async with house.reading(name, TOM):
                 pass
         messages.append((refused.value.code, refused.value.message.replace("fakes", "facts")))
     assert messages[0] == messages[1]
 
 
+async def test_a_query_hears_that_sidecars_are_being_made_when_its_time_is_over(house: House) -> None:
+    await house.append()
+    house.facts.is_whole.clear()
+    with pytest.raises(EngineError) as refused:
+        async with house.reading("eva/facts", wait_s=0):
+            pass
+    assert (refused.value.code, refused.value.retry_after_s) == ("dataset_not_ready", 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "meanings"),
+    [
+        ("a", [(None, "a", None, None)]),
+        ("a/b", [("a", "b", None, None), (None, "a", None, "b")]),
+        ("a/b/c", [("a", "b", None, "c"), (None, "a", "b", "c")]),
+        ("a/b/c/d", [("a", "b", "c", "d")]),
+        ("a@b/c", [("a@b", "c", None, None)]),
+        ("a/_b", [(None, "a", None, "_b")]),
+    ],
+)
+def test_a_source_may_mean_a_dataset_with_an_org_or_one_without(text: str, meanings: list[object]) -> None:
+    found = parse_source(f"hub://{text}@7")
+    assert [(one.org, one.name, one.config, one.split) for one in found] == meanings
+    assert {one.version for one in found} == {7}
+
+
 @given(st.text(max_size=60))
 def test_any_text_is_a_source_or_is_refused(text: str) -> None:
-    source = None
     with contextlib.suppress(EngineError):
-        source = parse_source(text)
-    if source is None:
-        with pytest.raises(EngineError, match="A source is hub://org/name"):
-            parse_source(text)
+        for source in parse_source(text):
+            assert not {"..", "/", ""} & {source.org, source.name, source.config, source.split}
         return
-    assert not {"..", "/", ""} & {source.org, source.name, source.config, source.split}
+    with pytest.raises(EngineError, match="A source is hub://org/name"):
+        parse_source(text)
 
 
 # Commits

@@ -7,12 +7,12 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
 
-from engine.store import ModelOverrides, Store, StoreError
+from engine.store import ModelOverrides, Store, StoreBusy, StoreError, TeamRow
 
 HASH = bytes(range(32))
 OTHER_HASH = bytes(32)
@@ -179,6 +179,38 @@ async def test_the_highest_version_outlives_its_model(store: Store) -> None:
 async def test_a_version_noted_without_an_active_version_leaves_the_choice_to_the_folder(store: Store) -> None:
     await store.note_version("eva", "churn", 3, None)
     assert await store.list_model_overrides() == {}
+
+
+async def test_a_user_of_a_database_from_before_teams_gets_its_own(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    before = (Path(__file__).parents[2] / "engine" / "store" / "schema.sql").read_text().partition("-- migration 6")[0]
+    connection.executescript(before + "PRAGMA user_version = 5; INSERT INTO users (name) VALUES ('eva'), ('tom');")
+    connection.close()
+    async with opened(path) as store:
+        assert await store.list_teams() == [TeamRow("eva", "eva"), TeamRow("tom", "tom")]
+        assert await store.list_members("eva") == [("eva", "Admin")]
+        assert not await store.add_user("eva", HASH)
+        assert await store.add_user("ann", HASH)
+        assert await store.list_teams_of("ann") == [TeamRow("ann", "ann")]
+
+
+async def test_a_user_and_its_team_are_added_both_or_not_at_all(store: Store) -> None:
+    async with store.transaction() as transaction:
+        assert await store.add_team(transaction, TeamRow("eva", "Eva"))
+    assert not await store.add_user("eva", HASH)
+    assert await store.list_users() == []
+    assert await store.find_credential(HASH) is None
+    assert await store.list_members("eva") == []
+
+
+async def test_a_database_that_another_program_keeps_locked_is_busy(path: Path, store: Store) -> None:
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        await store._writer.execute("PRAGMA busy_timeout = 20")
+        with pytest.raises(StoreBusy):
+            await store.add_user("eva", HASH)
+        other.rollback()
+    assert await store.add_user("eva", HASH)
 
 
 async def test_a_database_from_before_publishing_gets_its_column(path: Path) -> None:

@@ -1,11 +1,13 @@
 """A server with a few datasets that most tests of preview share."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.fixtures.preview import front_matter, lay, picture, wav
 from tests.preview.asking import rows
+from tests.preview.preludes import Preludes, preluding
 from tests.serving import Server, serving
 
 CARD = """
@@ -33,3 +35,10 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         assert rows(server, "people", "test").status_code == 200
         yield server
         assert "Traceback" not in server.log
+
+
+@pytest.fixture
+def preludes(tmp_path: Path) -> Iterator[Preludes]:
+    """Servers and workers whose jobs do what a test says before their own work."""
+    with preluding(tmp_path) as preludes:
+        yield preludes

@@ -57,7 +57,9 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 # Without a browser
 
 
-@pytest.mark.parametrize("path", ["/datasets", "/datasets/people", "/datasets/ann/notes", "/datasets/nothing"])
+@pytest.mark.parametrize(
+    "path", ["/datasets", "/datasets/people", "/datasets/ann/notes", "/datasets/ann%2Fnotes", "/datasets/nothing"]
+)
 def test_the_page_is_open_and_forbids_everything_but_its_own_files(gallery: Server, path: str) -> None:
     page = requests.get(gallery.url + path, timeout=10)
     assert page.status_code == 200
@@ -385,6 +387,8 @@ def test_what_is_shown_can_be_had_in_other_ways(gallery: Server, browser: Any) -
         url = re.fullmatch(r"curl -sS '(\S+)'", command)
         assert url is not None
         assert [line["row"]["text"] for line in requests.get(url[1], timeout=30).json()["rows"]] == ["one", "two"]
-        ways = one.texts("section pre")
-        assert any('"hub://ann/notes/default/train"' in way for way in ways)
-        assert any(way.endswith("/0000.parquet") for way in ways)
+        _, python, sql, parquet = one.texts("section pre")
+        assert python.startswith("import requests")
+        assert parquet.endswith("/0000.parquet")
+        answer = requests.post(f"{gallery.url}/api/query/v1", json={"query": sql}, auth=gallery.auth, timeout=60)
+        assert answer.json()["data"] == [{"text": "one"}, {"text": "two"}]

@@ -1,15 +1,19 @@
 """Pages of rows, sizes, statistics, and what a model says of each row."""
 
 import io
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 import requests
 
 from tests.corpora import PENGUINS, needs, penguins
-from tests.fixtures.preview import lay
-from tests.preview.asking import cells, get, is_quiet, lay_in, refused, rows, until
+from tests.fixtures.preview import json_lines, lay
+from tests.preview.asking import cells, get, hook, is_quiet, lay_in, refused, rows, until
 from tests.serving import Server, serving
 
 PEOPLE = {"dataset": "people", "config": "default", "split": "train"}
@@ -85,6 +89,81 @@ def test_sizes_are_told_of_the_dataset_its_configs_and_its_splits(house: Server)
     train = get(house, "/size", dataset="people", config="default", split="train").json()["size"]
     assert [one["split"] for one in train["splits"]] == ["train"]
     assert train["dataset"]["num_rows"] == 150
+
+
+UPLOADED = {"dataset": "admin/facts", "config": "default", "split": "train"}
+
+
+def put(server: Server, name: str, rows: list[dict[str, Any]]) -> None:
+    url = f"{server.url}/api/datasets/{name}"
+    answer = requests.put(url, data=json_lines(rows).encode(), auth=server.auth, timeout=30)
+    assert answer.status_code in (200, 201), answer.text
+
+
+def test_the_size_of_an_uploaded_split_is_told_with_its_bytes_in_memory(house: Server) -> None:
+    put(house, "admin/facts", [{"text": "x" * 100, "v": [0.5] * 16} for _ in range(200)])
+    assert get(house, "/rows", house.auth, wait=30, **UPLOADED).status_code == 200
+    until(lambda: not get(house, "/size", house.auth, dataset="admin/facts").json()["partial"])
+    [split] = get(house, "/size", house.auth, dataset="admin/facts").json()["size"]["splits"]
+    exact = 200 * (100 + 4) + 200 * 16 * 4
+    assert exact <= split["num_bytes_memory"] < exact + 2000
+    assert split["num_bytes_parquet_files"] > 0
+
+
+def test_a_page_of_rows_that_were_replaced_a_moment_ago_does_not_fail(tmp_path: Path) -> None:
+    """Only one version is kept, and preview has not yet seen the new one: the first rows are there, and others are asked for."""
+    with serving(tmp_path / "data", SLUICE_SCORE_REPLICAS="1", SLUICE_DATASET_VERSIONS="1") as server:
+        put(server, "admin/facts", [{"n": n} for n in range(150)])
+        assert get(server, "/rows", server.auth, wait=30, **UPLOADED).status_code == 200
+        until(lambda: is_quiet(server))
+        put(server, "admin/facts", [{"n": -n} for n in range(150)])
+        page = get(server, "/v2/rows", server.auth, offset=0, length=3, **UPLOADED)
+        assert page.status_code == 200, page.text
+        assert page.json()["partial"] is True
+        late = get(server, "/v2/rows", server.auth, offset=149, wait=30, **UPLOADED)
+        assert [one["row"] for one in late.json()["rows"]] == [{"n": -149}]
+
+
+@pytest.mark.heavy
+def test_pages_and_queries_go_on_while_a_dataset_is_prepared_again_and_again(tmp_path: Path) -> None:
+    """Long enough for several sweeps of the files that were replaced."""
+    with serving(tmp_path / "data", SLUICE_SCORE_REPLICAS="1") as server:
+
+        def lay_again(number: int) -> None:
+            lay_in(server, "people", {"train.csv": "n\n" + f"{number}\n" * 20_000})
+            hook(server, {"update": "datasets/people"})
+
+        lay_again(0)
+        prepared(server, "people")
+        is_over = threading.Event()
+        with ThreadPoolExecutor(2) as readers:
+            asked = readers.submit(query_whole, server, is_over)
+            paged = readers.submit(pages_whole, server, is_over)
+            for number in range(1, 40):
+                lay_again(number)
+                until(lambda: is_quiet(server), 60)
+            is_over.set()
+            asked.result()
+            paged.result()
+        until(lambda: len(list((server.data_dir / "prepared").rglob("rows.parquet"))) == 1, 60)
+        assert "Traceback" not in server.log
+
+
+def query_whole(server: Server, is_over: threading.Event) -> None:
+    """Ask for many rows, which are of one state each time."""
+    body = {"query": 'select n from "hub://people" limit 10000'}
+    while not is_over.is_set():
+        answer = requests.post(f"{server.url}/api/query/v1", json=body, auth=server.auth, timeout=60)
+        assert answer.status_code == 200, answer.text
+        assert len({one["n"] for one in answer.json()["data"]}) == 1
+
+
+def pages_whole(server: Server, is_over: threading.Event) -> None:
+    """Read pages from near the end, which are of one state each."""
+    while not is_over.is_set():
+        answer = get(server, "/v2/rows", offset=19_900, wait=30, **PEOPLE)
+        assert answer.status_code == 200, answer.text
+        assert len({one["row"]["n"] for one in answer.json()["rows"]}) == 1
 
 
 # Penguins

@@ -87,6 +87,19 @@ def test_every_answer_may_be_read_by_every_page(house: Server) -> None:
         assert answer.headers["Access-Control-Expose-Headers"] == EXPOSED
 
 
+def test_an_answer_that_was_encoded_before_has_the_headers_of_every_answer(house: Server) -> None:
+    """`/cache` is put together by aiohttp for each request."""
+    usual = get(house, "/cache").headers
+    shared = {name for name in usual if name.startswith(("Access-Control", "X-Content-Type", "Server"))}
+    assert len(shared) == 4
+    for path, params in (("/rows", PEOPLE), ("/is-valid", {"dataset": "people"})):
+        for _ in range(2):
+            answer = get(house, path, **params)
+            assert {name: answer.headers[name] for name in shared} == {name: usual[name] for name in shared}
+            known = get(house, path, headers={"If-None-Match": answer.headers.get("ETag", "")}, **params)
+            assert {name: known.headers[name] for name in shared} == {name: usual[name] for name in shared}
+
+
 def test_a_page_of_another_origin_may_post_but_not_with_what_a_browser_attaches(house: Server) -> None:
     foreign = {"Origin": "https://elsewhere.example", "Sec-Fetch-Site": "cross-site"}
     post = house.url + "/webhook"

@@ -31,6 +31,9 @@ def test_a_good_dataset_that_was_made_bad_shows_its_old_rows(own: Server) -> Non
     assert after.headers["X-Preview-Status"] == "stalled"
     assert after.headers["X-Error-Code"] == "RowsError"
     assert after.headers["Cache-Control"] == "public, max-age=10"
+    page = get(own, "/v2/rows", dataset="one", config="default", split="train", offset=4)
+    assert [one["row"]["name"] for one in page.json()["rows"]] == ["n4"]
+    assert (page.headers["X-Preview-Status"], page.headers["X-Error-Code"]) == ("stalled", "RowsError")
     [report] = get(own, "/cache-reports").json()["splits"]["error"]
     assert report["error"]["cause_exception"] == "ParserError"
     assert get(own, "/is-valid", dataset="one").json() == {"valid": True}

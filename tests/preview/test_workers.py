@@ -22,8 +22,9 @@ def alone(tmp_path: Path) -> Iterator[Server]:
 
 
 @contextmanager
-def worker(server: Server, queue: str) -> Iterator[None]:
-    environment = {**clean_environment(), **OPEN, "SLUICE_DATA_DIR": str(server.data_dir), "WORKER_QUEUE": queue}
+def worker(server: Server, queue: str, **settings: str) -> Iterator[None]:
+    names = {"SLUICE_DATA_DIR": str(server.data_dir), "WORKER_QUEUE": queue}
+    environment = {**clean_environment(), **OPEN, **names, **settings}
     process = subprocess.Popen([sys.executable, "-m", "server", "worker"], cwd=ROOT, env=environment)
     try:
         yield

@@ -23,7 +23,6 @@ from engine.tasks.ingestion.schema import (
     KnownColumns,
     Options,
     UploadColumn,
-    column_info,
     schema_from,
     schema_header,
 )
@@ -93,7 +92,7 @@ def _columns(header: Header, options: Options, read: Records, faults: Faults) ->
         hint = "is not in the first lines of the body: name its type in `types=`"
         values = read.fields(accepted)
     else:
-        known = KnownColumns(map(column_info, header["existing"]), options)
+        known = KnownColumns(map(ColumnInfo.from_json, header["existing"]), options)
         accepted = known.accepted(read.names())
         hint = f"cannot be a column: a name has 1 to {MAX_NAME_BYTES} bytes, and a dataset at most {MAX_COLUMNS:,} columns"
         values = read.fields(accepted)

@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 
 from engine.frames import Header
-from engine.tasks.ingestion.schema import column_info
 from engine.tasks.ingestion.segment_files import Sidecars, fsync, names_of, pieces, present, read_rows, with_columns, write_segments
 from engine.tasks.query.segments import PAYLOAD, ColumnInfo
 
@@ -20,7 +19,7 @@ _UNFINISHED = ".mending"
 def mend(header: Header) -> Header:
     """The docstring of the family has header and answer."""
     folder = Path(header["folder"])
-    columns = present(folder, map(column_info, header["columns"]))
+    columns = present(folder, map(ColumnInfo.from_json, header["columns"]))
     missing = [name for name in names_of(columns) if not (folder / name).exists()]
     beside = folder / _UNFINISHED
     shutil.rmtree(beside, ignore_errors=True)
@@ -43,7 +42,7 @@ def merge(header: Header) -> Header:
     """The docstring of the family has header and answer."""
     staging = _emptied(header)
     folders = [Path(header["folder"]) / one["id"] for one in header["segments"]]
-    infos = [column_info(one) for one in header["columns"]]
+    infos = [ColumnInfo.from_json(one) for one in header["columns"]]
     numbers = {column.number for folder in folders for column in present(folder, infos)}
     columns = [column for column in infos if column.number in numbers]
     rows = (piece for folder in folders for piece in _rows(folder, columns))
@@ -70,7 +69,7 @@ def cut(header: Header, payload: memoryview) -> Header:
     starts = [0, *accumulate(one["rows"] for one in header["segments"])]
     if len(rows) and (rows[0] < 0 or rows[-1] >= starts[-1] or (np.diff(rows) <= 0).any()):
         raise ValueError("row numbers do not ascend within the version")
-    infos = [column_info(one) for one in header["columns"]]
+    infos = [ColumnInfo.from_json(one) for one in header["columns"]]
     segments: list[Header] = []
     for one, (start, end) in zip(header["segments"], pairwise(starts), strict=True):
         local = rows[np.searchsorted(rows, start) : np.searchsorted(rows, end)] - start

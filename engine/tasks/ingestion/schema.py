@@ -5,7 +5,7 @@ Knows no JSON and no Arrow: inference.py finds the type of values, and columns.p
 
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from engine.frames import Header
@@ -35,16 +35,10 @@ class UploadColumn:
 
     @classmethod
     def from_header(cls, header: Header) -> "UploadColumn":
-        return cls(column_info(header), header["fixed"])
+        return cls(ColumnInfo.from_json(header), header["fixed"])
 
     def header(self) -> Header:
-        return {**asdict(self.info), "fixed": self.is_fixed}
-
-
-def column_info(header: Header) -> ColumnInfo:
-    """A column as it stands in a header; what else stands there is left out."""
-    known = {name: header[name] for name in ColumnInfo.__slots__ if name in header}
-    return ColumnInfo(**{**known, "names": tuple(known.get("names", ()))})
+        return {**self.info.as_json(), "fixed": self.is_fixed}
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ are numbered behind those that the dataset has by now.
 
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,7 +16,7 @@ from engine.frames import Header
 from engine.tasks.ingestion.columns import vector_array
 from engine.tasks.ingestion.ingest import LINE_COLUMN, staged_path
 from engine.tasks.ingestion.refusals import RefusedUpload, in_quotes
-from engine.tasks.ingestion.schema import MAX_COLUMNS, MAX_NAMES, column_info, schema_from, type_name
+from engine.tasks.ingestion.schema import MAX_COLUMNS, MAX_NAMES, schema_from, type_name
 from engine.tasks.ingestion.segment_files import pieces, with_columns, write_segments
 from engine.tasks.ingestion.vectors import read_vectors, vectors_path
 from engine.tasks.query.segments import ColumnInfo
@@ -42,10 +42,10 @@ def seal(header: Header) -> Header:
     shutil.rmtree(staging / "segments", ignore_errors=True)  # of an attempt that was cut short
     blocks = [Staged(number, _read(staged_path(staging, number))) for number in header["blocks"]]
     uploaded = [_widest(column.info, blocks) for column in schema_from(header["schema"])]
-    columns = _settled_columns(uploaded, [column_info(one) for one in header["existing"]])
+    columns = _settled_columns(uploaded, [ColumnInfo.from_json(one) for one in header["existing"]])
     columns = [_with_names(column, uploaded, blocks) for column in columns]
     segments = write_segments(staging, columns, pieces(_rows(staging, blocks, uploaded, columns)))
-    return {"segments": segments, "columns": [{**asdict(one), "nulls": _num_nulls(one, segments)} for one in columns]}
+    return {"segments": segments, "columns": [{**one.as_json(), "nulls": _num_nulls(one, segments)} for one in columns]}
 
 
 def _read(path: Path) -> pa.Table:

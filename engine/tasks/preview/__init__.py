@@ -21,8 +21,8 @@ Common fields of what is asked:
              `<assets>/<row>/<16 hex: BLAKE2b, digest_size=8, of the column's name in UTF-8>/<filename>`
     run      text of the run, for `?v=`
 
-A COLUMN is {"name", "type", "labels": [..] or null, "feature": modern feature, "dtype": type in the segment, "stored": name in the
-segment, "declared": bool}.
+A COLUMN is {"name", "type", "labels": [..] or null, "feature": modern feature, "dtype": type in the segment, "declared":
+bool}.
 
 BODY is how a modern answer (`/first-rows`, `/v2/rows`) is described; all numbers are byte offsets in that answer:
     {"bases": [offset],            insert the public base address with its final slash here; empty without pictures and sound
@@ -44,6 +44,10 @@ BODY is how a modern answer (`/first-rows`, `/v2/rows`) is described; all number
                 numbers as declared in README.md, else null; error: null, or a failure as above, with "splits": []
             If no config could be listed, the answer is a failure.
 
+`files`: which files a split has. Of a dataset of a hub (listed.py) they are not all here.
+    asked   root, name, config, split
+    gives   files: [[path, size]]; metadata: the same of files that add columns to pictures and sounds; format
+
 `rows`: first rows, in all answers that show them.
     asked   root, name, config, split, limits, widened, assets, run
     gives   columns: [COLUMN]
@@ -60,11 +64,9 @@ BODY is how a modern answer (`/first-rows`, `/v2/rows`) is described; all number
 
 `prepare`: all rows of a split as segments (engine/tasks/query/segments.py says what those are), with their sidecars.
     asked   root, name, config, split, limits, widened; staging: absolute path of an empty folder
-            existing: [fields of ColumnInfo] of the version that the segments come into, without those that only this split had
     gives   segments: [{"id", "rows", "bytes", "nulls"}], each the folder `<staging>/segments/<id>`, on the disk
-            columns: [COLUMN]; segment_columns: [fields of ColumnInfo, and "nulls" in these rows] of this split, numbered among
-                `existing`: with the number of the equal column there, else with a new number and, where the name is taken by a
-                column of another type, with another name
+            columns: [COLUMN]; segment_columns: [fields of ColumnInfo, and "nulls" in these rows], numbered from 0 in order; no
+                segment belongs to two splits or to two versions, so a number means something in this answer alone
             numbers: {"num_bytes", "num_examples", "num_columns", "parquet_bytes", "memory_bytes"}
             widened: {name: COLUMN} that later rows made wider, with those asked; where it differs from what was asked, `rows` must
                 be asked again with it
@@ -114,6 +116,7 @@ def works(scanner: Scanner) -> dict[str, Work]:
     return {
         "scan": lambda header: (scanner.scan(header), []),
         "splits": lambda header: (splits.splits(header), []),
+        "files": lambda header: (splits.files(header), []),
         "rows": rows.rows,
         "prepare": lambda header: (prepare.prepare(header), []),
         "statistics": _statistics,

@@ -4,7 +4,7 @@ The types are those of the answer of `/rows`; COLUMN in the docstring of the fam
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from engine.frames import Header
@@ -32,7 +32,6 @@ class Column:
     labels       of a class
     feature      features.py
     dtype        in the segment, a key of segments.ARROW_TYPES or `list<T>`
-    stored       its name in the segment
     is_declared  its type does not come from the rows
     """
 
@@ -41,7 +40,6 @@ class Column:
     feature: Any
     dtype: str
     labels: tuple[str, ...] = ()
-    stored: str = ""
     is_declared: bool = False
 
     @property
@@ -51,12 +49,12 @@ class Column:
     def header(self) -> Header:
         labels = list(self.labels) if self.type == CLASS else None
         told = {"name": self.name, "type": self.type, "labels": labels, "feature": self.feature, "dtype": self.dtype}
-        return {**told, "stored": self.stored or self.name, "declared": self.is_declared}
+        return {**told, "declared": self.is_declared}
 
     @classmethod
     def from_header(cls, header: Header) -> "Column":
         labels = tuple(header.get("labels") or ())
-        fields = {name: header[name] for name in ("name", "type", "feature", "dtype", "stored")}
+        fields = {name: header[name] for name in ("name", "type", "feature", "dtype")}
         return cls(**fields, labels=labels, is_declared=bool(header.get("declared")))
 
 
@@ -211,13 +209,11 @@ def columns(
     found = []
     for name in dict.fromkeys((*names, *declared, *widened)):
         if name in widened:
-            column = widened[name]
+            found.append(widened[name])
         elif name in declared:
-            column = of_feature(name, declared[name], is_typed=is_typed)
-            column = _looked_into(column, seen.get(name))
+            found.append(_looked_into(of_feature(name, declared[name], is_typed=is_typed), seen.get(name)))
         else:
-            column = of_values(name, seen.get(name) or Seen(), is_text=is_text)
-        found.append(column if column.stored else replace(column, stored=name))
+            found.append(of_values(name, seen.get(name) or Seen(), is_text=is_text))
     return found
 
 

@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -39,15 +39,14 @@ def prepare(header: Header) -> Header:
     with opened_split(header) as reader, failing_as("RowsError"):
         _check_size(reader)
         asked = widened_columns(header)
-        existing = [_column_info(one) for one in header.get("existing") or ()]
         first = reader.columns(asked)
-        work = Work(reader, staging, existing)
+        work = Work(reader, staging)
         try:
             found = first
             work.write(found, None)
         except (arrays.RowMisfit, NewColumn):
             found = widest(reader, first)
-            work = Work(reader, staging, existing)
+            work = Work(reader, staging)
             work.write(found, ParserError)
         return _told(work, found, _wider_than(first, found, asked))
 
@@ -60,22 +59,15 @@ def _check_size(reader: SplitReader) -> None:
         raise TooLargeToPrepare(f"the split has {reader.num_bytes:,} bytes, and at most {limit:,} are prepared")
 
 
-def _column_info(header: Header) -> ColumnInfo:
-    known = {name: header[name] for name in ColumnInfo.__slots__ if name in header}
-    return ColumnInfo(**{**known, "names": tuple(known.get("names") or ())})
-
-
 @dataclass(slots=True)
 class Work:
     """One pass over the split.
 
-    existing  columns of the version that the segments come into: those of other splits
-    stored    the columns of this split, numbered among them
+    stored  the columns as segments have them
     """
 
     reader: SplitReader
     staging: Path
-    existing: list[ColumnInfo]
     stored: list[ColumnInfo] = field(default_factory=list)
     segments: list[Header] = field(default_factory=list)
     memory_bytes: int = 0
@@ -83,7 +75,7 @@ class Work:
     def write(self, found: Sequence[Column], on_misfit: type[ParserError] | None) -> None:
         """RowMisfit and NewColumn; ParserError with the line in their place if that is asked for."""
         shutil.rmtree(self.staging / "segments", ignore_errors=True)
-        self.stored = numbered(found, self.existing)
+        self.stored = [_stored(number, column) for number, column in enumerate(found)]
         self.segments = write_segments(self.staging, self.stored, self._pieces(found, on_misfit))
 
     def _pieces(self, found: Sequence[Column], on_misfit: type[ParserError] | None) -> Iterator[pa.Table]:
@@ -124,29 +116,8 @@ class Work:
                 yield table
 
 
-def numbered(found: Sequence[Column], existing: Sequence[ColumnInfo]) -> list[ColumnInfo]:
-    """The columns as segments have them: with the number of the same column of another split, else with a new one."""
-    by_name = {info.name: info for info in existing}
-    number = 1 + max((info.number for info in existing), default=-1)
-    infos = []
-    for column in found:
-        info = _stored(column, by_name, number)
-        number += info.name not in by_name
-        by_name[info.name] = info
-        infos.append(info)
-    return infos
-
-
-def _stored(column: Column, by_name: Mapping[str, ColumnInfo], number: int) -> ColumnInfo:
-    """The name alone, or with the type behind it where another split has another type by this name."""
-    names = column.labels if column.dtype == "class" else ()
-    for name in (column.name, f"{column.name}.{column.dtype}", *(f"{column.name}.{column.dtype}.{i}" for i in range(1000))):
-        there = by_name.get(name)
-        if there is None:
-            return ColumnInfo(number, name, column.dtype, names=names)
-        if (there.dtype, there.names, there.words) == (column.dtype, names, False):
-            return there
-    raise ParserError(f"the column {column.name[:100]!r} has too many types")
+def _stored(number: int, column: Column) -> ColumnInfo:
+    return ColumnInfo(number, column.name, column.dtype, names=column.labels if column.dtype == "class" else ())
 
 
 # Wider columns
@@ -173,7 +144,7 @@ def _wider(column: Column, seen: Seen, is_text: bool) -> Column:
     """The column with a type that takes all values, if it may have that; else as it is, so that the next pass finds the line."""
     if column.type == CLASS:
         return replace(column, dtype="int64")
-    found = replace(of_values(column.name, seen, is_text=is_text), is_declared=column.is_declared, stored=column.name)
+    found = replace(of_values(column.name, seen, is_text=is_text), is_declared=column.is_declared)
     is_empty = column.type == JSON and dtype_of(column.feature) == "null"
     if is_text or is_empty or (column.type, found.type) == (WHOLE, NUMBER):
         return found
@@ -196,7 +167,6 @@ def _wider_than(first: Sequence[Column], found: Sequence[Column], asked: Mapping
 
 
 def _told(work: Work, found: Sequence[Column], widened: Mapping[str, Header]) -> Header:
-    stored = [replace(column, stored=info.name) for column, info in zip(found, work.stored, strict=True)]
     folder = work.staging / "segments"
     parquet_bytes = sum(os.stat(folder / one["id"] / ROWS).st_size for one in work.segments)
     numbers = {
@@ -206,10 +176,10 @@ def _told(work: Work, found: Sequence[Column], widened: Mapping[str, Header]) ->
         "parquet_bytes": parquet_bytes,
         "memory_bytes": work.memory_bytes,
     }
-    infos = [{**asdict(info), "nulls": sum(one["nulls"][info.number] for one in work.segments)} for info in work.stored]
+    infos = [{**info.as_json(), "nulls": sum(one["nulls"][info.number] for one in work.segments)} for info in work.stored]
     return {
         "segments": work.segments,
-        "columns": [column.header() for column in stored],
+        "columns": [column.header() for column in found],
         "segment_columns": infos,
         "numbers": numbers,
         "widened": dict(widened),

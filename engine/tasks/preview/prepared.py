@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -76,7 +76,7 @@ class Segments:
         """One column from the first row to the last, as `v`."""
         for one in self.segments:
             with self.folder.open(f"{one['id']}/{ROWS}") as file, parquet_files.opened_parquet(file) as parquet:
-                place = parquet.schema_arrow.get_field_index(column.stored)
+                place = parquet.schema_arrow.get_field_index(column.name)
                 for i in range(parquet.num_row_groups):
                     # By place: a name with a dot would be taken for a path. No column of a segment has more than one leaf.
                     found = parquet.reader.read_row_group(i, column_indices=[place], use_threads=False)
@@ -91,7 +91,7 @@ def _limited(batches: Iterator[pa.RecordBatch], num_rows: int) -> Iterator[pa.Re
 
 def _stored(column: Column, batch: pa.RecordBatch) -> list[Any]:
     """The stored values of one column of rows.parquet."""
-    values = parquet_files.values(batch.column(batch.schema.get_field_index(column.stored)))
+    values = parquet_files.values(batch.column(batch.schema.get_field_index(column.name)))
     if column.dtype == "json":
         return [None if one is None else codec.parse_exactly(one.encode()) for one in values]
     return values
@@ -105,7 +105,7 @@ class ParquetRows:
             raise UnsupportedError("the rows of the split are not prepared")
         self._reader = reader
         self._storing = reader.storing()
-        self.columns = [replace(column, stored=column.name) for column in reader.columns(widened)]
+        self.columns = reader.columns(widened)
         self.num_rows: int = reader.num_examples() or 0
 
     def values(self, offset: int, length: int) -> Iterator[list[Any]]:

@@ -20,10 +20,11 @@ from engine.tasks.preview.formats import CSV, JSON, JSONL, MEDIA, PARQUET, TEXT,
 from engine.tasks.preview.layout import Config, Split, configs, hidden_names, too_big
 from engine.tasks.preview.limits import MAX_COLUMNS, SAMPLE_BYTES, SAMPLE_ROWS, Limits
 from engine.tasks.preview.lines import byte_lines
+from engine.tasks.preview.listed import PartlyFetched, is_begun, is_listed, is_whole, listing
 from engine.tasks.preview.media_folders import MediaFolder
 from engine.tasks.preview.readme import Readme
 from engine.tasks.preview.storing import Storing
-from engine.tasks.preview.unpacking import unpacked
+from engine.tasks.preview.unpacking import DAMAGES, unpacked
 
 TEXT_COLUMN = "text"
 
@@ -41,7 +42,8 @@ def list_configs(folder: Folder) -> list[Config]:
     with failing_as("SplitsNamesError"):
         top = {file.path: file for file in folder.entries()[0]}
         about = read_readme(folder, top)
-        return configs(about, folder.walk(hidden_names(about)))
+        hidden = hidden_names(about)
+        return configs(about, listing(folder, hidden) if is_listed(folder) else folder.walk(hidden))
 
 
 def find_split(folder: Folder, config: str, split: str) -> tuple[Config, Split]:
@@ -61,14 +63,16 @@ def find_split(folder: Folder, config: str, split: str) -> tuple[Config, Split]:
 class SplitReader:
     """The rows of one split.
 
+    is_listed   its files come from a hub, and may be here in part
     names       of the columns, in the order in which files bring them; complete when the records are read
-    is_cut      the records end before the split does, because a packed file is too large
+    is_cut      the records end before the split does: a packed file is too large, or the rest was not fetched
     """
 
     folder: Folder
     config: Config
     split: Split
     limits: Limits
+    is_listed: bool = False
     names: dict[str, None] = field(default_factory=dict)
     is_cut: bool = False
     _media_folder: MediaFolder | None = None
@@ -94,6 +98,11 @@ class SplitReader:
         """
         num_records = 0
         for file in self.split.files:
+            if self.is_listed and not is_whole(self.folder, file):
+                if to_the_end or not (num_records or is_begun(self.folder, file)):
+                    raise PartlyFetched(f"{file.path} was not fetched whole")
+                yield from self._head(file)
+                return
             try:
                 for record in self._records_of(file):
                     num_records += 1
@@ -111,6 +120,22 @@ class SplitReader:
                 raise
         if len(self.names) > MAX_COLUMNS:
             raise Failed("TooBigContent", too_big(len(self.names), "columns", MAX_COLUMNS))
+
+    def _head(self, file: File) -> Records:
+        """The records of the part of a file that is here, but for the last one, in which it may end."""
+        self.is_cut = True
+        if not is_begun(self.folder, file):
+            return
+        before = None
+        try:
+            for record in self._records_of(file):
+                if before is not None:
+                    yield before
+                before = record
+        except (ParserError, JSONDecodeError, RecordTooLarge, *DAMAGES):
+            if before is None:
+                raise
+            yield before  # what is broken off comes behind it
 
     def _records_of(self, file: File) -> Records:
         def opened() -> BinaryIO:
@@ -214,7 +239,7 @@ def opened_split(header: Header) -> Iterator[SplitReader]:
     """The split that a header names. Failed."""
     with failing_as("RowsError"), Folder.of_dataset(header["root"], header["name"]) as folder:
         config, split = find_split(folder, header["config"], header["split"])
-        yield SplitReader(folder, config, split, Limits.from_header(header.get("limits") or {}))
+        yield SplitReader(folder, config, split, Limits.from_header(header.get("limits") or {}), is_listed(folder))
 
 
 def widened_columns(header: Header) -> dict[str, Column]:

@@ -8,13 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from engine.frames import Header
 from engine.tasks import codec
 from engine.tasks.families import Reply
-from engine.tasks.projects.attributing import SCHEMA, rows
 from engine.tasks.projects.attribution import Attributed, GroupEffect, totals
 from engine.tasks.projects.progress import Progress, Stage
 from engine.tasks.projects.refusals import Refusal
@@ -39,19 +36,12 @@ def run(header: Header) -> Stage[Reply]:
         raise Refusal("no_common_dates", "No date is in all combinations.")
     dates = np.array(common, dtype="datetime64[D]")
     aligned = {key: _part(found, np.searchsorted(found.dates, dates)) for key, found in by_combination.items()}
-    _write(aligned, Path(header["folder"]))
     combinations = [
         {**dict(zip(COMBINATION_COLUMNS, key, strict=True)), "Periods": len(dates), "Totals": totals(found)}
         for key, found in aligned.items()
     ]
     body = codec.dumps({"FirstDate": str(dates[0]), "LastDate": str(dates[-1]), "Combinations": combinations})
     return {"parts": [{"size": len(body)}]}, [body]
-
-
-def _write(aligned: dict[tuple[str, ...], Attributed], folder: Path) -> None:
-    table = [{**dict(zip(COMBINATION_COLUMNS, key, strict=True)), **row} for key, found in aligned.items() for row in rows(found)]
-    schema = pa.schema([*((name, pa.string()) for name in COMBINATION_COLUMNS), *SCHEMA])
-    pq.write_table(pa.Table.from_pylist(table, schema=schema), folder / "effects.parquet")
 
 
 def read(folder: Path) -> Attributed:

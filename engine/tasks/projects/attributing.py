@@ -1,5 +1,6 @@
 """The task `attribute`: a fitted model and a dataset become totals, a table by date, and the draws that sets are made of."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,44 +9,31 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.frames import Header
-from engine.tasks import codec
 from engine.tasks.families import Reply
 from engine.tasks.projects import advice
+from engine.tasks.projects.attributable import Attributable
 from engine.tasks.projects.attribution import Attributed, attribute, totals
-from engine.tasks.projects.fitted import Fitted
 from engine.tasks.projects.periods import written
 from engine.tasks.projects.progress import Stage
-from engine.tasks.projects.readings import Readings
-from engine.tasks.projects.refusals import Refusal, warning
-from engine.tasks.projects.sources import Dataset
+from engine.tasks.projects.refusals import warning
+from engine.tasks.projects.replies import reply
 from engine.tasks.projects.summaries import LEVELS, interval, number
 
 Array = np.ndarray
 
 
 def run(header: Header) -> Stage[Reply]:
-    """The answer of the task. Refusal `bad_range`, `source_missing`, `unknown_combination`."""
-    fitted = Fitted.read(Path(header["model"]))
-    dataset = Dataset(header["files"], fitted.combination, extra_periods=fitted.instance.memory)
-    readings, warnings = Readings.of(fitted.instance, dataset)
-    window = _window(dataset, header["start_date"], header["end_date"])
-    found = yield from attribute(fitted.spaced(min(header["samples"], len(fitted.draws))), dataset, readings, window)
+    """The answer of the task. Refusals as of Attributable."""
+    read = Attributable.of(header)
+    fitted = read.fitted.spaced(min(header["samples"], len(read.fitted.draws)))
+    found = yield from attribute(fitted, read.dataset, read.readings, read.asked_for)
+    warnings = list(read.warnings)
     if header["samples"] < advice.FEW_DRAWS:
         warnings.append(warning("few_draws", f"{header['samples']} draws give coarse intervals."))
-    warnings += advice.extrapolation(fitted, readings, window)
-    write(found, Path(header["folder"]))
-    body = codec.dumps({**answer(found), "Samples": header["samples"], "Warnings": warnings})
-    return {"parts": [{"size": len(body)}]}, [body]
-
-
-def _window(dataset: Dataset, start: str, end: str) -> Array:
-    """bool [periods] of those that begin between two dates. Refusal `bad_range`."""
-    starts = dataset.periods.starts
-    window = (starts >= np.datetime64(start)) & (starts <= np.datetime64(end)) & (starts <= dataset.last_day)
-    if not window.any() or np.datetime64(end) > dataset.periods.ends[np.searchsorted(starts, dataset.last_day, side="right") - 1]:
-        span = f"{starts[0]} to {dataset.last_day}"
-        raise Refusal("bad_range", f"The data has periods from {span}, none between {start} and {end}.")
-    return window
+    warnings += advice.extrapolation(fitted, read.readings, read.asked_for)
+    write(found, Path(header["folder"]), header["title"])
+    told = {"warnings": warnings, "frequency": fitted.frequency, "target_metric": fitted.target_metric}
+    return reply({"answer": {**answer(found), "Samples": header["samples"]}}, **told)
 
 
 def answer(found: Attributed) -> dict[str, Any]:
@@ -61,8 +49,9 @@ def answer(found: Attributed) -> dict[str, Any]:
     }
 
 
-def write(found: Attributed, folder: Path) -> None:
-    """effects.parquet and effects.npz."""
+def write(found: Attributed, folder: Path, title: str) -> None:
+    """README.md, effects.parquet and effects.npz, all of it on the disk."""
+    (folder / "README.md").write_text(README.format(title=title), encoding="utf-8")
     pq.write_table(pa.Table.from_pylist(rows(found), schema=SCHEMA), folder / "effects.parquet")
     arrays: dict[str, Any] = {f"effect{i}": effect.total for i, effect in enumerate(found.groups.values())}
     arrays |= {f"direct{i}": effect.direct for i, effect in enumerate(found.groups.values())}
@@ -82,7 +71,29 @@ def write(found: Attributed, folder: Path) -> None:
         prices=np.array(prices),
         **arrays,
     )
+    for path in (*folder.iterdir(), folder):
+        _fsync(path)
 
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# The table is a dataset of the catalogue, of its team alone.
+README = """---
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: effects.parquet
+private: true
+---
+{title}: what each cause brought on each date. Made by Sluice; do not edit.
+"""
 
 SCHEMA = pa.schema(
     [

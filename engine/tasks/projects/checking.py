@@ -34,6 +34,7 @@ ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 # What the inputs of the served model and the rows of tables are called.
 TAKEN_IDS = frozenset({"date", "day", "yhat_id", "baseline", "prediction", "observed", "residual"})
 NODE_KEYS = frozenset({"id", "name", "kind", "source", "reference", "prior"})
+SOURCE_KEYS = frozenset({"dataset_name", "product", "name", "metric", "spend_metric", "channel", "campaign", "event"})
 EDGE_KEYS = frozenset({"source", "target", "sign", "shape", "lag"})
 SIGNS = ("positive", "negative", "any")
 SHAPES = ("auto", "linear", "media")
@@ -57,7 +58,9 @@ class Faults:
         self.details: list[dict[str, Any]] = []
 
     def node(self, node_id: Any, message: str) -> None:
-        self.details.append({"Code": "invalid_graph", "Node": str(node_id)[:100], "Message": message})
+        """node_id: null where no node is meant, or the one that is meant has no id."""
+        name = None if node_id is None else str(node_id)[:100]
+        self.details.append({"Code": "invalid_graph", "Node": name, "Message": message})
 
     def edge(self, edge: Any, message: str) -> None:
         name = f"{edge.get('source')}->{edge.get('target')}" if isinstance(edge, dict) else str(edge)
@@ -113,11 +116,12 @@ def _check_edges(graph: Graph, faults: Faults) -> None:
 
 
 def _cycle(graph: Graph) -> list[str]:
-    """The nodes that are left when nodes without parents are taken away again and again."""
+    """The nodes that are left when nodes without parents, or without children, are taken away again and again."""
     left = [node["id"] for node in graph["nodes"]]
     while left:
-        targets = {edge["target"] for edge in graph["edges"] if edge["source"] in left and edge["target"] in left}
-        kept = [name for name in left if name in targets]
+        edges = [edge for edge in graph["edges"] if edge["source"] in left and edge["target"] in left]
+        ends = {edge["source"] for edge in edges} & {edge["target"] for edge in edges}
+        kept = [name for name in left if name in ends]
         if kept == left:
             return left
         left = kept
@@ -150,8 +154,10 @@ def check_high(graph: Graph) -> None:
     faults.refuse()
     for edge in graph["edges"]:
         _check_high_edge(edge, kinds, faults)
-    for name in set(kinds) - reaching(graph, targets[0]):
-        faults.node(name, "No path leads from this node to the target.")
+    reached = reaching(graph, targets[0])
+    for name in kinds:
+        if name not in reached:
+            faults.node(name, "No path leads from this node to the target.")
     faults.refuse()
 
 
@@ -160,14 +166,22 @@ def _check_high_node(node: Graph, faults: Faults) -> None:
         faults.node(node["id"], f"A kind is one of {', '.join(sorted(KINDS))}.")
     elif unknown := node.keys() - NODE_KEYS:
         faults.node(node["id"], f"A node has no `{min(unknown)}`.")
-    elif node["kind"] not in CALENDAR_KINDS and not isinstance(node.get("source", {}), dict):
-        faults.node(node["id"], "A source is an object.")
+    elif node["kind"] not in CALENDAR_KINDS and (message := source_fault(node.get("source", {}))):
+        faults.node(node["id"], message)
     elif node["kind"] not in CALENDAR_KINDS | {"target"} and "source" not in node:
         faults.node(node["id"], "This node needs a `source`.")
     elif not isinstance(node.get("prior", {}), dict):
         faults.node(node["id"], "A prior is an object.")
     elif not is_number(node.get("reference", 0)):
         faults.node(node["id"], "A reference is a number.")
+
+
+def source_fault(source: Any) -> str | None:
+    """What is wrong with a source, whatever the data; None if nothing is."""
+    if not isinstance(source, dict):
+        return "A source is an object."
+    unknown = source.keys() - SOURCE_KEYS
+    return f"A source has no `{min(unknown)}`." if unknown else None
 
 
 def _check_high_edge(edge: Graph, kinds: dict[str, str], faults: Faults) -> None:

@@ -20,6 +20,7 @@ from engine.tasks.projects.instance import Instance
 from engine.tasks.projects.posterior import Choice, Monitor, Posterior, infer
 from engine.tasks.projects.progress import Stage
 from engine.tasks.projects.readings import Readings
+from engine.tasks.projects.replies import reply
 from engine.tasks.projects.searching import diverged
 from engine.tasks.projects.sources import Dataset, NoRows
 from engine.tasks.projects.training import Training, carried, drift, fitted_of, metrics, response, training_of
@@ -57,11 +58,12 @@ class Fitting:
         fitted = fitted_of(self._instance, posterior.draws, self._readings, self._is_train, self._told())
         parts = [Effects(part, self._readings) for part in chunks(fitted)]
         answer = self._figures(density, posterior, fitted, training_of(parts, self._is_train))
-        answer["Response"] = yield from response(fitted, self._dataset, parts, self._is_train)
+        curves = yield from response(fitted, self._dataset, parts, self._is_train)
         fitted.write(self._folder)
-        window = self._export(fitted, answer)
-        body = codec.dumps(answer)
-        return {"parts": [{"size": len(body), "converged": posterior.is_converged, "window": window}]}, [body]
+        told = {"converged": posterior.is_converged, "window": self._export(fitted, answer), "warnings": answer.pop("Warnings")}
+        return reply(
+            {"figures": answer, "response": curves}, **told, frequency=fitted.frequency, target_metric=fitted.target_metric
+        )
 
     def _choice(self) -> Choice:
         header = self._header
@@ -79,7 +81,7 @@ class Fitting:
         return {"combination": self._header["combination"], "frequency": self._dataset.frequency, "train_dates": dates}
 
     def _figures(self, density: Density, posterior: Posterior, fitted: Fitted, found: Training) -> dict[str, Any]:
-        """The answer without its curves."""
+        """The figures of the answer, with its warnings."""
         observed = self._readings.observed[self._instance.target.id]
         noise = Generator(PCG64(SeedSequence(self._header["seed"]).spawn(NOISE_CHILD + 1)[NOISE_CHILD]))
         answer: dict[str, Any] = {

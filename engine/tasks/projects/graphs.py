@@ -54,6 +54,15 @@ def check_graph(header: Header) -> Graph:
     return {"Graph": high, "Instance": instance.as_dict(), "Warnings": warnings + more}
 
 
+def check_drawing(header: Header) -> Graph:
+    """The answer of the task. Refusal."""
+    graph: Graph = header["graph"]
+    if check_shape(graph) == "low":
+        raise Refusal("invalid_graph", "A graph with `op` in its nodes is kept with the model that is built of it, and not alone.")
+    check_high(graph)
+    return graph
+
+
 def _read(instance: Instance, dataset: Dataset) -> tuple[Readings, list[dict[str, Any]]]:
     """Readings.of, whose missing source is a fault of the graph here."""
     try:
@@ -74,7 +83,9 @@ def check_refit(header: Header) -> Graph:
 
 def default_graph(header: Header) -> Graph:
     """The answer of the task. Refusal."""
-    return suggested(Dataset(header["files"], header["combination"]))
+    dataset = Dataset(header["files"], header["combination"])
+    dataset.mask([])  # refuses a combination that Sales does not have
+    return suggested(dataset)
 
 
 def train_mask(dataset: Dataset, train_dates: list[str], eval_dates: list[str]) -> Array:
@@ -154,7 +165,8 @@ def _series(dataset: Dataset, name: str) -> Iterator[Series]:
         keys, found = ["product"], sorted({(str(product),) for product in table["product"].to_pylist()})
     for values in found:
         told = {key: value for key, value in zip(keys, values, strict=True) if value}
-        yield kind, " ".join(told.values()), {"dataset_name": dataset.title(name), **told}
+        shown = [value for value in told.values() if value != "all"] or ["all"]
+        yield kind, " ".join(shown), {"dataset_name": dataset.title(name), **told}
 
 
 def _suggested_node(kind: str, name: str, source: Graph, taken: dict[str, str]) -> Graph:

@@ -6,7 +6,7 @@ Knows no data.
 import datetime
 from typing import Any
 
-from engine.tasks.projects.checking import ID, MAX_LAG, SIGNS, TAKEN_IDS, Faults, Graph, is_number, reaching
+from engine.tasks.projects.checking import ID, MAX_LAG, SIGNS, TAKEN_IDS, Faults, Graph, is_number, reaching, source_fault
 from engine.tasks.projects.instance import CALENDAR, PARAMETERS, SOURCES
 from engine.tasks.projects.priors import FAMILIES
 
@@ -102,9 +102,9 @@ def _param_fault(op: str, params: Graph) -> str | None:
         return "An origin is a date such as 2018-01-07."
     if op == "trend" and not all(map(is_number, params["knots"])):
         return "Knots are numbers."
-    if not isinstance(params.get("source", {}), dict) or not is_number(params.get("reference", 0)):
-        return "A source is an object, and a reference a number."
-    return None
+    if not is_number(params.get("reference", 0)):
+        return "A reference is a number."
+    return source_fault(params.get("source", {}))
 
 
 def _is_date(text: str) -> bool:

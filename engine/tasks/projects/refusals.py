@@ -7,20 +7,24 @@ MAX_DETAILS = 100
 
 
 class Refusal(Exception):
-    """The request cannot be done. The code is one that the docstring of the family lists."""
+    """The request cannot be done. The code is one that the docstring of the family lists.
 
-    def __init__(self, code: str, message: str, details: list[dict[str, Any]] | None = None) -> None:
+    total  how many details there are, if only some of them were kept
+    """
+
+    def __init__(self, code: str, message: str, details: list[dict[str, Any]] | None = None, total: int | None = None) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.details = details or []
+        self.total = len(self.details) if total is None else total
 
     def report(self) -> dict[str, Any]:
         return {
             "code": self.code,
             "message": self.message,
             "details": self.details[:MAX_DETAILS],
-            "details_total": len(self.details),
+            "details_total": self.total,
         }
 
 

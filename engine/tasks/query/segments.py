@@ -21,6 +21,8 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
+from engine.columns import Column
+
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
 Sidecar = TypeVar("Sidecar")
 
@@ -45,26 +47,8 @@ ARROW_TYPES: dict[str, pa.DataType] = {
 
 
 @dataclass(frozen=True, slots=True)
-class ColumnInfo:
-    """One column of a dataset.
-
-    number  its place among the columns of the dataset, from 0
-    dtype   a key of ARROW_TYPES, `list<T>` of one of them, or `vector`
-    dim     of a vector, else 0
-    names   of the classes, by their index; empty for other types
-    source  the text column that a vector column was computed from, or None
-    model   the embedding model that computed it, or None
-    words   whether there is a word index
-    """
-
-    number: int
-    name: str
-    dtype: str
-    dim: int = 0
-    names: tuple[str, ...] = ()
-    source: str | None = None
-    model: str | None = None
-    words: bool = False
+class ColumnInfo(Column):
+    """One column of a dataset, and how segments store it. dtype: a key of ARROW_TYPES, `list<T>` of one of them, or `vector`."""
 
     @property
     def field(self) -> str:
@@ -165,7 +149,7 @@ class Source:
     def granted(cls, grant: dict[str, Any]) -> "Source":
         """The source that the header of a query block grants: `title`, `folder`, `columns` and `segments` ({"id", "rows"} each)."""
         folder = Path(grant["folder"])
-        columns = tuple(ColumnInfo(**{**column, "names": tuple(column.get("names", ()))}) for column in grant["columns"])
+        columns = tuple(map(ColumnInfo.from_json, grant["columns"]))
         return cls(grant["title"], columns, tuple(Segment(folder / one["id"], one["rows"]) for one in grant["segments"]))
 
 

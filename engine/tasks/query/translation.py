@@ -38,8 +38,9 @@ _PART = "[A-Za-z0-9_][A-Za-z0-9._-]{0,95}"
 # An org is a user's name or a team, which may hold `@` and `+`. A version is behind the last slash, so it is never part of an org.
 _ORG = r"[A-Za-z0-9][A-Za-z0-9_.@+-]{0,99}"
 _VERSION = "(?:@[0-9]{1,18})?"
-_WHOLE = re.compile(rf"{_ORG}/{_NAME}(?:/{_PART}){{0,2}}{_VERSION}")
-_BARE = re.compile(f"{_NAME}{_VERSION}")
+# Which of the two a source means, the catalogue decides: engine/datasets/names.py.
+_WITH_ORG = re.compile(rf"{_ORG}/{_NAME}(?:/{_PART}){{0,2}}{_VERSION}")
+_WITHOUT_ORG = re.compile(f"{_NAME}(?:/{_PART}){{0,2}}{_VERSION}")
 SOURCE_FORM = "A source is hub://org/name."
 
 _OPERATORS = {exp.Union: "union", exp.Intersect: "intersect", exp.Except: "except"}
@@ -269,8 +270,8 @@ class Translation(Operands):
 
 
 def source_name(name: str, at: int | None = None) -> str:
-    """A name of a source without `hub://`: whole, or the name of a dataset alone. Refused if it does not have the form of one."""
+    """A name of a source without `hub://`. Refused if it does not have the form of one."""
     path = name.removeprefix(SOURCE_PREFIX)
-    if _WHOLE.fullmatch(path) or (path == name and _BARE.fullmatch(path)):
+    if _WITH_ORG.fullmatch(path) or _WITHOUT_ORG.fullmatch(path):
         return path
     raise Refused("bad_name", SOURCE_FORM, at=at)

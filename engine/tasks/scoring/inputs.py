@@ -292,14 +292,21 @@ class PeriodDays:
         self._dtype = np.dtype(dtype)
 
     def bulk(self, records: Sequence[Record]) -> dict[str, np.ndarray]:
+        """Each date is looked at once: the records of a stream have few different ones."""
+        texts = [record.get(self._field) for record in records]
         try:
-            return self.stack([self.check(record) for record in records])
-        except Refused:
+            dates = {text: self._date(text) for text in set(texts)}
+        except (Refused, TypeError):  # a list cannot be in a set
             raise Irregular from None
+        places = {text: place for place, text in enumerate(dates)}
+        rows = self.stack(list(dates.values()))[self.name]
+        return {self.name: rows[[places[text] for text in texts]]}
 
     def check(self, record: Record) -> np.datetime64:
         """The date of one record. Refused unless it is the first day of a period."""
-        text = record.get(self._field)
+        return self._date(record.get(self._field))
+
+    def _date(self, text: Any) -> np.datetime64:
         if text is None:
             raise Refused("missing_field", f"field '{self._field}' is missing")
         if type(text) is not str or not DATE.fullmatch(text):

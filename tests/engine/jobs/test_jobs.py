@@ -13,7 +13,7 @@ from engine import metrics
 from engine.jobs import JobKind, JobOptions, Jobs, Outcome, Work
 from engine.replicas.blocks import Answer
 from engine.replicas.pool import Pool
-from engine.store import JobRow, JobStatus, Store, Transaction
+from engine.store import JobRow, JobStatus, Store, Subject, Transaction
 from tests.engine.jobs.kinds import PASS_GATE, add, commit, gate, kind, open_gate, results, table, try_gate
 from tests.engine.replicas.families import options, task
 
@@ -121,6 +121,48 @@ async def test_a_kind_may_ask_several_tasks_in_turn_and_commits_the_last_answer(
         await add(all.store, all.jobs, "steps", "glue")
         await all.over()
     assert seen == [b"abcd"]
+
+
+async def test_a_kind_hears_of_progress_and_removes_what_its_task_has_left_before_its_end_is_written(tmp_path: Path) -> None:
+    seen: list[object] = []
+
+    async def end() -> None:
+        seen.append("removed")
+
+    async def begin(job: JobRow) -> Work:
+        return Work(task("tell"), {"steps": 2}, on_progress=lambda header: seen.append(header["progress"]["Done"]), end=end)
+
+    async def commit_seen(transaction: Transaction, job: JobRow, outcome: Outcome) -> None:
+        seen.append("written")
+
+    async with working(tmp_path, JobKind("steps", "quick", begin, commit_seen)) as all:
+        await add(all.store, all.jobs, "steps", "glue")
+        await all.over()
+    assert seen == [0, 1, "removed", "written"]
+
+
+async def test_what_a_task_has_left_is_removed_also_when_its_job_is_cancelled(tmp_path: Path) -> None:
+    arguments = gate(tmp_path)
+    seen: list[str] = []
+    removed = asyncio.Event()
+
+    async def end() -> None:
+        seen.append("removed")
+        removed.set()
+
+    async def begin(job: JobRow) -> Work:
+        return Work(PASS_GATE, arguments, end=end)
+
+    async def commit_seen(transaction: Transaction, job: JobRow, outcome: Outcome) -> None:
+        seen.append("written")
+
+    async with working(tmp_path, JobKind("steps", "quick", begin, commit_seen)) as all:
+        await add(all.store, all.jobs, "steps", "glue")
+        await begun(arguments)
+        async with all.store.transaction() as transaction:
+            await all.jobs.cancel(transaction, ["started"], ["steps"])
+        await asyncio.wait_for(removed.wait(), 30)
+    assert seen == ["removed"]
 
 
 async def test_an_update_during_a_run_is_run_once_more_and_sees_what_is_new(tmp_path: Path) -> None:
@@ -303,7 +345,7 @@ async def test_a_started_job_that_is_cancelled_loses_its_replica_and_writes_noth
         await begun(arguments)
         [replica] = all.pool.replicas
         async with all.store.transaction() as transaction:
-            assert await all.jobs.cancel(transaction, ["waiting", "started"], all.kinds, dataset="glue") == 1
+            assert await all.jobs.cancel(transaction, ["waiting", "started"], all.kinds, Subject("glue")) == 1
         await asyncio.wait_for(replica.gone(), 30)
         await add(all.store, all.jobs, "nothing", "glue")
         assert [row.status for row in await all.over(2)] == ["cancelled", "success"]

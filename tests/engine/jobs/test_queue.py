@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from engine.jobs import job_key
-from engine.store import JobRow, NewJob, Store, StoreError
+from engine.store import JobRow, NewJob, Store, StoreError, Subject
 from engine.store.jobs import job_time
 
 KINDS = ("dataset", "split")
@@ -206,7 +206,7 @@ async def test_cancelled_jobs_are_those_of_the_dataset_and_status_that_are_named
     await add(store, "b0", party="b")
     job = await taken(store)
     async with store.transaction() as transaction:
-        assert await store.cancel_jobs(transaction, ["waiting"], KINDS, dataset="a") == 1
+        assert await store.cancel_jobs(transaction, ["waiting"], KINDS, Subject("a")) == 1
         assert await store.cancel_jobs(transaction, ["waiting"], ["other"]) == 0
     assert await statuses(store) == {"waiting": 1, "started": 1, "cancelled": 1}
     async with store.transaction() as transaction:

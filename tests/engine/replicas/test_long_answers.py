@@ -1,6 +1,7 @@
 """Answers of several frames, work that is stopped, and what a pool knows of its replicas. Real child processes."""
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,7 +13,7 @@ import pytest
 
 from engine.disk import Disk
 from engine.errors import EngineError, TaskFailed
-from engine.replicas.blocks import Answer, Block, Call, Feed, Lane
+from engine.replicas.blocks import Answer, Block, Call, Feed, Lane, WatchedCall
 from engine.replicas.flow import Flow
 from engine.replicas.pool import STOP_GRACE_S, Pool
 from engine.spill import MEMORY_LIMIT_BYTES, Spill
@@ -122,6 +123,64 @@ async def test_a_waiter_for_one_frame_hears_of_a_bug_and_not_of_half_an_answer(t
         pool.submit(block_for(call, "count", parts=2, part_bytes=10))
         with pytest.raises(TaskFailed):
             await asyncio.wait_for(call.future, 30)
+
+
+# Progress
+
+
+async def progress_of(pool: Pool, waiter: Any, **arguments: object) -> Block:
+    block = block_for(waiter, "tell", **{"max_deaths": 1, **arguments})
+    pool.submit(block)
+    return block
+
+
+async def test_progress_is_no_part_of_the_answer(tmp_path: Path) -> None:
+    async with running(tmp_path) as pool:
+        seen: list[int] = []
+        call = WatchedCall(lambda header: seen.append(header["progress"]["Done"]))
+        await progress_of(pool, call, steps=3)
+        assert (await asyncio.wait_for(call.future, 30)).header["text"] == "told"
+        assert seen == [0, 1, 2]
+        call = Call()
+        await progress_of(pool, call, steps=3)
+        assert (await asyncio.wait_for(call.future, 30)).header["text"] == "told", "one who does not ask for it hears nothing"
+
+
+async def test_work_that_has_told_its_progress_may_begin_again_after_a_death(tmp_path: Path) -> None:
+    async with running(tmp_path) as pool:
+        seen: list[int] = []
+        call = WatchedCall(lambda header: seen.append(header["progress"]["Done"]))
+        await progress_of(pool, call, steps=2, end="die", mark=str(tmp_path / "mark"), max_deaths=2)
+        await asyncio.wait_for(call.future, 30)
+        assert seen == [0, 1, 0, 1]
+
+
+async def test_progress_that_cannot_be_taken_costs_neither_the_replica_nor_the_answer(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(tmp_path) as pool:
+        call = WatchedCall(lambda header: header["missing"])
+        await progress_of(pool, call, steps=2)
+        assert (await asyncio.wait_for(call.future, 30)).header["text"] == "told"
+        assert "progress not taken task=tell" in caplog.text
+
+
+async def test_progress_is_a_sign_of_life_and_does_not_lengthen_the_time_limit(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "gate")
+    async with running(tmp_path) as pool:
+        seen: list[int] = []
+        call = WatchedCall(lambda header: seen.append(header["progress"]["Done"]))
+        began = time.monotonic()
+        await progress_of(pool, call, steps=1, gate=str(tmp_path / "gate"), time_limit_s=3600)
+        await until(lambda: bool(seen))
+        [replica] = pool.replicas
+        batch = replica.working_on
+        assert batch is not None
+        assert replica.heard_at > batch.sent_at >= began
+        pool._look(batch.sent_at + 3601)
+        with pytest.raises(TaskFailed) as caught:
+            await asyncio.wait_for(call.future, 30)
+        assert caught.value.is_timeout
 
 
 # A reader who is slow

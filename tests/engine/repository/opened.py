@@ -46,10 +46,10 @@ class Opened:
         self.pool = pool
         self.repository = Repository([self.shipped, self.root])
         self.listed = ListedModels(self.repository)
-        self.serving = Serving(self.repository, self.listed, pool, load_timeout_s=load_timeout_s, spawn=self._spawn)
+        self.serving = Serving(self.repository, self.listed, pool, load_timeout_s=load_timeout_s, spawn=self.spawn)
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def _spawn(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
+    def spawn(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

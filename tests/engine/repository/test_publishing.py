@@ -123,6 +123,50 @@ async def test_a_first_upload_is_version_1_and_answers_from_every_replica(house:
     assert house.folders("first") == ["1", "1/config.json", "1/model.onnx"]
 
 
+async def published_from_inside(house: House, factor: float) -> Published:
+    """What a replica does: it writes the files of a model, and files of its own, into a folder."""
+    async with house.publisher.incoming_from_inside("eva", "fitted") as incoming:
+        (incoming.folder / "model.onnx").write_bytes(times(factor))
+        (incoming.folder / "config.json").write_text(json.dumps(config()))
+        (incoming.folder / "draws.npy").write_bytes(b"draws")
+        incoming.note_files()
+        return await house.publisher.publish(incoming)
+
+
+async def test_files_that_are_there_already_become_a_version_and_the_same_files_no_other(house: House) -> None:
+    assert await published_from_inside(house, 2) == Published(1, True, [])
+    assert await house.answer("fitted") == (1, 2)
+    assert "1/draws.npy" in house.folders("fitted")
+    assert await published_from_inside(house, 2) == Published(1, False, [])
+    assert (await published_from_inside(house, 3)).version == 2
+
+
+async def test_what_is_made_inside_takes_no_place_of_an_upload(house: House) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(MAX_UPLOADS + 1):
+            await stack.enter_async_context(house.publisher.incoming_from_inside("eva", "fitted"))
+        assert (await house.publish("sent", times(2))).is_new
+    assert house.folders("fitted") == []
+
+
+async def test_models_that_the_server_makes_itself_leave_their_owner_its_quota(house: House) -> None:
+    quotas = house.publisher.quotas
+    await published_from_inside(house, 2)
+    await house.publish("sent", times(2))
+    before = quotas.room_bytes("eva")
+    quotas.is_left_out = lambda owner, name: name == "fitted"
+    assert quotas.room_bytes("eva") > before
+    quotas.is_left_out = lambda owner, name: True
+    assert quotas.room_bytes("eva") == house.publisher.limits.user_bytes
+
+
+async def test_a_model_that_is_not_opened_ahead_is_published_without_being_opened(house: House) -> None:
+    house.world.serving.opens_ahead = lambda owner, name: False
+    await published_from_inside(house, 2)
+    assert house.world.replicas_with(house.version("fitted", 1)) == []
+    assert await house.answer("fitted") == (1, 2)
+
+
 async def test_the_same_upload_again_is_not_new(house: House) -> None:
     await house.publish("same", times(2))
     assert await house.publish("same", times(2)) == Published(1, False, [])

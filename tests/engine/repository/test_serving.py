@@ -82,6 +82,18 @@ async def test_of_the_embedding_models_only_the_first_of_the_list_is_opened_befo
         assert await world.serving.ensure_loaded(world.serving.served(world.active("eva/one")))
 
 
+async def test_a_model_that_is_not_opened_ahead_is_opened_when_it_is_first_asked_for(world: Opened) -> None:
+    write(world.root, "eva/demo-model-1", times(2))
+    write(world.root, "eva/other", times(3))
+    world.serving.opens_ahead = lambda owner, name: name == "other"
+    await world.scan()
+    world.serving.open_new()
+    await until(lambda: world.is_open_everywhere(world.active("eva/other")))
+    assert world.replicas_with(world.active("eva/demo-model-1")) == []
+    assert (await world.answer(world.active("eva/demo-model-1"), x=1))["y"] == 2
+    assert world.replicas_with(world.active("eva/demo-model-1"))
+
+
 async def test_open_new_opens_what_has_become_active_in_the_replicas_that_run(world: Opened) -> None:
     write(world.root, "eva/new", times(2))
     await world.scan()

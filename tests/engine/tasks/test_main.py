@@ -25,10 +25,11 @@ SCORING = {"numpy", "onnxruntime", "tokenizers", "orjson"}
 class Child:
     """A replica at the other end of a socketpair."""
 
-    def __init__(self, *families: str) -> None:
+    def __init__(self, *families: str, **options: Any) -> None:
         ours, theirs = socket.socketpair()
+        told = ReplicaOptions(families=families, **options).for_process()
         with theirs:
-            line = [sys.executable, "-m", "engine.tasks", str(theirs.fileno()), ReplicaOptions(families=families).for_process()]
+            line = [sys.executable, "-m", "engine.tasks", str(theirs.fileno()), told]
             self._process = subprocess.Popen(line, cwd=ROOT, pass_fds=[theirs.fileno()])
         ours.settimeout(60)
         self._socket = ours
@@ -36,6 +37,9 @@ class Child:
 
     def ask(self, header: Header, payload: bytes = b"") -> tuple[Header, bytes]:
         frames.send(self._socket, header, [payload])
+        return self.next_answer()
+
+    def next_answer(self) -> tuple[Header, bytes]:
         answer, data = next(self._answers)
         return answer, bytes(data)
 
@@ -44,6 +48,11 @@ class Child:
         answer, data = self.ask(header)
         assert (list(answer), answer["error"]["code"], data) == (["error"], "task_failed", b"")
         return str(answer["error"]["reason"])
+
+    def peak_bytes(self) -> int:
+        """The most memory that the process has had."""
+        lines = Path(f"/proc/{self._process.pid}/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) * 1024
 
     def loaded(self) -> set[str]:
         """The LIBRARIES whose native code the process has loaded."""

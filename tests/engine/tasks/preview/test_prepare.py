@@ -7,9 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engine.tasks.preview.columns import Column
-from engine.tasks.preview.prepare import numbered
-from engine.tasks.query.segments import PAYLOAD, ROWS, ColumnInfo, Source
+from engine.tasks.query.segments import PAYLOAD, ROWS, Source
 from tests import corpora
 from tests.engine.tasks.preview.asking import Datasets, run
 from tests.fixtures.preview import front_matter, json_lines, parquet
@@ -133,30 +131,6 @@ def test_large_cells_make_small_row_groups(datasets: Datasets) -> None:
     with pq.ParquetFile(Path(prepared.asked["staging"]) / "segments" / segment["id"] / ROWS) as file:
         assert file.num_row_groups >= 3
         assert file.metadata.num_rows == 40
-
-
-def column(name: str, dtype: str) -> Column:
-    return Column(name, "JSON", None, dtype)
-
-
-def test_columns_have_the_numbers_of_those_of_other_splits_and_other_names_where_types_differ() -> None:
-    existing = [ColumnInfo(0, "a", "int64"), ColumnInfo(3, "b", "string"), ColumnInfo(4, "a.float64", "bool")]
-    found = numbered([column("a", "int64"), column("b", "int64"), column("c", "json"), column("a", "float64")], existing)
-    assert [(one.number, one.name, one.dtype) for one in found] == [
-        (0, "a", "int64"),
-        (5, "b.int64", "int64"),
-        (6, "c", "json"),
-        (7, "a.float64.0", "float64"),
-    ]
-
-
-def test_a_column_that_has_another_name_in_the_segment_is_shown_by_its_own(datasets: Datasets) -> None:
-    datasets.lay("d", {"a.csv": "a\n1\n"})
-    taken = {"number": 0, "name": "a", "dtype": "string"}
-    prepared = datasets.prepare("d", existing=[taken])
-    assert [(one["number"], one["name"]) for one in prepared.told["segment_columns"]] == [(1, "a.int64")]
-    assert prepared.rows() == [{"a": 1}]
-    assert prepared.statistics()["a"][0] == "int"
 
 
 def test_a_disk_without_room_is_told(datasets: Datasets, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,7 +108,12 @@ def finished(stages: Iterator[Any]) -> Any:
 
 def task(name: str, header: dict[str, Any]) -> tuple[dict[str, Any], bytes, list[dict[str, Any]]]:
     """What a task of the family answers: its part, its payload, and the frames of progress before it."""
-    answer = FAMILIES.task("projects", name)(header, memoryview(b""))
+    return asked(name, header)
+
+
+def asked(name: str, header: dict[str, Any], payload: bytes = b"") -> tuple[dict[str, Any], bytes, list[dict[str, Any]]]:
+    """The same, of a task that gets a payload as well."""
+    answer = FAMILIES.task("projects", name)(header, memoryview(payload))
     frames = []
     if isinstance(answer, tuple):
         last = answer
@@ -119,6 +125,16 @@ def task(name: str, header: dict[str, Any]) -> tuple[dict[str, Any], bytes, list
                 last = end.value
                 break
     return last[0]["parts"][0], b"".join(bytes(piece) for piece in last[1]), frames
+
+
+def values(part: dict[str, Any], body: bytes) -> dict[str, Any]:
+    """The values of a payload that has several, by name."""
+    found, at = {}, 0
+    for name, size in part["values"].items():
+        found[name] = json.loads(body[at : at + size])
+        at += size
+    assert at == len(body)
+    return found
 
 
 FAMILIES = Families()

@@ -18,7 +18,7 @@ from tests.engine.tasks.projects.sets import SMALL_HMC, Data
 def attribution(model: Path, data: Data, folder: Path, **changes: Any) -> dict[str, Any]:
     folder.mkdir(exist_ok=True)
     asked = {"model": str(model), "files": data.files, "start_date": data.dates[0], "end_date": data.dates[-1], "samples": 400}
-    part, body, _ = sets.task("attribute", {**asked, "folder": str(folder), **changes})
+    part, body, _ = sets.task("attribute", {**asked, "title": "acme/demo-attribution-1", "folder": str(folder), **changes})
     assert "refused" not in part, part
     answer: dict[str, Any] = json.loads(body)
     return answer
@@ -85,9 +85,9 @@ def test_groups_that_meet_above_saturation_share_their_effect_and_still_add_up(t
 
 
 def test_a_response_curve_is_0_without_spend_and_at_factor_1_the_attribution(data: Data, tmp_path: Path) -> None:
-    _, body, _ = sets.task("fit", sets.fit_header(data, data.check()["Instance"], tmp_path / "model"))
+    part, body, _ = sets.task("fit", sets.fit_header(data, data.check()["Instance"], tmp_path / "model"))
     answer = attribution(tmp_path / "model", data, tmp_path / "a")
-    for curve in json.loads(body)["Response"]:
+    for curve in sets.values(part, body)["response"]:
         means = [point["Effect"]["Mean"] for point in curve["Points"]]
         assert means[0] == 0
         assert means == sorted(means)
@@ -108,8 +108,8 @@ def test_money_follows_the_price_of_the_date_and_is_null_without_spend(data: Dat
 def test_a_refit_keeps_the_scales_and_starts_where_its_parent_ended(data: Data, model: Path, tmp_path: Path) -> None:
     header = sets.fit_header(data, data.check()["Instance"], tmp_path / "child", **SMALL_HMC, parent=str(model), seed=3)
     part, body, _ = sets.task("fit", header)
-    answer = json.loads(body)
     assert "refused" not in part
+    answer = sets.values(part, body)["figures"]
     parent, child = Fitted.read(model), Fitted.read(tmp_path / "child")
     assert child.instance.as_dict() == parent.instance.as_dict()
     for row in answer["Drift"]:
@@ -126,9 +126,23 @@ def test_an_attribution_after_the_training_dates_takes_new_data(data: Data, tmp_
     answer = attribution(tmp_path / "model", data, tmp_path / "a", start_date=data.dates[45], end_date=data.dates[50])
     assert answer["StartDate"] == data.dates[45]
     assert answer["Prediction"]["Mean"] == pytest.approx(answer["Observed"], rel=0.2)
-    asked = {"model": str(tmp_path / "model"), "files": data.files, "start_date": "2031-01-05", "end_date": "2031-02-02"}
-    part, _, _ = sets.task("attribute", {**asked, "samples": 20, "folder": str(tmp_path / "a")})
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "fault"),
+    [
+        ("2031-01-05", "2031-02-02", "none between 2031-01-05 and 2031-02-02"),
+        ("2018-01-08", "2018-01-09", "none between 2018-01-08 and 2018-01-09"),
+        ("2018-01-07", "2031-02-02", "and end_date 2031-02-02 is later"),
+    ],
+)
+def test_dates_that_the_data_does_not_have_are_refused_and_the_fault_is_told(
+    data: Data, model: Path, tmp_path: Path, start: str, end: str, fault: str
+) -> None:
+    asked = {"model": str(model), "files": data.files, "start_date": start, "end_date": end}
+    part, _, _ = sets.task("attribute", {**asked, "samples": 20, "title": "a", "folder": str(tmp_path / "a")})
     assert part["refused"]["code"] == "bad_range"
+    assert part["refused"]["message"] == f"The data has periods from {data.dates[0]} to {data.dates[-1]}, {fault}."
 
 
 def test_a_set_takes_each_date_from_the_attribution_named_first(data: Data, model: Path, tmp_path: Path) -> None:
@@ -144,17 +158,16 @@ def test_a_set_takes_each_date_from_the_attribution_named_first(data: Data, mode
         }
         for i, name in enumerate(("new", "old"))
     ]
-    (tmp_path / "set").mkdir()
-    _part, body, _ = sets.task("align", {"attributions": named, "folder": str(tmp_path / "set")})
+    _part, body, _ = sets.task("align", {"attributions": named})
     answer = json.loads(body)
     assert (answer["FirstDate"], answer["LastDate"]) == (data.dates[0], data.dates[39])
     assert [entry["Periods"] for entry in answer["Combinations"]] == [40]
     named[1]["combination"] = ["NOR", "all", "all"]
-    _, body, _ = sets.task("align", {"attributions": named, "folder": str(tmp_path / "set")})
+    _, body, _ = sets.task("align", {"attributions": named})
     assert json.loads(body)["FirstDate"] == data.dates[20]
     attribution(model, data, tmp_path / "apart", start_date=data.dates[50], end_date=data.dates[55], samples=40)
     named[1]["folder"] = str(tmp_path / "apart")
-    assert sets.task("align", {"attributions": named, "folder": str(tmp_path / "set")})[0]["refused"]["code"] == "no_common_dates"
+    assert sets.task("align", {"attributions": named})[0]["refused"]["code"] == "no_common_dates"
 
 
 def test_a_fit_tells_its_progress_and_stops_when_nobody_wants_it(
@@ -176,8 +189,8 @@ def test_a_fit_tells_its_progress_and_stops_when_nobody_wants_it(
 
 def test_channels_with_nearly_the_same_spend_cannot_be_told_apart(tmp_path: Path) -> None:
     data = sets.twins(tmp_path / "data")
-    _, body, _ = sets.task("fit", sets.fit_header(data, data.check()["Instance"], tmp_path / "model", **SMALL_HMC))
-    told = [warning["Message"] for warning in json.loads(body)["Warnings"] if warning["Code"] == "not_separable"]
+    part, _, _ = sets.task("fit", sets.fit_header(data, data.check()["Instance"], tmp_path / "model", **SMALL_HMC))
+    told = [warning["Message"] for warning in part["warnings"] if warning["Code"] == "not_separable"]
     assert any("media.tv (" in message and "media.twin (" in message for message in told)
     assert not any("media.radio" in message for message in told)
 

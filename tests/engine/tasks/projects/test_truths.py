@@ -19,7 +19,7 @@ def fitted(data: Data, folder: Path, graph: Any = None, held_out: int = 0) -> di
     dates = {"train_dates": data.dates[:split], "eval_dates": data.dates[split:]}
     part, body, _ = sets.task("fit", sets.fit_header(data, instance, folder, inference="hmc", epochs=100, **dates))
     assert "refused" not in part, part
-    answer: dict[str, Any] = json.loads(body)
+    answer: dict[str, Any] = sets.values(part, body)["figures"]
     return answer
 
 
@@ -28,7 +28,7 @@ def totals(data: Data, model: Path) -> dict[str, dict[str, Any]]:
     folder = model.parent / f"{model.name}-attribution"
     folder.mkdir()
     asked = {"model": str(model), "files": data.files, "start_date": data.dates[0], "end_date": data.dates[-1]}
-    _, body, _ = sets.task("attribute", {**asked, "samples": 400, "folder": str(folder)})
+    _, body, _ = sets.task("attribute", {**asked, "samples": 400, "title": "a", "folder": str(folder)})
     return {entry["Node"]: entry for entry in json.loads(body)["Totals"]}
 
 

@@ -105,7 +105,7 @@ def test_a_field_of_another_kind_is_refused(name: str, value: Any) -> None:
     assert name in refused.message
 
 
-@pytest.mark.parametrize("name", ["", "hub://x", "/etc/passwd", "s3://b/k", "../x", "hub://o/..", "o/n/a/b/c"])
+@pytest.mark.parametrize("name", ["", "hub://", "/etc/passwd", "s3://b/k", "../x", "hub://o/..", "o/n/a/b/c"])
 def test_the_dataset_has_the_form_of_a_source(name: str) -> None:
     refused = refusal(json.dumps({"query": "select 1", "dataset": name}).encode())
     assert (refused.code, refused.message) == ("bad_name", "A source is hub://org/name.")

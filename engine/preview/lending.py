@@ -1,0 +1,98 @@
+"""Lending: what is prepared of datasets that people have laid down as files is lent to queries.
+
+A split that is not prepared is asked for, and waited for as long as the query has time. Rows that an upload has written are lent by
+engine/datasets/catalogue.py. Knows no query.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import ujson
+
+from engine.accounts import Caller
+from engine.columns import Column
+from engine.datasets.catalogue import DATASET_NOT_FOUND, dataset_not_found, not_ready, version_not_found
+from engine.datasets.names import PREFIX, SourceName
+from engine.datasets.versions import Readable, StoredSegment, chosen_part
+from engine.errors import DetailedError, EngineError
+from engine.jobs import job_key
+from engine.preview.faults import SPLIT_NOT_FOUND, SPLIT_NOT_READY, NotReady, StoredError
+from engine.preview.listings import split_job
+from engine.preview.preview import Preview
+from engine.preview.states import later_failed
+from engine.preview.tasks import KINDS, MAX_WAITING, PREPARE, REQUEST_PRIORITY
+from engine.store import CachedDataset, CachedSplit
+
+
+class PreparedDatasets:
+    """The datasets of preview, as a lender (engine/datasets/sources.py)."""
+
+    def __init__(self, preview: Preview) -> None:
+        self._preview = preview
+        self._states = preview.states
+        self._store = preview.states.store
+
+    @contextlib.asynccontextmanager
+    async def lent(self, source: SourceName, caller: Caller, wait_s: float) -> AsyncIterator[Readable | None]:
+        """EngineError also `split_not_ready`, and the codes of what cannot be listed, read or prepared."""
+        with self._preview.holds.of(source.title):
+            yield await self._found(source, caller, wait_s)
+
+    async def _found(self, source: SourceName, caller: Caller, wait_s: float) -> Readable | None:
+        try:
+            await self._states.check_visible(caller, source.title)
+            return await self._preview.waiting.in_time(source.title, wait_s, lambda: self._current(source))
+        except EngineError as error:
+            if error.code == DATASET_NOT_FOUND:
+                return None
+            raise _told(error, source) from None
+
+    async def _current(self, source: SourceName) -> Readable:
+        """What is prepared now. EngineError as `States.split`, and `version_not_found`; NotReady also while it is being made."""
+        names = await self._store.list_split_names(source.title)
+        dataset, split = await self._states.split(source.title, *chosen_part(names, source.config, source.split))
+        if split.prepare == "failed":
+            raise later_failed(split.prepare_error, dataset)
+        if split.prepared is None:
+            raise NotReady(SPLIT_NOT_READY, await self._asked(dataset, split))
+        prepared: dict[str, Any] = ujson.loads(split.prepared)
+        if "segment_columns" not in prepared:  # an upload has written the rows, and the dataset was deleted since
+            raise EngineError(DATASET_NOT_FOUND, DATASET_NOT_FOUND.text)
+        version = max(dataset.version, prepared["version"])  # the split was read after the dataset
+        if source.version not in (None, version):
+            raise version_not_found(source.title, source.version)
+        return _readable(f"{source.title}@{version}", split, prepared)
+
+    async def _asked(self, dataset: CachedDataset, split: CachedSplit) -> int:
+        """Ask for a split that is not prepared, unless its job is there; how many jobs wait before that one."""
+        key = job_key(PREPARE, split.dataset, split.config, split.split)
+        if not await self._store.find_jobs(key):  # somebody has cancelled it
+            async with self._store.transaction() as transaction:
+                now = await self._store.cached_split(transaction, split.dataset, split.config, split.split)
+                has_room = await self._store.num_waiting_jobs(transaction, KINDS) < MAX_WAITING
+                if now is not None and now.prepared is None and has_room:
+                    names = (split.dataset, split.config, split.split)
+                    job = split_job(PREPARE, *names, dataset.generation, priority=REQUEST_PRIORITY)
+                    await self._states.jobs.add(transaction, job)
+        return await self._store.num_jobs_before(key) or 0
+
+
+def _readable(title: str, split: CachedSplit, prepared: dict[str, Any]) -> Readable:
+    columns = tuple(map(Column.from_json, prepared["segment_columns"]))
+    part = {"config": split.config, "split": split.split}
+    segments = tuple(StoredSegment.from_json(one, **part) for one in prepared["segments"])
+    return Readable(title, Path(prepared["folder"]), columns, segments)
+
+
+def _told(error: EngineError, source: SourceName) -> EngineError:
+    """What a caller of queries is told: nothing of files, and nothing that a replica said."""
+    if isinstance(error, NotReady):
+        return not_ready(error.code, source.title, retry_after_s=error.retry_after_s or 1)
+    if isinstance(error, StoredError):
+        message = f'"{PREFIX}{source.title}" cannot be queried: {error.code.text}.'
+        return DetailedError(error.code, message, {"hint": f"GET /size?dataset={source.title} says why."})
+    if error.code == SPLIT_NOT_FOUND:
+        return dataset_not_found("/".join(filter(None, (source.title, source.config, source.split))))
+    return error

@@ -1,0 +1,1 @@
+"""Projects: uploads, datasets, marketing-mix models and attributions of a team."""

@@ -1,0 +1,203 @@
+"""Uploads over HTTP: a form with one file becomes an upload of a project, which a job then reads.
+
+Decides who may send, and whether there is room, before a byte of the body is read.
+"""
+
+from typing import Any
+
+from aiohttp import BodyPartReader, web
+
+from engine.accounts import Right
+from engine.errors import INVALID_BODY, UNKNOWN_FIELD, EngineError
+from engine.projects.codes import EXTRA_FILE, NO_FILE
+from engine.projects.objects import Object, Project
+from engine.projects.uploads import ArrivingFile, ProjectUploads, type_of
+from engine.roles import Role
+from handlers.http import forms
+from handlers.http.bodies import content_encoding
+from handlers.http.encodings import PLAIN
+from handlers.http.errors import UNSUPPORTED_MEDIA_TYPE
+from handlers.http.keys import ACCOUNTS
+from handlers.http.routes import Route
+from handlers.http.uploads import while_valid, within_upload_timeout
+from handlers.projects.admission import CALLER, admit, key_of, needs
+from handlers.projects.answers import OBJECTS, iid_of, listed, shown
+from handlers.projects.changes import cancel, remove
+from handlers.projects.errors import SURFACE
+from handlers.projects.parameters import LIST_QUERY
+from handlers.projects.projects import PROJECT, REFUSALS, TOO_MANY
+
+UPLOADS = web.AppKey("project_uploads", ProjectUploads)
+ADMITTED = web.RequestKey("admitted_upload", Project)
+FILE_FIELD = "file"
+RESULT = ("Layout", "Rows", "Frequency", "Combinations", "FirstDate", "LastDate")
+
+
+async def admit_file(request: web.Request) -> Project:
+    """Check who sends, what for, and whether there is room, as far as the head tells. EngineError for a refusal.
+
+    The result is kept: where the client waits for `100 Continue`, this is called before the body comes and again by the handler.
+    """
+    if ADMITTED not in request:
+        project = await admit(request, Role.DATA_MANAGER)
+        type_of(request.query.get("dataset_name"))
+        if request.content_type != forms.FORM:
+            raise _no_file()
+        if content_encoding(request) not in PLAIN:
+            raise EngineError(UNSUPPORTED_MEDIA_TYPE, "Send the form without Content-Encoding.")
+        least_bytes = max(0, (request.content_length or 0) - forms.FORM_BYTES)
+        await request.app[UPLOADS].check_room(project.team, least_bytes)
+        request[ADMITTED] = project
+    return request[ADMITTED]
+
+
+async def send_file(request: web.Request) -> web.Response:
+    """Take a file. It is on the disk when the answer comes."""
+    project = await admit_file(request)
+    uploads, caller = request.app[UPLOADS], request[CALLER]
+    right = Right(project.team, Role.DATA_MANAGER)
+    async with uploads.arriving(project.team) as arriving:
+        async with while_valid(request, caller, right):
+            await _receive(request, arriving)
+        await request.app[ACCOUNTS].confirm(caller, right)
+        name = type_of(request.query.get("dataset_name"))
+        made = await uploads.create(project, name, arriving, created_by=caller.name)
+    return _shown(request, made, status=201)
+
+
+async def _receive(request: web.Request, arriving: ArrivingFile) -> None:
+    """Read the form, which has one file. EngineError `no_file`, `extra_file`, `unknown_field`, those of the file."""
+    is_there = False
+    try:
+        async with within_upload_timeout(request):
+            form = await forms.opened(request)
+            while (part := await forms.next_part(request, form)) is not None:
+                _check_part(part, is_there)
+                is_there = True
+                await request.app[UPLOADS].receive(arriving, part.filename or "", forms.part_chunks(request, part))
+    except web.RequestPayloadError:
+        raise _no_file() from None
+    except EngineError as error:
+        raise _no_file() if error.code is INVALID_BODY else error from None
+    if not is_there:
+        raise _no_file()
+
+
+def _check_part(part: BodyPartReader, is_there: bool) -> None:
+    """Whether a part may be the file. is_there: the file has come already."""
+    if part.name == FILE_FIELD and not is_there:
+        return
+    if part.name is None:
+        raise _no_file()
+    if part.name == FILE_FIELD or part.filename is not None:
+        raise EngineError(EXTRA_FILE, f"Send one file, in the field `{FILE_FIELD}`.")
+    raise EngineError(UNKNOWN_FIELD, f"The form has one field, `{FILE_FIELD}`.")
+
+
+def _no_file() -> EngineError:
+    return EngineError(NO_FILE, f"Send a whole multipart/form-data body with the field `{FILE_FIELD}`.")
+
+
+async def list_uploads(request: web.Request) -> web.Response:
+    """Uploads, newest first."""
+    return await listed(request, await admit(request, Role.OBSERVER), "upload", _fields)
+
+
+async def show_upload(request: web.Request) -> web.Response:
+    """One upload."""
+    project = await admit(request, Role.OBSERVER)
+    return _shown(request, await request.app[OBJECTS].get(project, "upload", iid_of(request, "upload")))
+
+
+async def cancel_upload(request: web.Request) -> web.Response:
+    """Stop reading an upload."""
+    return _shown(request, await cancel(request, await admit(request, Role.DATA_MANAGER), "upload"))
+
+
+async def remove_upload(request: web.Request) -> web.Response:
+    """Remove an upload from which nothing was made."""
+    return await remove(request, await admit(request, Role.DATA_MANAGER), "upload")
+
+
+def _shown(request: web.Request, found: Object, *, status: int = 200) -> web.Response:
+    fields = _fields(found)
+    name = fields.pop("DatasetName")
+    return shown(request, found, fields, result={"DatasetName": name} | dict.fromkeys(RESULT), status=status)
+
+
+def _fields(found: Object) -> dict[str, Any]:
+    return {
+        "upload_id": found.iid,
+        "DatasetName": found.request["dataset_name"],
+        "FileName": found.request["file_name"],
+        "Bytes": found.request["bytes"],
+    }
+
+
+# Routes
+
+PATH, ONE = PROJECT + "/datauploads", PROJECT + "/datauploads/{iid}"
+UPLOAD_ANSWERS = {
+    201: "the upload, which will be read",
+    413: "the file is larger than SLUICE_PROJECT_UPLOAD_LIMIT_BYTES",
+    415: "the body has a Content-Encoding",
+    422: "dataset_name is no name of a type, or the form does not have one file",
+    429: TOO_MANY,
+    503: "the upload stopped or took too long, or the server is shutting down",
+    507: "the disk of the server is full",
+}
+ROUTES = (
+    Route(
+        method="POST",
+        path=PATH,
+        handler=send_file,
+        surface=SURFACE,
+        summary="send a CSV file or a workbook",
+        key=key_of(Role.DATA_MANAGER),
+        body=forms.FORM,
+        query={"dataset_name": "the type of data: Sales, Media, Events, ... or a name of your own"},
+        answers=UPLOAD_ANSWERS | REFUSALS,
+        admit=admit_file,
+    ),
+    Route(
+        method="GET",
+        path=PATH,
+        handler=list_uploads,
+        surface=SURFACE,
+        summary="the uploads of a project, newest first",
+        key=key_of(Role.OBSERVER),
+        query=LIST_QUERY,
+        answers={200: "the uploads", 422: "a parameter is wrong"} | REFUSALS,
+        admit=needs(Role.OBSERVER),
+    ),
+    Route(
+        method="GET",
+        path=ONE,
+        handler=show_upload,
+        surface=SURFACE,
+        summary="an upload, and what was found in its file",
+        key=key_of(Role.OBSERVER),
+        answers={200: "the upload"} | REFUSALS,
+        admit=needs(Role.OBSERVER),
+    ),
+    Route(
+        method="POST",
+        path=ONE + "/cancel",
+        handler=cancel_upload,
+        surface=SURFACE,
+        summary="stop reading an upload",
+        key=key_of(Role.DATA_MANAGER),
+        answers={200: "the upload", 409: "it has been read already"} | REFUSALS,
+        admit=needs(Role.DATA_MANAGER),
+    ),
+    Route(
+        method="DELETE",
+        path=ONE,
+        handler=remove_upload,
+        surface=SURFACE,
+        summary="remove an upload",
+        key=key_of(Role.DATA_MANAGER),
+        answers={204: "it is gone", 409: "a dataset was made of it"} | REFUSALS,
+        admit=needs(Role.DATA_MANAGER),
+    ),
+)
