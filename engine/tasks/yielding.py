@@ -12,8 +12,8 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import TypeVar
 
-# As the replicas for jobs (JOBS_OPTIONS in engine/engine.py): beside work that needs the same core this one gets a tenth of it.
-NICENESS = 10
+# The lowest priority: beside work that needs the same core this one gets a seventieth of it.
+NICENESS = 19
 
 Result = TypeVar("Result")
 
