@@ -94,7 +94,7 @@ async def listed(
 
 
 def iid_of(request: web.Request, kind: ObjectKind) -> int:
-    """The number in the path. EngineError `unknown_...` when it is none."""
+    """The number in the path. EngineError `unknown_...` when it is not a number."""
     iid = parameters.iid(request.match_info["iid"])
     if iid is None:
         raise unknown(kind)

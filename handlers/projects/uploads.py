@@ -149,7 +149,7 @@ UPLOAD_ANSWERS = {
     201: "the upload, which will be read",
     413: "the file is larger than SLUICE_PROJECT_UPLOAD_LIMIT_BYTES",
     415: "the body has a Content-Encoding",
-    422: "dataset_name is no name of a type, or the form does not have one file",
+    422: "dataset_name is missing or not a name, or the form does not have one file",
     429: TOO_MANY,
     503: "the upload stopped or took too long, or the server is shutting down",
     507: "the disk of the server is full",
