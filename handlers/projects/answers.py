@@ -1,4 +1,4 @@
-"""How objects of projects are shown: the fields that all share, two sets of words for how one stands, and its result as it is."""
+"""How objects of projects are shown: the fields that all share, two sets of status words, and results as replicas wrote them."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any

@@ -67,10 +67,10 @@ async def _receive_while_admitted(request: web.Request, arriving: ArrivingFile) 
     try:
         async with while_valid(request, caller, right):
             await _receive(request, arriving)
+        await request.app[ACCOUNTS].confirm(caller, right)
     except EngineError:
         await admit_again(request)  # it says better what has ended, if that was the reason
         raise
-    await request.app[ACCOUNTS].confirm(caller, right)
 
 
 async def _receive(request: web.Request, arriving: ArrivingFile) -> None:
