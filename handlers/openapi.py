@@ -54,6 +54,15 @@ PATH_PARAMETERS: dict[str, Json] = {
     "project": {"description": "the project", "pattern": f"^{PROJECT_ID.pattern}$", "example": "demo"},
     "iid": {"description": "the number of the object", "pattern": "^[0-9]+$", "example": "9"},
     "file": {"description": "the name of a file", "pattern": "^[^/]+$", "example": "records.ndjson"},
+    "title": {
+        "description": "a dataset, as `name` or `org/name`; the slash may be sent as %2F",
+        "pattern": f"^(?:{ORG_NAME.pattern}/)?{DATASET_NAME.pattern}$",
+        "example": "admin/facts",
+    },
+    "address": {
+        "description": "as an answer has it: the dataset, `--`, and further parts, each of which is quoted",
+        "pattern": "^.+/--/.+$",
+    },
 }
 
 RECORD_EXAMPLE = {"name": "Kermit"}

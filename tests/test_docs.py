@@ -163,6 +163,18 @@ def test_the_document_is_openapi_and_its_references_lead_somewhere(document: dic
     assert len(ids) == len(set(ids))
 
 
+def test_an_example_of_a_path_has_the_pattern_that_is_named_with_it(document: dict[str, Any]) -> None:
+    """A dataset has two names: in `/api/datasets` its org stands apart, and on the page it is before the slash."""
+    found = [
+        one for of_path in document["paths"].values() for operation in of_path.values() for one in operation.get("parameters", [])
+    ]
+    named = {one["name"]: one for one in found if "example" in one}
+    assert {"org", "dataset", "title"} <= named.keys()
+    assert [name for name, one in named.items() if not re.search(one["schema"]["pattern"], one["example"])] == []
+    pattern = named["title"]["schema"]["pattern"]
+    assert [bool(re.search(pattern, title)) for title in ("people", "ann/notes", "a/b/c", "../x", "")] == [True, True] + [False] * 3
+
+
 def test_bodies_are_described(document: dict[str, Any]) -> None:
     bulk = document["paths"]["/{owner}/models/{model}"]["post"]
     assert bulk["requestBody"]["content"].keys() == {"application/json", "application/x-ndjson"}

@@ -107,7 +107,7 @@ class Catalogue:
         for one in answer.header["datasets"]:
             self._found[name] = ScannedDataset.of_scan(one)
             return self._found[name]
-        return None
+        return await self._hub.find(name)
 
 
 class Access:

@@ -189,7 +189,7 @@ async def _open_reader(path: Path) -> aiosqlite.Connection:
     try:
         await reader.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
         await reader.execute("PRAGMA query_only = ON")
-    except BaseException:
+    except BaseException:  # also on cancellation, as for the writer
         await reader.close()
         raise
     return reader

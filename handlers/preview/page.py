@@ -55,7 +55,7 @@ async def list_page(request: web.Request) -> web.Response:
 
 async def dataset_page(request: web.Request) -> web.Response:
     """One dataset. The page is the same whether it is there or not."""
-    name = quote(request.match_info["dataset"], safe="")
+    name = quote(request.match_info["title"], safe="")
     return _page(*(f"/{route}?dataset={name}" for route in ("splits", "size", "parquet")))
 
 
@@ -84,7 +84,7 @@ ROUTES = (
     ),
     Route(
         method="GET",
-        path="/datasets/{dataset:[^/]+(?:/[^/]+)?}",
+        path="/datasets/{title:[^/]+(?:/[^/]+)?}",
         handler=dataset_page,
         surface=SURFACE,
         summary="A page with one dataset, `name` or `org/name`, for people",

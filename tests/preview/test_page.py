@@ -57,7 +57,9 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 # Without a browser
 
 
-@pytest.mark.parametrize("path", ["/datasets", "/datasets/people", "/datasets/ann/notes", "/datasets/nothing"])
+@pytest.mark.parametrize(
+    "path", ["/datasets", "/datasets/people", "/datasets/ann/notes", "/datasets/ann%2Fnotes", "/datasets/nothing"]
+)
 def test_the_page_is_open_and_forbids_everything_but_its_own_files(gallery: Server, path: str) -> None:
     page = requests.get(gallery.url + path, timeout=10)
     assert page.status_code == 200

@@ -3,7 +3,6 @@
 import re
 import statistics
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.clients import until
 from tests.query.asking import ask, column, put_table
 from tests.query.neighbours import GOOD, Neighbour
 from tests.query.statements import hostile, tables
@@ -160,7 +160,7 @@ def test_neighbours_keep_their_latency(fort: tuple[Server, Path]) -> None:
     server, canary = fort
     statements = hostile(canary)
     with Neighbour(server) as alone:
-        time.sleep(3)  # as long as it takes to see the usual latency
+        until(lambda: len(alone.seconds) >= 100, what="the usual latency")
     with Neighbour(server) as beside:
         Attack(server, canary, statements, []).run()
     assert beside.faults == []

@@ -45,12 +45,13 @@ class Watch:
 
 
 async def ask(url: str, key: str, watch: Watch) -> bytes:
-    """What curl gets, watched. Curl is a process of its own, so that reading the answer is no work of this loop; it waits a little,
-    because starting a process is."""
-    command = f"sleep 0.2; curl -sSf --user admin:{key} {url}"
-    curl = await asyncio.create_subprocess_exec("sh", "-c", command, stdout=asyncio.subprocess.PIPE)
+    """What curl gets, watched. Curl is a process of its own, so that reading the answer is no work of this loop. It waits for a
+    line, because starting a process is such work."""
+    command = f"read go; curl -sSf --user admin:{key} {url}"
+    pipe = asyncio.subprocess.PIPE
+    curl = await asyncio.create_subprocess_exec("sh", "-c", command, stdin=pipe, stdout=pipe)
     watching = asyncio.create_task(watch.run())
-    answer, _ = await curl.communicate()
+    answer, _ = await curl.communicate(b"go\n")
     watching.cancel()
     await asyncio.gather(watching, return_exceptions=True)
     assert curl.returncode == 0

@@ -99,7 +99,7 @@ class Folder:
                 inner = os.open(part, _FOLDER, dir_fd=here)
                 os.close(here)
                 here = inner
-        except BaseException:
+        except BaseException:  # whatever it is, nobody else knows the descriptor
             os.close(here)
             raise
         return Folder(here)
@@ -113,7 +113,7 @@ class Folder:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise OutsideError(f"{path[:200]!r} is not a regular file")
             return os.fdopen(descriptor, "rb")
-        except BaseException:
+        except BaseException:  # the same
             os.close(descriptor)
             raise
 

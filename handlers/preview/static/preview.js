@@ -226,36 +226,32 @@ const HOW =
 const EMPTY = `mkdir -p data/datasets/people
 printf 'name,age\\nann,31\\nbob,\\n' > data/datasets/people/train.csv`;
 
-function listPage() {
-  const counters = el("p", { id: "counters", class: "soft" });
-  const list = el("ul", { class: "list" });
-  const filter = el("input", { type: "search", id: "filter", autocomplete: "off" });
-  const empty = el("section", { hidden: true }, el("p", { text: HOW }), el("pre", { text: EMPTY }));
-  title.textContent = "Datasets";
-  main.append(el("label", {}, words("Filter"), filter), counters, empty, list);
-  let asking = new AbortController();
-  let items = [];
-  let before = ""; // what the list was drawn from
-  const narrow = () => {
-    const wanted = filter.value.trim().toLowerCase();
-    for (const [text, item] of items) item.hidden = !text.includes(wanted);
-    const shown = items.filter(([, item]) => !item.hidden).length;
-    tell(items.length ? `${count(shown)} of ${count(items.length)} datasets` : "There is no dataset yet.");
-  };
-  filter.addEventListener("input", narrow);
+class ListPage {
+  constructor() {
+    this.counters = el("p", { id: "counters", class: "soft" });
+    this.list = el("ul", { class: "list" });
+    this.filter = el("input", { type: "search", id: "filter", autocomplete: "off", oninput: () => this.narrow() });
+    this.empty = el("section", { hidden: true }, el("p", { text: HOW }), el("pre", { text: EMPTY }));
+    this.asking = new AbortController();
+    this.items = []; // what is searched of each dataset, and its item
+    this.before = ""; // what the list was drawn from
+    title.textContent = "Datasets";
+    main.append(el("label", {}, words("Filter"), this.filter), this.counters, this.empty, this.list);
+  }
 
-  async function show() {
-    asking.abort();
-    asking = new AbortController();
-    const { signal } = asking;
-    before = "";
+  // Draw the list again and again.
+  async show() {
+    this.asking.abort();
+    this.asking = new AbortController();
+    const { signal } = this.asking;
+    this.before = "";
     for (;;) {
       let isSettled = false;
       try {
-        isSettled = await draw(signal);
+        isSettled = await this.draw(signal);
       } catch (error) {
         failed(error);
-        before = "";
+        this.before = "";
         if (signal.aborted || error.status === 401) return;
       }
       await pause(isSettled ? SELDOM_MS : AGAIN_MS, signal).catch(() => {});
@@ -264,22 +260,28 @@ function listPage() {
   }
 
   // Whether nothing is expected to change soon.
-  async function draw(signal) {
+  async draw(signal) {
     const paths = ["/hf_datasets", "/cache-reports", "/cache", "/queue"];
     const [found, reports, cached, queue] = await Promise.all(paths.map((path) => ask(path, {}, signal)));
-    counters.textContent = countersText(cached.datasets, queue);
+    this.counters.textContent = countersText(cached.datasets, queue);
     const states = statesOf(reports);
     const now = JSON.stringify([found.datasets, [...states]]);
-    if (now !== before) {
-      items = found.datasets.map((one) => listItem(one, states.get(one.id)));
-      list.replaceChildren(...items.map(([, item]) => item));
-      empty.hidden = items.length > 0;
-      before = now;
-      narrow();
+    if (now !== this.before) {
+      this.items = found.datasets.map((one) => listItem(one, states.get(one.id)));
+      this.list.replaceChildren(...this.items.map(([, item]) => item));
+      this.empty.hidden = this.items.length > 0;
+      this.before = now;
+      this.narrow();
     }
-    return items.length > 0 && !queue.datasets.waiting && !queue.datasets.started;
+    return this.items.length > 0 && !queue.datasets.waiting && !queue.datasets.started;
   }
-  return show;
+
+  narrow() {
+    const wanted = this.filter.value.trim().toLowerCase();
+    for (const [text, item] of this.items) item.hidden = !text.includes(wanted);
+    const shown = this.items.filter(([, item]) => !item.hidden).length;
+    tell(this.items.length ? `${count(shown)} of ${count(this.items.length)} datasets` : "There is no dataset yet.");
+  }
 }
 
 function countersText({ valid, error, stalled, empty }, { datasets, splits }) {
@@ -323,286 +325,317 @@ function listItem(one, known) {
   return [[one.id, one.description || "", ...one.tags].join(" ").toLowerCase(), item];
 }
 
+// Places: which rows of which split are shown. The address of the page holds them.
+
+function placeInAddress() {
+  const asked = new URLSearchParams(location.search);
+  const offset = Number(asked.get("offset"));
+  return {
+    config: asked.get("config"),
+    split: asked.get("split"),
+    offset: Number.isSafeInteger(offset) && offset > 0 ? offset : 0,
+    predict: asked.get("predict"),
+  };
+}
+
+const addressOf = (place, hash = "") => address(location.pathname, { ...place, offset: place.offset || null }) + hash;
+
+// A place with a config and a split: those that are listed first, where the address names none.
+function completed(place, splits) {
+  const config = place.config ?? splits[0]?.config;
+  const split = place.split ?? splits.find((one) => one.config === config)?.split ?? splits[0]?.split;
+  return { ...place, config, split };
+}
+
 // One dataset
 
-function datasetPage(dataset) {
-  const about = el("p", { id: "about" });
-  const size = el("p", { id: "size", class: "soft" });
-  const figures = el("p", { class: "soft" });
-  const choosers = el("nav", { "aria-label": "What is shown" });
-  const above = el("nav", { "aria-label": "Rows", hidden: true });
-  const table = el("div", { class: "scroll", role: "region", "aria-label": "Rows of the dataset", tabindex: "0", hidden: true });
-  const more = el("button", { type: "button", hidden: true });
-  const use = el("section", { "aria-label": "Use it" });
-  let asking = new AbortController();
-  let models = [];
-  let stats = null;
-  let statsOf = ""; // the split that they are of
-  let shownSearch = null;
-  title.textContent = dataset;
-  document.title = `${dataset}: dataset`;
-  main.append(about, size, figures, choosers, above, more, table, use);
+class DatasetPage {
+  constructor(dataset) {
+    this.dataset = dataset;
+    this.about = el("p", { id: "about" });
+    this.size = el("p", { id: "size", class: "soft" });
+    this.figures = el("p", { class: "soft" });
+    this.choosers = el("nav", { "aria-label": "What is shown" });
+    this.pager = el("nav", { "aria-label": "Rows", hidden: true });
+    this.more = el("button", { type: "button", hidden: true });
+    const named = { class: "scroll", role: "region", "aria-label": "Rows of the dataset", tabindex: "0" };
+    this.table = el("div", { ...named, hidden: true });
+    this.use = el("section", { "aria-label": "Use it" });
+    this.asking = new AbortController();
+    this.models = []; // that the key may use
+    this.stats = null;
+    this.statsOf = ""; // the split that they are of
+    this.shownSearch = null; // of the address that is shown
+    this.focusAgain = null; // the name of the link that was pressed
+    title.textContent = dataset;
+    document.title = `${dataset}: dataset`;
+    main.append(this.about, this.size, this.figures, this.choosers, this.pager, this.more, this.table, this.use);
+    // Also when only the row after the `#` is another one.
+    addEventListener("popstate", () => (this.shownSearch === location.search ? markRow(this.table) : this.show()));
+  }
 
-  function place() {
-    const asked = new URLSearchParams(location.search);
-    const offset = Number(asked.get("offset"));
-    return {
-      config: asked.get("config"),
-      split: asked.get("split"),
-      offset: Number.isSafeInteger(offset) && offset > 0 ? offset : 0,
-      predict: asked.get("predict"),
-    };
-  }
-  const link = (where, hash = "") =>
-    address(location.pathname, { ...where, offset: where.offset || null }) + hash;
-  function go(where, hash = "") {
-    history.pushState(null, "", link(where, hash));
-    show();
-  }
-  function goLink(text, where, isThere) {
-    if (!isThere) return el("span", { class: "soft", text });
-    const press = (event) => {
-      if (event.ctrlKey || event.metaKey || event.shiftKey) return;
-      event.preventDefault();
-      const named = text;
-      go(where);
-      focusAgain = () => ([...above.querySelectorAll("a")].find((one) => one.textContent === named) || table).focus();
-    };
-    return el("a", { href: link(where), text, onclick: press });
-  }
-  let focusAgain = null;
-
-  async function show() {
-    asking.abort();
-    asking = new AbortController();
-    const { signal } = asking;
+  // The rows first, and the rest as it comes.
+  async show() {
+    this.asking.abort();
+    this.asking = new AbortController();
+    const { signal } = this.asking;
     try {
-      shownSearch = location.search;
+      this.shownSearch = location.search;
       tell("asking");
-      const listed = await askUntilReady("/splits", { dataset }, signal, tell);
-      const where = chosen(listed.splits, place());
-      choose(listed.splits, where);
-      if (!listed.splits.length) return tell("The dataset has no splits.");
-      const named = { dataset, config: where.config, split: where.split };
-      showUse(use, named, where, null);
-      if (statsOf !== JSON.stringify(named)) stats = null;
-      const rows = await askRows(named, where, signal);
-      showRows(where, rows);
-      const isRefreshed = await tellState(named, rows, signal);
-      askBeside(named, where, signal);
-      await fill(named, where, rows, signal);
-      if (isRefreshed) await followRefresh(named, where, signal);
+      const { splits } = await askUntilReady("/splits", { dataset: this.dataset }, signal, tell);
+      const place = completed(placeInAddress(), splits);
+      this.choose(splits, place);
+      if (splits.length) await this.showSplit(place, signal);
+      else tell("The dataset has no splits.");
     } catch (error) {
       if (error.name === "AbortError") return;
-      for (const part of [above, table, more]) part.hidden = true;
+      for (const part of [this.pager, this.table, this.more]) part.hidden = true;
       failed(error);
-      askBeside(null, place(), signal);
+      this.askBeside(null, signal);
     }
   }
 
-  const askRows = (named, where, signal) =>
-    askUntilReady("/v2/rows", { ...named, offset: where.offset, length: LENGTH, predict: where.predict }, signal, tell);
+  async showSplit(place, signal) {
+    showUse(this.use, this.named(place), place, null);
+    if (this.statsOf !== JSON.stringify(this.named(place))) this.stats = null;
+    const rows = await this.askRows(place, signal);
+    this.showRows(place, rows);
+    const isRefreshed = await this.tellState(place, rows, signal);
+    this.askBeside(place, signal);
+    await this.fill(place, rows, signal);
+    if (isRefreshed) await this.followRefresh(place, signal);
+  }
 
-  function chosen(splits, where) {
-    const config = where.config ?? splits[0]?.config;
-    const split = where.split ?? splits.find((one) => one.config === config)?.split ?? splits[0]?.split;
-    return { ...where, config, split };
+  // Another key was typed.
+  async keyChanged() {
+    this.models = [];
+    await this.show();
+  }
+
+  go(place, hash = "") {
+    history.pushState(null, "", addressOf(place, hash));
+    this.show();
+  }
+
+  named({ config, split }) {
+    return { dataset: this.dataset, config, split };
+  }
+
+  askRows(place, signal) {
+    const parameters = { ...this.named(place), offset: place.offset, length: LENGTH, predict: place.predict };
+    return askUntilReady("/v2/rows", parameters, signal, tell);
   }
 
   // Whether the rows are old, and new ones are expected. The reports say whether the refresh has failed, and why.
-  async function tellState(named, rows, signal) {
+  async tellState(place, rows, signal) {
     if (!rows.isStalled) {
       tell(rows.partial ? "ready: the first rows; the rest is being prepared" : "ready");
       return false;
     }
     const reports = await ask("/cache-reports", {}, signal);
-    const isHere = (one) => one.dataset === dataset && (!one.split || (one.config === named.config && one.split === named.split));
+    const isHere = (one) =>
+      one.dataset === this.dataset && (!one.split || (one.config === place.config && one.split === place.split));
     const report = [...reports.splits.error, ...reports.datasets.error].find(isHere);
     tell(report ? `old rows: the refresh failed: ${reason(report.error)}` : "old rows: being refreshed", Boolean(report));
     return !report;
   }
 
   // Old rows stay until the new ones are there, or the refresh has failed.
-  async function followRefresh(named, where, signal) {
+  async followRefresh(place, signal) {
     for (;;) {
       await pause(AGAIN_MS, signal);
-      const rows = await askRows(named, where, signal);
-      if (await tellState(named, rows, signal)) continue;
+      const rows = await this.askRows(place, signal);
+      if (await this.tellState(place, rows, signal)) continue;
       if (!rows.isStalled) {
-        stats = null;
-        show();
+        this.stats = null;
+        this.show();
       }
       return;
     }
   }
 
-  function choose(splits, where) {
-    const again = choosers.contains(document.activeElement) ? [...choosers.querySelectorAll("select")].indexOf(document.activeElement) : -1;
+  // Choosers of config, split and model; the one that was used last keeps the focus.
+  choose(splits, place) {
+    const again = [...this.choosers.querySelectorAll("select")].indexOf(document.activeElement);
+    const { config, split, predict } = place;
     const configs = [...new Set(splits.map((one) => one.config))].map((value) => ({ value, text: value }));
-    const ofConfig = splits.filter((one) => one.config === where.config).map((one) => ({ value: one.split, text: one.split }));
+    const ofConfig = splits.filter((one) => one.config === config).map((one) => ({ value: one.split, text: one.split }));
     const parts = [
-      select("Config", configs, where.config, (config) => go({ config, predict: where.predict })),
-      select("Split", ofConfig, where.split, (split) => go({ config: where.config, split, predict: where.predict })),
+      select("Config", configs, config, (chosen) => this.go({ config: chosen, predict })),
+      select("Split", ofConfig, split, (chosen) => this.go({ config, split: chosen, predict })),
     ];
-    if (models.length || where.predict) {
-      const names = [...new Set([...models, where.predict].filter(Boolean))];
+    if (this.models.length || predict) {
+      const names = [...new Set([...this.models, predict].filter(Boolean))];
       const values = [{ value: "", text: "none" }, ...names.map((value) => ({ value, text: value }))];
-      parts.push(select("Predict with", values, where.predict || "", (predict) => go({ ...where, predict })));
+      parts.push(select("Predict with", values, predict || "", (chosen) => this.go({ ...place, predict: chosen })));
     }
-    choosers.replaceChildren(...parts);
-    if (again >= 0) choosers.querySelectorAll("select")[again]?.focus();
+    this.choosers.replaceChildren(...parts);
+    if (again >= 0) this.choosers.querySelectorAll("select")[again]?.focus();
   }
 
-  function showRows(where, rows) {
+  showRows(place, rows) {
     forgetMedia();
-    const total = rows.num_rows_total;
+    this.showPager(place, rows.num_rows_total);
+    this.drawTable(place, rows, MOST_COLUMNS);
+    const hidden = rows.features.length - MOST_COLUMNS;
+    this.more.hidden = hidden <= 0;
+    this.more.textContent = `Show ${hidden} more columns`;
+    this.more.onclick = () => {
+      this.drawTable(place, rows, Infinity);
+      this.more.hidden = true;
+      this.table.focus();
+    };
+    this.pager.hidden = this.table.hidden = false;
+    if (this.focusAgain === null) return;
+    ([...this.pager.querySelectorAll("a")].find((one) => one.textContent === this.focusAgain) || this.table).focus();
+    this.focusAgain = null;
+  }
+
+  // Links to other pages of rows, and a box for the number of a row. total: rows of the split, null where nobody knows.
+  showPager(place, total) {
     const last = total ? Math.floor((total - 1) / LENGTH) * LENGTH : 0;
-    const at = (offset) => ({ ...where, offset });
-    const isMore = total === null || where.offset + LENGTH < total;
+    const at = (offset) => ({ ...place, offset });
+    const isMore = total === null || place.offset + LENGTH < total;
     const number = el("input", { type: "number", min: "0", max: total ? total - 1 : null, required: true });
     const goTo = (event) => {
       event.preventDefault();
       const row = Number(number.value);
-      go(at(Math.floor(row / LENGTH) * LENGTH), `#row-${row}`);
+      this.go(at(Math.floor(row / LENGTH) * LENGTH), `#row-${row}`);
     };
-    above.replaceChildren(
-      goLink("First", at(0), where.offset > 0),
-      goLink("Previous", at(Math.max(0, where.offset - LENGTH)), where.offset > 0),
-      goLink("Next", at(where.offset + LENGTH), isMore),
-      goLink("Last", at(last), Boolean(total) && where.offset !== last),
+    this.pager.replaceChildren(
+      this.pageLink("First", at(0), place.offset > 0),
+      this.pageLink("Previous", at(Math.max(0, place.offset - LENGTH)), place.offset > 0),
+      this.pageLink("Next", at(place.offset + LENGTH), isMore),
+      this.pageLink("Last", at(last), Boolean(total) && place.offset !== last),
       el("form", { onsubmit: goTo }, el("label", {}, words("Row"), number), el("button", { text: "Go to row" })),
     );
-    drawTable(where, rows, MOST_COLUMNS);
-    const hidden = rows.features.length - MOST_COLUMNS;
-    more.hidden = hidden <= 0;
-    more.textContent = `Show ${hidden} more columns`;
-    more.onclick = () => {
-      drawTable(where, rows, Infinity);
-      more.hidden = true;
-      table.focus();
+  }
+
+  // A link that shows another page of rows in this tab, unless it is opened in another one.
+  pageLink(text, place, isThere) {
+    if (!isThere) return el("span", { class: "soft", text });
+    const press = (event) => {
+      if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+      event.preventDefault();
+      this.focusAgain = text;
+      this.go(place);
     };
-    above.hidden = table.hidden = false;
-    focusAgain?.();
-    focusAgain = null;
+    return el("a", { href: addressOf(place), text, onclick: press });
   }
 
-  function drawTable(where, rows, most) {
-    const predicted = rows.features.filter((one) => one.type._type === "Prediction");
-    const others = rows.features.filter((one) => one.type._type !== "Prediction");
-    const features = [...others.slice(0, most), ...predicted];
-    const heads = features.map((one) => {
-      const figure = el("div");
-      return el("th", { scope: "col", "data-column": one.name }, words(one.name, "name"), words(typeWords(one.type), "type"), figure);
-    });
-    const lines = rows.rows.map((one) => {
-      const cut = new Set(one.truncated_cells);
-      const id = `row-${one.row_idx}`;
-      return el(
-        "tr",
-        { id },
-        el("th", { scope: "row" }, el("a", { href: `#${id}`, text: one.row_idx })),
-        ...features.map((feature) => cell(feature, one.row[feature.name], cut.has(feature.name), one.row_idx)),
-      );
-    });
-    const end = where.offset + rows.rows.length - 1;
-    const of = rows.num_rows_total === null ? "" : ` of ${count(rows.num_rows_total)}`;
-    const shown = rows.rows.length ? `rows ${where.offset} to ${end}${of}` : `no rows here${of}`;
-    table.replaceChildren(
-      el(
-        "table",
-        {},
-        el("caption", { text: `${dataset}, ${where.config}, ${where.split}: ${shown}` }),
-        el("thead", {}, el("tr", {}, el("th", { scope: "col", text: "row" }), ...heads)),
-        el("tbody", {}, ...lines),
-      ),
-    );
-    if (stats) drawFigures();
-    markRow();
+  drawTable(place, rows, most) {
+    this.table.replaceChildren(tableOf(`${this.dataset}, ${place.config}, ${place.split}`, place.offset, rows, most));
+    if (this.stats) drawFigures(this.table, this.stats);
+    markRow(this.table);
   }
 
-  function markRow() {
-    for (const row of table.querySelectorAll("tr.marked")) {
-      row.classList.remove("marked");
-      row.removeAttribute("aria-current");
-    }
-    const row = /^#row-\d+$/.test(location.hash) && document.getElementById(location.hash.slice(1));
-    if (!row) return;
-    row.classList.add("marked");
-    row.setAttribute("aria-current", "true");
-    row.scrollIntoView({ block: "center" });
-  }
-
-  // What comes after the rows: figures, sizes, and the rows that were not prepared yet.
-  async function fill(named, where, rows, signal) {
+  // What comes after the rows: figures, and the rows that were not prepared yet.
+  async fill(place, rows, signal) {
     try {
-      const silent = () => {};
-      figures.textContent = "";
-      stats = await askUntilReady("/statistics", named, signal, silent);
-      statsOf = JSON.stringify(named);
+      this.figures.textContent = "";
+      this.stats = await askUntilReady("/statistics", this.named(place), signal, () => {});
+      this.statsOf = JSON.stringify(this.named(place));
     } catch (error) {
       if (error.name === "AbortError") throw error;
-      return void (figures.textContent = `No statistics: ${error.message}`);
+      this.figures.textContent = `No statistics: ${error.message}`;
+      return;
     }
-    if (rows.partial) {
-      const whole = await askRows(named, where, signal);
-      showRows(where, whole);
-      await tellState(named, whole, signal);
-      askBeside(named, where, signal);
-    } else drawFigures();
+    if (!rows.partial) return drawFigures(this.table, this.stats);
+    const whole = await this.askRows(place, signal);
+    this.showRows(place, whole);
+    await this.tellState(place, whole, signal);
+    this.askBeside(place, signal);
   }
 
-  function drawFigures() {
-    const byName = new Map(stats.statistics.map((one) => [one.column_name, one]));
-    for (const head of table.querySelectorAll("th[data-column]")) {
-      const one = byName.get(head.dataset.column);
-      if (one) head.lastChild.replaceChildren(...figure(one));
-    }
-  }
-
-  async function askBeside(named, where, signal) {
-    const beside = named ? [showSize(named, signal), showParquet(named, where, signal), findModels(where, signal)] : [];
-    for (const one of await Promise.allSettled([showCard(signal), ...beside])) {
-      if (one.status === "rejected" && one.reason.name !== "AbortError" && !isNotReady(one.reason)) figures.textContent = one.reason.message;
+  // What stands beside the rows; without a place only what is known of every dataset.
+  async askBeside(place, signal) {
+    const beside = place ? [this.showSize(place, signal), this.showParquet(place, signal), this.findModels(place, signal)] : [];
+    for (const one of await Promise.allSettled([this.showCard(signal), ...beside])) {
+      if (one.status === "fulfilled" || one.reason.name === "AbortError" || isNotReady(one.reason)) continue;
+      this.figures.textContent = one.reason.message;
     }
   }
 
-  async function showCard(signal) {
-    const card = (await ask("/hf_datasets", {}, signal)).datasets.find((one) => one.id === dataset);
+  async showCard(signal) {
+    const card = (await ask("/hf_datasets", {}, signal)).datasets.find((one) => one.id === this.dataset);
     if (!card) return;
     const licences = card.tags.filter((tag) => tag.startsWith("licenses:")).map((tag) => tag.slice("licenses:".length));
     const licence = licences.length ? ` Licence: ${licences.join(", ")}.` : " No licence is named.";
-    about.replaceChildren(words(card.description || ""), words(licence, "soft"));
+    this.about.replaceChildren(words(card.description || ""), words(licence, "soft"));
   }
 
-  async function showSize(named, signal) {
-    const found = await ask("/size", { dataset }, signal);
+  async showSize(place, signal) {
+    const found = await ask("/size", { dataset: this.dataset }, signal);
     const whole = found.size.dataset;
     const prepared = `${bytes(whole.num_bytes_parquet_files)} as Parquet${found.partial ? " so far" : ""}`;
-    size.textContent = `${count(whole.num_rows)} rows, ${bytes(whole.num_bytes_original_files)} of files, ${prepared}.`;
-    const here = found.failed.find((one) => one.config === named.config && one.split === named.split);
-    if (here?.error) size.textContent += ` Not prepared: ${reason(here.error)}`;
+    const here = found.failed.find((one) => one.config === place.config && one.split === place.split);
+    const failure = here?.error ? ` Not prepared: ${reason(here.error)}` : "";
+    this.size.textContent = `${count(whole.num_rows)} rows, ${bytes(whole.num_bytes_original_files)} of files, ${prepared}.${failure}`;
   }
 
-  async function showParquet(named, where, signal) {
-    const { parquet_files: files } = await ask("/parquet", named, signal);
-    showUse(use, named, where, files.map((one) => one.url));
+  async showParquet(place, signal) {
+    const { parquet_files: files } = await ask("/parquet", this.named(place), signal);
+    showUse(this.use, this.named(place), place, files.map((one) => one.url));
   }
 
-  async function findModels(where, signal) {
-    if (!key()) return void (models = []);
-    if (models.length) return;
+  async findModels(place, signal) {
+    if (!key()) this.models = [];
+    if (!key() || this.models.length) return;
     const found = await ask("/api/models", {}, signal);
-    models = found.models.filter((one) => one.task === "predict").map((one) => `${one.owner}/${one.name}`);
-    const { splits } = await ask("/splits", { dataset }, signal);
-    choose(splits, where);
+    this.models = found.models.filter((one) => one.task === "predict").map((one) => `${one.owner}/${one.name}`);
+    const { splits } = await ask("/splits", { dataset: this.dataset }, signal);
+    this.choose(splits, place);
   }
+}
 
-  // Also when only the row after the `#` is another one.
-  addEventListener("popstate", () => (shownSearch === location.search ? markRow() : show()));
-  return async () => {
-    models = [];
-    await show();
-  };
+// A table
+
+// named: what the rows are of; most: columns that are shown. Predictions stand last, and always.
+function tableOf(named, offset, rows, most) {
+  const isPrediction = (one) => one.type._type === "Prediction";
+  const features = [...rows.features.filter((one) => !isPrediction(one)).slice(0, most), ...rows.features.filter(isPrediction)];
+  const of = rows.num_rows_total === null ? "" : ` of ${count(rows.num_rows_total)}`;
+  const shown = rows.rows.length ? `rows ${offset} to ${offset + rows.rows.length - 1}${of}` : `no rows here${of}`;
+  return el(
+    "table",
+    {},
+    el("caption", { text: `${named}: ${shown}` }),
+    el("thead", {}, el("tr", {}, el("th", { scope: "col", text: "row" }), ...features.map(head))),
+    el("tbody", {}, ...rows.rows.map((one) => line(one, features))),
+  );
+}
+
+// The empty element at its end gets the figure of the column.
+function head({ name, type }) {
+  return el("th", { scope: "col", "data-column": name }, words(name, "name"), words(typeWords(type), "type"), el("div"));
+}
+
+function line(row, features) {
+  const cut = new Set(row.truncated_cells);
+  const id = `row-${row.row_idx}`;
+  const cells = features.map((feature) => cell(feature, row.row[feature.name], cut.has(feature.name), row.row_idx));
+  return el("tr", { id }, el("th", { scope: "row" }, el("a", { href: `#${id}`, text: row.row_idx })), ...cells);
+}
+
+// Mark the row that the address names, and no other.
+function markRow(table) {
+  for (const row of table.querySelectorAll("tr.marked")) {
+    row.classList.remove("marked");
+    row.removeAttribute("aria-current");
+  }
+  const row = /^#row-\d+$/.test(location.hash) && document.getElementById(location.hash.slice(1));
+  if (!row) return;
+  row.classList.add("marked");
+  row.setAttribute("aria-current", "true");
+  row.scrollIntoView({ block: "center" });
+}
+
+function drawFigures(table, stats) {
+  const byName = new Map(stats.statistics.map((one) => [one.column_name, one]));
+  for (const one of table.querySelectorAll("th[data-column]")) {
+    const known = byName.get(one.dataset.column);
+    if (known) one.lastChild.replaceChildren(...figure(known));
+  }
 }
 
 // A cell and a head
@@ -726,9 +759,9 @@ function way(name, text) {
 
 function start() {
   const isDataset = location.pathname.startsWith(BEFORE_NAME);
-  const show = isDataset ? datasetPage(nameInAddress()) : listPage();
+  const page = isDataset ? new DatasetPage(nameInAddress()) : new ListPage();
   const home = el("a", { href: "/datasets", text: "Datasets" });
-  document.body.append(el("header", {}, home, keyForm(show)), main);
-  show();
+  document.body.append(el("header", {}, home, keyForm(() => (isDataset ? page.keyChanged() : page.show()))), main);
+  page.show();
 }
 start();
