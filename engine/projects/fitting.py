@@ -105,7 +105,7 @@ class Fitting:
 
 
 def slot_of(found: Object) -> str:
-    """One model of a combination is active."""
+    """The slot of a model. It is that of its combination, so that one model of each combination is active."""
     return "/".join(found.request["combination"])
 
 

@@ -60,7 +60,7 @@ class Dataset:
 
     files          type -> path of its Parquet file
     combination    country, region, grouping
-    extra_periods  so many periods follow the last data: flows are 0 in them, and levels are carried
+    extra_periods  how many periods follow the last data: flows are 0 in them, and levels are carried
     """
 
     def __init__(self, files: Mapping[str, str], combination: list[str], extra_periods: int = 0) -> None:

@@ -90,7 +90,7 @@ def read(path: str, kind: DataType, columns: Sequence[str] = ()) -> pa.Table:
 
 
 def write(table: pa.Table, kind: DataType, path: Path) -> None:
-    """Write a file beside its name, then rename it: whoever finds it finds it whole, also after a crash."""
+    """Write a file beside its name, then rename it, so that a file of this name is always whole, also after a crash."""
     beside = path.with_name(f".{path.name}.new")
     try:
         with open(beside, "wb") as file:
