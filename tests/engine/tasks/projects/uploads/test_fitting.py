@@ -102,7 +102,7 @@ def test_a_public_set_goes_from_files_to_a_fit(
     dates = {"train_dates": data.dates[train], "eval_dates": data.dates[held_out]}
     part, payload, _ = sets.task("fit", sets.fit_header(data, checked["Instance"], tmp_path / "model", **dates))
     assert "refused" not in part
-    answer = next(value for value in sets.pieces(part, payload).values() if "Metrics" in value)
+    answer = next(value for value in sets.values(part, payload).values() if "Metrics" in value)
     assert answer["Metrics"]["Train"]["R2"] > 0.5
 
 
