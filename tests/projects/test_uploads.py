@@ -214,8 +214,8 @@ def test_a_slow_file_stops_nobody_else_and_is_taken_when_it_has_come(empty: Clie
     with connected(empty.server) as slow:
         slow.sendall(head(empty, length=len(WHOLE)))
         for i in range(0, len(WHOLE), 20):
-            slow.sendall(WHOLE[i : i + 20])
             assert made(empty.get(PATH), 200) == []
+            slow.sendall(WHOLE[i : i + 20])
         status, body = answer_on(slow)
         assert (status, body["Bytes"]) == (201, len(b"1,2,3"))
 

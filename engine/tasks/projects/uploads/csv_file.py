@@ -87,7 +87,7 @@ class CsvFile:
             nonlocal size
             while line := file.readline(BLOCK_BYTES):
                 size += len(line)
-                if size > BLOCK_BYTES:
+                if size >= BLOCK_BYTES:  # csv has a limit of its own, but other readers of the process may have raised it
                     raise csv.Error
                 yield line
 
