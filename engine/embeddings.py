@@ -216,14 +216,14 @@ class Embeddings:
         part = answer.header
         embedded = Embedded(part["name"])
         version = choices[part["name"]].version
-        served = self._serving.served(version)
         if "lines" not in part:
             embedded.pieces, embedded.num_tokens = [*cut(answer.payload, part["sizes"])], part["num_tokens"]
             embedded.note(part)
             embedded.queue_s = max(0.0, time.monotonic() - started - sum(part["seconds"].values()))
-            self._learn(served.model, part)
+            if served := self._serving.find(version):
+                self._learn(served.model, part)
             return embedded
-        with self._serving.using(served):
+        with self._serving.using(served := self._serving.served(version)):
             model = await self._serving.ensure_loaded(served)
             texts = TextList(self._task, model, answer, embedded, max_tokens=self.limits.embed_max_tokens)
             await self._divided(texts)

@@ -6,6 +6,7 @@ nothing is watched the task sleeps. Knows nothing of keys, of what lasts long, o
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -55,11 +56,11 @@ class KeyWatch(Generic[Held]):
         self._task: asyncio.Task[None] | None = None
 
     @contextmanager
-    def watching(self, held: Held, on_end: Callable[[], None], *, is_fresh: bool, ends_at: float) -> Iterator[None]:
+    def watching(self, held: Held, on_end: Callable[[], None], *, is_fresh: bool, ends_at: float = math.inf) -> Iterator[None]:
         """Call `on_end`, once, if what the request was opened with ends meanwhile. It must not raise.
 
         is_fresh  nothing has changed since the caller was identified, so we need not ask the database
-        ends_at   when it ends in any case, in seconds since 1970; may be infinite
+        ends_at   when it ends in any case, in seconds since 1970
         """
         if self._task is None:
             self._task = asyncio.create_task(self._watch(), name="key watch")

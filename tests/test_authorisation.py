@@ -276,7 +276,7 @@ def callers_for(target: Target) -> dict[str, Caller]:
 
 def ask(house: House, route: Route, auth: Auth, target: Target) -> Expected:
     named = {"owner": target.owner, "model": target.name, "id": f"{target.owner}/{target.name}"}
-    named |= {"org": target.owner, "dataset": target.name, "workspace": target.owner}
+    named |= {"org": target.owner, "dataset": target.name, "title": target.name, "workspace": target.owner}
     named |= {"file": FILES.get(route.path, "records"), "name": "tom"}
     named |= {"team": target.owner, "project": PROJECT, "user": "nobody", "iid": "999"}
     if "{team}" in route.path:

@@ -165,17 +165,11 @@ class Datasets:
             yield None
             return
         readable = _readable(dataset, source)
-        with self.holding(segment.id for segment in readable.segments):
-            await dataset.wait_until_whole(wait_s)
-            yield readable
-
-    @contextlib.contextmanager
-    def holding(self, segment_ids: Iterable[str]) -> Iterator[None]:
-        """Keep segments on the disk until the context ends, also if no version names them any more."""
-        held = list(segment_ids)
+        held = [segment.id for segment in readable.segments]
         self._held.update(held)
         try:
-            yield
+            await dataset.wait_until_whole(wait_s)
+            yield readable
         finally:
             self._release(held)
 

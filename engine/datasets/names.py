@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from engine.errors import Code, EngineError, Kind
 
@@ -33,6 +34,7 @@ class SourceName:
         return f"{self.org}/{self.name}" if self.org else self.name
 
 
+@lru_cache(maxsize=256)  # of the few that queries name again and again; what is kept is short, for a long text is no name
 def parse_source(text: str) -> tuple[SourceName, ...]:
     """What a source may mean, in the order in which it is looked for. EngineError `bad_name` when it means nothing.
 

@@ -77,7 +77,7 @@ class Attributions:
         raises  EngineError `bad_parameter`, `bad_range`, `unknown_model`, `unknown_dataset`, `not_complete`, `source_missing`,
                 `unknown_combination`, `too_many_jobs`
         """
-        check_values("", {"samples": (1 <= wanted.samples <= MAX_SAMPLES, f"1 to {MAX_SAMPLES}")})
+        check_values("", {"samples": (1 <= wanted.samples <= MAX_SAMPLES, f"from 1 to {MAX_SAMPLES}")})
         if wanted.start_date > wanted.end_date:
             raise EngineError(REFUSALS["bad_range"], "start_date is after end_date.")
         model = await self._models.complete(project, wanted.model)

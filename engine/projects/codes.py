@@ -45,7 +45,7 @@ REFUSALS = by_word(
     Code("sales_missing", Kind.INVALID, "the dataset has no Sales"),
     Code("mixed_frequency", Kind.INVALID, "the dates are not of one frequency, or not of one day of the week"),
     Code("unknown_combination", Kind.NOT_FOUND, "the dataset has no Sales for the country, region and grouping"),
-    Code("unknown_date", Kind.INVALID, "a date is none of the dataset's Sales for the combination"),
+    Code("unknown_date", Kind.INVALID, "Sales of the dataset has no such date for the combination"),
     Code("dates_overlap", Kind.INVALID, "a date is both among the train dates and among the eval dates"),
     Code("too_few_dates", Kind.INVALID, "there are fewer than 20 train dates"),
     Code("mixed_graph", Kind.INVALID, "some nodes have `kind` and some have `op`"),

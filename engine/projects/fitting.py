@@ -17,8 +17,8 @@ from engine.projects.files import made_name
 from engine.projects.graphs import Graphs
 from engine.projects.models import Models
 from engine.projects.objects import Object, Objects, encoded
-from engine.projects.pieces import pieces_of
 from engine.projects.publishing import Publishing
+from engine.projects.values import values_of
 from engine.projects.work import Settled, object_kind, task_of
 from engine.replicas.blocks import Answer, Arguments
 from engine.store import ObjectName, Transaction
@@ -91,9 +91,9 @@ class Fitting:
         }
 
     async def _settled(self, transaction: Transaction, found: Object, answer: Answer) -> Settled:
-        pieces, header, request = pieces_of(answer), answer.header, found.request
+        values, header, request = values_of(answer), answer.header, found.request
         served = {"Name": f"{found.project.team}/{made_name(found.name)}", "Version": header["version"], "Window": header["window"]}
-        result = f'{pieces["figures"][:-1]},"Served":{encoded(served)}}}'
+        result = f'{values["figures"][:-1]},"Served":{encoded(served)}}}'
         warnings = merged(request["warnings"], header["warnings"])
         slot = None
         if request["activate"] and header["converged"]:
@@ -101,11 +101,11 @@ class Fitting:
             transaction.after_commit(self._publishing.note_activation)
         elif request["activate"]:
             warnings.append({"Code": "not_activated", "Message": f"{WARNINGS['not_activated'].capitalize()}."})
-        return Settled(result, warnings, pieces["response"], slot)
+        return Settled(result, warnings, values["response"], slot)
 
 
 def slot_of(found: Object) -> str:
-    """One model of a combination is active."""
+    """The slot of a model. It is that of its combination, so that one model of each combination is active."""
     return "/".join(found.request["combination"])
 
 

@@ -11,7 +11,7 @@ from engine.errors import EngineError
 from engine.projects.asking import ask, short_task
 from engine.projects.codes import UNKNOWN_GRAPH
 from engine.projects.objects import Project, encoded, now
-from engine.projects.pieces import pieces_of
+from engine.projects.values import values_of
 from engine.replicas.pool import Pool
 from engine.store import GraphRow, InstanceRow, Store
 
@@ -40,7 +40,7 @@ class Graphs:
 
     async def save(self, project: Project, graph: Graph) -> GraphRow:
         """Keep a graph of the high level that a person has drawn. ListedError `invalid_graph`, `mixed_graph`, `graph_too_large`."""
-        body = pieces_of(await ask(self._queries, CHECK_DRAWING, {"graph": graph}))["graph"]
+        body = values_of(await ask(self._queries, CHECK_DRAWING, {"graph": graph}))["graph"]
         created_at = now()
         async with self._store.transaction() as transaction:
             graph_id = await self._store.add_graph(
@@ -79,13 +79,13 @@ class Graphs:
     async def suggested(self, files: Mapping[str, str], combination: list[str]) -> str:
         """The default graph of a combination of a dataset, JSON. ListedError `unknown_combination`, `sales_missing`."""
         answer = await ask(self._queries, DEFAULT_GRAPH, {"files": files, "combination": combination})
-        return pieces_of(answer)["graph"]
+        return values_of(answer)["graph"]
 
     async def checked(self, asked: Mapping[str, Any]) -> "CheckedGraph":
         """What `check_graph` says. ListedError as it refuses."""
         answer = await ask(self._queries, CHECK_GRAPH, dict(asked))
-        pieces = pieces_of(answer)
-        return CheckedGraph(pieces["graph"], pieces["instance"], answer.header["warnings"])
+        values = values_of(answer)
+        return CheckedGraph(values["graph"], values["instance"], answer.header["warnings"])
 
 
 @dataclass(frozen=True, slots=True)

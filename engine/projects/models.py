@@ -40,11 +40,11 @@ class FitParameters:
     def check(self) -> None:
         """ListedError `bad_parameter`."""
         allowed = {
-            "epochs": (0 <= self.epochs <= MAX_EPOCHS, f"0 to {MAX_EPOCHS}"),
+            "epochs": (0 <= self.epochs <= MAX_EPOCHS, f"from 0 to {MAX_EPOCHS}"),
             "learning_rate": (0 < self.learning_rate <= 1, "above 0 and at most 1"),
-            "samples": (1 <= self.samples <= MAX_SAMPLES, f"1 to {MAX_SAMPLES}"),
-            "inference": (self.inference in INFERENCES, ", ".join(INFERENCES)),
-            "seed": (0 <= self.seed <= MAX_SEED, f"0 to {MAX_SEED}"),
+            "samples": (1 <= self.samples <= MAX_SAMPLES, f"from 1 to {MAX_SAMPLES}"),
+            "inference": (self.inference in INFERENCES, f"one of {', '.join(INFERENCES)}"),
+            "seed": (0 <= self.seed <= MAX_SEED, f"from 0 to {MAX_SEED}"),
         }
         check_values("model_param", allowed)
 
@@ -55,7 +55,7 @@ def check_values(where: str, allowed: dict[str, tuple[bool, str]]) -> None:
     allowed  field -> whether it is, and what it must be
     """
     details = [
-        {"Code": str(BAD_PARAMETER), "Column": f"{where}.{name}" if where else name, "Message": f"It is {what}."}
+        {"Code": str(BAD_PARAMETER), "Column": f"{where}.{name}" if where else name, "Message": f"It must be {what}."}
         for name, (is_allowed, what) in allowed.items()
         if not is_allowed
     ]

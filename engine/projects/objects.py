@@ -236,7 +236,7 @@ class Objects:
 
 
 def _refusal(code: Code, kind: ObjectKind, iids: Sequence[int], fault: str) -> EngineError:
-    """The refusal of a request that names objects of which it can have none."""
+    """The refusal of a request that names objects which it cannot use."""
     word = word_of(kind).capitalize()
     details: list[dict[str, Any]] = [{"Code": code, "Kind": kind, "IId": iid, "Message": f"{word} {iid} {fault}."} for iid in iids]
     return ListedError(code, details[0]["Message"], details)

@@ -6,6 +6,7 @@ nothing of how a model is fitted.
 
 import asyncio
 import functools
+import logging
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -20,6 +21,8 @@ from engine.repository.incoming import Incoming
 from engine.repository.publishing import Publisher
 from engine.repository.serving import Serving, Spawn
 from engine.store import ObjectName, Store
+
+log = logging.getLogger("sluice.projects")
 
 KIND: ObjectKind = "model"
 
@@ -65,7 +68,10 @@ class Publishing:
     async def clean(self) -> None:
         """Remove what a process before this one has published of models that were cancelled, or have failed."""
         for name in await self._objects.store.list_failed_objects(KIND):
-            await self.remove(name, {})
+            try:
+                await self.remove(name, {})
+            except (EngineError, OSError) as error:  # another start may succeed
+                log.error("model of a failed fit not removed object=%s reason=%r", name, str(error))
 
     def incoming(self, name: ObjectName) -> AbstractAsyncContextManager[Incoming]:
         """A folder for the files of a model."""
@@ -78,7 +84,7 @@ class Publishing:
 
         raises  EngineError as Publisher.publish
         """
-        if "pieces" in answer.header:
+        if "values" in answer.header:
             await asyncio.to_thread(incoming.note_files)
             self._names.add(found.name)
             confirm = functools.partial(self._require_wanted, found)

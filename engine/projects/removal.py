@@ -1,4 +1,4 @@
-"""Removal: what nobody finds any more loses its files, then its row, and a project whose objects are gone loses its own.
+"""Removal: deleted objects lose their files and then their rows, and a deleted project loses its row after its last object.
 
 A deletion is done once the database says so. The files go right after that; what is left when the process ends, or cannot be
 removed now, goes later. Knows no kind of object: for each there is a function that removes what it has.

@@ -69,6 +69,8 @@ class Texts:
 
     async def embedded(self, texts: Sequence[Text], caller: Caller) -> TextVectors:
         """The vector of each text. EngineError `model_not_found`, and what embedding raises."""
+        if not texts:
+            return TextVectors([], [])
         choices = self._listed.accepted(caller)
         models = [self._model(one, caller) for one in texts]
         keys = [(_key(model), one.text) for model, one in zip(models, texts, strict=True)]

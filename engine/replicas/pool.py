@@ -127,7 +127,8 @@ class Pool:
     async def _keep_alive(self, slot: int) -> None:
         backoff_s = FIRST_BACKOFF_S
         while True:
-            replica = Replica(self, f"{self.name}-{next(self._numbers)}", self._options)
+            name = f"{self.name}-{next(self._numbers)}"
+            replica = Replica(self, name, self._options, yields=self._is_start_unhurried())
             self._replicas[slot] = replica
             try:
                 await self._live(replica)
@@ -144,6 +145,12 @@ class Pool:
             was_well = replica.answers_given or replica.exit_code == -signal.SIGKILL
             backoff_s = FIRST_BACKOFF_S if was_well else min(LONGEST_BACKOFF_S, backoff_s * 2)
             await asyncio.sleep(backoff_s)  # waiting is the purpose here: a program that crashes must not spin
+
+    def _is_start_unhurried(self) -> bool:
+        """Whether a replica that starts now may yield the cores: a confined model lets replicas start again and again, which would
+        slow down the others, and one of these is free of it."""
+        confined = self.faults.confined
+        return bool(confined) and any(not replica.has_work_on(confined) for replica in self.replicas)
 
     async def _live(self, replica: Replica) -> None:
         """One replica from its start to its death."""
@@ -327,7 +334,7 @@ class Pool:
         if batch is None:
             return False
         now = time.monotonic()
-        replica.send(batch, now)
+        replica.send(batch, now, yields=batch.model is not None and batch.model.key in confined)
         metrics.queue_seconds(batch.lane).observe(now - batch.blocks[0].waiting_since)
         return True
 

@@ -71,10 +71,10 @@ class ReplicaOptions:
     max_resident_bytes: int = 0
     max_faults: int = 12
 
-    def for_process(self) -> str:
+    def for_process(self, *, yields: bool = False) -> str:
         """What the process itself must know, as the one argument that it gets besides its socket."""
         names = ("niceness", "memory_bytes", "is_confined", "families")
-        return json.dumps({name: getattr(self, name) for name in names})
+        return json.dumps({**{name: getattr(self, name) for name in names}, "yields": yields})
 
 
 DEFAULT_OPTIONS = ReplicaOptions()
@@ -105,9 +105,10 @@ class Replica(asyncio.BufferedProtocol):
     is_retiring   it was told to stop: it gets no more work, and its death is expected
     is_relieved   we end it on purpose, and a new one takes its place: that is no fault of anybody's
     died_under    the batch that it was working on when it died, if its death was not expected
+    yields        while it starts, and while it opens models that nobody waits for, it yields the cores to the other replicas
     """
 
-    def __init__(self, owner: Owner, name: str, options: ReplicaOptions = DEFAULT_OPTIONS) -> None:
+    def __init__(self, owner: Owner, name: str, options: ReplicaOptions = DEFAULT_OPTIONS, *, yields: bool = False) -> None:
         self.name = name
         self.loaded: set[str] = set()
         self.num_batches = 0
@@ -120,6 +121,7 @@ class Replica(asyncio.BufferedProtocol):
         self.is_relieved = False
         self.died_under: Batch | None = None
         self.answers_given = 0
+        self.yields = yields
         self._owner = owner
         self._options = options
         self._expected: deque[Batch | asyncio.Future[Reply]] = deque()
@@ -136,11 +138,10 @@ class Replica(asyncio.BufferedProtocol):
         with theirs:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-m", "engine.tasks", str(theirs.fileno()), self._options.for_process()),
+                *("-m", "engine.tasks", str(theirs.fileno()), self._options.for_process(yields=self.yields)),
                 pass_fds=[theirs.fileno()],
                 stdin=asyncio.subprocess.DEVNULL,
                 env=self._environment(),
-                start_new_session=True,  # Ctrl-C in a terminal reaches the server alone, which then drains
             )
         await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=ours)
         await self.ask_for_sign_of_life()
@@ -231,20 +232,26 @@ class Replica(asyncio.BufferedProtocol):
         batches = (one for one in self._expected if isinstance(one, Batch))
         return any(batch.model is not None and batch.model.key in keys for batch in batches)
 
-    def send(self, batch: Batch, sent_at: float) -> None:
-        """Send the blocks of one batch; the owner hears of the answer."""
+    def send(self, batch: Batch, sent_at: float, *, yields: bool = False) -> None:
+        """Send the blocks of one batch; the owner hears of the answer. The work `yields` the cores to the other replicas."""
         if batch.model is not None:
             self._load(batch.model)
         batch.sent_at = sent_at
         self._expected.append(batch)
         self.num_batches += 1
-        self._write(*batch.frame())
+        header, buffers = batch.frame()
+        self._write(header | {"yields": True} if yields else header, buffers)
 
     def _load(self, model: ServedModel) -> None:
         """Tell the replica to open a model, once. If that fails, the answer to the next block says so."""
         if model.key not in self.loaded:
             self.loaded.add(model.key)
             self.ask(model.load)
+
+    def open(self, model: ServedModel, *, is_awaited: bool) -> asyncio.Future[Reply]:
+        """Tell the replica to open a model; `is_awaited`: for a request, or for one who publishes it."""
+        self.loaded.add(model.key)
+        return self.ask(model.load | {"yields": True} if self.yields and not is_awaited else model.load)
 
     def ask_for_sign_of_life(self) -> asyncio.Future[Reply]:
         """Send a frame without a task, which a replica answers with an empty header."""

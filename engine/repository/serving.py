@@ -96,9 +96,14 @@ class Serving:
         pool.knows = self._served.__contains__
 
     def served(self, version: Version) -> VersionInUse:
-        """The engine's side of a version, made when it is first asked for."""
+        """The engine's side of a version, made when it is first asked for.
+
+        raises  EngineError `model_removed`, if the version was removed after somebody found it
+        """
         key = _key(version)
         if key not in self._served:
+            if not self._is_there(version):  # /metrics would show a model again that was deleted
+                raise EngineError(MODEL_REMOVED, MODEL_REMOVED.text)
             config = version.config
             model = ServedModel(
                 key=key,
@@ -112,6 +117,15 @@ class Serving:
             )
             self._served[key] = VersionInUse(model, ujson.dumps(config.example).encode())
         return self._served[key]
+
+    def find(self, version: Version) -> VersionInUse | None:
+        """The same, if somebody has asked for it and it is not unloaded."""
+        return self._served.get(_key(version))
+
+    def _is_there(self, version: Version) -> bool:
+        """Whether a version may be used: its model has it, or it is about to."""
+        model = self.repository.find(version.config.owner, version.config.name)
+        return version in self._coming or (model is not None and model.versions.get(version.number) == version)
 
     def titles(self) -> set[str]:
         """The models that there are, with those that are on their way in or out, as `owner/name`."""
@@ -142,7 +156,10 @@ class Serving:
 
     def status(self, version: Version | None) -> str:
         """`online`, `building` or `offline`; None is a version whose files cannot be used."""
-        return LoadState.OFFLINE if version is None else self.served(version).state
+        if version is None:
+            return LoadState.OFFLINE
+        served = self.find(version)
+        return LoadState.BUILDING if served is None else served.state
 
     def open_active(self, replica: Replica) -> None:
         """A replica is ready: let it open every active model, so that no first request has to wait for that."""
@@ -160,8 +177,8 @@ class Serving:
             served = self.served(version)
             # A version that killed two replicas would kill this one, too.
             if served.num_lost < OPENING_DEATHS and served.model.key not in replica.loaded:
-                opening = self._open_in_turn(replica, served) if version.config.is_embedding else self._open(replica, served)
-                self._spawn(opening, f"open {_key(version)}")
+                open_it = self._open_in_turn if version.config.is_embedding else self._open
+                self._spawn(open_it(replica, served, is_awaited=False), f"open {_key(version)}")
 
     def _eager(self) -> list[Version]:
         """The active versions that are opened before they are asked for; the large one is last, so that small ones do not wait."""
@@ -173,21 +190,20 @@ class Serving:
     def _opens_ahead(self, version: Version) -> bool:
         return self.opens_ahead(version.config.owner, version.config.name)
 
-    async def _open_in_turn(self, replica: Replica, served: VersionInUse) -> None:
+    async def _open_in_turn(self, replica: Replica, served: VersionInUse, *, is_awaited: bool) -> None:
         """Open a large model in one replica after the other: if all replicas opened it at once, none could answer meanwhile."""
         async with self._turn:
             # While this one waited, the version may have been retired, or killed replicas, or a block may have opened it here.
             is_served = self._served.get(served.model.key) is served and served.retired is None
             if is_served and served.num_lost < OPENING_DEATHS and served.model.key not in replica.loaded:
-                await self._open(replica, served)
+                await self._open(replica, served, is_awaited=is_awaited)
 
-    async def _open(self, replica: Replica, served: VersionInUse) -> None:
+    async def _open(self, replica: Replica, served: VersionInUse, *, is_awaited: bool = True) -> None:
         """Open one model in one replica, and note what that shows: whether it loads, and what a record costs."""
         model = served.model
-        replica.loaded.add(model.key)
         replica.num_opening += 1
         try:
-            header, _ = await replica.ask(model.load)
+            header, _ = await replica.open(model, is_awaited=is_awaited)
         except ReplicaGone as gone:
             if gone.was_at_work and not replica.is_retiring:
                 await self._note_death(replica, served)
@@ -293,7 +309,11 @@ class Serving:
 
     def retire(self, version: Version) -> asyncio.Event:
         """Unload a version from every replica once the last request that uses it has ended; the event tells when that was done."""
-        served = self.served(version)
+        served = self.find(version)
+        if served is None:
+            is_retired = asyncio.Event()
+            is_retired.set()
+            return is_retired
         if served.retired is None:
             served.retired = asyncio.Event()
             self.unload_if_unused(served)
@@ -301,15 +321,16 @@ class Serving:
 
     async def retire_within(self, version: Version, seconds: float) -> None:
         """Unload a version everywhere. What still uses it after this time is ended with `model_removed`."""
-        served = self.served(version)
+        served = self.find(version)
         retired = self.retire(version)
         try:
             async with asyncio.timeout(seconds):
                 await retired.wait()
         except TimeoutError:
-            log.warning("version removed while it is used model=%s users=%d", served.model.key, served.num_users)
-            self._pool.refuse(served.model.key, EngineError(MODEL_REMOVED, MODEL_REMOVED.text))
-            self._unload(served, retired)
+            if served is not None:
+                log.warning("version removed while it is used model=%s users=%d", served.model.key, served.num_users)
+                self._pool.refuse(served.model.key, EngineError(MODEL_REMOVED, MODEL_REMOVED.text))
+                self._unload(served, retired)
 
     def is_used(self, version: Version) -> bool:
         """Whether a stream or a single record uses this version now."""

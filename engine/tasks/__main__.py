@@ -16,6 +16,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from engine.errors import short_traceback
 from engine.frames import Header
 from engine.tasks.families import ENDS, Families, LoadFailed, LongReply, Reply, is_harmful, is_out_of_memory
 from engine.tasks.stopping import Stopped, block_signal
+from engine.tasks.yielding import yielding
 
 # <sys/prctl.h>
 PR_SET_PDEATHSIG = 1
@@ -60,7 +62,7 @@ class Worker:
 
         A frame without a task asks for a sign of life; a failure is a last reply with `error`.
 
-        header  family, task, and what the task is asked with
+        header  family, task, perhaps `yields` (others wait for the cores, so the work yields them), and what the task is asked with
         """
         if "task" not in header:
             yield {}, []
@@ -68,7 +70,7 @@ class Worker:
         try:
             task = self._families.task(header["family"], header["task"])
             with limited(header.get("memory_bytes", 0)):
-                answer = task(header, payload)
+                answer = yielding(partial(task, header, payload)) if "yields" in header else task(header, payload)
                 last = answer if isinstance(answer, tuple) else (yield from _with_more(answer))
         except LoadFailed as failure:
             last = _error("load_failed", str(failure)), []
@@ -116,10 +118,16 @@ def _error(code: str, reason: str, **told: Any) -> Header:
 def prepare_process(niceness: int, memory_bytes: int, *, is_confined: bool) -> None:
     """Make this process a replica: it ends when the server wants it to, uses one core, and yields core and memory to the server."""
     block_signal()
+    # Ctrl-C in a terminal reaches the server alone, which then drains. In a session of its own a replica could not yield to the
+    # server: a kernel with autogroups compares priorities within a session only.
+    with contextlib.suppress(PermissionError):  # it leads a session, and so a group, already
+        os.setpgrp()
     limit_memory(memory_bytes)
     if is_confined:
         confine()
-    for number in (signal.SIGINT, signal.SIGTERM):  # the server gets them too, and drains before it closes our socket
+    # The server gets the first two as well, and drains before it closes our socket. The third would stop a process that is not in
+    # the foreground of its terminal, for writing to it.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGTTOU):
         signal.signal(number, signal.SIG_IGN)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # replicas are the parallelism
     libc = ctypes.CDLL(None, use_errno=True)
@@ -199,7 +207,11 @@ def main() -> None:
     prepare_process(options["niceness"], options["memory_bytes"], is_confined=options["is_confined"])
     prepare_stderr()
     worker = Worker()
-    worker.prepare(options["families"])
+    prepare = partial(worker.prepare, options["families"])
+    if options["yields"]:
+        yielding(prepare)
+    else:
+        prepare()
     # A block makes thousands of objects and no cycles: when the collector ran among them it took 2 to 16 per cent of the time.
     gc.set_threshold(YOUNG_OBJECTS)
     try:

@@ -16,16 +16,17 @@ Read = TypeVar("Read")
 
 @contextlib.asynccontextmanager
 async def while_valid(request: web.Request, caller: Caller, right: Right) -> AsyncIterator[None]:
-    """Break off as soon as the caller's key ends, or its right. EngineError `unauthorized`."""
+    """Break off as soon as the caller's key ends, or its right. EngineError: those of `Accounts.confirm`."""
     scope = asyncio.timeout(None)
     try:
         async with scope:
             with request.app[ACCOUNTS].while_valid(caller, lambda: scope.reschedule(0), right):
                 yield
     except TimeoutError:
-        if scope.expired():
-            raise unauthorized() from None
-        raise
+        if not scope.expired():  # of the disk, for one
+            raise
+        await request.app[ACCOUNTS].confirm(caller, right)
+        raise unauthorized() from None
 
 
 async def confirm_change(request: web.Request, caller: Caller, right: Right, name: str) -> None:

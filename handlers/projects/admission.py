@@ -100,21 +100,24 @@ async def admit(request: web.Request, role: Role) -> Project:
     return project
 
 
+async def admit_again(request: web.Request) -> None:
+    """Check again what an admitted request rests on, once its body is here. EngineError: those of the admission."""
+    caller = await admit_caller(request)
+    if RIGHT in request:
+        _check_role(caller, request[RIGHT])
+
+
 # Bodies
 
 
 async def read_body(request: web.Request, model: type[BodyT]) -> BodyT:
     """The JSON body of an admitted request, of any content type.
 
-    A sender may take a minute for it, so what admitted the request is checked again after that.
-
     raises  EngineError: those of `read_whole` and of the admission, `bad_json`; ListedError: `unknown_field`, `bad_field`
     """
     check_head(request, BODY_LIMIT_BYTES)
     body = await read_whole(request, BODY_LIMIT_BYTES, request.app[REQUEST_TIMEOUT], user=request[CALLER].name)
-    caller = await admit_caller(request)
-    if RIGHT in request:
-        _check_role(caller, request[RIGHT])
+    await admit_again(request)  # the sender may have taken a minute
     try:
         return model.model_validate_json(body)
     except ValidationError as error:

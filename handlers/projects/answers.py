@@ -1,4 +1,4 @@
-"""How objects of projects are shown: the fields that all share, two sets of words for how one stands, and its result as it is."""
+"""How objects of projects are shown: the fields that all share, two sets of status words, and results as replicas wrote them."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -94,7 +94,7 @@ async def listed(
 
 
 def iid_of(request: web.Request, kind: ObjectKind) -> int:
-    """The number in the path. EngineError `unknown_...` when it is none."""
+    """The number in the path. EngineError `unknown_...` when it is not a number."""
     iid = parameters.iid(request.match_info["iid"])
     if iid is None:
         raise unknown(kind)

@@ -48,7 +48,7 @@ async def list_sets(request: web.Request) -> web.Response:
 
 
 async def show_active(request: web.Request) -> web.Response:
-    """The active set; while none is active, one without attributions, so that the first extension is as any other."""
+    """The active set; while none is active, one without attributions, which scripts extend like any other."""
     project = await admit(request, Role.OBSERVER)
     found = await request.app[ATTRIBUTION_SETS].active(project)
     if found is None:

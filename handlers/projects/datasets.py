@@ -30,8 +30,8 @@ Text = Annotated[str, Field(max_length=80)]
 class DatasetRequest(Body):
     """Body of POST .../datasets."""
 
-    upload_ids: Annotated[tuple[Number, ...], Field(max_length=MAX_SOURCES)] = ()
-    dataset_ids: Annotated[tuple[Number, ...], Field(max_length=MAX_SOURCES)] = ()
+    upload_ids: Annotated[list[Number], Field(max_length=MAX_SOURCES, default_factory=list)]
+    dataset_ids: Annotated[list[Number], Field(max_length=MAX_SOURCES, default_factory=list)]
     activate: bool = False
 
 

@@ -40,7 +40,7 @@ MESSAGES: Mapping[Code, str] = {
 STATUSES: Mapping[Code, int] = {UNKNOWN_FIELD: 422, INVALID_PARAMETER: 422}
 # What a script should send, and what a browser knows how to ask for.
 CHALLENGES = ("Bearer", REALM)
-# So many details travel in one answer.
+# An answer has at most this many details.
 MAX_DETAILS = 100
 
 

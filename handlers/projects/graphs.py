@@ -82,7 +82,7 @@ def list_of(combination: Combination) -> list[str]:
 
 
 def _id_of(request: web.Request) -> int:
-    """The number in the path. EngineError `unknown_graph` when it is none."""
+    """The number in the path. EngineError `unknown_graph` when it is not a number."""
     found = iid(request.match_info["id"])
     if found is None:
         raise EngineError(UNKNOWN_GRAPH, "There is no such graph.")

@@ -64,5 +64,5 @@ def _bad(name: str, message: str) -> ListedError:
 
 
 def iid(text: str) -> int | None:
-    """The number of an object as a path or a query has it; None for a text that can be none."""
+    """The number of an object as a path or a query has it; None for any other text."""
     return int(text) or None if text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS else None

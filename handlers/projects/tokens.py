@@ -86,7 +86,7 @@ ROUTES = (
         surface=SURFACE,
         summary="The caller's tokens, newest first, also those that have ended",
         key=FULL,
-        answers={200: "the tokens without their values", 422: "limit or before is no number"} | REFUSALS,
+        answers={200: "the tokens without their values", 422: "limit or before is not a number"} | REFUSALS,
         query=LIST_QUERY,
     ),
     Route(

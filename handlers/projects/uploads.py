@@ -7,7 +7,6 @@ from typing import Any
 
 from aiohttp import BodyPartReader, web
 
-from engine.accounts import Right
 from engine.errors import INVALID_BODY, UNKNOWN_FIELD, EngineError
 from engine.projects.codes import EXTRA_FILE, NO_FILE
 from engine.projects.objects import Object, Project
@@ -20,7 +19,7 @@ from handlers.http.errors import UNSUPPORTED_MEDIA_TYPE
 from handlers.http.keys import ACCOUNTS
 from handlers.http.routes import Route
 from handlers.http.uploads import while_valid, within_upload_timeout
-from handlers.projects.admission import CALLER, admit, key_of, needs
+from handlers.projects.admission import CALLER, RIGHT, admit, admit_again, key_of, needs
 from handlers.projects.answers import OBJECTS, iid_of, listed, shown
 from handlers.projects.changes import cancel, remove
 from handlers.projects.errors import SURFACE
@@ -55,14 +54,23 @@ async def send_file(request: web.Request) -> web.Response:
     """Take a file. It is on the disk when the answer comes."""
     project = await admit_file(request)
     uploads, caller = request.app[UPLOADS], request[CALLER]
-    right = Right(project.team, Role.DATA_MANAGER)
     async with uploads.arriving(project.team) as arriving:
-        async with while_valid(request, caller, right):
-            await _receive(request, arriving)
-        await request.app[ACCOUNTS].confirm(caller, right)
+        await _receive_while_admitted(request, arriving)
         name = type_of(request.query.get("dataset_name"))
         made = await uploads.create(project, name, arriving, created_by=caller.name)
     return _shown(request, made, status=201)
+
+
+async def _receive_while_admitted(request: web.Request, arriving: ArrivingFile) -> None:
+    """Read the form, until what the request rests on ends. EngineError: those of `_receive` and of the admission."""
+    caller, right = request[CALLER], request[RIGHT]
+    try:
+        async with while_valid(request, caller, right):
+            await _receive(request, arriving)
+        await request.app[ACCOUNTS].confirm(caller, right)
+    except EngineError:
+        await admit_again(request)  # it says better what has ended, if that was the reason
+        raise
 
 
 async def _receive(request: web.Request, arriving: ArrivingFile) -> None:
@@ -141,7 +149,7 @@ UPLOAD_ANSWERS = {
     201: "the upload, which will be read",
     413: "the file is larger than SLUICE_PROJECT_UPLOAD_LIMIT_BYTES",
     415: "the body has a Content-Encoding",
-    422: "dataset_name is no name of a type, or the form does not have one file",
+    422: "dataset_name is missing or not a name, or the form does not have one file",
     429: TOO_MANY,
     503: "the upload stopped or took too long, or the server is shutting down",
     507: "the disk of the server is full",

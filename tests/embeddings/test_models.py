@@ -198,12 +198,16 @@ def test_a_path_below_that_does_not_exist_is_404_in_the_shape_of_the_surface(ser
     assert_refused(path, requests.request(method, server.url + path, timeout=30), 404)
 
 
-@pytest.mark.parametrize(
-    "path", ["/v1", "/v1/chat/completions", "/v1/modelsx", "/embeddingsx", "/Models", "/V1/models", "/Embeddings"]
-)
+@pytest.mark.parametrize("path", ["/embeddingsx", "/Models", "/V1/models", "/Embeddings"])
 def test_a_path_beside_the_surface_is_404_in_the_general_shape(server: Server, path: str) -> None:
     answer = post(server, path, b"{}", auth=server.auth)
     assert (answer.status_code, answer.json()) == (404, {"error": "not found"})
+
+
+@pytest.mark.parametrize("path", ["/v1", "/v1/chat/completions", "/v1/modelsx"])
+def test_what_else_is_below_v1_is_404_in_the_shape_of_projects(server: Server, path: str) -> None:
+    answer = post(server, path, b"{}", auth=server.auth)
+    assert (answer.status_code, answer.json()["Error"]["Code"]) == (404, "not_found")
 
 
 def test_every_answer_in_the_shape_of_openai_has_a_request_id_of_its_own(server: Server) -> None:

@@ -76,3 +76,12 @@ async def test_a_fresh_key_costs_no_question() -> None:
         await asyncio.sleep(5 * INTERVAL_S)
     await watch.close()
     assert database.num_asked == 0
+
+
+async def test_what_ends_at_a_known_time_ends_then_although_the_database_knows_nothing_of_it() -> None:
+    database, told, now = Database(), asyncio.Event(), [100.0]
+    watch: KeyWatch[str] = KeyWatch(database.is_valid, database.recheck, interval_s=INTERVAL_S, now=lambda: now[0])
+    with watch.watching("eva", told.set, is_fresh=True, ends_at=101.0):
+        now[0] = 101.0
+        await asyncio.wait_for(told.wait(), 10)
+    await watch.close()

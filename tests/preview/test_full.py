@@ -111,7 +111,7 @@ def test_a_model_that_gives_no_answer_in_time_is_504(preludes: Preludes) -> None
     assert rows(server, "one").status_code == 200
     until(lambda: is_quiet(server))
     asked = {"predict": "brandon/HelloWorld", **PLACE}
-    assert get(server, "/v2/rows", auth=server.auth, **asked).status_code == 200
+    until(lambda: get(server, "/v2/rows", auth=server.auth, **asked).status_code == 200)  # a cold start may take longer than that
     scoring = server.replica_pids()[0]
     os.kill(scoring, signal.SIGSTOP)
     answer = get(server, "/v2/rows", auth=server.auth, **asked)

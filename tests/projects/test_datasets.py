@@ -79,6 +79,8 @@ def test_what_is_named_more_than_once_counts_where_it_stands_last(client: Client
 def test_requests_that_cannot_become_a_dataset_are_refused(client: Client) -> None:
     refused(client.post("/datasets", {}), 422, "empty_request")
     refused(client.join([], []), 422, "empty_request")
+    many = refused(client.join([1] * 1001), 422, "bad_field")
+    assert many["Message"].startswith("upload_ids: List should have at most 1000 items")
     error = refused(client.join([7]), 404, "unknown_upload")
     assert [one["IId"] for one in error["Details"]] == [7]
     refused(client.join([], [3]), 404, "unknown_dataset")

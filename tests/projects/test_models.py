@@ -105,6 +105,7 @@ def test_a_parameter_outside_its_range_is_refused_and_named(full: Full, param: d
     for answer in (full.client.build(full.dataset, TV, **param), full.client.refit(full.model["IId"], full.dataset, **param)):
         error = refused(answer, 422, "bad_parameter")
         assert [detail["Column"] for detail in error["Details"]] == [f"model_param.{name}"]
+        assert error["Message"].startswith(f"model_param.{name}: It must be ")
 
 
 @pytest.mark.parametrize(

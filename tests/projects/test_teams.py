@@ -427,7 +427,7 @@ def test_rows_that_come_after_the_role_has_ended_are_not_written(server: Server,
         client.chunk(ndjson([{"n": 9}]))
         until(lambda: list((server.data_dir / "datasets" / owned / "plan" / ".sluice" / "staging").glob("*")))
         set_role(server, owned, tom[0], Role.MEMBER)
-        assert client.head().status == 401
+        assert client.head().status == 403
     assert datasets.described(server, f"{owned}/plan")["version"] == 1
 
 

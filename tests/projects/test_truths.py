@@ -62,7 +62,8 @@ def test_channels_of_nearly_the_same_spend_are_named_and_independent_ones_are_no
     model = client.built(client.dataset(files.of(sets.twins(tmp_path))), **HMC)
     told = [warning for warning in model["Warnings"] if warning["Code"] == "not_separable"]
     [together] = [warning for warning in told if "media.tv (" in warning["Message"] and "media.twin (" in warning["Message"]]
-    one, other, both = (float(high) - float(low) for low, high in re.findall(r"(-?[\d.e+]+) to (-?[\d.e+]+)", together["Message"]))
+    ranges = re.findall(r"(-?[\d.]+(?:e[+-]\d+)?) to (-?[\d.]+(?:e[+-]\d+)?)", together["Message"])
+    one, other, both = (float(high) - float(low) for low, high in ranges)
     assert both < min(one, other)
     assert not any("media.radio" in warning["Message"] for warning in told)
     assert "high_correlation" in codes(model["Warnings"])

@@ -1,16 +1,20 @@
 """Uploads: a file is on the disk before it has a number, and nothing is kept of one that was refused or cut off."""
 
+import select
 import signal
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import requests
 
+from engine.roles import Role
 from tests.disks import MIB, fill, small_disk
 from tests.projects.asking import Client, in_days, made, new_project, refused
+from tests.projects.people import later, new_member, new_team
 from tests.projects.weeks import PATH, answer_on, connected, files, folders, form, head, received, wait_until, weekly
 from tests.publishing.asking import user
 from tests.serving import Server, serving
@@ -210,8 +214,8 @@ def test_a_slow_file_stops_nobody_else_and_is_taken_when_it_has_come(empty: Clie
     with connected(empty.server) as slow:
         slow.sendall(head(empty, length=len(WHOLE)))
         for i in range(0, len(WHOLE), 20):
-            slow.sendall(WHOLE[i : i + 20])
             assert made(empty.get(PATH), 200) == []
+            slow.sendall(WHOLE[i : i + 20])
         status, body = answer_on(slow)
         assert (status, body["Bytes"]) == (201, len(b"1,2,3"))
 
@@ -236,14 +240,49 @@ def test_of_a_sender_who_leaves_nothing_is_kept(empty: Client) -> None:
 def test_of_a_sender_whose_token_is_revoked_meanwhile_nothing_is_kept(empty: Client) -> None:
     token = made(empty.ask("POST", "/user/access_tokens", json={"name": "ci", "expires_at": in_days(30)}))
     sender = empty.but(auth=token["Token"])
-    with connected(empty.server) as slow:
-        begun = head(empty, length=len(WHOLE)).replace(empty.server.key.encode(), token["Token"].encode())
-        slow.sendall(begun + WHOLE[:60])
-        wait_until(lambda: len(folders(empty.server)) == 1)
+    with begun(sender) as slow:
         assert empty.ask("DELETE", f"/user/access_tokens/{token['IId']}").ok
-        assert answer_on(slow)[0] == 401
+        assert code_on(slow) == (401, "token_revoked")
     assert folders(empty.server) == set()
     assert sender.get().status_code == 401
+
+
+def test_of_a_sender_whose_token_expires_meanwhile_nothing_is_kept(empty: Client) -> None:
+    token = made(empty.ask("POST", "/user/access_tokens", json={"name": "ci", "expires_at": later(2)}))
+    with begun(empty.but(auth=token["Token"])) as slow:
+        while not select.select([slow], [], [], 0.1)[0]:
+            slow.sendall(b"1")
+        assert code_on(slow) == (401, "token_expired")
+    assert folders(empty.server) == set()
+
+
+def test_a_sender_who_loses_the_role_meanwhile_is_told_the_role_and_not_that_the_key_is_wrong(empty: Client) -> None:
+    team = new_team(empty.server)
+    sender = empty.but(team=team, auth=new_member(empty.server, team, Role.DATA_MANAGER))
+    made(empty.ask("POST", f"/projects/{team}", json={"id": empty.project, "name": "Demo"}))
+    members = f"/team/teams/{team}/members/{sender.auth[0]}"  # type: ignore[index]
+    with begun(sender) as slow:
+        assert empty.ask("PATCH", members, json={"role": "Member"}).ok
+        assert code_on(slow) == (403, "role_too_low")
+    assert empty.ask("PATCH", members, json={"role": "DataManager"}).ok
+    with begun(sender) as slow:
+        assert empty.ask("DELETE", members).ok
+        assert code_on(slow) == (404, "unknown_team")
+    assert folders(empty.server) == set()
+
+
+@contextmanager
+def begun(sender: Client) -> Iterator[socket.socket]:
+    """A file that somebody has begun to send; after a second without more of it the server breaks off."""
+    with connected(sender.server) as slow:
+        slow.sendall(head(sender, length=LIMIT_BYTES) + WHOLE[: -len(",3\r\n--x--\r\n")])
+        wait_until(lambda: len(folders(sender.server)) == 1)
+        yield slow
+
+
+def code_on(connection: socket.socket) -> tuple[int, str]:
+    status, body = answer_on(connection)
+    return status, body["Error"]["Code"]
 
 
 # The disk, and crashes

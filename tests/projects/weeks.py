@@ -64,7 +64,9 @@ def head(client: Client, *, length: int | None = None, more: str = "", name: str
     """The head of a raw request that sends a form. length: None for a body in chunks."""
     path = f"{client.base}/projects/{client.team}/{client.project}{PATH}?dataset_name={name}"
     size = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
-    lines = [f"POST {path} HTTP/1.1", "Host: x", f"Authorization: Bearer {client.server.key}", size]
+    auth = client.auth or client.server.auth
+    key = auth if isinstance(auth, str) else auth[1]
+    lines = [f"POST {path} HTTP/1.1", "Host: x", f"Authorization: Bearer {key}", size]
     lines += ["Content-Type: multipart/form-data; boundary=x", *([more] if more else [])]
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 

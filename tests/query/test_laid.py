@@ -11,9 +11,12 @@ import pyarrow as pa
 import pytest
 import requests
 
+from engine.roles import Role
+from tests.fixtures.hub import hub_of
 from tests.fixtures.preview import front_matter, json_lines, lay, parquet
 from tests.preview.asking import get, hook, is_quiet, lay_in, until
 from tests.preview.test_workers import worker
+from tests.projects.people import new_team, set_role
 from tests.publishing.asking import user
 from tests.query.asking import TIMEOUT_S, Auth, ask, assert_refused, column, put, rows
 from tests.serving import Server, serving
@@ -131,6 +134,11 @@ def test_two_names_are_a_dataset_if_there_is_one_and_else_a_dataset_with_a_split
         assert column(server, 'select a from "hub://eva/test"', auth=tom) == [2], "what tom may not read is not there for him"
 
 
+def test_a_folder_inside_a_dataset_is_its_split_and_no_dataset_of_an_org(laid: Server) -> None:
+    lay_in(laid, "parts", {"README.md": "# Parts\n", "train/a.csv": "a\n1\n", "test/a.csv": "a\n2\n"})
+    assert [column(laid, f'select a from "hub://parts{split}"') for split in ("", "/train", "/test")] == [[1], [1], [2]]
+
+
 def test_laid_and_uploaded_rows_are_joined(laid: Server) -> None:
     put(laid, "admin/towns", [{"who": "ann", "town": "Rome"}, {"who": "eva", "town": "Oslo"}])
     text = 'select p.age, t.town from "hub://people" p join "hub://admin/towns" t on p.name = t.who'
@@ -158,6 +166,15 @@ def test_a_private_folder_is_there_for_its_org_and_the_admin_alone(laid: Server,
         assert refused.status_code == 404
         assert refused.text == missing.text.replace("hiding", "hidden")
     assert ask(laid, text, auth=("ann", "0" * 32)).status_code == 401
+
+
+def test_a_private_folder_of_a_team_is_there_for_its_members(laid: Server, ann: Auth, tom: Auth) -> None:
+    team = new_team(laid)
+    lay_in(laid, f"{team}/plan", {"README.md": front_matter("private: true"), "train.csv": "a\n1\n"})
+    text = f'select a from "hub://{team}/plan"'
+    set_role(laid, team, "ann", Role.OBSERVER)
+    assert column(laid, text, auth=ann) == [1]
+    assert_refused(ask(laid, text, auth=tom), 404, "dataset_not_found")
 
 
 # What is not prepared
@@ -221,6 +238,14 @@ def test_what_may_not_be_prepared_is_refused(tmp_path: Path) -> None:
     with serving(tmp_path / "data", **ONE, SLUICE_PREVIEW_MAX_PREPARE_BYTES="0") as server:
         lay_in(server, "people", {"train.csv": PEOPLE})
         assert_refused(ask(server, 'select name from "hub://people"'), 400, "rows_error")
+
+
+def test_a_dataset_of_a_hub_is_fetched_prepared_and_queried(tmp_path: Path) -> None:
+    lay(tmp_path / "hub", "ann/people", {"README.md": "# People\n", "train.csv": PEOPLE, "test.csv": "name,age\nzoë,1\n"})
+    with hub_of(tmp_path / "hub", "hf_a") as hub, serving(tmp_path / "data", **ONE, SLUICE_HUB_ENDPOINT=hub.endpoint) as server:
+        assert column(server, 'select name from "hub://ann/people/test"', timeout_ms=60_000) == ["zoë"]
+        assert_refused(ask(server, 'select name from "hub://ann/nothing"'), 404, "dataset_not_found")
+        assert "Traceback" not in server.log
 
 
 # Changes

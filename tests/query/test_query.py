@@ -7,7 +7,6 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -223,14 +222,13 @@ def _without_time(body: bytes) -> bytes:
 
 
 def test_a_slow_reader_gets_everything_however_long_it_takes(server: Server) -> None:
-    with ThreadPoolExecutor(1) as callers, asked(server, LONG, timeout_ms=2000) as client:
+    with asked(server, LONG, timeout_ms=2000) as client:
         client.head()
         until(lambda: server.metric("sluice_spill_bytes") > 20_000_000, what="an answer that is ready to be read")
-        clock = callers.submit(heavy, server, timeout_ms=2000)  # when its time is over, that of the first query is over, too
-        while not clock.done():
+        is_over = time.monotonic() + 2
+        while time.monotonic() < is_over:
             client.take(10_000)
-            futures.wait([clock], timeout=0.05)
-        assert_refused(clock.result(), 504, "timeout")
+            time.sleep(0.05)
         *lines, last = answers(client.rest())
     assert (len(lines), last["status"], last["rows"]) == (MANY, "ok", MANY)
 
@@ -238,12 +236,10 @@ def test_a_slow_reader_gets_everything_however_long_it_takes(server: Server) -> 
 def test_an_answer_that_cannot_be_kept_passes_its_time_and_is_cut(tmp_path: Path) -> None:
     with serving(tmp_path / "data", SLUICE_SPILL_LIMIT_BYTES="1000000") as small:
         put(small, "admin/many", ({"n": n, "text": f"{n} " + "x" * 1000} for n in range(MANY // 10)))
-        put(small, "admin/wide", wide())
         ask(small, 'select count(*) from "admin/many"')
         with asked(small, LONG, timeout_ms=1000) as client:
             client.head()
-            # Nothing can be seen of its time from outside, but when that of a later query is over, its own is over, too.
-            assert_refused(heavy(small, timeout_ms=1000), 504, "timeout")
+            time.sleep(1)  # until its time is over, of which nothing can be seen from outside
             *lines, last = answers(client.rest())
             assert client.was_cut
         assert (last["status"], last["code"], last["rows"]) == ("error", "timeout", len(lines))

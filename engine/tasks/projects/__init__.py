@@ -35,7 +35,8 @@ They stop when the server sends the signal of engine/tasks/stopping.py.
             missing_investment duplicate_key negative_value empty_file mixed_frequency formula_cell extra_sheet bad_layout
             too_many_rows. Row counts records (the header is 1, blank lines count), Column is the header, or in a wide file the
             letter of a spreadsheet. Each is null where it says nothing: Row when the fault is the file's, Column when it is the
-            row's (duplicate_key, bad_layout). A column that is missing in a long file is a fault of row 1.
+            row's (duplicate_key, bad_layout). A column that is missing in a long file is a fault of row 1. Of rows with a wrong
+            number of cells at most 20,000 are counted.
             It sends frames of progress, whose stage is "read", and whose numbers are bytes of the file.
 
 `join`: files of datasets and uploads become the files of one dataset. Of the rows with one key, the last source's is taken.
@@ -61,16 +62,16 @@ may be millions, has to be kept with the dataset.
 `check_graph`: may this be fitted, and as which instance? It takes milliseconds, and loads neither scipy nor onnx.
     asked   files; combination; train_dates, eval_dates: DATES; graph: GRAPH, or null for the default one; max_parameters: integer
     gives   warnings: [{"Code", "Message", "Node"?}]
-            pieces: {"graph", "instance"}: the bytes of two values in the payload, one behind the other: GRAPH of the high level,
+            values: {"graph", "instance"}: how many bytes of the payload each has, one behind the other: GRAPH of the high level,
             with every id as sent, and INSTANCE
 
 `check_drawing`: is this a graph of the high level? What its sources mean is not looked at. Quick, like `check_graph`.
     asked   graph: GRAPH
-    gives   pieces: {"graph"}: the same
+    gives   values: {"graph"}: the same
 
 `default_graph`
     asked   files; combination
-    gives   pieces: {"graph"}: GRAPH of the high level
+    gives   values: {"graph"}: GRAPH of the high level
 
 `check_refit`: has the new dataset what the model needs? Quick, like `check_graph`.
     asked   files; train_dates, eval_dates; model: folder that `fit` wrote
@@ -102,7 +103,7 @@ may be millions, has to be kept with the dataset.
             owner, name: of the published model; dataset: title, for the metadata of the graph
             max_gradients, export_draws: integers
     gives   converged: true | false; window: W of the exported graph; frequency; target_metric; warnings: [...]
-            pieces: {"figures", "response"}: {"Metrics", "Diagnostics", "Drift", "Scales"}, and the curves of all media nodes
+            values: {"figures", "response"}: {"Metrics", "Diagnostics", "Drift", "Scales"}, and the curves of all media nodes
 
 `attribute`
     asked   model: folder that `fit` wrote; files; start_date, end_date; samples
@@ -169,9 +170,9 @@ def _check_drawing(header: Header, payload: memoryview) -> Reply:
 
 
 def _check_attribution(header: Header, payload: memoryview) -> Reply:
-    from engine.tasks.projects import attributing
+    from engine.tasks.projects import attributable
 
-    return reply(warnings=attributing.check(header))
+    return reply(warnings=attributable.check(header))
 
 
 def _dates(header: Header, payload: memoryview) -> Reply:

@@ -11,53 +11,29 @@ import pyarrow.parquet as pq
 from engine.frames import Header
 from engine.tasks.families import Reply
 from engine.tasks.projects import advice
+from engine.tasks.projects.attributable import Attributable
 from engine.tasks.projects.attribution import Attributed, attribute, totals
-from engine.tasks.projects.fitted import Fitted
 from engine.tasks.projects.periods import written
 from engine.tasks.projects.progress import Stage
-from engine.tasks.projects.readings import Readings
-from engine.tasks.projects.refusals import Refusal, warning
+from engine.tasks.projects.refusals import warning
 from engine.tasks.projects.replies import reply
-from engine.tasks.projects.sources import Dataset
 from engine.tasks.projects.summaries import LEVELS, interval, number
 
 Array = np.ndarray
 
 
-def check(header: Header) -> list[dict[str, Any]]:
-    """Warnings, for the task `check_attribution`. Refusal `bad_range`, `source_missing`, `unknown_combination`."""
-    *_, warnings = _opened(header)
-    return warnings
-
-
-def _opened(header: Header) -> tuple[Fitted, Dataset, Readings, Array, list[dict[str, Any]]]:
-    """The model, the dataset, its readings, the periods that are asked for, and warnings."""
-    fitted = Fitted.read(Path(header["model"]))
-    dataset = Dataset(header["files"], fitted.combination, extra_periods=fitted.instance.memory)
-    readings, warnings = Readings.of(fitted.instance, dataset)
-    return fitted, dataset, readings, _window(dataset, header["start_date"], header["end_date"]), warnings
-
-
 def run(header: Header) -> Stage[Reply]:
-    """The answer of the task. Refusals as of `check`."""
-    fitted, dataset, readings, window, warnings = _opened(header)
-    found = yield from attribute(fitted.spaced(min(header["samples"], len(fitted.draws))), dataset, readings, window)
+    """The answer of the task. Refusals as of Attributable."""
+    read = Attributable.of(header)
+    fitted = read.fitted.spaced(min(header["samples"], len(read.fitted.draws)))
+    found = yield from attribute(fitted, read.dataset, read.readings, read.asked_for)
+    warnings = list(read.warnings)
     if header["samples"] < advice.FEW_DRAWS:
         warnings.append(warning("few_draws", f"{header['samples']} draws give coarse intervals."))
-    warnings += advice.extrapolation(fitted, readings, window)
+    warnings += advice.extrapolation(fitted, read.readings, read.asked_for)
     write(found, Path(header["folder"]), header["title"])
     told = {"warnings": warnings, "frequency": fitted.frequency, "target_metric": fitted.target_metric}
     return reply({"answer": {**answer(found), "Samples": header["samples"]}}, **told)
-
-
-def _window(dataset: Dataset, start: str, end: str) -> Array:
-    """bool [periods] of those that begin between two dates. Refusal `bad_range`."""
-    starts = dataset.periods.starts
-    window = (starts >= np.datetime64(start)) & (starts <= np.datetime64(end)) & (starts <= dataset.last_day)
-    if not window.any() or np.datetime64(end) > dataset.periods.ends[np.searchsorted(starts, dataset.last_day, side="right") - 1]:
-        span = f"{starts[0]} to {dataset.last_day}"
-        raise Refusal("bad_range", f"The data has periods from {span}, none between {start} and {end}.")
-    return window
 
 
 def answer(found: Attributed) -> dict[str, Any]:

@@ -58,7 +58,9 @@ class Faults:
         self.details: list[dict[str, Any]] = []
 
     def node(self, node_id: Any, message: str) -> None:
-        self.details.append({"Code": "invalid_graph", "Node": str(node_id)[:100], "Message": message})
+        """node_id: null where no node is meant, or the one that is meant has no id."""
+        name = None if node_id is None else str(node_id)[:100]
+        self.details.append({"Code": "invalid_graph", "Node": name, "Message": message})
 
     def edge(self, edge: Any, message: str) -> None:
         name = f"{edge.get('source')}->{edge.get('target')}" if isinstance(edge, dict) else str(edge)
@@ -114,11 +116,12 @@ def _check_edges(graph: Graph, faults: Faults) -> None:
 
 
 def _cycle(graph: Graph) -> list[str]:
-    """The nodes that are left when nodes without parents are taken away again and again."""
+    """The nodes that are left when nodes without parents, or without children, are taken away again and again."""
     left = [node["id"] for node in graph["nodes"]]
     while left:
-        targets = {edge["target"] for edge in graph["edges"] if edge["source"] in left and edge["target"] in left}
-        kept = [name for name in left if name in targets]
+        edges = [edge for edge in graph["edges"] if edge["source"] in left and edge["target"] in left]
+        ends = {edge["source"] for edge in edges} & {edge["target"] for edge in edges}
+        kept = [name for name in left if name in ends]
         if kept == left:
             return left
         left = kept
@@ -151,8 +154,10 @@ def check_high(graph: Graph) -> None:
     faults.refuse()
     for edge in graph["edges"]:
         _check_high_edge(edge, kinds, faults)
-    for name in set(kinds) - reaching(graph, targets[0]):
-        faults.node(name, "No path leads from this node to the target.")
+    reached = reaching(graph, targets[0])
+    for name in kinds:
+        if name not in reached:
+            faults.node(name, "No path leads from this node to the target.")
     faults.refuse()
 
 

@@ -58,7 +58,7 @@ class Panel:
         return self.frame.bottom - (y - self.y[0]) / (self.y[1] - self.y[0]) * (self.frame.bottom - self.frame.top)
 
     def points(self, x: Array, y: Array) -> list[Point]:
-        """What is no number is left out."""
+        """The points; those whose y is NaN or infinite are left out."""
         return [self.at(float(one), float(other)) for one, other in zip(x, y, strict=True) if np.isfinite(other)]
 
     def line(self, x: Array, y: Array, stroke: Stroke) -> None:

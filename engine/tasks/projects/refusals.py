@@ -2,7 +2,7 @@
 
 from typing import Any
 
-# So many details travel in one refusal; their full number travels beside them.
+# A refusal has at most this many details, and beside them their full number.
 MAX_DETAILS = 100
 
 

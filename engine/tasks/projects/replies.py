@@ -8,13 +8,13 @@ from engine.tasks.families import Reply
 
 
 def reply(values: Mapping[str, Any] | None = None, **told: Any) -> Reply:
-    """A reply whose payload has these values as JSON; `pieces` in its header says how many bytes each has.
+    """A reply whose payload has these values as JSON; `values` in its header says how many bytes each has.
 
     told  further keys of the header
     """
     bodies = {name: codec.dumps(value) for name, value in (values or {}).items()}
-    pieces = {name: len(body) for name, body in bodies.items()}
-    return {"parts": [{"size": sum(pieces.values()), "pieces": pieces, **told}]}, list(bodies.values())
+    sizes = {name: len(body) for name, body in bodies.items()}
+    return {"parts": [{"size": sum(sizes.values()), "values": sizes, **told}]}, list(bodies.values())
 
 
 def as_it_is(body: bytes) -> Reply:

@@ -68,7 +68,7 @@ def climb(density: Density, begins: Array) -> Stage[Mode]:
 
 
 def diverged(density: Density, points: Array) -> Refusal:
-    """The refusal of a fit that met no number, which names the parameter whose gradient is none."""
+    """The refusal of a fit whose density is NaN or infinite. It names the first parameter whose gradient is, else the steepest."""
     _, gradient = density.gradient(points)
     is_wild = ~np.isfinite(gradient).all(axis=0)
     wild = int(np.argmax(is_wild)) if is_wild.any() else int(np.argmax(np.abs(gradient).max(axis=0)))

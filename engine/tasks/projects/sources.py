@@ -4,7 +4,7 @@ A source is looked up for the country, region and grouping of the combination, t
 first level with rows is used, and levels are never added. Knows no graph.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -60,7 +60,7 @@ class Dataset:
 
     files          type -> path of its Parquet file
     combination    country, region, grouping
-    extra_periods  so many periods follow the last data: flows are 0 in them, and levels are carried
+    extra_periods  how many periods follow the last data: flows are 0 in them, and levels are carried
     """
 
     def __init__(self, files: Mapping[str, str], combination: list[str], extra_periods: int = 0) -> None:
@@ -191,22 +191,32 @@ class Dataset:
         metric = str(source.get("metric", "UnitsSold")).lower().replace("_", "")
         if not table.num_rows or metric not in ("unitssold", "revenue", "priceperunit", "profitperunit"):
             raise NoRows(f"Sales has no such rows: {_told(source)}")
-        dates, units = _dates(table), table["unitssold"].cast(pa.float64()).to_numpy()
-        sums: Callable[[Array], Array] = lambda values: self.periods.sums(dates, values)  # noqa: E731
-        last = self.sales_dates[-1]
-        if metric == "unitssold":
-            return Series(np.where(self.is_sold, sums(units), np.nan), last)
-        column = "profitperunit" if metric == "profitperunit" else "priceperunit"
-        if column not in table.column_names or table[column].null_count:
-            raise NoRows(f"Sales has no {source.get('metric', column)}")
-        amounts = sums(units * table[column].cast(pa.float64()).to_numpy())
-        if metric == "revenue":
-            return Series(np.where(self.is_sold, amounts, np.nan), last)
-        is_known = sums(units) > 0
-        means = np.divide(amounts, sums(units), out=np.full(len(self.periods), np.nan), where=is_known)
+        if metric in ("unitssold", "revenue"):
+            amounts = self._sums(table, None if metric == "unitssold" else "priceperunit")
+            return Series(np.where(self.is_sold, amounts, np.nan), self.sales_dates[-1])
+        return self._mean_of_sales(table, metric)
+
+    def _sums(self, table: pa.Table, column: str | None = None) -> Array:
+        """Units, or units times a column, summed by period. NoRows if some rows of the column have no value."""
+        amounts = table["unitssold"].cast(pa.float64()).to_numpy()
+        if column is not None:
+            if column not in table.column_names or table[column].null_count:
+                raise NoRows(f"Sales has rows without {column}")
+            amounts = amounts * table[column].cast(pa.float64()).to_numpy()
+        return self.periods.sums(_dates(table), amounts)
+
+    def _mean_of_sales(self, table: pa.Table, column: str) -> Series:
+        """A price by period, weighted by units; rows without it are left out, and it is carried over periods without units."""
+        if column in table.column_names:
+            table = table.filter(pc.is_valid(table[column]))
+        if column not in table.column_names or not table.num_rows:
+            raise NoRows(f"Sales has no {column}")
+        amounts, units = self._sums(table, column), self._sums(table)
+        is_known = units > 0
         if not is_known.any():
             raise NoRows("Sales has no units to weigh prices with")
-        return Series(self.periods.levels(self.periods.starts[is_known], means[is_known]), last)
+        means = amounts[is_known] / units[is_known]
+        return Series(self.periods.levels(self.periods.starts[is_known], means), self.sales_dates[-1])
 
 
 def _read(path: Path) -> pa.Table:

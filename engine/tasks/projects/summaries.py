@@ -7,7 +7,7 @@ LEVELS = (0.05, 0.5, 0.95)
 
 
 def number(value: float) -> float | None:
-    """A number for JSON; what is none is null."""
+    """A number for JSON; null for NaN and infinities."""
     return float(value) if np.isfinite(value) else None
 
 

@@ -14,7 +14,7 @@ from engine.store import Store
 
 @pytest.fixture
 def folders(tmp_path: Path) -> PreviewFolders:
-    return PreviewFolders((tmp_path / "datasets",), tmp_path / "assets", tmp_path / "prepared")
+    return PreviewFolders((tmp_path / "datasets",), *(tmp_path / name for name in ("assets", "prepared", "hub")))
 
 
 @pytest.fixture

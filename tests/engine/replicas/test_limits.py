@@ -1,7 +1,9 @@
 """What a replica may do and need: memory of a task, connections, and how long it lives. Real child processes."""
 
 import asyncio
+import os
 import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -11,13 +13,17 @@ from typing import Any
 import pytest
 
 from engine.errors import TaskFailed
-from engine.replicas.blocks import Answer, Block, Call, Lane
+from engine.replicas.blocks import Answer, Block, Call, Lane, ServedModel
 from engine.replicas.pool import Pool
+from engine.tasks.yielding import NICENESS
 from tests.engine.replicas.families import options, task
 from tests.engine.replicas.test_pool import until
 
 MIB = 1024 * 1024
 GROW = task("grow", memory_bytes=64 * MIB)
+# Its `load` is a task that any replica of these tests can do.
+LOAD = {"family": "testing", "task": "look", "names": []}
+SUSPECT = ServedModel("eva/suspect@1", "eva/suspect", "suspect", 1, LOAD, max_batch_size=1, is_trusted=False)
 
 
 @asynccontextmanager
@@ -98,6 +104,45 @@ async def test_a_confined_replica_opens_no_connection_asks_for_no_name_and_leave
         async with running(tmp_path) as pool:
             said = (await ran(pool, "connect", port=port)).header
         assert (said["connect"], said["name"]) == ("done", "done")
+
+
+# Priority
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a priority belongs to the process")
+async def test_work_on_a_confined_model_yields_the_cores_and_other_work_does_not(tmp_path: Path) -> None:
+    async def nicenesses(pool: Pool) -> list[int]:
+        """Those of work on the suspect model, and of other work."""
+        found = []
+        for model in (SUSPECT, None):
+            call = Call()
+            pool.submit(Block(task("look"), Lane.INTERACTIVE, call, {"names": ()}, model=model))
+            found.append((await asyncio.wait_for(call.future, 30)).header["niceness"])
+        return found
+
+    async with running(tmp_path, size=2) as pool:
+        pool.knows = lambda key: False
+        await until(lambda: len(pool.replicas) == 2)
+        own = options(tmp_path).niceness
+        assert await nicenesses(pool) == [own, own]
+        pool.faults.confine(SUSPECT)
+        assert await nicenesses(pool) == [NICENESS, own]
+        for old in list(pool.replicas):
+            old.kill()
+            await until(lambda old=old: old not in pool.replicas and len(pool.replicas) == 2)  # type: ignore[misc]
+        assert all(replica.yields for replica in pool.replicas)
+        assert await nicenesses(pool) == [NICENESS, own], "they yield while they start, and no longer"
+        pool.faults.forget(SUSPECT.key)
+        assert await nicenesses(pool) == [own, own]
+
+
+async def test_a_replica_is_no_member_of_the_group_that_a_terminal_interrupts(tmp_path: Path) -> None:
+    """It stays in the session of the server: a kernel with autogroups compares priorities within a session only."""
+    async with running(tmp_path) as pool:
+        await until(lambda: bool(pool.replicas))
+        pid = pool.replicas[0].pid or 0
+        assert os.getpgid(pid) == pid
+        assert os.getsid(pid) == os.getsid(0)
 
 
 # Age

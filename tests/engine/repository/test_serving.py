@@ -334,6 +334,22 @@ async def test_a_version_that_nobody_uses_is_retired_at_once(world: Opened) -> N
     assert await world.answer(version, x=1) == {"y": 2}
 
 
+async def test_a_request_that_comes_after_its_version_was_removed_shows_the_model_nowhere_again(world: Opened) -> None:
+    """It was admitted before, so it has found the version."""
+    write(world.root, "eva/deleted", times(2))
+    await world.scan()
+    version = world.active("eva/deleted")
+    await world.serving.ensure_loaded(world.serving.served(version))
+    world.repository.replace("eva", "deleted", None)
+    await world.serving.retire_within(version, 0)
+    for _ in range(2):
+        with pytest.raises(EngineError, match="removed") as caught:
+            await world.answer(version, x=1)
+        assert caught.value.code == "model_removed"
+    assert world.serving.retire(version).is_set()
+    assert "eva/deleted" not in world.serving.titles()
+
+
 async def test_an_answer_that_comes_after_its_version_was_removed_shows_the_model_nowhere_again(world: Opened) -> None:
     write(world.root, "eva/late", slow(), counting(1))
     await world.scan()

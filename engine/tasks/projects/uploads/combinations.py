@@ -18,7 +18,7 @@ Array = np.ndarray
 # Country, region, grouping.
 Place = tuple[str, str, str]
 PLACE_COLUMNS = ("country", "region", "grouping")
-# So many are told with an upload and a dataset, in one JSON answer of at most 1.3 MB.
+# The answers of an upload and a dataset list at most this many, in at most 1.3 MB of JSON.
 MAX_COMBINATIONS = 10_000
 
 

@@ -28,7 +28,7 @@ Array = np.ndarray
 # A record must fit into one block; 2,000 names of 120 characters do.
 BLOCK_BYTES = 4 * 1024 * 1024
 HEAD_CHARACTERS = 2 * BLOCK_BYTES
-# pyarrow takes 20 us to tell of one, so that a file of short rows would take minutes. Reading ends with so many.
+# pyarrow takes 20 us to report a bad row, so that a file of short rows would take minutes. Reading ends at this many.
 MAX_BAD_ROWS = 20_000
 UNREADABLE = "This row cannot be read: a quote is open, or a cell is far too long."
 STRINGS = pa.dictionary(pa.int32(), pa.string())
@@ -65,7 +65,7 @@ class CsvFile:
         try:
             batches = yield from reading.batches(as_text=asked.as_text)
         except pa.ArrowInvalid:
-            # Some cell is no number, some text not UTF-8, or some row of another length: as repaired text all can be told.
+            # A cell is not a number, a text is not UTF-8, or a row has another length. Read as repaired text, each can be reported.
             reading = _Reading(self._path, asked, has_quotes=self._has_quotes)
             batches = yield from self._as_text(reading, problems)
         reading.note(problems)
@@ -87,7 +87,7 @@ class CsvFile:
             nonlocal size
             while line := file.readline(BLOCK_BYTES):
                 size += len(line)
-                if size > BLOCK_BYTES:
+                if size >= BLOCK_BYTES:  # csv has a limit of its own, but other readers of the process may have raised it
                     raise csv.Error
                 yield line
 

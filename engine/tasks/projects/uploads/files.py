@@ -19,7 +19,7 @@ Record = list[str | None]
 class Asked:
     """What a reader is asked for.
 
-    skip        so many records at the start are not data
+    skip        how many records at the start are not data
     labels      of the columns, as problems name them
     is_number   of each column
     max_rows    a file with more is refused

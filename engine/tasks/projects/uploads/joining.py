@@ -24,7 +24,7 @@ from engine.tasks.projects.uploads.types import DataType, place_of, type_of, wor
 SALES = "sales"
 README = "README.md"
 SPLIT = "train"
-# So many combinations with gaps are told, and so many dates of each.
+# Warnings name at most this many combinations with gaps, and this many dates of each.
 MAX_GAPS, MAX_GAP_DATES = 100, 100
 
 
@@ -32,7 +32,7 @@ MAX_GAPS, MAX_GAP_DATES = 100, 100
 class JoinedType:
     """One type of the dataset.
 
-    replaced  so many rows are not there because a later one has their key
+    replaced  how many rows are left out because a later one has their key
     """
 
     kind: DataType

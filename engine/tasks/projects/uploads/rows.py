@@ -53,12 +53,18 @@ def values(numbers: Array) -> pa.Array:
 
 def taken(table: pa.Table, order: Array) -> pa.Table:
     """The rows in another order, or some of them. Columns of one text alone, of which there are many, are not copied."""
-    taken = pa.array(order)
     columns = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
         values = column.combine_chunks()
-        columns[name] = values[: len(order)] if _is_constant(values) else values.take(taken)
+        columns[name] = values[: len(order)] if _is_constant(values) else _taken(values, order)
     return pa.table(columns)
+
+
+def _taken(values: pa.Array, order: Array) -> pa.Array:
+    if not pa.types.is_dictionary(values.type) or values.null_count:
+        return values.take(pa.array(order))
+    # numpy takes indices twice as fast as pyarrow does.
+    return pa.DictionaryArray.from_arrays(pa.array(values.indices.to_numpy()[order]), values.dictionary, safe=False)
 
 
 def _is_constant(values: pa.Array) -> bool:
@@ -84,7 +90,7 @@ def read(path: str, kind: DataType, columns: Sequence[str] = ()) -> pa.Table:
 
 
 def write(table: pa.Table, kind: DataType, path: Path) -> None:
-    """Write a file beside its name, then rename it: whoever finds it finds it whole, also after a crash."""
+    """Write a file beside its name, then rename it, so that a file of this name is always whole, also after a crash."""
     beside = path.with_name(f".{path.name}.new")
     try:
         with open(beside, "wb") as file:

@@ -21,7 +21,7 @@ from engine.tasks.projects.uploads.checks import MISSING, Cells
 from engine.tasks.projects.uploads.files import MAX_COLUMNS, MAX_HEAD_ROWS, Asked, Record, letter
 from engine.tasks.projects.uploads.problems import Problems
 
-# So many rows are kept as lists of Python before they become arrays.
+# Rows that are kept as lists of Python before they become arrays.
 CHUNK_ROWS = 10_000
 PROGRESS_ROWS = 1_000
 # A longer text is refused in any column; a thousand rows could have the longest one that a workbook has.

@@ -127,10 +127,10 @@ def asked(name: str, header: dict[str, Any], payload: bytes = b"") -> tuple[dict
     return last[0]["parts"][0], b"".join(bytes(piece) for piece in last[1]), frames
 
 
-def pieces(part: dict[str, Any], body: bytes) -> dict[str, Any]:
+def values(part: dict[str, Any], body: bytes) -> dict[str, Any]:
     """The values of a payload that has several, by name."""
     found, at = {}, 0
-    for name, size in part["pieces"].items():
+    for name, size in part["values"].items():
         found[name] = json.loads(body[at : at + size])
         at += size
     assert at == len(body)

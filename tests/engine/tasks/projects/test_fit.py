@@ -87,7 +87,7 @@ def test_groups_that_meet_above_saturation_share_their_effect_and_still_add_up(t
 def test_a_response_curve_is_0_without_spend_and_at_factor_1_the_attribution(data: Data, tmp_path: Path) -> None:
     part, body, _ = sets.task("fit", sets.fit_header(data, data.check()["Instance"], tmp_path / "model"))
     answer = attribution(tmp_path / "model", data, tmp_path / "a")
-    for curve in sets.pieces(part, body)["response"]:
+    for curve in sets.values(part, body)["response"]:
         means = [point["Effect"]["Mean"] for point in curve["Points"]]
         assert means[0] == 0
         assert means == sorted(means)
@@ -109,7 +109,7 @@ def test_a_refit_keeps_the_scales_and_starts_where_its_parent_ended(data: Data, 
     header = sets.fit_header(data, data.check()["Instance"], tmp_path / "child", **SMALL_HMC, parent=str(model), seed=3)
     part, body, _ = sets.task("fit", header)
     assert "refused" not in part
-    answer = sets.pieces(part, body)["figures"]
+    answer = sets.values(part, body)["figures"]
     parent, child = Fitted.read(model), Fitted.read(tmp_path / "child")
     assert child.instance.as_dict() == parent.instance.as_dict()
     for row in answer["Drift"]:
@@ -126,9 +126,23 @@ def test_an_attribution_after_the_training_dates_takes_new_data(data: Data, tmp_
     answer = attribution(tmp_path / "model", data, tmp_path / "a", start_date=data.dates[45], end_date=data.dates[50])
     assert answer["StartDate"] == data.dates[45]
     assert answer["Prediction"]["Mean"] == pytest.approx(answer["Observed"], rel=0.2)
-    asked = {"model": str(tmp_path / "model"), "files": data.files, "start_date": "2031-01-05", "end_date": "2031-02-02"}
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "fault"),
+    [
+        ("2031-01-05", "2031-02-02", "none between 2031-01-05 and 2031-02-02"),
+        ("2018-01-08", "2018-01-09", "none between 2018-01-08 and 2018-01-09"),
+        ("2018-01-07", "2031-02-02", "and end_date 2031-02-02 is later"),
+    ],
+)
+def test_dates_that_the_data_does_not_have_are_refused_and_the_fault_is_told(
+    data: Data, model: Path, tmp_path: Path, start: str, end: str, fault: str
+) -> None:
+    asked = {"model": str(model), "files": data.files, "start_date": start, "end_date": end}
     part, _, _ = sets.task("attribute", {**asked, "samples": 20, "title": "a", "folder": str(tmp_path / "a")})
     assert part["refused"]["code"] == "bad_range"
+    assert part["refused"]["message"] == f"The data has periods from {data.dates[0]} to {data.dates[-1]}, {fault}."
 
 
 def test_a_set_takes_each_date_from_the_attribution_named_first(data: Data, model: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Hostile files: a replica with the memory of a job refuses each in words and lives on, opens no other file and shows no path."""
 
+import csv
 import io
 import itertools
 import json
@@ -216,10 +217,15 @@ def test_a_workbook_may_not_unpack_to_more_than_is_allowed(tmp_path: Path, monke
     assert read(tmp_path, GOOD, "Extra").faults == [("too_many_rows", None, None)]
 
 
-def test_a_cell_that_is_far_too_long_is_found_where_it_stands(tmp_path: Path) -> None:
-    for content in (FILES["one long cell"][0](), FILES["a quote that stays open at the end"][0]()):
-        [(code, row, column)] = read(tmp_path, content, "Extra").faults
-        assert (code, row, column) == ("bad_layout", content.rstrip(b"\n").count(b"\n") + 1, None)
+@pytest.mark.parametrize("limit", [csv.field_size_limit(), 2**31 - 1], ids=["", "where preview has raised the limit of csv"])
+def test_a_cell_that_is_far_too_long_is_found_where_it_stands(tmp_path: Path, limit: int) -> None:
+    before = csv.field_size_limit(limit)
+    try:
+        for content in (FILES["one long cell"][0](), FILES["a quote that stays open at the end"][0]()):
+            [(code, row, column)] = read(tmp_path, content, "Extra").faults
+            assert (code, row, column) == ("bad_layout", content.rstrip(b"\n").count(b"\n") + 1, None)
+    finally:
+        csv.field_size_limit(before)
 
 
 def test_of_very_many_short_rows_the_first_are_counted(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def mapped(data: Data, tmp_path_factory: pytest.TempPathFactory) -> Mapped:
     checked = data.check(train=slice(0, 50), held_out=slice(50, 60))
     dates = {"train_dates": data.dates[:50], "eval_dates": data.dates[50:]}
     part, body, _ = sets.task("fit", sets.fit_header(data, checked["Instance"], folder, **dates))
-    return folder, json.dumps(checked["Graph"]).encode(), json.dumps(sets.pieces(part, body)["response"]).encode()
+    return folder, json.dumps(checked["Graph"]).encode(), json.dumps(sets.values(part, body)["response"]).encode()
 
 
 @pytest.fixture(scope="module")

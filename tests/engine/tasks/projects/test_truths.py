@@ -19,7 +19,7 @@ def fitted(data: Data, folder: Path, graph: Any = None, held_out: int = 0) -> di
     dates = {"train_dates": data.dates[:split], "eval_dates": data.dates[split:]}
     part, body, _ = sets.task("fit", sets.fit_header(data, instance, folder, inference="hmc", epochs=100, **dates))
     assert "refused" not in part, part
-    answer: dict[str, Any] = sets.pieces(part, body)["figures"]
+    answer: dict[str, Any] = sets.values(part, body)["figures"]
     return answer
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.tasks.projects.sources import Dataset
+from engine.tasks.projects.sources import Dataset, NoRows
 from tests import corpora
 from tests.engine.tasks.projects import sets
 from tests.engine.tasks.projects.sets import COMBINATION, Data
@@ -102,7 +102,7 @@ def test_a_public_set_goes_from_files_to_a_fit(
     dates = {"train_dates": data.dates[train], "eval_dates": data.dates[held_out]}
     part, payload, _ = sets.task("fit", sets.fit_header(data, checked["Instance"], tmp_path / "model", **dates))
     assert "refused" not in part
-    answer = next(value for value in sets.pieces(part, payload).values() if "Metrics" in value)
+    answer = next(value for value in sets.values(part, payload).values() if "Metrics" in value)
     assert answer["Metrics"]["Train"]["R2"] > 0.5
 
 
@@ -121,3 +121,17 @@ def test_a_series_is_found_by_the_word_that_named_it(tmp_path: Path) -> None:
         assert Dataset(data.files, COMBINATION).series({"dataset_name": "Brand", key: "Awareness"}).values[-1] == 30.0
     names = {node["id"] for node in data.check()["Graph"]["nodes"]}
     assert names == {"sales", "brand.Awareness", "visits.Google", "price.shoes", "seasonality", "trend"}
+
+
+def test_a_price_that_is_missing_for_a_while_is_carried(tmp_path: Path) -> None:
+    weeks = sets.weeks(4)
+    prices = [(2, 4), ("", 4), ("", ""), (6, "")]
+    both = list(zip(weeks, prices, strict=True))
+    rows = [("SWE", "all", day, name, 1, price) for day, pair in both for name, price in zip("ab", pair, strict=True)]
+    upload = files_of(read(tmp_path / "sales", as_csv([SALES, *rows])))
+    dataset = Dataset(joined_files(join(tmp_path / "joined", upload)), COMBINATION)
+    assert dataset.series({"dataset_name": "Sales", "metric": "PricePerUnit"}).values.tolist() == [3.0, 4.0, 4.0, 6.0]
+    assert dataset.series({"dataset_name": "Sales"}).values.tolist() == [2.0] * 4
+    for metric in ("Revenue", "ProfitPerUnit"):
+        with pytest.raises(NoRows):
+            dataset.series({"dataset_name": "Sales", "metric": metric})

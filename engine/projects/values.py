@@ -3,11 +3,11 @@
 from engine.replicas.blocks import Answer
 
 
-def pieces_of(answer: Answer) -> dict[str, str]:
+def values_of(answer: Answer) -> dict[str, str]:
     """The values by name, as the replica wrote them."""
     found: dict[str, str] = {}
     at = 0
-    for name, size in answer.header["pieces"].items():
+    for name, size in answer.header["values"].items():
         found[name] = str(answer.payload[at : at + size], "utf-8")
         at += size
     return found
