@@ -19,6 +19,7 @@ from handlers.projects.datasets import MAX_SOURCES, Number
 from handlers.projects.errors import SURFACE
 from handlers.projects.parameters import LIST_QUERY
 from handlers.projects.projects import BAD_BODY, PROJECT, REFUSALS, TOO_MANY
+from handlers.projects.shapes import ListedSet, NoSetAnswer, SetAnswer
 
 ATTRIBUTION_SETS = web.AppKey("attribution_sets", AttributionSets)
 RESULT = ("FirstDate", "LastDate", "Combinations")
@@ -97,6 +98,7 @@ ACTIVATE = Route(
     summary="make an attribution set the active one of its project",
     key=key_of(Role.MANAGER),
     answers={200: "the set", 409: "it is not complete"} | REFUSALS,
+    reply=SetAnswer,
     admit=needs(Role.MANAGER),
 )
 ROUTES = (
@@ -109,6 +111,7 @@ ROUTES = (
         key=key_of_maker(Role.MODEL_DEVELOPER),
         body=AlignRequest,
         answers={201: "the set", 409: "an attribution is not complete", 429: TOO_MANY} | REFUSALS | BAD_BODY,
+        reply=SetAnswer,
         admit=needs(Role.MODEL_DEVELOPER),
     ),
     Route(
@@ -120,6 +123,7 @@ ROUTES = (
         key=key_of(Role.OBSERVER),
         query=LIST_QUERY,
         answers={200: "the sets", 422: "a parameter is wrong"} | REFUSALS,
+        reply=list[ListedSet],
         admit=needs(Role.OBSERVER),
     ),
     Route(
@@ -130,6 +134,7 @@ ROUTES = (
         summary="the active attribution set",
         key=key_of(Role.OBSERVER),
         answers={200: "the set; without one, IId is null and Attributions empty"} | REFUSALS,
+        reply=(SetAnswer, NoSetAnswer),
         admit=needs(Role.OBSERVER),
     ),
     Route(
@@ -140,6 +145,7 @@ ROUTES = (
         summary="an attribution set, with totals over its dates",
         key=key_of(Role.OBSERVER),
         answers={200: "the set"} | REFUSALS,
+        reply=SetAnswer,
         admit=needs(Role.OBSERVER),
     ),
     ACTIVATE,
@@ -152,6 +158,7 @@ ROUTES = (
         summary="stop making an attribution set",
         key=key_of(Role.MODEL_DEVELOPER),
         answers={200: "the set", 409: "it is finished already"} | REFUSALS,
+        reply=SetAnswer,
         admit=needs(Role.MODEL_DEVELOPER),
     ),
     Route(

@@ -10,7 +10,7 @@ from engine.projects.datasets import hub_of
 from engine.projects.objects import Object
 from engine.roles import Role
 from handlers.http.bodies import Body
-from handlers.http.routes import Route
+from handlers.http.routes import Route, one_word
 from handlers.projects.admission import CALLER, admit, key_of, needs, read_body
 from handlers.projects.answers import OBJECTS, iid_of, listed, shown
 from handlers.projects.changes import cancel, remove
@@ -18,6 +18,7 @@ from handlers.projects.datasets import Number
 from handlers.projects.errors import SURFACE
 from handlers.projects.parameters import LIST_QUERY, one_of
 from handlers.projects.projects import BAD_BODY, PROJECT, REFUSALS, TOO_MANY
+from handlers.projects.shapes import Anything, AttributionAnswer, ListedAttribution
 
 ATTRIBUTIONS = web.AppKey("project_attributions", Attributions)
 RESULT = ("Observed", "Prediction", "Baseline", "Totals")
@@ -103,6 +104,7 @@ ROUTES = (
         answers={201: "the attribution, which will be counted", 409: "the model or the dataset is not complete", 429: TOO_MANY}
         | REFUSALS
         | BAD_BODY,
+        reply=AttributionAnswer,
         admit=needs(Role.MODEL_DEVELOPER),
     ),
     Route(
@@ -114,6 +116,7 @@ ROUTES = (
         key=key_of(Role.OBSERVER),
         query=LIST_QUERY,
         answers={200: "the attributions", 422: "a parameter is wrong"} | REFUSALS,
+        reply=list[ListedAttribution],
         admit=needs(Role.OBSERVER),
     ),
     Route(
@@ -124,6 +127,7 @@ ROUTES = (
         summary="an attribution, and what each cause brought",
         key=key_of(Role.OBSERVER),
         answers={200: "the attribution"} | REFUSALS,
+        reply=AttributionAnswer,
         admit=needs(Role.OBSERVER),
     ),
     Route(
@@ -133,8 +137,9 @@ ROUTES = (
         surface=SURFACE,
         summary="what each cause brought on each date",
         key=key_of(Role.OBSERVER),
-        query={"node": "only the rows of this node", "format": "json or csv; json without it"},
+        query={"node": "only the rows of this node", "format": one_word("json or csv; json without it", MEDIA_TYPES)},
         answers={200: "the rows", 409: "the attribution is not complete", 422: "a parameter is wrong"} | REFUSALS,
+        reply=(list[Anything], MEDIA_TYPES["csv"]),
         admit=needs(Role.OBSERVER),
     ),
     Route(
@@ -145,6 +150,7 @@ ROUTES = (
         summary="stop counting an attribution",
         key=key_of(Role.MODEL_DEVELOPER),
         answers={200: "the attribution", 409: "it is finished already"} | REFUSALS,
+        reply=AttributionAnswer,
         admit=needs(Role.MODEL_DEVELOPER),
     ),
     Route(

@@ -18,6 +18,7 @@ from handlers.projects.changes import activate, cancel, remove
 from handlers.projects.errors import SURFACE
 from handlers.projects.parameters import LIST_QUERY
 from handlers.projects.projects import BAD_BODY, PROJECT, REFUSALS, TOO_MANY
+from handlers.projects.shapes import ListedProjectDataset, ProjectDataset
 
 PROJECT_DATASETS = web.AppKey("project_datasets", ProjectDatasets)
 RESULT = ("Types", "Frequency", "Combinations")
@@ -120,6 +121,7 @@ ACTIVATE = Route(
     summary="make a dataset the active one of its project",
     key=key_of(Role.MANAGER),
     answers={200: "the dataset", 409: "it is not complete"} | REFUSALS,
+    reply=ProjectDataset,
     admit=needs(Role.MANAGER),
 )
 ROUTES = (
@@ -132,6 +134,7 @@ ROUTES = (
         key=key_of_maker(Role.DATA_MANAGER),
         body=DatasetRequest,
         answers={201: "the dataset", 409: "an upload or dataset is not complete", 429: TOO_MANY} | REFUSALS | BAD_BODY,
+        reply=ProjectDataset,
         admit=needs(Role.DATA_MANAGER),
     ),
     Route(
@@ -143,6 +146,7 @@ ROUTES = (
         key=key_of(Role.OBSERVER),
         query=LIST_QUERY,
         answers={200: "the datasets", 422: "a parameter is wrong"} | REFUSALS,
+        reply=list[ListedProjectDataset],
         admit=needs(Role.OBSERVER),
     ),
     Route(
@@ -153,6 +157,7 @@ ROUTES = (
         summary="the active dataset",
         key=key_of(Role.OBSERVER),
         answers={200: "the dataset"} | REFUSALS,
+        reply=ProjectDataset,
         admit=needs(Role.OBSERVER),
     ),
     Route(
@@ -163,6 +168,7 @@ ROUTES = (
         summary="a dataset, with its types and combinations",
         key=key_of(Role.OBSERVER),
         answers={200: "the dataset"} | REFUSALS,
+        reply=ProjectDataset,
         admit=needs(Role.OBSERVER),
     ),
     Route(
@@ -175,6 +181,7 @@ ROUTES = (
         body=Combinations,
         query={"dataset_name": "the type of data, such as Sales"},
         answers={200: "the dates, ascending", 409: "the dataset is not complete"} | REFUSALS | BAD_BODY,
+        reply=list[str],
         admit=needs(Role.OBSERVER),
     ),
     ACTIVATE,
@@ -187,6 +194,7 @@ ROUTES = (
         summary="stop making a dataset",
         key=key_of(Role.DATA_MANAGER),
         answers={200: "the dataset", 409: "it is finished already"} | REFUSALS,
+        reply=ProjectDataset,
         admit=needs(Role.DATA_MANAGER),
     ),
     Route(

@@ -22,6 +22,7 @@ from handlers.projects.errors import SURFACE
 from handlers.projects.graphs import GraphBody, list_of
 from handlers.projects.parameters import LIST_QUERY
 from handlers.projects.projects import BAD_BODY, PROJECT, REFUSALS, TOO_MANY
+from handlers.projects.shapes import Anything, FitAnswer, ListedFit
 
 MODELS = web.AppKey("project_models", Models)
 PUBLISHING = web.AppKey("project_publishing", Publishing)
@@ -194,6 +195,7 @@ ACTIVATE = Route(
     summary="make a model the active one of its country, region and grouping",
     key=key_of(Role.MANAGER),
     answers={200: "the model", 409: "it is not complete"} | REFUSALS,
+    reply=FitAnswer,
     admit=needs(Role.MANAGER),
 )
 ROUTES = (
@@ -206,6 +208,7 @@ ROUTES = (
         key=MAKER,
         body=BuildRequest,
         answers={201: "the model, which will be fitted", 409: "the dataset is not complete", 429: TOO_MANY} | REFUSALS | BAD_BODY,
+        reply=FitAnswer,
         admit=needs(Role.MODEL_DEVELOPER),
     ),
     Route(
@@ -217,6 +220,7 @@ ROUTES = (
         key=key_of(Role.OBSERVER),
         query=LIST_QUERY,
         answers={200: "the models", 422: "a parameter is wrong"} | REFUSALS,
+        reply=list[ListedFit],
         admit=needs(Role.OBSERVER),
     ),
     Route(
@@ -227,6 +231,7 @@ ROUTES = (
         summary="the active models, one for each country, region and grouping",
         key=key_of(Role.OBSERVER),
         answers={200: "the models"} | REFUSALS,
+        reply=list[FitAnswer],
         admit=needs(Role.OBSERVER),
     ),
     Route(
@@ -237,6 +242,7 @@ ROUTES = (
         summary="a model, and how well it fits",
         key=key_of(Role.OBSERVER),
         answers={200: "the model"} | REFUSALS,
+        reply=FitAnswer,
         admit=needs(Role.OBSERVER),
     ),
     Route(
@@ -248,6 +254,7 @@ ROUTES = (
         key=MAKER,
         body=RefitRequest,
         answers={201: "the new model", 409: "the model or the dataset is not complete", 429: TOO_MANY} | REFUSALS | BAD_BODY,
+        reply=FitAnswer,
         admit=needs(Role.MODEL_DEVELOPER),
     ),
     Route(
@@ -259,6 +266,7 @@ ROUTES = (
         key=key_of(Role.OBSERVER),
         query={"node": "only the curve of this node"},
         answers={200: "the curves", 409: "the model is not complete", 422: "the node has no curve"} | REFUSALS,
+        reply=list[Anything],
         admit=needs(Role.OBSERVER),
     ),
     ACTIVATE,
@@ -271,6 +279,7 @@ ROUTES = (
         summary="stop fitting a model",
         key=key_of(Role.MODEL_DEVELOPER),
         answers={200: "the model", 409: "it is finished already"} | REFUSALS,
+        reply=FitAnswer,
         admit=needs(Role.MODEL_DEVELOPER),
     ),
     Route(

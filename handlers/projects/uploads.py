@@ -17,7 +17,7 @@ from handlers.http.bodies import content_encoding
 from handlers.http.encodings import PLAIN
 from handlers.http.errors import UNSUPPORTED_MEDIA_TYPE
 from handlers.http.keys import ACCOUNTS
-from handlers.http.routes import Route
+from handlers.http.routes import Form, Route
 from handlers.http.uploads import while_valid, within_upload_timeout
 from handlers.projects.admission import CALLER, RIGHT, admit, admit_again, key_of, needs
 from handlers.projects.answers import OBJECTS, iid_of, listed, shown
@@ -25,6 +25,7 @@ from handlers.projects.changes import cancel, remove
 from handlers.projects.errors import SURFACE
 from handlers.projects.parameters import LIST_QUERY
 from handlers.projects.projects import PROJECT, REFUSALS, TOO_MANY
+from handlers.projects.shapes import ListedUpload, UploadedFile, UploadForm
 
 UPLOADS = web.AppKey("project_uploads", ProjectUploads)
 ADMITTED = web.RequestKey("admitted_upload", Project)
@@ -162,9 +163,10 @@ ROUTES = (
         surface=SURFACE,
         summary="send a CSV file or a workbook",
         key=key_of(Role.DATA_MANAGER),
-        body=forms.FORM,
+        body=Form(UploadForm),
         query={"dataset_name": "the type of data: Sales, Media, Events, ... or a name of your own"},
         answers=UPLOAD_ANSWERS | REFUSALS,
+        reply=UploadedFile,
         admit=admit_file,
     ),
     Route(
@@ -176,6 +178,7 @@ ROUTES = (
         key=key_of(Role.OBSERVER),
         query=LIST_QUERY,
         answers={200: "the uploads", 422: "a parameter is wrong"} | REFUSALS,
+        reply=list[ListedUpload],
         admit=needs(Role.OBSERVER),
     ),
     Route(
@@ -186,6 +189,7 @@ ROUTES = (
         summary="an upload, and what was found in its file",
         key=key_of(Role.OBSERVER),
         answers={200: "the upload"} | REFUSALS,
+        reply=UploadedFile,
         admit=needs(Role.OBSERVER),
     ),
     Route(
@@ -196,6 +200,7 @@ ROUTES = (
         summary="stop reading an upload",
         key=key_of(Role.DATA_MANAGER),
         answers={200: "the upload", 409: "it has been read already"} | REFUSALS,
+        reply=UploadedFile,
         admit=needs(Role.DATA_MANAGER),
     ),
     Route(
