@@ -47,8 +47,8 @@ BODILESS_METHODS = frozenset({hdrs.METH_HEAD, hdrs.METH_OPTIONS})
 
 
 def encoded(routes: Sequence[Route]) -> bytes:
-    """The OpenAPI document of these routes in JSON. It takes 60 ms."""
-    return dumps(document(routes))
+    """The OpenAPI document of these routes in JSON, in their order. It takes 60 ms."""
+    return dumps(document(routes), sort_keys=False)
 
 
 def document(routes: Sequence[Route]) -> Json:

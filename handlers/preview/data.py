@@ -232,7 +232,7 @@ ROUTES = (
         surface=SURFACE,
         summary="The first rows of a split",
         key=KEY,
-        answers=ANSWERS,
+        answers=ANSWERS | {422: "offset or length is not a number in its range"},
         reply=(OldRowsAnswer, PageAnswer),
         query=SPLIT | OFFSET | LENGTH | WAIT,
     ),

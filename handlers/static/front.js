@@ -8,11 +8,13 @@ const FILTER_FROM = 10; // models
 const isPlain = (value) => typeof value === "string" || typeof value === "number";
 const LONG = 60; // characters
 
-// The fields of a record: those of the example, then those of the inputs that it leaves out.
+// The fields of a record: those of the inputs in their order, then what else the example has. A row is one field, or one for each
+// feature, as the example has it.
 function fieldsOf({ example, inputs }) {
-  const named = (inputs || []).flatMap((input) => (input.field && !input.features ? [input.field] : []));
   const record = example || {};
-  return [...new Set([...Object.keys(record), ...named])].map((name) => ({ name, example: record[name] }));
+  const namesOf = ({ field, features }) => (features && !(field in record) ? features : [field]);
+  const names = [...(inputs || []).flatMap(namesOf), ...Object.keys(record)];
+  return [...new Set(names)].filter(Boolean).map((name) => ({ name, example: record[name] }));
 }
 
 // An input for one field, with its `value()`: undefined where nothing was typed.
@@ -184,7 +186,7 @@ class FrontPage {
     try {
       await this.showAbout(signal);
       await this.showModels(signal);
-      tell("ready");
+      tell(`${count(this.items.length)} ${this.items.length === 1 ? "model" : "models"}`);
     } catch (error) {
       if (error.name !== "AbortError") this.list.replaceChildren();
       failed(error);

@@ -97,7 +97,7 @@ def page(browser: Any, house: Server) -> Iterator[Tab]:
 def use_key(tab: Tab, key: str) -> None:
     tab.page.get_by_label("Key").fill(key)
     tab.page.get_by_role("button", name="Use key").click()
-    tab.state("ready")
+    tab.state("models")
 
 
 def opened(tab: Tab, model: str) -> Any:
@@ -109,7 +109,7 @@ def opened(tab: Tab, model: str) -> Any:
 
 
 def test_the_page_says_what_runs_here_and_where_the_key_is(house: Server, page: Tab) -> None:
-    page.state("ready")
+    page.state("0 models")
     assert house.url in page.texts("#about")[0]
     assert "admin.key" in page.texts("#note")[0]
     assert page.texts("ul.list > li") == []
@@ -132,6 +132,7 @@ def test_a_model_is_tried_with_its_example_and_with_other_values(house: Server, 
 def test_numbers_are_sent_as_numbers_and_an_empty_field_not_at_all(house: Server, page: Tab) -> None:
     use_key(page, house.key)
     item = opened(page, "sluice/iris")
+    assert item.locator("label").all_inner_texts() == ["sepal_length", "sepal_width", "petal_length", "petal_width"]
     item.get_by_role("button", name="Ask the model").click()
     item.locator("pre.answer", has_text="setosa").wait_for()
     item.get_by_label("petal_length").fill("6")
@@ -164,7 +165,7 @@ def test_every_model_that_ships_answers_its_form(house: Server, page: Tab) -> No
 
 
 def test_a_wrong_key_is_told(page: Tab) -> None:
-    page.state("ready")
+    page.state("0 models")
     page.page.get_by_label("Key").fill("0" * 32)
     page.page.get_by_role("button", name="Use key").click()
     page.state("The key is wrong.")
@@ -174,7 +175,7 @@ def test_without_a_key_the_shared_embedding_models_are_tried_where_that_is_open(
     names = list(requests.get(f"{server.url}/models", timeout=30).json()["data"]["models"])
     with tab(browser) as one:
         one.page.goto(f"{server.url}/")
-        one.state("ready")
+        one.state(f"{len(names)} model")
         assert [text.split(" ")[0] for text in one.texts("ul.list > li")] == names
         for name in names[:1]:
             item = opened(one, name)
@@ -203,7 +204,6 @@ def test_the_form_is_used_with_the_keyboard_alone_and_every_control_has_a_name(h
 def test_the_page_is_legible_light_and_dark_and_at_320_pixels(house: Server, browser: Any, scheme: str) -> None:
     with tab(browser, color_scheme=scheme, viewport={"width": 320, "height": 640}) as one:
         one.page.goto(f"{house.url}/")
-        one.state("ready")
         use_key(one, house.key)
         item = opened(one, "sluice/iris")
         item.get_by_role("button", name="Ask the model").click()
