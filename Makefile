@@ -17,7 +17,7 @@ RIVALS_VENV := .venv-rivals
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 # What is installed, by version and hash; `make lock` writes these files from setup.cfg. setup.cfg and pyproject.toml are about ourselves.
 LOCKED := $(PIP_INSTALL) --no-deps --no-build-isolation --require-hashes -r requirements
-REQUIREMENTS := setup.cfg pyproject.toml $(wildcard requirements/*.txt)
+REQUIREMENTS := setup.cfg setup.py pyproject.toml engine/tasks/scoring/kernel.cpp $(wildcard requirements/*.txt)
 # Fetches the first listed embedding model, 84 MB, once. Without a network it only warns. SLUICE_FETCH_MODELS=false skips it.
 FETCH_FIRST = $(VENV)/bin/python models/build.py --first
 # Fetches the texts of tests, once: 15 MB for `make test`, 52 MB for all. Without a network it only warns, and tests are skipped.
