@@ -19,6 +19,7 @@ from engine.tasks.scoring.columns import TextColumn, Texts
 from engine.tasks.scoring.inputs import Irregular, Refused
 from engine.tasks.scoring.model import LoadedModel, timed_runs
 from engine.tasks.scoring.outputs import Form, WrongCount, normalised
+from engine.tasks.scoring.plain import PlainBlocks
 from engine.tasks.scoring.text import Text, Tokens
 from engine.tasks.stages import Stages
 
@@ -44,7 +45,7 @@ class Embedder:
     """
 
     is_tokenised = True
-    plain = None
+    plain: PlainBlocks | None = None
 
     def __init__(self, key: str, folder: Path, config: dict[str, Any], session: onnxruntime.InferenceSession | None = None) -> None:
         self._model = LoadedModel(key, folder, config, session)

@@ -1,7 +1,8 @@
 """Records to tensors: one class for each kind of input in config.json.
 
-Each class has three ways. The native kernel reads the fields that `wanted` names, and `from_plain` makes tensors of them. The fast way
-(`bulk`) takes a block in which every record is plain, and raises Irregular for any other. The careful one (`check`, then `stack`) looks at one record at a time and says what is wrong with it. Nothing is converted silently:
+Each class has three ways. The native kernel reads the fields that `wanted` names, and `from_plain` makes tensors of them. The fast
+way (`bulk`) takes a block in which every record is plain, and raises Irregular for any other. The careful one (`check`, then
+`stack`) looks at one record at a time and says what is wrong with it. Nothing is converted silently:
 numpy would turn None into NaN, "5.1" into 5.1, True into 1.0 and 1e300 into infinity, and onnxruntime None into the text "None".
 """
 

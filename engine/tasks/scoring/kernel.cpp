@@ -381,7 +381,13 @@ Decimal shortest(Float value) {
     return decimal;
 }
 
-// The shortest digits that give the same number, laid out as orjson does: 16 places at most before the point, 5 zeros behind it.
+// Numbers without an exponent have at most so many places before the point, and so many zeros behind it. orjson sets the same bounds.
+template <typename Float>
+constexpr int MOST_PLACES = sizeof(Float) == 4 ? 13 : 16;
+template <typename Float>
+constexpr int MOST_ZEROS = sizeof(Float) == 4 ? 5 : 4;
+
+// The shortest digits that give the same number, laid out as orjson does.
 template <typename Float>
 char* write_float(char* out, Float value) {
     if (!std::isfinite(value)) return copy(out, "null", 4);
@@ -392,7 +398,7 @@ char* write_float(char* out, Float value) {
     if (value == 0) return copy(out, "0.0", 3);
     const Decimal decimal = shortest(value);
     const int size = decimal.num_digits, point = decimal.point;
-    if (point > 0 && point <= 16) {
+    if (point > 0 && point <= MOST_PLACES<Float>) {
         if (size <= point) {
             out = copy(out, decimal.digits, size);
             std::memset(out, '0', size_t(point - size));
@@ -402,7 +408,7 @@ char* write_float(char* out, Float value) {
         *out++ = '.';
         return copy(out, decimal.digits + point, size - point);
     }
-    if (point > -5 && point <= 0) {
+    if (point >= -MOST_ZEROS<Float> && point <= 0) {
         out = copy(out, "0.", 2);
         std::memset(out, '0', size_t(-point));
         return copy(out - point, decimal.digits, size);
@@ -413,6 +419,7 @@ char* write_float(char* out, Float value) {
         out = copy(out, decimal.digits + 1, size - 1);
     }
     *out++ = 'e';
+    if (point > 0) *out++ = '+';
     return std::to_chars(out, out + 8, point - 1).ptr;
 }
 

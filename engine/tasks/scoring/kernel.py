@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import accumulate
+from itertools import accumulate, starmap
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -145,7 +145,7 @@ class BlockReader:
         block = np.frombuffer(payload, np.int8)
         ids = np.empty((num_lines, 2), np.int64)
         memory = [self._memory(wanted, num_lines, len(block)) for wanted in self._inputs]
-        fields = (_Field * len(self._keys))(*self._fields(memory, ids))
+        fields = (_Field * len(self._keys))(*starmap(_Field, self._fields(memory, ids)))
         num_ids = self._library.read_lines(block.ctypes.data, len(block), num_lines, fields, len(fields))
         if num_ids not in (0, num_lines):
             return None
@@ -237,7 +237,11 @@ class _Layout:
             self.pieces.append((SPANS, self._pointer(ids.block), 0, 0, None, self._pointer(ids.places)))
 
     def _column(self, pieces: Pieces) -> None:
-        if isinstance(pieces, Numbers) and pieces.values.ndim <= 2 and pieces.values.dtype.kind + str(pieces.values.itemsize) != "u8":
+        if (
+            isinstance(pieces, Numbers)
+            and pieces.values.ndim <= 2
+            and pieces.values.dtype.kind + str(pieces.values.itemsize) != "u8"
+        ):
             self._numbers(pieces.values)
         elif isinstance(pieces, Labels):
             self.fixed_bytes += max(map(len, pieces.labels))
@@ -291,7 +295,7 @@ def write(library: Kernel, line: Sequence[bytes | TextColumn | PlainIds]) -> Lin
         layout.add(part)
     out = np.empty(layout.fixed_bytes * layout.count + layout.more_bytes, np.int8)
     sizes = np.empty(layout.count, np.int64)
-    pieces = (_Piece * len(layout.pieces))(*layout.pieces)
+    pieces = (_Piece * len(layout.pieces))(*starmap(_Piece, layout.pieces))
     written = library.write_lines(pieces, len(pieces), layout.count, out.ctypes.data, len(out), sizes.ctypes.data)
     if written == NOT_PLAIN:
         raise RuntimeError("the columns do not fit the ids")

@@ -104,7 +104,9 @@ def test_plain_blocks_are_read_and_written_by_the_kernel_with_the_same_bytes(mod
 
 
 def test_blanks_and_carriage_returns_around_tokens_are_plain(model: LoadedModel) -> None:
-    block = b"".join(b" " + json.dumps(example, indent=1).replace("\n", "\t").encode() + b" \r\n" for example in [example_of(model.key)] * 3)
+    block = b"".join(
+        b" " + json.dumps(example, indent=1).replace("\n", "\t").encode() + b" \r\n" for example in [example_of(model.key)] * 3
+    )
     assert is_plain(model, block)
     with_kernel, without = both_ways(model, block)
     assert with_kernel == without
@@ -125,9 +127,13 @@ values = st.recursive(
 def test_any_records_are_answered_with_the_same_bytes(data: st.DataObject) -> None:
     model = data.draw(st.sampled_from(WILD_MODELS))()
     example = example_of(model.key)
-    records = data.draw(st.lists(st.fixed_dictionaries({}, optional={key: values for key in [*example, "yhat_id", "x"]}), max_size=4))
+    records = data.draw(
+        st.lists(st.fixed_dictionaries({}, optional={key: values for key in [*example, "yhat_id", "x"]}), max_size=4)
+    )
     given_records = [{**example, **record} for record in records] or [example]
-    block = b"".join(json.dumps(record, ensure_ascii=data.draw(st.booleans())).encode(errors="replace") + b"\n" for record in given_records)
+    block = b"".join(
+        json.dumps(record, ensure_ascii=data.draw(st.booleans())).encode(errors="replace") + b"\n" for record in given_records
+    )
     with_kernel, without = both_ways(model, block, want_sizes=data.draw(st.booleans()))
     assert with_kernel == without
 
@@ -135,10 +141,10 @@ def test_any_records_are_answered_with_the_same_bytes(data: st.DataObject) -> No
 WILD_MODELS = [partial(opened, name) for name in ("sluice/iris", "sluice/penguins", "brandon/HelloWorld")]
 
 # What is put into lines: tokens that end, begin or break a value, and bytes that are not UTF-8.
-PIECES = [b'"', b"\\", b"{", b"}", b"[", b"]", b",", b":", b" ", b"\t", b"\r", b"\n", b"-", b"+", b".", b"e", b"E5", b"e-400", b"0", b"00"]
-PIECES += [b"1", b"9" * 19, b"123456789012345678", b"null", b"true", b"NaN", b"Infinity", b"1e999", b"-0", b"-0.0", b'"yhat_id":1,']
-PIECES += [b"\x00", b"\x1f", b"\x7f", b"\xff", b"\xc3", b"\xc3\xa4", b"\xed\xa0\x80", b"\xf0\x9f\x98\x80", b"\xf4\x90\x80\x80", b"\\u0041"]
-PIECES += [b'"a":1,', b'{"a":', b"[1,2]", b"\xef\xbb\xbf"]
+WORDS = '" \\ { } [ ] , : - + . e E5 e-400 0 00 1 null true NaN Infinity 1e999 -0 -0.0 "yhat_id":1, "a":1, {"a": [1,2]'
+PIECES = WORDS.encode().split()
+PIECES += [b" ", b"\t", b"\r", b"\n", b"9" * 19, b"123456789012345678", b"\\u0041", b"\x00", b"\x1f", b"\x7f", b"\xef\xbb\xbf"]
+PIECES += [b"\xff", b"\xc3", b"\xc3\xa4", b"\xed\xa0\x80", b"\xf0\x9f\x98\x80", b"\xf4\x90\x80\x80"]
 
 
 def mutated(block: bytes, source: random.Random) -> bytes:
@@ -192,7 +198,27 @@ def expected(values: np.ndarray) -> list[bytes]:
     return orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
 
 
-EDGES = [0.0, -0.0, 1.0, -1.5, 0.1, 1e-5, 9.999e-6, 1e-4, 123456.7, 1e15, 9e15, 1e16, 1.5e16, 1e17, 1e21, 3.4e38, 1e-45, 5e-324, 1e308]
+EDGES = [
+    0.0,
+    -0.0,
+    1.0,
+    -1.5,
+    0.1,
+    1e-5,
+    9.999e-6,
+    1e-4,
+    123456.7,
+    1e15,
+    9e15,
+    1e16,
+    1.5e16,
+    1e17,
+    1e21,
+    3.4e38,
+    1e-45,
+    5e-324,
+    1e308,
+]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
