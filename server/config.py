@@ -256,6 +256,9 @@ class Settings:
         _count,
         "bytes of data that one replica that runs models may have; with 0 each has an equal part of three quarters of the memory",
     )
+    native: bool = _setting(
+        True, _flag, "false reads and writes bulk streams without the compiled kernel, in the same bytes and more slowly"
+    )
     model_faults: int = _setting(
         12,
         _positive,

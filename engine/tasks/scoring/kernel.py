@@ -80,7 +80,7 @@ class Kernel:
 @cache
 def kernel() -> Kernel | None:
     """The kernel of this process; None if it is not built, cannot be loaded here, or is switched off."""
-    if os.environ.get("SLUICE_NATIVE", "true").lower() in ("false", "0", "no", "off"):
+    if os.environ.get("SLUICE_NATIVE") == "false":
         return None
     for suffix in importlib.machinery.EXTENSION_SUFFIXES:
         path = Path(__file__).with_name(f"_kernel{suffix}")

@@ -1,8 +1,12 @@
 """The native kernel gives the bytes that the careful way gives, or leaves the block to it; whatever the lines hold."""
 
 import json
+import os
 import random
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
@@ -179,6 +183,62 @@ def test_100_000_mutated_blocks_are_answered_with_the_same_bytes() -> None:
     check_mutations(100_000, SEED + 1)
 
 
+# Memory
+
+# Feeds blocks, each in memory of exactly its size, to a kernel that ends the process when it reads or writes elsewhere.
+GUARDED = """
+import random, sys
+from pathlib import Path
+import numpy as np
+from engine.tasks.scoring import kernel
+from tests.engine.tasks.scoring import test_kernel as ours
+library = kernel.Kernel(Path(sys.argv[1]))
+source = random.Random(int(sys.argv[2]))
+f4, i8, text = np.dtype("f4"), np.dtype("i8"), np.dtype(object)
+wanted = [(("a", "b"), f4), (("s",), text), (("v",), f4, 3), (("n",), i8)]
+reader = kernel.BlockReader(library, [kernel.Wanted(*fields) for fields in wanted])
+record = {"a": 1.5, "b": -2e-3, "s": "é", "v": [1, 2.5, 3], "x": {"y": [None, True, "z"]}}
+records = [{"yhat_id": f"r{i}", "n": i, **record} for i in range(3)]
+read = 0
+for turn in range(100_000):
+    block = ours.mutated(ours.lines_of(records), source)
+    if turn % 3 == 0:
+        block = block[: source.randrange(1, len(block))]
+    exact = np.frombuffer(block, np.int8).copy()
+    found = reader.read(exact, block.count(b"\\n"))
+    if found is not None and len(found[1]):
+        read += 1
+        columns = [ours.TextColumn(b"<", ours.Numbers(found[0][0]), b">"), ours.TextColumn(b"", ours.Numbers(found[0][3]))]
+        kernel.write(library, [*columns, found[1], b"\\n"])
+print(read)
+"""
+
+
+@pytest.mark.heavy
+def test_the_kernel_reads_and_writes_no_memory_but_its_own(tmp_path: Path) -> None:
+    compiler = shutil.which("g++")
+    if compiler is None:
+        pytest.skip("g++ is not here")
+    guarded = tmp_path / "guarded.so"
+    checks = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g", "-O1"]
+    source = ROOT / "engine" / "tasks" / "scoring" / "kernel.cpp"
+    subprocess.run([compiler, "-std=c++17", "-shared", "-fPIC", *checks, str(source), "-o", str(guarded)], check=True)
+    sanitizer = subprocess.run([compiler, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True).stdout.strip()
+    environment = {**os.environ, "LD_PRELOAD": sanitizer, "ASAN_OPTIONS": "detect_leaks=0", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", GUARDED, str(guarded), str(SEED)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert int(done.stdout) > 1_000
+
+
+@pytest.mark.heavy
+def test_streams_are_answered_alike_without_the_kernel() -> None:
+    environment = {**os.environ, "SLUICE_NATIVE": "false"}
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "not heavy", "tests/streaming", "tests/engine/tasks/scoring"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
 # Numbers
 
 
@@ -198,27 +258,8 @@ def expected(values: np.ndarray) -> list[bytes]:
     return orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
 
 
-EDGES = [
-    0.0,
-    -0.0,
-    1.0,
-    -1.5,
-    0.1,
-    1e-5,
-    9.999e-6,
-    1e-4,
-    123456.7,
-    1e15,
-    9e15,
-    1e16,
-    1.5e16,
-    1e17,
-    1e21,
-    3.4e38,
-    1e-45,
-    5e-324,
-    1e308,
-]
+EDGES = [0.0, -0.0, 0.1, 123456.7, 3.4e38, 1e-45, 5e-324, 1e308]
+EDGES += [digits * 10.0**power for digits in (1, 1.25, 9.99) for power in range(-9, 24)]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
