@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install run worker watch warm clean clean-cache clean-queues cancel-started-jobs cancel-waiting-jobs test test-all lint format bench rivals models lock swagger-ui clean-build
+.PHONY: help install kernel run worker watch warm clean clean-cache clean-queues cancel-started-jobs cancel-waiting-jobs test test-all lint format bench rivals models lock swagger-ui clean-build
 
 # The first of these programs that is Python 3.11 or newer. make looks for it once, when a target needs it.
 # Choose another with `make run PYTHON=/path/to/python`.
@@ -28,6 +28,10 @@ help: ## print these words
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1 \2/p' Makefile | while read -r word text; do printf '  make %-20s %s\n' "$$word" "$$text"; done
 
 install: $(VENV)/installed ## make the environment .venv and install what the server needs
+
+kernel: $(VENV)/installed ## build the native kernel for streams where the install has found no compiler; fetches one, 430 MB
+	@$(VENV)/bin/python $(LOCKED)/compiler.txt
+	@CC="$(CURDIR)/$(VENV)/bin/python -m ziglang cc" CXX="$(CURDIR)/$(VENV)/bin/python -m ziglang c++" $(VENV)/bin/python setup.py -q build_ext --inplace
 
 run: $(VENV)/installed ## start the server on http://127.0.0.1:9000, with its first embedding model; SLUICE_... variables set it up
 	@$(FETCH_FIRST)

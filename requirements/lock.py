@@ -18,7 +18,7 @@ ENVIRONMENTS: dict[str, tuple[str, ...]] = {"test": ("test", "otel"), "run": (),
 # Lock files that hold one extra of setup.cfg and nothing else, not even what its packages require.
 ALONE = ("install", "client", "lock")
 # Lock files that hold one extra and what its packages require, for an environment without the server.
-SEPARATE = ("rivals", "pages")
+SEPARATE = ("rivals", "pages", "compiler")
 
 HEADER = "# Written by `make lock` from setup.cfg. Do not edit.\n"
 # What a lock file must not hold: an address, a path, an option of pip.

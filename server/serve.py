@@ -54,7 +54,7 @@ async def _serve(settings: Settings) -> None:
     async with open_app(settings) as app, listening(app, settings) as address:
         log.info("server listening address=%s replicas=%d data=%s", address, settings.score_replicas, settings.data_dir)
         if settings.native and not has_kernel():
-            log.info("native kernel missing: bulk streams are slower; with a C++ compiler, install Sluice again to build it")
+            log.info("native kernel missing: streams are slower; `make kernel` builds it")
         signals = Signals()
         await signals.first.wait()
         log.info("server draining seconds=%g", settings.drain_s)
