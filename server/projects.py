@@ -23,6 +23,7 @@ from engine.projects.plots import Plots
 from engine.projects.projects import Projects
 from engine.projects.publishing import ProjectModels, Publishing
 from engine.projects.removal import Removal, RemoveFiles
+from engine.projects.quota import ProjectQuota
 from engine.projects.uploads import ProjectUploads, UploadLimits
 from engine.repository.serving import Serving
 from engine.store import Store, StoreError
@@ -32,12 +33,11 @@ from handlers.preview.keys import HOOKS, PREVIEW
 from handlers.projects.answers import OBJECTS
 from handlers.projects.attribution_sets import ATTRIBUTION_SETS
 from handlers.projects.attributions import ATTRIBUTIONS
-from handlers.projects.changes import REMOVAL
 from handlers.projects.datasets import PROJECT_DATASETS
 from handlers.projects.graphs import GRAPHS
 from handlers.projects.models import MODELS, PUBLISHING
 from handlers.projects.plots import PLOTS
-from handlers.projects.projects import PROJECTS
+from handlers.projects.projects import PROJECTS, REMOVAL
 from handlers.projects.uploads import UPLOADS
 from server.config import Settings
 
@@ -57,7 +57,8 @@ async def open_projects(app: web.Application, store: Store, disk: Disk, settings
     """Open projects in the server. Preview must be open, and the jobs must not have been started."""
     jobs, engine = app[keys.JOBS], app[keys.ENGINE]
     folders = ProjectFolders(settings.data_dir.resolve())
-    objects = Objects(store, jobs, jobs_per_team=settings.jobs_per_team)
+    quota = ProjectQuota(store, folders, team_bytes=settings.team_project_bytes)
+    objects = Objects(store, jobs, quota, jobs_per_team=settings.jobs_per_team)
     uploads = ProjectUploads(objects, folders, disk, settings.part(UploadLimits))
     datasets = ProjectDatasets(objects, uploads, folders, disk, engine.pool("query"), _teller(app))
     jobs.learn({kind.name: kind for kind in (uploads.kind(), datasets.kind())})

@@ -11,7 +11,8 @@ import pytest
 
 from tests.disks import MIB, fill, small_disk
 from tests.projects.asking import Client, made, new_project, refused
-from tests.projects.weeks import PATH, GatedFile, folders, wait_until, weekly
+from tests.projects.weeks import PATH, GatedFile, answer_on, connected, folders, form, head, wait_until, weekly
+from tests.publishing.asking import user
 from tests.serving import Server, serving
 
 # A server that begins no job, so that a test can put a gate before one.
@@ -154,6 +155,27 @@ def test_a_job_that_finds_the_disk_full_says_so_and_another_goes_on_once_there_i
             assert (body["Status"], body["Error"]["Code"]) == ("failed", "storage_full")
             (disk / "full").unlink()
             client.uploaded("Sales", weekly(4))
+
+
+def test_the_projects_of_a_team_keep_as_many_bytes_as_they_may_and_those_of_the_admin_any_number(data_dir: Path) -> None:
+    with serving(data_dir, **WORKING) as server:
+        client = new_project(server, "eva", user(server, "eva"))
+        client.joined([client.uploaded("Sales", weekly(4))])
+        server.stop()
+    kept = sum(path.stat().st_size for name in ("uploads", "datasets") for path in (data_dir / name).rglob("*") if path.is_file())
+    with serving(data_dir, **WORKING, SLUICE_TEAM_PROJECT_BYTES=str(kept + 100)) as server:
+        client = client.but(server=server)
+        refused(client.upload("Sales", weekly(4)), 507, "quota_exceeded")
+        with connected(server) as connection:  # its head does not say how long it is
+            body = form(weekly(4).csv())
+            connection.sendall(head(client) + f"{len(body):x}\r\n".encode() + body + b"\r\n0\r\n\r\n")
+            assert answer_on(connection)[0] == 507
+        last = made(client.upload("Sales", b"x" * 100))["IId"]
+        assert client.waited(f"{PATH}/{last}")["Status"] == "failed"
+        refused(client.join([1]), 507, "quota_exceeded")
+        new_project(server).uploaded("Sales", weekly(4))
+        assert client.delete(f"{PATH}/{last}").status_code == 204
+        client.joined([1])
 
 
 def test_a_start_removes_what_attempts_and_uploads_have_left_that_belongs_to_nobody(data_dir: Path) -> None:

@@ -186,22 +186,25 @@ class Dataset:
         return Series(self.periods.sums(dates, values), dates.max())
 
     def _of_sales(self, source: Source) -> Series:
-        """UnitsSold, Revenue, PricePerUnit or ProfitPerUnit by period; NaN where Sales has no period, but prices are carried."""
+        """UnitsSold, Revenue, PricePerUnit or ProfitPerUnit by period; NaN where Sales has no period, but prices are carried.
+
+        Revenue is units times the price of the period, which rows without a price share.
+        """
         table = _filtered(self.sales, source, ("product",))
         metric = str(source.get("metric", "UnitsSold")).lower().replace("_", "")
         if not table.num_rows or metric not in ("unitssold", "revenue", "priceperunit", "profitperunit"):
             raise NoRows(f"Sales has no such rows: {_told(source)}")
-        if metric in ("unitssold", "revenue"):
-            amounts = self._sums(table, None if metric == "unitssold" else "priceperunit")
-            return Series(np.where(self.is_sold, amounts, np.nan), self.sales_dates[-1])
-        return self._mean_of_sales(table, metric)
+        if metric not in ("unitssold", "revenue"):
+            return self._mean_of_sales(table, metric)
+        amounts = self._sums(table)
+        if metric == "revenue":
+            amounts = amounts * self._mean_of_sales(table, "priceperunit").values
+        return Series(np.where(self.is_sold, amounts, np.nan), self.sales_dates[-1])
 
     def _sums(self, table: pa.Table, column: str | None = None) -> Array:
-        """Units, or units times a column, summed by period. NoRows if some rows of the column have no value."""
+        """Units, or units times a column of which no value is missing, summed by period."""
         amounts = table["unitssold"].cast(pa.float64()).to_numpy()
         if column is not None:
-            if column not in table.column_names or table[column].null_count:
-                raise NoRows(f"Sales has rows without {column}")
             amounts = amounts * table[column].cast(pa.float64()).to_numpy()
         return self.periods.sums(_dates(table), amounts)
 
