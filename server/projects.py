@@ -22,8 +22,8 @@ from engine.projects.objects import Objects
 from engine.projects.plots import Plots
 from engine.projects.projects import Projects
 from engine.projects.publishing import ProjectModels, Publishing
-from engine.projects.removal import Removal, RemoveFiles
 from engine.projects.quota import ProjectQuota
+from engine.projects.removal import Removal, RemoveFiles
 from engine.projects.uploads import ProjectUploads, UploadLimits
 from engine.repository.serving import Serving
 from engine.store import Store, StoreError
@@ -43,6 +43,9 @@ from server.config import Settings
 
 log = logging.getLogger("sluice.projects")
 
+# Is told the title of a dataset that is there from now on, or is gone.
+Tell = Callable[[str], None]
+
 PROJECT_MODELS = web.AppKey("names_of_project_models", ProjectModels)
 
 
@@ -60,10 +63,11 @@ async def open_projects(app: web.Application, store: Store, disk: Disk, settings
     quota = ProjectQuota(store, folders, team_bytes=settings.team_project_bytes)
     objects = Objects(store, jobs, quota, jobs_per_team=settings.jobs_per_team)
     uploads = ProjectUploads(objects, folders, disk, settings.part(UploadLimits))
-    datasets = ProjectDatasets(objects, uploads, folders, disk, engine.pool("query"), _teller(app))
+    tell = _teller(app, store, is_read_on_demand=settings.preview_on_demand)
+    datasets = ProjectDatasets(objects, uploads, folders, disk, engine.pool("query"), tell)
     jobs.learn({kind.name: kind for kind in (uploads.kind(), datasets.kind())})
     app[OBJECTS], app[UPLOADS], app[PROJECT_DATASETS] = objects, uploads, datasets
-    remove_files = {"upload": uploads.remove, "dataset": datasets.remove} | _open_models(app, folders, settings)
+    remove_files = {"upload": uploads.remove, "dataset": datasets.remove} | _open_models(app, folders, settings, tell)
     await objects.recover()
     await uploads.clean()
     await datasets.clean()
@@ -73,7 +77,7 @@ async def open_projects(app: web.Application, store: Store, disk: Disk, settings
     app[PROJECTS] = Projects(store, jobs, _names(app, folders))
 
 
-def _open_models(app: web.Application, folders: ProjectFolders, settings: Settings) -> dict[str, RemoveFiles]:
+def _open_models(app: web.Application, folders: ProjectFolders, settings: Settings, tell: Tell) -> dict[str, RemoveFiles]:
     """Open graphs, models and what is made of models; gives what removes the files of each kind."""
     objects, datasets, engine, jobs = app[OBJECTS], app[PROJECT_DATASETS], app[keys.ENGINE], app[keys.JOBS]
     queries, limits = engine.pool("query"), settings.part(FitLimits)
@@ -82,7 +86,7 @@ def _open_models(app: web.Application, folders: ProjectFolders, settings: Settin
     publishing = Publishing(objects, app[keys.PUBLISHER], app[keys.SERVING], app[PROJECT_MODELS], engine.spawn)
     app[keys.PUBLISHER].quotas.is_left_out = app[PROJECT_MODELS].is_one
     fitting = Fitting(objects, models, datasets, graphs, publishing, limits)
-    attributions = Attributions(models, datasets, folders, queries, _teller(app), limit_s=limits.job_limit_s)
+    attributions = Attributions(models, datasets, folders, queries, tell, limit_s=limits.job_limit_s)
     sets = AttributionSets(objects, attributions)
     jobs.learn({kind.name: kind for kind in (fitting.kind(), attributions.kind(), sets.kind())})
     app[GRAPHS], app[MODELS], app[PUBLISHING] = graphs, models, publishing
@@ -91,14 +95,19 @@ def _open_models(app: web.Application, folders: ProjectFolders, settings: Settin
     return {"model": publishing.remove, "attribution": attributions.remove, "attribution_set": sets.remove}
 
 
-def _teller(app: web.Application) -> Callable[[str], None]:
-    """A function that tells preview of a dataset that is there from now on, or is gone."""
+def _teller(app: web.Application, store: Store, *, is_read_on_demand: bool) -> Tell:
+    """A function that tells preview of a dataset that is there from now on, or is gone.
+
+    Preview reads a new one when somebody asks for it. Its jobs would take the place of what people wait for after a join or an
+    attribution: a fit, another attribution.
+    """
 
     async def tell(title: str) -> None:
         app[PREVIEW].catalogue.changed(title)
         try:
-            await app[HOOKS].run(asked=[title], removed=None)
-        except (EngineError, StoreError) as error:  # preview finds the dataset when somebody asks for it
+            if not is_read_on_demand or await store.find_cached_dataset(title) is not None:
+                await app[HOOKS].run(asked=[title], removed=None)
+        except (EngineError, StoreError) as error:  # the same
             log.warning("preview not told dataset=%s reason=%r", title, str(error))
 
     def begin(title: str) -> None:

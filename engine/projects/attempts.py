@@ -1,7 +1,7 @@
 """Attempts: the folder that one attempt at a job writes, until what is in it takes its place among the datasets.
 
-An attempt of which nothing is kept loses its folder at once, also when its replica had answered: the job may have been cancelled, or
-the database may have been busy. A crash leaves it to the next start.
+An attempt of which nothing is kept loses its folder at once, also when its replica had answered: the job may have been cancelled,
+or the database may have been busy. A crash leaves it to the next start.
 """
 
 import asyncio

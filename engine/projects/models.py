@@ -154,9 +154,7 @@ class Models:
         request = {**asked, **same, "kind": "refit", "parent": parent, "warnings": answer.header["warnings"]}
         return await self._create(project, wanted, request, uses=[("dataset", wanted.dataset), (KIND, parent)])
 
-    async def _create(
-        self, project: Project, wanted: FitRequest, request: Asked, *, uses: list[tuple[ObjectKind, int]]
-    ) -> Object:
+    async def _create(self, project: Project, wanted: FitRequest, request: Asked, *, uses: list[tuple[ObjectKind, int]]) -> Object:
         return await self.objects.create(project, KIND, request, created_by=wanted.created_by, uses=uses)
 
     # Found

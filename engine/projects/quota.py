@@ -28,12 +28,12 @@ class ProjectQuota:
         self._team_bytes = team_bytes
 
     async def check(self, team: str, num_bytes: int = 0) -> None:
-        """EngineError `quota_exceeded` when the projects of a team keep all that they may, or this many bytes more would not fit."""
+        """EngineError `quota_exceeded` when the projects of a team keep all that they may, or so many bytes more are too many."""
         if team == ADMIN:
             return
         kept = await asyncio.to_thread(self._kept_bytes, await self._store.list_folders_of_team(team))
         if kept >= self._team_bytes or kept + num_bytes > self._team_bytes:
-            text = f"The projects of the team keep {kept:,} bytes of the {self._team_bytes:,} that they may; delete something first."
+            text = f"The projects of the team keep {kept:,} of the {self._team_bytes:,} bytes that they may; delete some first."
             raise exceeded(text)
 
     def _kept_bytes(self, objects: Iterable[tuple[ObjectName, str | None]]) -> int:

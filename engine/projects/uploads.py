@@ -63,7 +63,8 @@ class UploadLimits:
 def type_of(text: str | None) -> str:
     """The type of data that a request names. EngineError `bad_dataset_name`."""
     if text is None or not DATASET_NAME.fullmatch(text):
-        raise EngineError(BAD_DATASET_NAME, f"Name the type of data: dataset_name={', '.join(TYPES)}, or a name of your own.")
+        text = f"Name the type of data in the query: ?dataset_name=Sales. The types are {', '.join(TYPES)}, and names of your own."
+        raise EngineError(BAD_DATASET_NAME, text)
     return _TYPES.get(text.lower(), text)
 
 

@@ -19,7 +19,7 @@ from handlers.http.errors import UNSUPPORTED_MEDIA_TYPE
 from handlers.http.keys import ACCOUNTS
 from handlers.http.routes import FormBody, Route
 from handlers.http.uploads import while_valid, within_upload_timeout
-from handlers.projects.admission import CALLER, RIGHT, admit, admit_again, key_of, needs
+from handlers.projects.admission import CALLER, RIGHT, admit, admit_again, key_of
 from handlers.projects.answers import shown
 from handlers.projects.calls import ObjectCalls
 from handlers.projects.errors import SURFACE

@@ -356,8 +356,9 @@ def test_the_graph_of_a_model_goes_with_the_last_model_that_has_it_and_a_saved_o
 ) -> None:
     def statuses(model: dict[str, Any]) -> list[int]:
         instance = model["GraphInstance"]
-        answers = client.get(f"/build/graphs/{instance['Graph']['Id']}"), client.ask(
-            "GET", f"/graph_instances/{client.team}/{instance['Id']}"
+        answers = (
+            client.get(f"/build/graphs/{instance['Graph']['Id']}"),
+            client.ask("GET", f"/graph_instances/{client.team}/{instance['Id']}"),
         )
         return [answer.status_code for answer in answers]
 

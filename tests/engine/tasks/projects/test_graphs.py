@@ -189,7 +189,7 @@ def test_a_prior_of_what_no_edge_has_is_refused(data: Data) -> None:
 
 
 @pytest.mark.parametrize("size", [1e-300, 1e-20, 5e14])
-def test_values_that_the_served_model_cannot_compute_with_are_refused_by_the_name_of_their_node(tmp_path: Path, size: float) -> None:
+def test_values_that_the_served_model_cannot_compute_with_are_refused_with_their_node(tmp_path: Path, size: float) -> None:
     random = np.random.default_rng(0)
     values, dates = random.gamma(3, 1, 60), sets.weeks(60)
     for name in ("tv", "sales"):

@@ -97,6 +97,7 @@ def test_rows_without_a_price_share_that_of_their_period_and_revenue_needs_some_
     assert found.series({"dataset_name": "Sales", "metric": "Revenue"}).values.tolist() == [2 * 2.0, 4 * 5.0, 6 * 5.0]
     only = {"dataset_name": "Sales", "metric": "Revenue", "product": "other"}
     assert found.series(only).values.tolist() == [6.0, 12.0, 18.0]
-    pq.write_table(rows.set_column(rows.column_names.index("PricePerUnit"), "PricePerUnit", pa.nulls(6, pa.float64())), data.files["Sales"])
+    free = rows.set_column(rows.column_names.index("PricePerUnit"), "PricePerUnit", pa.nulls(6, pa.float64()))
+    pq.write_table(free, data.files["Sales"])
     with pytest.raises(NoRows):
         Dataset(data.files, sets.COMBINATION).series({"dataset_name": "Sales", "metric": "Revenue"})
