@@ -11,6 +11,7 @@ from aiohttp import web
 
 from engine.disk import Disk
 from engine.errors import EngineError
+from engine.preview.tasks import WARM_PRIORITY
 from engine.projects.attribution_sets import AttributionSets
 from engine.projects.attributions import Attributions
 from engine.projects.datasets import ProjectDatasets
@@ -103,10 +104,13 @@ def _teller(app: web.Application, store: Store, *, is_read_on_demand: bool) -> T
     """
 
     async def tell(title: str) -> None:
-        app[PREVIEW].catalogue.changed(title)
+        preview = app[PREVIEW]
+        preview.catalogue.changed(title)
         try:
-            if not is_read_on_demand or await store.find_cached_dataset(title) is not None:
+            if await store.find_cached_dataset(title) is not None:
                 await app[HOOKS].run(asked=[title], removed=None)
+            elif not is_read_on_demand and await preview.catalogue.find(title) is not None:
+                await preview.states.ask(title, priority=WARM_PRIORITY)
         except (EngineError, StoreError) as error:  # the same
             log.warning("preview not told dataset=%s reason=%r", title, str(error))
 

@@ -10,13 +10,11 @@ from engine.projects.objects import Object
 from engine.roles import Role
 from handlers.http.bodies import Body
 from handlers.http.errors import json_response
-from handlers.http.routes import Route
-from handlers.projects.admission import CALLER, admit, key_of, key_of_maker, needs, read_body
+from handlers.projects.admission import CALLER, admit, read_body
 from handlers.projects.answers import shown
 from handlers.projects.calls import ObjectCalls
 from handlers.projects.datasets import MAX_SOURCES, Number
-from handlers.projects.errors import SURFACE
-from handlers.projects.projects import BAD_BODY, PROJECT, REFUSALS, TOO_MANY
+from handlers.projects.projects import PROJECT
 
 ATTRIBUTION_SETS = web.AppKey("attribution_sets", AttributionSets)
 RESULT = ("FirstDate", "LastDate", "Combinations")
@@ -74,27 +72,14 @@ CALLS = ObjectCalls(
     active_in="its project",
 )
 ROUTES = (
-    Route(
-        method="POST",
+    CALLS.make_route(
+        align,
+        AlignRequest,
+        "make a set of attributions on common dates",
+        of="an attribution",
         path=PROJECT + "/attributionset_align_dates",
-        handler=align,
-        surface=SURFACE,
-        summary="make a set of attributions on common dates",
-        key=key_of_maker(Role.MODEL_DEVELOPER),
-        body=AlignRequest,
-        answers={201: "the set", 409: "an attribution is not complete", 429: TOO_MANY} | REFUSALS | BAD_BODY,
-        admit=needs(Role.MODEL_DEVELOPER),
     ),
     CALLS.list_route(),
-    Route(
-        method="GET",
-        path=PATH + "/active",
-        handler=show_active,
-        surface=SURFACE,
-        summary="the active attribution set",
-        key=key_of(Role.OBSERVER),
-        answers={200: "the set; without one, IId is null and Attributions empty"} | REFUSALS,
-        admit=needs(Role.OBSERVER),
-    ),
+    CALLS.active_route(show_active, "the active attribution set", "the set; without one, IId is null and Attributions empty"),
     *CALLS.routes_of_one(),
 )

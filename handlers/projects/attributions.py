@@ -17,7 +17,7 @@ from handlers.projects.calls import ObjectCalls
 from handlers.projects.datasets import Number
 from handlers.projects.errors import SURFACE
 from handlers.projects.parameters import one_of
-from handlers.projects.projects import BAD_BODY, NO_ROOM, PROJECT, REFUSALS
+from handlers.projects.projects import PROJECT, REFUSALS
 
 ATTRIBUTIONS = web.AppKey("project_attributions", Attributions)
 RESULT = ("Observed", "Prediction", "Baseline", "Totals")
@@ -82,19 +82,11 @@ CALLS = ObjectCalls(
     fields=_fields,
 )
 ROUTES = (
-    Route(
-        method="POST",
-        path=PATH,
-        handler=make_attribution,
-        surface=SURFACE,
-        summary="attribute what a model predicts to its causes, between two dates",
-        key=key_of(Role.MODEL_DEVELOPER),
-        body=AttributionBody,
-        answers={201: "the attribution, which will be counted", 409: "the model or the dataset is not complete"}
-        | NO_ROOM
-        | REFUSALS
-        | BAD_BODY,
-        admit=needs(Role.MODEL_DEVELOPER),
+    CALLS.make_route(
+        make_attribution,
+        AttributionBody,
+        "attribute what a model predicts to its causes, between two dates",
+        of="the model or the dataset",
     ),
     CALLS.list_route(),
     *CALLS.routes_of_one(),

@@ -1,6 +1,7 @@
-"""The calls that objects of every kind have: they are listed, shown, made active, cancelled and removed.
+"""The calls that objects of every kind have: they are made, listed, shown, made active, cancelled and removed.
 
-Each call stands here once, with its route. The file of a kind says in an `ObjectCalls` what differs. Knows no kind by name.
+Each route stands here once, with its handler where that is the same. The file of a kind says in an `ObjectCalls` what differs.
+Knows no kind by name.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -8,15 +9,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from aiohttp import web
+from pydantic import BaseModel
 
 from engine.projects.objects import ONLY_SLOT, Object, ObjectKind, Project
 from engine.roles import Role
-from handlers.http.routes import Route
-from handlers.projects.admission import admit, key_of, needs
+from handlers.http.routes import Handler, Route
+from handlers.projects.admission import admit, key_of, key_of_maker, needs
 from handlers.projects.answers import OBJECTS, iid_of, listed
 from handlers.projects.errors import SURFACE
 from handlers.projects.parameters import LIST_QUERY
-from handlers.projects.projects import REFUSALS, REMOVAL
+from handlers.projects.projects import BAD_BODY, NO_ROOM, REFUSALS, REMOVAL
 
 
 async def _nothing_more(request: web.Request, found: Object) -> None:
@@ -105,6 +107,37 @@ class ObjectCalls:
     def one_path(self) -> str:
         """The path of one of them."""
         return f"{self.path}/{{iid}}"
+
+    def make_route(self, handler: Handler, body: type[BaseModel], summary: str, *, of: str, path: str | None = None) -> Route:
+        """The route of a call that makes one.
+
+        of    what must be complete, such as `the dataset`
+        path  that of all of them without it
+        """
+        return Route(
+            method="POST",
+            path=path or self.path,
+            handler=handler,
+            surface=SURFACE,
+            summary=summary,
+            key=key_of(self.role) if self.active_in is None else key_of_maker(self.role),
+            body=body,
+            answers={201: f"the new {self.noun}", 409: f"{of} is not complete"} | NO_ROOM | REFUSALS | BAD_BODY,
+            admit=needs(self.role),
+        )
+
+    def active_route(self, handler: Handler, summary: str, answer: str) -> Route:
+        """The route of what is active."""
+        return Route(
+            method="GET",
+            path=f"{self.path}/active",
+            handler=handler,
+            surface=SURFACE,
+            summary=summary,
+            key=key_of(Role.OBSERVER),
+            answers={200: answer} | REFUSALS,
+            admit=needs(Role.OBSERVER),
+        )
 
     def list_route(self) -> Route:
         """The route of the list."""

@@ -11,11 +11,11 @@ from engine.projects.uploads import type_of
 from engine.roles import Role
 from handlers.http.bodies import Body
 from handlers.http.routes import Route
-from handlers.projects.admission import CALLER, admit, key_of, key_of_maker, needs, read_body
+from handlers.projects.admission import CALLER, admit, key_of, needs, read_body
 from handlers.projects.answers import iid_of, shown
 from handlers.projects.calls import ObjectCalls
 from handlers.projects.errors import SURFACE
-from handlers.projects.projects import BAD_BODY, NO_ROOM, PROJECT, REFUSALS
+from handlers.projects.projects import BAD_BODY, PROJECT, REFUSALS
 
 PROJECT_DATASETS = web.AppKey("project_datasets", ProjectDatasets)
 RESULT = ("Types", "Frequency", "Combinations")
@@ -97,28 +97,11 @@ CALLS = ObjectCalls(
     active_in="its project",
 )
 ROUTES = (
-    Route(
-        method="POST",
-        path=PATH,
-        handler=make_dataset,
-        surface=SURFACE,
-        summary="make a dataset of uploads, or of a dataset and more uploads",
-        key=key_of_maker(Role.DATA_MANAGER),
-        body=DatasetRequest,
-        answers={201: "the dataset", 409: "an upload or dataset is not complete"} | NO_ROOM | REFUSALS | BAD_BODY,
-        admit=needs(Role.DATA_MANAGER),
+    CALLS.make_route(
+        make_dataset, DatasetRequest, "make a dataset of uploads, or of a dataset and more uploads", of="an upload or dataset"
     ),
     CALLS.list_route(),
-    Route(
-        method="GET",
-        path=PATH + "/active",
-        handler=show_active,
-        surface=SURFACE,
-        summary="the active dataset",
-        key=key_of(Role.OBSERVER),
-        answers={200: "the dataset"} | REFUSALS,
-        admit=needs(Role.OBSERVER),
-    ),
+    CALLS.active_route(show_active, "the active dataset", "the dataset"),
     Route(
         method="POST",
         path=CALLS.one_path + "/dates",

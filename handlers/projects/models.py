@@ -13,13 +13,13 @@ from engine.projects.publishing import KIND, Publishing
 from engine.roles import Role
 from handlers.http.bodies import Body
 from handlers.http.routes import Route
-from handlers.projects.admission import CALLER, admit, key_of, key_of_maker, needs, read_body
+from handlers.projects.admission import CALLER, admit, key_of, needs, read_body
 from handlers.projects.answers import OBJECTS, iid_of, several, shown
 from handlers.projects.calls import ObjectCalls
 from handlers.projects.datasets import Combination, Number
 from handlers.projects.errors import SURFACE
 from handlers.projects.graphs import GraphBody, list_of
-from handlers.projects.projects import BAD_BODY, NO_ROOM, PROJECT, REFUSALS
+from handlers.projects.projects import PROJECT, REFUSALS
 
 MODELS = web.AppKey("project_models", Models)
 PUBLISHING = web.AppKey("project_publishing", Publishing)
@@ -156,7 +156,6 @@ def _fields(found: Object) -> dict[str, Any]:
 # Routes
 
 PATH = PROJECT + "/models"
-MAKER = key_of_maker(Role.MODEL_DEVELOPER)
 CALLS = ObjectCalls(
     kind=KIND,
     path=PATH,
@@ -173,38 +172,21 @@ CALLS = ObjectCalls(
     cancelled=_cancelled,
 )
 ROUTES = (
-    Route(
-        method="POST",
+    CALLS.make_route(
+        build_model,
+        BuildRequest,
+        "fit a model of a graph, or of the default graph",
+        of="the dataset",
         path=PROJECT + "/build/model",
-        handler=build_model,
-        surface=SURFACE,
-        summary="fit a model of a graph, or of the default graph",
-        key=MAKER,
-        body=BuildRequest,
-        answers={201: "the model, which will be fitted", 409: "the dataset is not complete"} | NO_ROOM | REFUSALS | BAD_BODY,
-        admit=needs(Role.MODEL_DEVELOPER),
     ),
     CALLS.list_route(),
-    Route(
-        method="GET",
-        path=PATH + "/active",
-        handler=show_active,
-        surface=SURFACE,
-        summary="the active models, one for each country, region and grouping",
-        key=key_of(Role.OBSERVER),
-        answers={200: "the models"} | REFUSALS,
-        admit=needs(Role.OBSERVER),
-    ),
-    Route(
-        method="POST",
+    CALLS.active_route(show_active, "the active models, one for each country, region and grouping", "the models"),
+    CALLS.make_route(
+        refit_model,
+        RefitRequest,
+        "fit a new model as this one was fitted, on other data",
+        of="the model or the dataset",
         path=CALLS.one_path + "/refit",
-        handler=refit_model,
-        surface=SURFACE,
-        summary="fit a new model as this one was fitted, on other data",
-        key=MAKER,
-        body=RefitRequest,
-        answers={201: "the new model", 409: "the model or the dataset is not complete"} | NO_ROOM | REFUSALS | BAD_BODY,
-        admit=needs(Role.MODEL_DEVELOPER),
     ),
     Route(
         method="GET",
