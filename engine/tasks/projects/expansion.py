@@ -288,14 +288,11 @@ def is_train_or_fail(training: Training) -> Array:
 
 def spend_of(dataset: Dataset, node: Graph) -> Array | None:
     """What was spent by period; None for a node without spend."""
-    source = node["source"]
-    metric = source.get("spend_metric") or ("Investment" if str(source.get("dataset_name", "")).lower() == "media" else None)
-    if metric is None:
-        return None
     try:
-        return dataset.series({**source, "metric": metric}).values
+        spend = dataset.spend(node["source"])
     except NoRows:
         return None
+    return None if spend is None else spend.values
 
 
 def price_of(dataset: Dataset, target_source: Graph, column: str = "PricePerUnit") -> Array:

@@ -34,6 +34,8 @@ FILTERS = {
 }
 # Columns of keys that are null in types that have no such key.
 SOMETIMES_EMPTY = ("product", "name", "subname", "metric")
+# Columns of Sales that are weighted by units -> how people write them.
+AMOUNTS_OF_ONE = {"priceperunit": "PricePerUnit", "profitperunit": "ProfitPerUnit"}
 COARSER = {("monthly", "weekly"), ("monthly", "daily"), ("weekly", "daily")}
 
 
@@ -147,11 +149,17 @@ class Dataset:
             return Series(self.periods.covered(starts, ends), self.periods.ends[-1] - periods.DAY)
         return self._by_period(table, is_flow=name in FLOWS)
 
+    def spend(self, source: Source) -> Series | None:
+        """What was spent on a source by period; None for one that names no metric of spend and is not Media. NoRows."""
+        is_media = str(source.get("dataset_name", "")).lower() == "media"
+        metric = source.get("spend_metric") or ("Investment" if is_media else None)
+        return None if metric is None else self.series({**source, "metric": metric})
+
     def rows(self, name: str) -> pa.Table:
         """The rows of a type at the first level that has some. NoRows."""
         name = name.lower()
         if name not in self._files:
-            raise NoRows(f"the dataset has no {name}")
+            raise NoRows(f"the dataset has no type {name}")
         if name not in self._tables:
             self._tables[name] = self._at_level(_read(Path(self._files[name])))
         return self._tables[name]
@@ -192,9 +200,9 @@ class Dataset:
         """
         table = _filtered(self.sales, source, ("product",))
         metric = str(source.get("metric", "UnitsSold")).lower().replace("_", "")
-        if not table.num_rows or metric not in ("unitssold", "revenue", "priceperunit", "profitperunit"):
+        if not table.num_rows or metric not in ("unitssold", "revenue", *AMOUNTS_OF_ONE):
             raise NoRows(f"Sales has no such rows: {_told(source)}")
-        if metric not in ("unitssold", "revenue"):
+        if metric in AMOUNTS_OF_ONE:
             return self._mean_of_sales(table, metric)
         amounts = self._sums(table)
         if metric == "revenue":
@@ -213,7 +221,7 @@ class Dataset:
         if column in table.column_names:
             table = table.filter(pc.is_valid(table[column]))
         if column not in table.column_names or not table.num_rows:
-            raise NoRows(f"Sales has no {column}")
+            raise NoRows(f"Sales has no {AMOUNTS_OF_ONE[column]}")
         amounts, units = self._sums(table, column), self._sums(table)
         is_known = units > 0
         if not is_known.any():

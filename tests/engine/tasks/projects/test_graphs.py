@@ -53,6 +53,11 @@ CASES: dict[str, tuple[Any, str, str | None]] = {
     ),
     "a lag too long": ({"nodes": [SALES, TV], "edges": [edge("tv", "sales", lag=27)]}, "invalid_graph", "tv->sales"),
     "an unknown source": (star(node("cinema", "media")), "invalid_graph", "cinema"),
+    "a spend that is not there": (
+        star({**TV, "source": {**TV["source"], "spend_metric": "Invesment"}}),
+        "invalid_graph",
+        "tv",
+    ),
     "a mediator without data": (star(node("searches", "mediator")), "invalid_graph", "searches"),
     "a prior without spread": (star({**TV, "prior": {"k": 0}}), "invalid_graph", "tv"),
     "an unknown prior": (star({**TV, "prior": {"z": 1}}), "invalid_graph", "tv"),
