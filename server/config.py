@@ -462,6 +462,12 @@ class Settings:
     project_upload_limit_rows: int = _setting(
         2_000_000, _positive, "most rows of a file that is sent to a project; a sheet of a workbook has at most 1,048,576"
     )
+    team_project_bytes: int = _setting(
+        32 * GIB,
+        _positive,
+        "bytes that all projects of one team may take on disk: uploads, datasets, models and attributions; the server refuses more "
+        "with 507; those of the team `admin` may take any number",
+    )
     jobs_per_team: int = _setting(
         50,
         _positive,
