@@ -101,8 +101,9 @@ class Engine:
         jobs = Pool("jobs", limits.jobs_replicas + 1, JOBS_OPTIONS, silence_limit_s=limits.check_timeout_s)
         # The same: no look-up for a request stands behind files that jobs fetch.
         hub = Pool("hub", limits.jobs_replicas + 1, HUB_OPTIONS, silence_limit_s=limits.check_timeout_s)
-        options = replace(QUERY_OPTIONS, memory_bytes=limits.query_memory_bytes)
-        query = Pool("query", limits.query_replicas, options, silence_limit_s=limits.block_timeout_s)
+        # The same among users: the queries of one may take long, and those of another find a place beside them.
+        options = replace(QUERY_OPTIONS, memory_bytes=limits.query_memory_bytes, max_per_user=limits.query_replicas)
+        query = Pool("query", limits.query_replicas + 1, options, silence_limit_s=limits.block_timeout_s)
         self._pools = {pool.name: pool for pool in (self._score, jobs, hub, query)}
         self._tasks: set[asyncio.Task[None]] = set()
         self._was_ready = False

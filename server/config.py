@@ -237,7 +237,12 @@ class Settings:
         "number of jobs that the server does at once, each in a process of its own; of two or more, one takes quick jobs only. One "
         "process more is for what requests wait for, such as checks of published models. All start when first needed",
     )
-    query_replicas: int = _setting(2, _positive, "number of processes that run queries; they start with the first dataset")
+    query_replicas: int = _setting(
+        2,
+        _positive,
+        "number of processes that the queries of one user may take; they start with the first dataset. One more starts when others "
+        "ask while these are taken",
+    )
     query_memory_bytes: int = _setting(
         2 * GIB, _positive, "bytes of data that one replica that runs queries may have; a query that needs more is refused"
     )
