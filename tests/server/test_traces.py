@@ -11,7 +11,6 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
-import pytest
 import requests
 
 from server.middlewares import answer_everything
@@ -49,7 +48,6 @@ sys.exit(cli.main(["--port", "0", "--data-dir", {str(tmp_path / "data")!r}, "--t
 
 
 def test_the_console_gets_a_span_for_each_request(tmp_path: Path) -> None:
-    pytest.importorskip("opentelemetry.sdk")
     with serving(tmp_path / "data", SLUICE_TRACES="console", SLUICE_SCORE_REPLICAS="1") as server:
         before = len(spans(server))  # the fixture has asked for the health
         url = server.model(HELLO)
@@ -111,7 +109,6 @@ def collector(answers: threading.Event) -> Iterator[tuple[str, list[bytes]]]:
 
 
 def test_a_collector_gets_the_spans_at_the_end_at_the_latest(tmp_path: Path) -> None:
-    pytest.importorskip("opentelemetry.exporter.otlp.proto.http")
     answers = threading.Event()
     answers.set()
     with (
@@ -127,7 +124,6 @@ def test_a_collector_gets_the_spans_at_the_end_at_the_latest(tmp_path: Path) -> 
 
 
 def test_a_collector_that_hangs_does_not_keep_the_server_alive(tmp_path: Path) -> None:
-    pytest.importorskip("opentelemetry.exporter.otlp.proto.http")
     with (
         collector(threading.Event()) as (url, _),
         serving(tmp_path / "data", SLUICE_TRACES="otlp", OTEL_EXPORTER_OTLP_ENDPOINT=url, SLUICE_SCORE_REPLICAS="1") as server,
