@@ -4,18 +4,14 @@ Knows nothing of what a part is for.
 """
 
 from collections.abc import AsyncIterator
-from typing import Annotated
 
 from aiohttp import BodyPartReader, MultipartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
-from pydantic import WithJsonSchema
 
 from handlers.http.bodies import undecodable
 from handlers.http.uploads import within_idle_timeout
 
 FORM = "multipart/form-data"
-# A file in a form, for the documentation.
-File = Annotated[bytes, WithJsonSchema({"type": "string", "format": "binary"})]
 CHUNK_BYTES = 256 * 1024
 # The most bytes that the heads and boundaries of a form may add to its files.
 FORM_BYTES = 1024 * 1024

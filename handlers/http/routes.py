@@ -23,6 +23,24 @@ Around = Callable[[Handler, web.Request], Awaitable[web.StreamResponse]]
 # A JSON schema, or a part of one.
 Schema = Mapping[str, Any]
 
+
+@dataclass(frozen=True, slots=True)
+class FormBody:
+    """A form with files, for the documentation.
+
+    parts   name of a part -> what its file is
+    needed  the names of those that must be there
+    many    the names of those that may come several times
+    """
+
+    parts: Mapping[str, str]
+    needed: tuple[str, ...]
+    many: tuple[str, ...] = ()
+
+
+# A pydantic model of a JSON body, a media type, or a form.
+BodyKind = type[BaseModel] | str | FormBody
+
 # The first path segments of preview, which follows an API that has no prefix of its own.
 PREVIEW_WORDS = (
     "cache",
@@ -84,7 +102,7 @@ class Surface:
     name      label `surface` of the metrics, and tag in /openapi.json; two shapes of one surface share a name
     refuse    makes the answer to a request that is refused before its first byte
     prefixes  paths that the surface owns: an unknown path at or below one of them is refused in the surface's shape
-    schema    name of the schema of a refusal in /openapi.json (BASE_SCHEMAS of handlers/openapi.py)
+    schema    name of the schema of a refusal in /openapi.json (WRITTEN of handlers/openapi/schemas.py)
     is_open_to_pages  SLUICE_CORS_ORIGINS opens it to pages of other origins
     headers   of every answer
     options   headers of the answer 204 to OPTIONS; without any the method is refused
@@ -116,17 +134,6 @@ class When:
 
     text: str
     holds: Callable[[web.Request], bool]
-
-
-@dataclass(frozen=True, slots=True)
-class Form:
-    """A body of `multipart/form-data`. fields: a type that pydantic can describe, with a key for each field."""
-
-    fields: Any
-
-
-# A pydantic model of a JSON body, a form, or a media type.
-BodyKind = type[BaseModel] | Form | str
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +172,7 @@ class Route:
 
     path     aiohttp pattern without a trailing slash; a trailing slash is always accepted as well
     key      who may call: "none", "any", "full", "admin", or a phrase for the documentation
-    body     pydantic model of a JSON body, or a Form, or media type such as "application/x-ndjson", or several of these, or None
+    body     pydantic model of a JSON body, media type such as "application/x-ndjson", form, or several of these, or None
     answers  status -> what it means, for the documentation
     reply    what the answers below 400 hold, for the documentation: a type that pydantic can describe, sent as JSON, or a media
              type, or several of these; `()` for answers without a body

@@ -11,7 +11,7 @@ from aiohttp import hdrs
 
 from handlers.http.about import version
 from handlers.http.errors import dumps
-from handlers.http.routes import Form, Parameter, Route
+from handlers.http.routes import FormBody, Parameter, Route
 from handlers.openapi.parameters import parameters, public_path
 from handlers.openapi.schemas import JSON, Json, Schemas, refer
 
@@ -72,10 +72,10 @@ def document(routes: Sequence[Route]) -> Json:
 
 
 def _types(routes: Iterable[Route]) -> Iterator[object]:
-    """The types of all bodies and answers; a media type is none."""
+    """The types of all bodies and answers; a media type is none, nor is a form."""
     for route in routes:
         kinds = [*route.bodies, *(kind for status in route.answers for kind in route.holds(status) or ())]
-        yield from (kind.fields if isinstance(kind, Form) else kind for kind in kinds if not isinstance(kind, str))
+        yield from (kind for kind in kinds if not isinstance(kind, str | FormBody))
 
 
 def _tags(routes: Iterable[Route]) -> list[Json]:

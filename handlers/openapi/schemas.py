@@ -8,7 +8,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from handlers.http.bodies import NDJSON
 from handlers.http.forms import FORM
-from handlers.http.routes import Form
+from handlers.http.routes import FormBody
 
 Json = dict[str, Any]
 
@@ -17,6 +17,7 @@ SCHEMAS = "#/components/schemas/"
 LINES_EXAMPLE = '{"name":"jim"}\n{"name":"bob"}\n{"name":"sarah"}\n'
 
 TEXT: Json = {"type": "string"}
+FILE: Json = {"type": "string", "format": "binary"}
 
 
 def _refusal(description: str, required: Sequence[str], properties: Json) -> Json:
@@ -120,13 +121,20 @@ class Schemas:
 
     def content(self, kind: object) -> Json:
         """The content of a body or an answer of one kind: media type -> what stands there."""
-        if isinstance(kind, Form):
-            return {FORM: {"schema": self._made[kind.fields, "validation"]}}
+        if isinstance(kind, FormBody):
+            return {FORM: {"schema": _form(kind)}}
         if not isinstance(kind, str):
             return {JSON: {"schema": self._made[kind, "validation"]}}
         if kind == NDJSON:
             return {NDJSON: {"schema": refer("Lines"), "example": LINES_EXAMPLE}}
-        return {kind: {"schema": TEXT if kind.startswith("text/") else TEXT | {"format": "binary"}}}
+        return {kind: {"schema": TEXT if kind.startswith("text/") else FILE}}
+
+
+def _form(form: FormBody) -> Json:
+    """The schema of a form: an object whose properties are its parts."""
+    parts = {name: FILE | {"description": text} for name, text in form.parts.items()}
+    parts |= {name: {"type": "array", "items": FILE, "description": form.parts[name]} for name in form.many}
+    return {"type": "object", "required": list(form.needed), "properties": parts, "additionalProperties": False}
 
 
 def refer(name: str) -> Json:

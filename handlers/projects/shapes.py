@@ -4,8 +4,6 @@ from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from handlers.http.forms import File
-
 RoleWord = Literal["Observer", "Member", "DataManager", "ModelDeveloper", "Manager", "Admin"]
 DataStatus = Literal["pending", "processing", "complete", "failed", "cancelled"]
 ModelStatus = Literal["pending", "running", "completed", "failed", "cancelled"]
@@ -77,12 +75,6 @@ class ProjectObject(TypedDict):
     Progress: Anything | None
     Warnings: list[Anything]
     Error: JobError | None
-
-
-class UploadForm(TypedDict):
-    """The one field of an upload."""
-
-    file: File
 
 
 class ListedUpload(ProjectObject):
