@@ -223,9 +223,7 @@ def _native(bench: Bench, ours: Server, without: Server, model: str) -> list[Fig
     is_iris = model == IRIS
     rate_bar, cost_bar = Bar(1.8 if is_iris else 1.4), Bar(0.5 if is_iris else None, is_least=False)
     return [
-        Figure(
-            "native", f"{name}, kernel / Python", "records/s", fast, slow, fast / slow, "x", Bar(1.8 if is_iris else 1.4), rates
-        ),
+        Figure("native", f"{name}, kernel / Python", "records/s", fast, slow, fast / slow, "x", rate_bar, rates),
         Figure("native", f"{name}, CPU of a record", "ns", cheap, dear, cheap / dear, "x", cost_bar, costs),
     ]
 
