@@ -1,10 +1,18 @@
-"""What setup.cfg cannot say of the package: a wheel holds the example models, where server/config.py looks for them."""
+"""What setup.cfg cannot say: a wheel holds the example models, where server/config.py looks for them; and the native kernel is compiled
+where there is a compiler, and left out where there is none."""
 
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import Extension, setup
 from setuptools.command.build_py import build_py
 
+KERNEL = Extension(
+    "engine.tasks.scoring._kernel",
+    ["engine/tasks/scoring/kernel.cpp"],
+    language="c++",
+    extra_compile_args=["-std=c++17", "-O3"],
+    optional=True,
+)
 MODELS = Path(__file__).parent / "models"
 # Those that are in the repository. What else lies in models/ was fetched or built on this machine.
 EXAMPLES = ("brandon/HelloWorld", "sluice/diabetes", "sluice/iris", "sluice/language", "sluice/penguins", "sluice/wine")
@@ -25,4 +33,4 @@ class BuildWithModels(build_py):
             self.copy_file(str(path), str(target))
 
 
-setup(cmdclass={"build_py": BuildWithModels})
+setup(ext_modules=[KERNEL], cmdclass={"build_py": BuildWithModels})

@@ -248,7 +248,12 @@ class Settings:
         "number of jobs that the server does at once, each in a process of its own; of two or more, one takes quick jobs only. One "
         "process more is for what requests wait for, such as checks of published models. All start when first needed",
     )
-    query_replicas: int = _setting(2, _positive, "number of processes that run queries; they start with the first dataset")
+    query_replicas: int = _setting(
+        2,
+        _positive,
+        "number of processes that the queries of one user may take; they start with the first dataset. One more starts when others "
+        "ask while these are taken",
+    )
     query_memory_bytes: int = _setting(
         2 * GIB, _positive, "bytes of data that one replica that runs queries may have; a query that needs more is refused"
     )
@@ -266,6 +271,9 @@ class Settings:
         0,
         _count,
         "bytes of data that one replica that runs models may have; with 0 each has an equal part of three quarters of the memory",
+    )
+    native: bool = _setting(
+        True, _flag, "false reads and writes bulk streams without the compiled kernel, in the same bytes and more slowly"
     )
     model_faults: int = _setting(
         12,
@@ -469,6 +477,12 @@ class Settings:
     project_upload_limit_bytes: int = _setting(64 * MIB, _positive, "largest file that may be sent to a project, in bytes")
     project_upload_limit_rows: int = _setting(
         2_000_000, _positive, "most rows of a file that is sent to a project; a sheet of a workbook has at most 1,048,576"
+    )
+    team_project_bytes: int = _setting(
+        32 * GIB,
+        _positive,
+        "bytes that all projects of one team may take on disk: uploads, datasets, models and attributions; the server refuses more "
+        "with 507; those of the team `admin` may take any number",
     )
     jobs_per_team: int = _setting(
         50,

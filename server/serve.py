@@ -8,6 +8,7 @@ import uvloop
 from aiohttp import web
 
 from engine import disk
+from engine.engine import has_kernel
 from engine.errors import EngineError
 from engine.store import StoreError
 from handlers.http.keys import ENGINE, JOBS
@@ -53,6 +54,8 @@ def _what_is_needed(settings: Settings) -> str:
 async def _serve(settings: Settings) -> None:
     async with open_app(settings) as app, listening(app, settings) as address:
         log.info("server listening address=%s replicas=%d data=%s", address, settings.score_replicas, settings.data_dir)
+        if settings.native and not has_kernel():
+            log.info("native kernel missing: streams are slower; `make kernel` builds it")
         signals = Signals()
         await signals.first.wait()
         log.info("server draining seconds=%g", settings.drain_s)
