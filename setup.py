@@ -1,5 +1,5 @@
-"""What setup.cfg cannot say: a wheel holds the example models, where server/config.py looks for them; and the native kernel is compiled
-where there is a compiler, and left out where there is none."""
+"""What setup.cfg cannot say: a wheel holds the example models, where server/config.py looks for them, and the native kernel is
+compiled where there is a compiler, and left out where there is none."""
 
 from pathlib import Path
 

@@ -217,6 +217,7 @@ def _ran(text: str, folder: Path) -> None:
         run("sh", "-ec", text, cwd=folder, PATH=path, SLUICE_FETCH_MODELS="false")
 
 
+@pytest.mark.heavy
 def test_the_steps_of_the_dockerfile_make_a_server_that_passes_its_health_check(image: Path, tmp_path: Path) -> None:
     settings = variables(IMAGE)
     path = settings.pop("PATH").replace("/opt/", f"{image}/opt/").replace("$PATH", os.environ["PATH"])
