@@ -1,10 +1,19 @@
-"""What setup.cfg cannot say: a wheel holds the example models, where server/config.py looks for them, and the native kernel is
-compiled where there is a compiler, and left out where there is none."""
+"""What setup.cfg cannot say of the package.
+
+The native kernel is compiled where there is a compiler, and left out where there is none. A wheel holds the example models, where
+server/config.py looks for them.
+"""
 
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_py import build_py
+
+MODELS = Path(__file__).parent / "models"
+# Those that are in the repository. What else lies in models/ was fetched or built on this machine.
+EXAMPLES = ("brandon/HelloWorld", "sluice/diabetes", "sluice/iris", "sluice/language", "sluice/penguins", "sluice/wine")
+# It tells where the models come from, and their licences.
+ABOUT = "README.md"
 
 KERNEL = Extension(
     "engine.tasks.scoring._kernel",
@@ -13,11 +22,6 @@ KERNEL = Extension(
     extra_compile_args=["-std=c++17", "-O3"],
     optional=True,
 )
-MODELS = Path(__file__).parent / "models"
-# Those that are in the repository. What else lies in models/ was fetched or built on this machine.
-EXAMPLES = ("brandon/HelloWorld", "sluice/diabetes", "sluice/iris", "sluice/language", "sluice/penguins", "sluice/wine")
-# It tells where the models come from, and their licences.
-ABOUT = "README.md"
 
 
 class BuildWithModels(build_py):

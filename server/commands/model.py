@@ -65,7 +65,14 @@ def _add_publish(action: argparse.ArgumentParser) -> None:
     action.add_argument("--name", metavar="[OWNER/]NAME", help="the model [the name of the file, of the user who asks]")
     action.add_argument("--config", metavar="FILE", type=Path, help="a config.json for it [what its graph tells]")
     action.add_argument("--tokenizer", metavar="FILE", type=Path, help="the tokenizer.json of a model that reads texts")
-    action.add_argument("--data", metavar="FILE", type=Path, nargs="+", default=[], help="files with tensors that the graph names")
+    action.add_argument(
+        "--data",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        default=[],
+        help="a file with tensors that the graph names; may be repeated",
+    )
     action.add_argument("--shared", action="store_true", help="let other users predict with the model")
 
 
