@@ -71,7 +71,7 @@ def _add_publish(action: argparse.ArgumentParser) -> None:
         type=Path,
         action="append",
         default=[],
-        help="a file with tensors that the graph names; may be repeated",
+        help="a file with tensors that the graph names; for each one",
     )
     action.add_argument("--shared", action="store_true", help="let other users predict with the model")
 
