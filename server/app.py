@@ -54,6 +54,7 @@ from server.open_requests import OPEN_REQUESTS, OpenRequests
 from server.preview import open_preview
 from server.private import make_private
 from server.projects import open_project_models, open_projects
+from server.providers import missing_provider
 
 # Fixed paths come before `/{owner}/models/{model}`, and routes with a condition before the others of the same path.
 ROUTES: tuple[Route, ...] = (
@@ -130,10 +131,19 @@ async def _open_engine(app: web.Application, store: Store, settings: Settings, s
     await asyncio.to_thread(listed.read)
     engine = Engine(settings.part(EngineLimits))
     pool = engine.pool("score")
-    serving = Serving(repository, listed, pool, load_timeout_s=settings.load_timeout_s, spawn=engine.spawn)
+    serving = Serving(
+        repository,
+        listed,
+        pool,
+        load_timeout_s=settings.load_timeout_s,
+        spawn=engine.spawn,
+        providers=settings.providers,
+    )
     await open_project_models(app, store, serving)
     await engine.start()
     stack.push_async_callback(engine.stop)
+    if missing := await missing_provider(engine.pool("jobs"), settings.providers):
+        raise CannotStart(f"SLUICE_PROVIDERS={','.join(settings.providers)}: {missing}")
     stack.enter_context(metrics.showing(engine.levels))
     app[keys.ENGINE], app[keys.SERVING], app[LISTED] = engine, serving, listed
 
