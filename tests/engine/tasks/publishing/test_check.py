@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 from engine.tasks.publishing import check
 from engine.tasks.publishing.trying import difference
 from tests.publishing import uploads
-from tests.publishing.uploads import FLOAT, config, model, times, value
+from tests.publishing.uploads import FLOAT, config, identities, model, times, value
 
 INT64, STRING = TensorProto.INT64, TensorProto.STRING
 DEFAULTS = {"max_batch_size": 1024}
@@ -36,13 +36,6 @@ def refusal(folder: Path, graph: bytes, config: dict[str, Any] | None = None, **
     assert "refused" in answer, answer
     assert str(folder) not in answer["refused"]
     return str(answer["refused"])
-
-
-def identities(*shapes: tuple[str, int, tuple[Any, ...]]) -> bytes:
-    """A graph that returns every input unchanged, under its name with `_out`."""
-    nodes = [helper.make_node("Identity", [name], [f"{name}_out"]) for name, _, _ in shapes]
-    ends = [[value(name + end, kind, *shape) for name, kind, shape in shapes] for end in ("", "_out")]
-    return model(nodes, *ends)
 
 
 # Derived configs
