@@ -126,6 +126,8 @@ async def _open_accounts(app: web.Application, store: Store, settings: Settings,
 
 async def _open_engine(app: web.Application, store: Store, settings: Settings, stack: contextlib.AsyncExitStack) -> None:
     """Start the replicas, and let them open the models."""
+    if missing := await missing_provider(settings.providers):
+        raise CannotStart(f"SLUICE_PROVIDERS={','.join(settings.providers)}: {missing}")
     repository = app[keys.REPOSITORY]
     listed = ListedModels(repository, instead_of_files=settings.embedding_models, aliases=settings.model_aliases)
     await asyncio.to_thread(listed.read)
@@ -142,8 +144,6 @@ async def _open_engine(app: web.Application, store: Store, settings: Settings, s
     await open_project_models(app, store, serving)
     await engine.start()
     stack.push_async_callback(engine.stop)
-    if missing := await missing_provider(engine.pool("jobs"), settings.providers):
-        raise CannotStart(f"SLUICE_PROVIDERS={','.join(settings.providers)}: {missing}")
     stack.enter_context(metrics.showing(engine.levels))
     app[keys.ENGINE], app[keys.SERVING], app[LISTED] = engine, serving, listed
 
