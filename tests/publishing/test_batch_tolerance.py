@@ -17,7 +17,7 @@ from tests.serving import Server
 
 SAID = re.compile(
     r"records in a batch get other results than alone \(by up to ([\d.e-]+)(, another class for (\d+) of 64)?; "
-    r"the graph runs ([\d,]+) records/s alone, ([\d,]+) in batches of 64\): (.*)"
+    r"a replica runs ([\d,]+) records/s alone, ([\d,]+) in batches of 64\): (.*)"
 )
 EXAMPLE = {f"x{i}": i / 4 for i in range(4)}
 

@@ -148,7 +148,7 @@ def _allowed_batch(config: Config, effect: BatchEffect, warnings: list[str]) -> 
     else:
         result = "max_batch_size is set to 1; a config with batch_tolerance allows such a difference"
     how = f"by up to {effect.difference:.2g}{flipped}"
-    warnings.append(f"records in a batch get other results than alone ({how}; the graph runs {speeds}): {result}")
+    warnings.append(f"records in a batch get other results than alone ({how}; a replica runs {speeds}): {result}")
     size: int = config["max_batch_size"]
     return size if is_allowed else 1
 

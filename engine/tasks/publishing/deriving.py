@@ -23,6 +23,8 @@ DEFAULT_BATCH_SIZE = 1024
 OPEN_LENGTHS = (8, 64, 224)
 # The example stands in config.json, and every replica and each look at the model reads it.
 MAX_EXAMPLE_VALUES = 200_000
+# Nobody writes a record with more fields than this; a row of more columns is a list.
+MAX_FEATURES = 10_000
 # A grey PNG of one pixel, in base64.
 PICTURE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
 EXAMPLE_TEXT = "Hello"
@@ -81,7 +83,7 @@ def _derived(node: Node) -> Config:
     dims = open_dims(node.shape[1:])
     if len(node.shape) < 2 or dims == [1]:
         return {"kind": "column", "input": node.name, "field": node.name}
-    if len(dims) > 1 or dims[0] is None:
+    if len(dims) > 1 or dims[0] is None or dims[0] > MAX_FEATURES:
         return {"kind": "tensor", "input": node.name, "field": node.name}
     return {"kind": "matrix", "input": node.name, "features": [f"x{i}" for i in range(dims[0])], "field": node.name}
 

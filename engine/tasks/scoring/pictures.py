@@ -1,6 +1,6 @@
 """Pictures to tensors: a file in base64 is decoded, brought to the model's size, scaled and normalised.
 
-Only a model whose config says `decode: image` loads this file: Pillow takes 10 MB of a replica's memory.
+Only a model whose config says `decode: image` loads this file: Pillow takes 30 ms and 2 MiB of a replica.
 """
 
 import base64

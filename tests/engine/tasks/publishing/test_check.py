@@ -229,7 +229,7 @@ def test_a_graph_that_mixes_its_records_runs_them_one_by_one(tmp_path: Path) -> 
     answer = checked(tmp_path, uploads.mean())
     assert answer["config"]["max_batch_size"] == 1
     [warning] = answer["warnings"]
-    assert warning.startswith("records in a batch get other results than alone (by up to 7.9; the graph runs ")
+    assert warning.startswith("records in a batch get other results than alone (by up to 7.9; a replica runs ")
     assert re.search(r"runs [\d,]+ records/s alone, [\d,]+ in batches of 64\): max_batch_size is set to 1; a config with", warning)
     (tmp_path / "model.onnx").unlink()
     assert checked(tmp_path, uploads.mean(), config())["config"] == {"max_batch_size": 1}
