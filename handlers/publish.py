@@ -16,13 +16,14 @@ from engine.errors import INVALID_REQUEST, EngineError
 from engine.repository.incoming import INVALID_MODEL, TOKENIZER_FILE, Incoming
 from engine.repository.index import CONFIG_FILE, GRAPH_FILE, MODEL_NAME, ROLE_TO_CHANGE
 from handlers.http import forms
+from handlers.http.auth import while_valid
 from handlers.http.bodies import content_encoding, read_some, too_large, undecodable
 from handlers.http.encodings import PLAIN
 from handlers.http.errors import UNSUPPORTED_MEDIA_TYPE, json_response
 from handlers.http.keys import PUBLISHER
 from handlers.http.models import CHANGE_KEY, ModelPath, admit_change
 from handlers.http.routes import FormBody, Route, Surface
-from handlers.http.uploads import confirm_change, while_valid, within_idle_timeout, within_upload_timeout
+from handlers.http.uploads import confirm_change, within_idle_timeout, within_upload_timeout
 
 SURFACE = Surface(name="publish")
 OCTETS = "application/octet-stream"

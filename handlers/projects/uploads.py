@@ -13,12 +13,13 @@ from engine.projects.objects import Object, Project
 from engine.projects.uploads import ArrivingFile, ProjectUploads, type_of
 from engine.roles import Role
 from handlers.http import forms
+from handlers.http.auth import while_valid
 from handlers.http.bodies import content_encoding
 from handlers.http.encodings import PLAIN
 from handlers.http.errors import UNSUPPORTED_MEDIA_TYPE
 from handlers.http.keys import ACCOUNTS
 from handlers.http.routes import FormBody, Route
-from handlers.http.uploads import while_valid, within_upload_timeout
+from handlers.http.uploads import within_upload_timeout
 from handlers.projects.admission import CALLER, RIGHT, admit, admit_again, key_of
 from handlers.projects.answers import shown
 from handlers.projects.calls import ObjectCalls
