@@ -95,6 +95,11 @@ class House:
         iid: int = made(answer)["IId"]
         return iid
 
+    def saved_graph(self) -> int:
+        """A new graph that somebody has saved."""
+        graph: int = made(self.admin.post("/build/graphs", sets.star(sets.TREND)))["Id"]
+        return graph
+
     def new_name(self, what: str) -> str:
         return f"{what}-{next(self.numbers)}"
 
