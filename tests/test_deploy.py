@@ -79,12 +79,13 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_wheel_has_the_version_and_every_file_that_is_not_python(wheel: Path) -> None:
-    assert wheel.name == f"sluice-{__version__}-py3-none-any.whl"
+    assert wheel.name.startswith(f"sluice-{__version__}-")
     names = run(sys.executable, "-m", "zipfile", "--list", wheel, cwd=wheel.parent)
     committed = run("git", "ls-files", "engine", "handlers", "server", cwd=ROOT).splitlines()
-    assert [name for name in committed if name not in names] == []
+    assert [name for name in committed if name not in names and not name.endswith(".cpp")] == []
+    assert ("_kernel." in names) == (shutil.which("c++") is not None)
     assert "server/models/README.md" in names
-    assert wheel.stat().st_size < 4_000_000, "no weights that were fetched on this machine"
+    assert wheel.stat().st_size < 3_000_000, "no weights that were fetched on this machine"
 
 
 def test_an_installed_wheel_serves_its_example_models(installed: Path, tmp_path: Path) -> None:
@@ -171,7 +172,7 @@ def test_the_image_gets_every_file_that_it_needs_and_no_other() -> None:
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the steps of the first stage were run; packages are lent in place of those with hashes."""
+    """A folder in which the steps of the first stage were run; what pip and apt-get would fetch is lent."""
     root = tmp_path_factory.mktemp("image")
     [place] = texts(BUILD, "WORKDIR")
     folder = root / place.lstrip("/")
@@ -206,6 +207,8 @@ def _ran(text: str, folder: Path) -> None:
     if "--require-hashes" in text:
         assert (folder / text.split(" -r ")[1]).is_file()
         return
+    if text.startswith("apt-get "):
+        return
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     if " -m venv " in text:
         run("sh", "-ec", f"{text} --without-pip", cwd=folder, PATH=path)
@@ -214,6 +217,7 @@ def _ran(text: str, folder: Path) -> None:
         run("sh", "-ec", text, cwd=folder, PATH=path, SLUICE_FETCH_MODELS="false")
 
 
+@pytest.mark.heavy
 def test_the_steps_of_the_dockerfile_make_a_server_that_passes_its_health_check(image: Path, tmp_path: Path) -> None:
     settings = variables(IMAGE)
     path = settings.pop("PATH").replace("/opt/", f"{image}/opt/").replace("$PATH", os.environ["PATH"])
