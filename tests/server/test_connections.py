@@ -116,13 +116,11 @@ def test_a_body_has_more_time_than_a_head(strict: Server) -> None:
         assert client.head().status == 200
 
 
-@pytest.mark.parametrize(
-    "sent", [b"\x00\xff" * 100_000, b"GET /" + b"a" * 100_000, b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 100_000]
-)
+@pytest.mark.parametrize("sent", [b"\0\xff", b"GET /a", b"GET / HTTP/1.1\r\nHost: x\r\nX: a"], ids=["garbage", "path", "header"])
 def test_what_is_no_http_is_refused_and_not_repeated(strict: Server, sent: bytes) -> None:
     with Raw(strict) as client:
         with contextlib.suppress(ConnectionError):
-            client.send(sent)
+            client.send(sent + sent[-1:] * 100_000)
         head = client.head()
         assert head.status == 400
         assert int(head.headers["content-length"]) <= 200
