@@ -75,6 +75,7 @@ RECORD_CODES = by_word(
         Kind.INVALID,
         "more than 16,384 records share the line (send a file with --data-binary, one object per line)",
     ),
+    Code("array_not_closed", Kind.MALFORMED, "the body is a JSON array, and it ends before the array does"),
     Code("missing_field", Kind.INVALID, "a field the model needs is absent or null"),
     Code("wrong_type", Kind.INVALID, "a field has a type the model does not take"),
     Code("out_of_range", Kind.INVALID, "a number does not fit the model's type"),

@@ -9,7 +9,6 @@ import gzip
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +25,7 @@ from handlers.http.bodies import NDJSON
 from handlers.http.docs_page import docs_page
 from handlers.http.errors import NOT_FOUND, dumps
 from handlers.http.routes import BodyKind, Handler, Route, Surface
+from handlers.http.version import version
 
 SURFACE = Surface(name="openapi")
 
@@ -106,6 +106,12 @@ BASE_SCHEMAS: Json = {
         "required": ["error"],
         "properties": {"error": {"type": "object", "required": ["message", "type"]}},
     },
+    "TypedError": {
+        "type": "object",
+        "description": "A refusal in the shape of Text Embeddings Inference.",
+        "required": ["error", "error_type"],
+        "properties": {"error": {"type": "string"}, "error_type": {"type": "string"}},
+    },
     "SixKeysError": {
         "type": "object",
         "description": "`message` says what was wrong, and the keys that begin with `cause` what was behind it.",
@@ -167,7 +173,7 @@ def document(routes: Sequence[Route]) -> Json:
     bodies = sorted({body for route in routes for body in route.bodies if isinstance(body, type)}, key=lambda body: body.__name__)
     return {
         "openapi": OPENAPI_VERSION,
-        "info": {"title": "Sluice", "version": _version(), "description": DESCRIPTION},
+        "info": {"title": "Sluice", "version": version(), "description": DESCRIPTION},
         "servers": [{"url": "/"}],
         "paths": _paths(operations),
         "components": {
@@ -219,14 +225,6 @@ def _words(routes: Iterable[Route], texts: Iterable[str | None]) -> str:
     if len({text for _, text in said}) == 1:
         return said[0][1]
     return "; ".join(f"with {when.text}: {text}" if when else f"otherwise: {text}" for when, text in said)
-
-
-def _version() -> str:
-    """The version of the installed package; a checkout that was never installed has none."""
-    try:
-        return metadata.version("sluice")
-    except metadata.PackageNotFoundError:
-        return "0"
 
 
 def _schemas(bodies: Iterable[type[BaseModel]]) -> Json:

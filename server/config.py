@@ -298,6 +298,12 @@ class Settings:
     decoded_limit_bytes: int = _setting(
         64 * GIB, _positive, "largest stream, or upload of rows, with a content encoding, in bytes after decoding"
     )
+    times: str = _setting(
+        "go",
+        _one_of("go", "iso"),
+        "how the lines of a stream write start_time and end_time, unless the request says `times=`: go (local time, as ScienceOps "
+        "did) or iso (RFC 3339 in UTC)",
+    )
     spill_limit_bytes: int = _setting(
         4 * GIB, _positive, "bytes of results that the server keeps on disk for one stream whose client does not read"
     )
@@ -376,6 +382,11 @@ class Settings:
         300_000, _positive, "largest number of tokens in one embeddings request, counted after long texts were truncated"
     )
     embed_text_limit_bytes: int = _setting(MIB, _positive, "longest text of an embeddings request, in bytes of UTF-8")
+    refuse_token_ids: bool = _setting(
+        False,
+        _flag,
+        "true refuses token ids in embeddings requests: those of another tokenizer give vectors that look right and are wrong",
+    )
     embed_timeout_s: float = _setting(120.0, _positive_seconds, "seconds after which the server gives up an embeddings request")
     embed_max_requests: int = _setting(
         256, _positive, "embeddings requests that may be open at once; the server answers a further one with 429"
