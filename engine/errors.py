@@ -214,9 +214,22 @@ def short_traceback(error: BaseException) -> list[str]:
 
 # Refusals that several parts give in the same words.
 
+HOW_TO_IDENTIFY = "send user and key as HTTP Basic (curl -u USER:KEY), or the key alone as `Authorization: Bearer KEY`"
+WHERE_THE_ADMINS_KEY_IS = "The key of the user admin is in the file admin.key of the server's data directory."
+
 
 def model_not_found() -> EngineError:
     return EngineError(MODEL_NOT_FOUND, "model not found")
+
+
+def no_credentials() -> EngineError:
+    text = f"No basic authentication provided: {HOW_TO_IDENTIFY}. {WHERE_THE_ADMINS_KEY_IS}"
+    return EngineError(NO_CREDENTIALS, text)
+
+
+def unauthorized() -> EngineError:
+    """The error for a wrong user or key. It does not say which of the two is wrong."""
+    return EngineError(UNAUTHORIZED, f"Unauthorized: the user or the key is wrong. {WHERE_THE_ADMINS_KEY_IS}")
 
 
 def no_instances(*, retry_after_s: int | None = 1) -> EngineError:

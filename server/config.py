@@ -6,6 +6,7 @@ the default is used. An empty value means the default. A value that a setting ca
 and exit code 64.
 """
 
+import difflib
 import math
 import os
 import re
@@ -29,6 +30,9 @@ SURFACES = frozenset({"embeddings", "preview", "streaming", "metrics"})
 SHIPPED_MODELS = Path(__file__).resolve().parent.parent / "models"
 # What services of the same kind are set up with and this one has no use for. The server logs each that it finds.
 IGNORED = ("DATASETS_REVISION", "MONGO_CACHE_DATABASE", "MONGO_QUEUE_DATABASE", "MONGO_URL", "WEB_CONCURRENCY")
+PREFIX = "SLUICE_"
+# What the commands that ask a server read, in the same environment.
+CLIENT_NAMES = frozenset({"SLUICE_URL", "SLUICE_USER", "SLUICE_KEY"})
 # The word for a setting without a value.
 UNSET = "unset"
 CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
@@ -519,7 +523,7 @@ class Settings:
 
 
 def environment_name(name: str) -> str:
-    return f"SLUICE_{name.upper()}"
+    return f"{PREFIX}{name.upper()}"
 
 
 def default_text(setting: "Field[Any]") -> str:
@@ -557,8 +561,17 @@ def ignored_names(environment: Mapping[str, str]) -> list[str]:
     return [name for name in IGNORED if environment.get(name, "").strip()]
 
 
+def unknown_names(environment: Mapping[str, str]) -> dict[str, str | None]:
+    """The variables that look like settings of ours and are none, each with the nearest name that is one."""
+    known = sorted({environment_name(setting.name) for setting in fields(Settings)} | CLIENT_NAMES)
+    ours = sorted(name for name in environment if name.startswith(PREFIX) and environment[name].strip() and name not in known)
+    words = [name.removeprefix(PREFIX) for name in known]  # names are not alike because all begin alike
+    found = {name: difflib.get_close_matches(name.removeprefix(PREFIX), words, 1) for name in ours}
+    return {name: PREFIX + nearest[0] if nearest else None for name, nearest in found.items()}
+
+
 def _parsed(setting: "Field[Any]", name: str, text: str) -> Any:
     try:
         return setting.metadata["parse"](text)
     except ValueError as error:
-        raise BadSetting(f"{name}={text}: {error}") from None
+        raise BadSetting(f"{name}={text}: this value {error}. What it sets: {setting.metadata['text']}") from None

@@ -32,6 +32,8 @@ def serve(settings: Settings) -> int:
     logs.configure(settings.log_level)
     for name in config.ignored_names(os.environ):
         log.info("setting ignored name=%s", name)
+    for name, nearest in config.unknown_names(os.environ).items():
+        log.warning("setting unknown name=%s nearest=%s", name, nearest or "-")
     try:
         uvloop.run(_serve(settings))
     except (CannotStart, StoreError, EngineError) as error:

@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from aiohttp import web
 
-from engine.accounts import Caller, Right, unauthorized
-from engine.errors import TIMED_OUT, EngineError
+from engine.accounts import Caller, Right
+from engine.errors import TIMED_OUT, EngineError, unauthorized
 from handlers.http.keys import ACCOUNTS, IDLE_TIMEOUT, TEAMS, UPLOAD_TIMEOUT
 
 Read = TypeVar("Read")
