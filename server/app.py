@@ -56,6 +56,7 @@ from server.open_requests import OPEN_REQUESTS, OpenRequests
 from server.preview import open_preview
 from server.private import make_private
 from server.projects import open_project_models, open_projects
+from server.traces import traced
 
 # Fixed paths come before `/{owner}/models/{model}`, and routes with a condition before the others of the same path.
 ROUTES: tuple[Route, ...] = (
@@ -80,8 +81,12 @@ class CannotStart(Exception):
 
 @contextlib.asynccontextmanager
 async def open_app(settings: Settings) -> AsyncIterator[web.Application]:
-    """The application with everything it needs, open; closed again in reverse. CannotStart for a data directory it cannot use."""
+    """The application with everything it needs, open; closed again in reverse.
+
+    CannotStart for a data directory it cannot use, MissingPackages for traces that it cannot write.
+    """
     async with contextlib.AsyncExitStack() as stack:
+        around = stack.enter_context(traced(settings.traces, answer_everything))
         stack.enter_context(_own_data_dir(settings.data_dir))
         store = await Store.open(settings.data_dir / "sluice.db")
         stack.push_async_callback(store.close)
@@ -99,7 +104,7 @@ async def open_app(settings: Settings) -> AsyncIterator[web.Application]:
         _open_queries(app, spill, lender, settings, stack)
         await _open_ingestion(app, disk, settings)
         await app[keys.JOBS].start()
-        RouteTable(ROUTES).register(app, around=answer_everything)
+        RouteTable(ROUTES).register(app, around=around)
         yield app
 
 

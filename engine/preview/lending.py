@@ -6,6 +6,7 @@ engine/datasets/catalogue.py. Knows no query.
 
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,20 @@ class PreparedDatasets:
     @contextlib.asynccontextmanager
     async def lent(self, source: SourceName, caller: Caller, wait_s: float) -> AsyncIterator[Readable | None]:
         """EngineError also `split_not_ready`, and the codes of what cannot be listed, read or prepared."""
-        with self._preview.holds.of(source.title):
-            yield await self._found(source, caller, wait_s)
-
-    async def _found(self, source: SourceName, caller: Caller, wait_s: float) -> Readable | None:
         try:
-            await self._states.check_visible(caller, source.title)
+            title = await self._states.visible(caller, source.title)
+        except EngineError as error:
+            if error.code != DATASET_NOT_FOUND:
+                raise _told(error, source) from None
+            yield None
+            return
+        org, _, name = title.rpartition("/")
+        source = replace(source, org=org or None, name=name)
+        with self._preview.holds.of(title):
+            yield await self._found(source, wait_s)
+
+    async def _found(self, source: SourceName, wait_s: float) -> Readable | None:
+        try:
             return await self._preview.waiting.in_time(source.title, wait_s, lambda: self._current(source))
         except EngineError as error:
             if error.code == DATASET_NOT_FOUND:

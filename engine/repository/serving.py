@@ -319,6 +319,12 @@ class Serving:
             self.unload_if_unused(served)
         return served.retired
 
+    def keep(self, version: Version) -> None:
+        """Leave a version open that was to be unloaded once nobody uses it, if it still is open."""
+        served = self.find(version)
+        if served is not None:
+            served.retired = None
+
     async def retire_within(self, version: Version, seconds: float) -> None:
         """Unload a version everywhere. What still uses it after this time is ended with `model_removed`."""
         served = self.find(version)

@@ -1,7 +1,8 @@
 """Records to tensors: one class for each kind of input in config.json.
 
-Each class has two ways. The fast one (`bulk`) takes a block in which every record is plain, and raises Irregular for any other.
-The careful one (`check`, then `stack`) looks at one record at a time and says what is wrong with it. Nothing is converted silently:
+Each class has three ways. The native kernel reads the fields that `wanted` names, and `from_plain` makes tensors of them. The fast
+way (`bulk`) takes a block in which every record is plain, and raises Irregular for any other. The careful one (`check`, then
+`stack`) looks at one record at a time and says what is wrong with it. Nothing is converted silently:
 numpy would turn None into NaN, "5.1" into 5.1, True into 1.0 and 1e300 into infinity, and onnxruntime None into the text "None".
 """
 
@@ -16,6 +17,7 @@ import numpy as np
 
 from engine.tasks import codec
 from engine.tasks.codec import Fault, Record, TooLarge
+from engine.tasks.scoring.kernel import READ_TYPES, Wanted
 
 MISSING = object()
 DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
@@ -171,6 +173,12 @@ class Column:
         self._default = default_of(entry, self._scalars)
         self._rank = rank
 
+    def wanted(self) -> Wanted | None:
+        return plain_fields([self._field], self._scalars.dtype)
+
+    def from_plain(self, array: np.ndarray) -> dict[str, np.ndarray]:
+        return self._shaped(array[:, 0])
+
     def bulk(self, records: Sequence[Record]) -> dict[str, np.ndarray]:
         try:
             return self._shaped(self._scalars.bulk(list(map(itemgetter(self._field), records))))
@@ -201,6 +209,12 @@ class Matrix:
         self._default = default_of(entry, self._scalars)
         # A model that was published without a config also takes its row as one list, in the field named like the input.
         self._list_field: str | None = entry.get("field")
+
+    def wanted(self) -> Wanted | None:
+        return plain_fields(self._features, self._scalars.dtype)
+
+    def from_plain(self, array: np.ndarray) -> dict[str, np.ndarray]:
+        return {self.name: array}
 
     def bulk(self, records: Sequence[Record]) -> dict[str, np.ndarray]:
         try:
@@ -248,6 +262,12 @@ class Vector:
         self._scalars = Scalars(dtype, coerce=entry.get("coerce", False))
         default = default_of(entry, self._scalars)
         self._default: Any = default if default is MISSING or type(default) is list else [default] * width
+
+    def wanted(self) -> Wanted | None:
+        return plain_fields([self._field], self._scalars.dtype, self._width)
+
+    def from_plain(self, array: np.ndarray) -> dict[str, np.ndarray]:
+        return {self.name: array}
 
     def bulk(self, records: Sequence[Record]) -> dict[str, np.ndarray]:
         if self._default is not MISSING:
@@ -299,9 +319,17 @@ class PeriodDays:
         self._origin = np.datetime64(entry["origin"], "D")
         self._dtype = np.dtype(dtype)
 
+    def wanted(self) -> Wanted | None:
+        return plain_fields([self._field], np.dtype(np.object_))
+
+    def from_plain(self, array: np.ndarray) -> dict[str, np.ndarray]:
+        return self._of_texts(array[:, 0].tolist())
+
     def bulk(self, records: Sequence[Record]) -> dict[str, np.ndarray]:
-        """Each date is looked at once: the records of a stream have few different ones."""
-        texts = [record.get(self._field) for record in records]
+        return self._of_texts([record.get(self._field) for record in records])
+
+    def _of_texts(self, texts: list[Any]) -> dict[str, np.ndarray]:
+        """Each date is looked at once: the records of a stream have few different ones. Irregular if one is not a date."""
         try:
             dates = {text: self._date(text) for text in set(texts)}
         except (Refused, TypeError):  # a list cannot be in a set
@@ -344,6 +372,12 @@ def _check_list(scalars: Scalars, row: list[Any], name: str, width: int) -> list
     if len(row) != width:
         raise Refused("wrong_length", f"field '{name}' has {len(row)} values, the model takes {width}")
     return [scalars.check(value, f"{name}[{i}]") for i, value in enumerate(row)]
+
+
+def plain_fields(fields: Sequence[str], dtype: np.dtype, width: int = 0) -> Wanted | None:
+    """The fields of an input for the native kernel; None if the kernel does not read values of this type."""
+    is_read = dtype in READ_TYPES and not (width and dtype == np.object_)
+    return Wanted(tuple(fields), dtype, width) if is_read else None
 
 
 Input = Column | Matrix | Vector | PeriodDays

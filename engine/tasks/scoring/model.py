@@ -13,8 +13,10 @@ import numpy as np
 from engine.tasks.codec import Fault, Record
 from engine.tasks.runtime import FATAL, onnxruntime
 from engine.tasks.scoring import inputs, outputs
+from engine.tasks.scoring.columns import TextColumn
 from engine.tasks.scoring.inputs import Irregular, Refused
-from engine.tasks.scoring.outputs import Form, TextColumn
+from engine.tasks.scoring.outputs import Form
+from engine.tasks.scoring.plain import PlainBlocks, plain_blocks
 from engine.tasks.scoring.tensors import ModelTensors, as_array, model_tensors, output_name
 from engine.tasks.scoring.text import Text
 from engine.tasks.stages import Stages
@@ -25,12 +27,16 @@ WARM_UP_S = 1.0
 
 
 class Scorer(Protocol):
-    """What the tasks `score` and `infer` need of a model: it prepares records, and makes results from what it prepared."""
+    """What the tasks `score` and `infer` need of a model: it prepares records, and makes results from what it prepared.
+
+    plain  what reads its plain blocks without making records of them, if anything does
+    """
 
     name: str
     version: int
     max_batch_size: int
     is_tokenised: bool
+    plain: PlainBlocks | None
 
     def tensors(self, records: list[Record]) -> tuple[Any, dict[int, Fault]]:
         """What `run` takes for the records that can be scored, and the faults of the others, by index."""
@@ -82,6 +88,7 @@ class LoadedModel:
         self._session = session or open_session(folder / "model.onnx")
         self.is_tokenised = any(entry["kind"] == "text" for entry in config["inputs"])
         self.inputs = [self._input(entry, folder) for entry in config["inputs"]]
+        self.plain = plain_blocks(self.inputs, self.max_batch_size)
         graph_outputs = {node.name: node.type for node in self._session.get_outputs()}
         self._entries: list[dict[str, Any]] = config["outputs"]
         self._outputs = [outputs.build_encoder(entry, graph_outputs[entry["output"]]) for entry in self._entries]

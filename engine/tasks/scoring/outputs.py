@@ -1,7 +1,6 @@
 """Tensors to JSON: each output of a model becomes, for every record of the batch, a piece of encoded result.
 
-Encodes by column, not by record: one call encodes a whole tensor, whose text is cut at the brackets. score.py joins all columns of
-a block once.
+Encodes by column, not by record. Numbers, labels and strings stay as they are until the lines are written (columns.py).
 """
 
 from typing import Any, NamedTuple
@@ -9,14 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from engine.tasks import codec
-
-
-class TextColumn(NamedTuple):
-    """The same part of every line: constant text before and after, and between them one piece for each record."""
-
-    before: bytes
-    pieces: list[bytes]
-    after: bytes = b""
+from engine.tasks.scoring.columns import Labels, Numbers, Strings, TextColumn, Texts
 
 
 class Form(NamedTuple):
@@ -81,7 +73,7 @@ class OutputEncoder:
     def _scalar(self, array: np.ndarray) -> list[TextColumn]:
         """[N] -> a bare value for each record, or its label."""
         if self._labels is not None and not self._is_object:
-            return [TextColumn(b"", [self._label(value) for value in array.tolist()])]
+            return [TextColumn(b"", Texts(self._label(value) for value in array.tolist()))]
         return [_element_column(array)]
 
     def _label(self, value: Any) -> bytes:
@@ -96,8 +88,8 @@ class OutputEncoder:
         if self._is_object and array.ndim == 2:
             return self._object(array)
         if 0 in array.shape or array.dtype.kind not in "fiub":
-            return [TextColumn(b"", [codec.dumps(row.tolist()) for row in array])]
-        return [TextColumn(b"[", codec.encode_rows(array), b"]")]
+            return [TextColumn(b"", Texts(codec.dumps(row.tolist()) for row in array))]
+        return [TextColumn(b"[", Numbers(array), b"]")]
 
     def _object(self, array: np.ndarray) -> list[TextColumn]:
         return _object_columns(_label_of_each(self._labels, array.shape[1]), array)
@@ -110,14 +102,16 @@ class LabelEncoder(OutputEncoder):
         super().__init__(entry)
         labels = entry["labels"]
         pairs = labels.items() if isinstance(labels, dict) else enumerate(labels)
-        self._encoded = {int(index): codec.dumps(label) for index, label in pairs}
+        encoded = {int(index): codec.dumps(label) for index, label in pairs}
+        self._first = min(encoded, default=0)
+        is_dense = len(encoded) == max(encoded, default=0) - self._first + 1
+        self._encoded = [encoded[self._first + i] for i in range(len(encoded))] if is_dense else []
 
     def _scalar(self, array: np.ndarray) -> list[TextColumn]:
-        values = array.tolist()
-        try:
-            return [TextColumn(b"", list(map(self._encoded.__getitem__, values)))]
-        except KeyError:
-            return [TextColumn(b"", [self._label(value) for value in values])]
+        indexes = array.astype(np.int64) - self._first
+        if len(indexes) and indexes.min() >= 0 and indexes.max() < len(self._encoded):
+            return [TextColumn(b"", Labels(indexes, self._encoded))]
+        return [TextColumn(b"", Texts(self._label(value) for value in array.tolist()))]
 
 
 def _maps(maps: list[dict[Any, float]]) -> list[TextColumn]:
@@ -127,7 +121,7 @@ def _maps(maps: list[dict[Any, float]]) -> list[TextColumn]:
     """
     keys = list(maps[0])
     if any(entry.keys() != maps[0].keys() for entry in maps):
-        return [TextColumn(b"", [codec.dumps({key: np.float32(value) for key, value in entry.items()}) for entry in maps])]
+        return [TextColumn(b"", Texts(codec.dumps({key: np.float32(value) for key, value in entry.items()}) for entry in maps))]
     return _object_columns(list(map(str, keys)), np.array([[entry[key] for key in keys] for entry in maps], dtype=np.float32))
 
 
@@ -166,12 +160,19 @@ def result_columns(outputs: list[OutputEncoder], values: list[Any], num_records:
 def _element_column(array: np.ndarray) -> TextColumn:
     """The JSON text of each element of a vector."""
     if array.dtype.kind in "fiub":
-        return TextColumn(b"", codec.encode_numbers(array))
+        return TextColumn(b"", Numbers(array))
     values = array.tolist()
     if set(map(type, values)) == {str}:
-        texts, quote = codec.encode_strings(values)
-        return TextColumn(quote, texts, quote)
-    return TextColumn(b"", [codec.dumps(value.decode(errors="replace") if isinstance(value, bytes) else value) for value in values])
+        return _string_column(values)
+    texts = Texts(codec.dumps(value.decode(errors="replace") if isinstance(value, bytes) else value) for value in values)
+    return TextColumn(b"", texts)
+
+
+def _string_column(values: list[str]) -> TextColumn:
+    encoded = codec.plain_strings(values)
+    if encoded is None:
+        return TextColumn(b"", Texts(map(codec.dumps, values)))
+    return TextColumn(b'"', Strings(encoded, len(values)), b'"')
 
 
 def _label_of_each(labels: Any, count: int) -> list[str]:
