@@ -15,12 +15,12 @@ import numpy as np
 from engine.tasks import codec
 from engine.tasks.codec import Fault, Record
 from engine.tasks.runtime import onnxruntime
+from engine.tasks.scoring.arrays import ANY, ModelTensors, TensorInfo
 from engine.tasks.scoring.columns import TextColumn, Texts
 from engine.tasks.scoring.inputs import Irregular, Refused
 from engine.tasks.scoring.model import LoadedModel, timed_runs
 from engine.tasks.scoring.outputs import Form, WrongCount, normalised
 from engine.tasks.scoring.plain import PlainBlocks
-from engine.tasks.scoring.tensors import ANY, ModelTensors, TensorInfo
 from engine.tasks.scoring.text import Text, Tokens
 from engine.tasks.stages import Stages
 

@@ -13,11 +13,11 @@ import numpy as np
 from engine.tasks.codec import Fault, Record
 from engine.tasks.runtime import FATAL, onnxruntime
 from engine.tasks.scoring import inputs, outputs
+from engine.tasks.scoring.arrays import ModelTensors, as_array, model_tensors, output_name
 from engine.tasks.scoring.columns import TextColumn
 from engine.tasks.scoring.inputs import Irregular, Refused
 from engine.tasks.scoring.outputs import Form
 from engine.tasks.scoring.plain import PlainBlocks, plain_blocks
-from engine.tasks.scoring.tensors import ModelTensors, as_array, model_tensors, output_name
 from engine.tasks.scoring.text import Text
 from engine.tasks.stages import Stages
 

@@ -4,8 +4,8 @@ from typing import Any
 
 from engine.frames import Buffer, Header
 from engine.tasks import codec
+from engine.tasks.scoring.arrays import TensorInfo
 from engine.tasks.scoring.model import Scorer
-from engine.tasks.scoring.tensors import TensorInfo
 from engine.tasks.stages import Stages
 from engine.tasks.tensors.datatypes import datatype_of
 

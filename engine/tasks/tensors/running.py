@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from engine.tasks.codec import Record
+from engine.tasks.scoring.arrays import ANY, STRINGS, ModelTensors, TensorInfo
 from engine.tasks.scoring.model import Scorer
-from engine.tasks.scoring.tensors import ANY, STRINGS, ModelTensors, TensorInfo
 from engine.tasks.stages import Stages
 from engine.tasks.tensors.datatypes import datatype_of
 from engine.tasks.tensors.request import InferRequest, Rejected, Wanted

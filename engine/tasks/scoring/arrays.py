@@ -1,7 +1,7 @@
 """The tensors of a model as a client may name them: what it takes and what it gives, with types and shapes.
 
-A model takes the inputs of its graph as they are. A model with a tokenizer, or with dates, takes the fields of its records instead,
-each as a column; any model may be given those. Knows no protocol and no JSON.
+A model takes the inputs of its graph as they are. A model with a tokenizer, with dates, or with an input that has no axis for
+records takes the fields of its records instead, each as a column; any model may be given those. Knows no protocol and no JSON.
 """
 
 from collections.abc import Iterable, Sequence
@@ -51,7 +51,7 @@ def model_tensors(config: dict[str, Any], graph_inputs: Sequence[Any], graph_out
     """
     inputs, outputs = ({node.name: node for node in nodes} for nodes in (graph_inputs, graph_outputs))
     entries: list[dict[str, Any]] = config["inputs"]
-    is_direct = not any(entry["kind"] in MADE_OF_FIELDS for entry in entries)
+    is_direct = not any(entry["kind"] in MADE_OF_FIELDS or not inputs[entry["input"]].shape for entry in entries)
     taken = [_graph_input(inputs[entry["input"]]) for entry in entries] if is_direct else list(_columns(entries, inputs))
     return ModelTensors(
         inputs={info.name: info for info in taken},
@@ -117,6 +117,8 @@ def as_array(entry: dict[str, Any], value: Any, num_records: int) -> np.ndarray:
     """
     if isinstance(value, list):
         value = _of_sequence(value)
+    if value.ndim == 0 and num_records == 1:  # a graph without an axis for records, which runs one at a time
+        value = value.reshape(1)
     array: np.ndarray = np.moveaxis(value, entry["axis"], 0) if entry.get("axis") else value
     count = array.shape[0] if array.ndim else 0
     if count != num_records:
