@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from tests.clients import until
 from tests.serving import Server, serving
+from tests.streaming import graphs
 from tests.tensors.asking import IRIS, ROWS, flowers, infer, outputs, refused, tensor
 
+TURNED = 'sluice_records_total{model="tester/turns",outcome="result"}'
 FLAT = [value for row in ROWS for value in row]
 KINDS = [
     tensor("flag", "BOOL", [2], [True, False]),
@@ -174,15 +176,14 @@ def test_a_row_that_kills_replicas_is_told_so_and_others_are_answered(tester: Se
 
 
 def test_a_request_of_many_rows_keeps_nobody_waiting(tester: Server) -> None:
-    """One replica; about a millisecond for each of the 4,000 rows. Single requests are answered between its blocks."""
-    rows = [1_000] * 4_000
+    """One replica; about a millisecond for each of the 2,000 rows. Single requests are answered between its blocks."""
+    rows = [1_000] * 2_000
     found: list[requests.Response] = []
     many = threading.Thread(target=lambda: found.append(infer(tester, "tester/turns", tensor("count", "INT64", [len(rows)], rows))))
-    series = 'sluice_records_total{model="tester/turns",outcome="result"}'
-    before = tester.metric(series)
+    before = tester.metric(TURNED)
     many.start()
     try:
-        until(lambda: tester.metric(series) > before, what="the first rows of the long request")
+        until(lambda: tester.metric(TURNED) > before, what="the first rows of the long request")
         for _ in range(5):
             assert outputs(infer(tester, "brandon/HelloWorld", tensor("name", "BYTES", [1], ["a"]))) == {"greeting": ["Hello a"]}
             assert many.is_alive()
@@ -196,3 +197,37 @@ def test_with_streaming_open_no_key_is_needed_for_shared_models(tmp_path: Path) 
         assert outputs(infer(server, IRIS, flowers(), auth=None))["label"] == ["setosa", "virginica", "versicolor"]
         assert requests.get(f"{server.url}/v2/models/{IRIS}", timeout=30).status_code == 200
         assert infer(server, IRIS, flowers(), auth=("admin", "x")).status_code == 401
+
+
+def test_a_row_that_takes_too_long_is_given_up_and_others_are_answered(tester: Server) -> None:
+    hangs = infer(tester, "tester/turns", tensor("count", "INT64", [1], [graphs.FOREVER]))
+    assert refused(hangs, 503) == "the model did not answer in time"
+    assert outputs(infer(tester, "tester/turns", tensor("count", "INT64", [1], [1]))) == {"turned": [1]}
+
+
+@pytest.mark.heavy
+def test_a_model_that_costs_too_many_replicas_goes_offline_for_tensors_too(tmp_path: Path) -> None:
+    limits = {"SLUICE_SCORE_REPLICAS": "2", "SLUICE_MODEL_FAULTS": "3"}
+    with serving(graphs.write_all(tmp_path / "data"), **limits) as server:
+        deadly = tensor("divisor", "INT64", [1], [-1])
+        until(lambda: infer(server, "tester/divide", deadly).status_code == 503, what="the version goes offline")
+        offline = infer(server, "tester/divide", tensor("divisor", "INT64", [1], [1]))
+        assert offline.json()["code"] == "model_offline"
+        assert infer(server, IRIS, flowers()).status_code == 200
+        assert requests.get(f"{server.url}/v2/models/tester/divide/ready", auth=server.auth, timeout=30).status_code == 503
+
+
+def test_the_number_of_requests_is_limited_before_their_bodies_are_read(tmp_path: Path) -> None:
+    limits = {"SLUICE_SCORE_REPLICAS": "1", "SLUICE_MAX_QUEUED": "1"}
+    with serving(graphs.write_all(tmp_path / "data"), **limits) as server:
+        rows = [1_000] * 2_000
+        many = threading.Thread(target=lambda: infer(server, "tester/turns", tensor("count", "INT64", [len(rows)], rows)))
+        many.start()
+        try:
+            until(lambda: server.metric(TURNED) > 0, what="the first rows of the long request")
+            full = infer(server, IRIS, flowers())
+        finally:
+            many.join(60)
+        assert refused(full, 429) == "too many requests"
+        assert full.headers["Retry-After"] == "1"
+        assert infer(server, IRIS, flowers()).status_code == 200

@@ -71,7 +71,7 @@ def _request_part(models: LoadedModels, header: Header, raw: memoryview) -> Part
         if model is None:
             return _divided(request, header)
         outputs = outputs_of(request, model)
-        units = int(sum(row_units(request, header["record_bytes"])))
+        units = int(row_units(request, header["record_bytes"]).sum())
         if units > header["at_once"] and request.num_rows > 1:
             return _divided(request, header)
         part = _answer(model, request, outputs, stages)
