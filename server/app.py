@@ -32,7 +32,20 @@ from engine.streaming.predictions import PredictionLimits, Predictions
 from engine.teams import Teams
 from engine.tensors import TensorLimits, Tensors
 from engine.tokens import Tokens
-from handlers import accounts, datasets, embeddings, openapi, operations, preview, projects, publish, query, repository, tensors
+from handlers import (
+    accounts,
+    datasets,
+    embeddings,
+    front,
+    openapi,
+    operations,
+    preview,
+    projects,
+    publish,
+    query,
+    repository,
+    tensors,
+)
 from handlers.datasets.admission import CHANGES, DATASETS, INGESTION
 from handlers.datasets.deletion import DELETION
 from handlers.datasets.uploads import ROW_LIMITS, RowLimits
@@ -56,11 +69,13 @@ from server.open_requests import OPEN_REQUESTS, OpenRequests
 from server.preview import open_preview
 from server.private import make_private
 from server.projects import open_project_models, open_projects
+from server.providers import missing_provider
 from server.traces import traced
 
 # Fixed paths come before `/{owner}/models/{model}`, and routes with a condition before the others of the same path.
 ROUTES: tuple[Route, ...] = (
     *operations.ROUTES,
+    *front.ROUTES,
     *openapi.ROUTES,
     *accounts.ROUTES,
     *datasets.ROUTES,
@@ -73,6 +88,10 @@ ROUTES: tuple[Route, ...] = (
     *predict.ROUTES,
     *publish.ROUTES,
 )
+
+
+# The admin's key, in the data directory.
+KEY_FILE = "admin.key"
 
 
 class CannotStart(Exception):
@@ -124,7 +143,7 @@ async def _open_datasets(store: Store, settings: Settings, stack: contextlib.Asy
 
 async def _open_accounts(app: web.Application, store: Store, settings: Settings, stack: contextlib.AsyncExitStack) -> Accounts:
     names = team_names(app[keys.REPOSITORY], app[DATASETS])
-    accounts = Accounts(store, key_file=settings.data_dir / "admin.key", is_taken=names.is_taken)
+    accounts = Accounts(store, key_file=settings.data_dir / KEY_FILE, is_taken=names.is_taken)
     stack.push_async_callback(accounts.close)
     await accounts.ensure_admin()
     app[keys.TEAMS], app[TOKENS] = Teams(store, accounts, names), Tokens(store, accounts)
@@ -133,12 +152,21 @@ async def _open_accounts(app: web.Application, store: Store, settings: Settings,
 
 async def _open_engine(app: web.Application, store: Store, settings: Settings, stack: contextlib.AsyncExitStack) -> None:
     """Start the replicas, and let them open the models."""
+    if missing := await missing_provider(settings.providers):
+        raise CannotStart(f"SLUICE_PROVIDERS={','.join(settings.providers)}: {missing}")
     repository = app[keys.REPOSITORY]
     listed = ListedModels(repository, instead_of_files=settings.embedding_models, aliases=settings.model_aliases)
     await asyncio.to_thread(listed.read)
     engine = Engine(settings.part(EngineLimits))
     pool = engine.pool("score")
-    serving = Serving(repository, listed, pool, load_timeout_s=settings.load_timeout_s, spawn=engine.spawn)
+    serving = Serving(
+        repository,
+        listed,
+        pool,
+        load_timeout_s=settings.load_timeout_s,
+        spawn=engine.spawn,
+        providers=settings.providers,
+    )
     await open_project_models(app, store, serving)
     await engine.start()
     stack.push_async_callback(engine.stop)
@@ -231,12 +259,13 @@ def _own_data_dir(data_dir: Path) -> Iterator[None]:
 def _configure(app: web.Application, settings: Settings) -> None:
     """What handlers need to know of the settings, and what all requests share."""
     app[keys.TURN] = asyncio.Lock()
-    app[openapi.DOCUMENT] = openapi.encoded(ROUTES)
+    app[openapi.DOCUMENT] = openapi.Document(ROUTES)
     app[OPEN_REQUESTS] = OpenRequests()
     app[ORIGINS] = Origins(settings.part(OriginLimits))
     app.on_response_prepare.append(app[ORIGINS].mark)
     app[keys.ANONYMOUS] = settings.anonymous
     app[keys.COMPAT_STATUS] = settings.compat_status
+    app[keys.PUBLIC_URL] = settings.public_url
     app[keys.REQUEST_TIMEOUT] = settings.request_timeout_s
     app[keys.IDLE_TIMEOUT] = settings.idle_timeout_s
     app[keys.UPLOAD_TIMEOUT] = settings.upload_timeout_s

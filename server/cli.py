@@ -47,12 +47,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog=program(), description="Sluice: a streaming prediction server.")
+    usage = "%(prog)s [--SETTING VALUE ...] [COMMAND ...]"
+    parser = Parser(prog=program(), usage=usage, description="Sluice: a streaming prediction server.")
     parser.add_argument("--version", action="version", version=f"sluice {__version__}")
     for setting in fields(Settings):
         text = f"{setting.metadata['text']} [{config.environment_name(setting.name)}, default {config.default_text(setting)}]"
         parser.add_argument(f"--{setting.name.replace('_', '-')}", dest=setting.name, metavar="VALUE", help=text.replace("%", "%%"))
-    commands = parser.add_subparsers(dest="command", title="commands", metavar="{serve,score,model,...}")
+    commands = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND", prog=program())
     commands.add_parser("serve", help="start the server (as without a command)")
     commands.add_parser("worker", help="take jobs of SLUICE_WORKER_QUEUE, beside a server or without one")
     commands.add_parser("watch", help="start the server, and start it again whenever its code changes")

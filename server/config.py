@@ -182,6 +182,13 @@ def _aliases(text: str) -> dict[str, str]:
     return {alias.strip(): name.strip() for alias, _, name in pairs}
 
 
+def _providers(text: str) -> tuple[str, ...]:
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not names or not all(re.fullmatch(r"[A-Za-z]{1,60}", name) for name in names):
+        raise ValueError("must be names such as cuda,cpu, separated by commas")
+    return names
+
+
 def _setting(default: Any, parse: Callable[[str], Any], text: str, *, older: str = "") -> Any:
     """A field of Settings: its default, the function that makes a value from text, and its sentence with the unit.
 
@@ -283,6 +290,12 @@ class Settings:
         12,
         _positive,
         "replicas that one version of a model may cost within 15 minutes; at this number the version goes offline for a while",
+    )
+    providers: tuple[str, ...] = _setting(
+        ("cpu",),
+        _providers,
+        "execution providers of onnxruntime for the models, the preferred one first, separated by commas: cuda,cpu; what they "
+        "cannot do the processor does. A config.json may name others for its model",
     )
     max_streams: int = _setting(64, _positive, "streams that may be open at once; the server answers a further one with 429")
     max_streams_per_user: int = _setting(

@@ -61,11 +61,11 @@ class ClientFaults(logging.Filter):
         return True
 
 
-def configure(level: str, form: str = "text") -> None:
-    """Set up logging for the process. `form` is text, or json: then whatever Python writes to stderr is an event, too."""
+def configure(level: str, log_format: str = "text") -> None:
+    """Set up logging for the process, as text or as json: then whatever Python writes to stderr is an event, too."""
     logging.basicConfig(level=level, format=FORMAT, stream=sys.stderr, force=True)
-    os.environ[FORMAT_VARIABLE] = form
-    if form == "json":
+    os.environ[FORMAT_VARIABLE] = log_format
+    if log_format == "json":
         for handler in logging.getLogger().handlers:
             handler.setFormatter(JsonFormatter())
         logging.captureWarnings(True)

@@ -33,7 +33,7 @@ ENGINE_LEVELS = [ENGINE_SURFACES, {"engine"}, {"ingestion"}, {"datasets"}, {"rep
 # All of `engine` that a replica may know.
 SHARED_WITH_TASKS = {"engine.columns", "engine.errors", "engine.frames"}
 # What the files of engine/tasks may import of engine.tasks: those that all families share, a family beside itself, and publishing.
-SHARED_BY_FAMILIES = {"codec", "families", "reports", "runtime", "stages", "stopping", "yielding"}
+SHARED_BY_FAMILIES = {"codec", "families", "pixels", "reports", "runtime", "stages", "stopping", "yielding"}
 FAMILY_IMPORTS = SHARED_BY_FAMILIES | {"scoring"}
 PUBLISHING_IMPORTS = FAMILY_IMPORTS | {"embedding"}
 # Ingestion writes what queries read: segments, with their word indexes.

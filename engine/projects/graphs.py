@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from engine.errors import EngineError
+from engine.errors import EngineError, ListedError
 from engine.projects.asking import ask, short_task
-from engine.projects.codes import UNKNOWN_GRAPH
+from engine.projects.codes import IN_USE, UNKNOWN_GRAPH
 from engine.projects.objects import Project, encoded, now, unknown_project
 from engine.projects.values import values_of
 from engine.replicas.pool import Pool
@@ -68,6 +68,15 @@ class Graphs:
         if found is None:
             raise EngineError(UNKNOWN_GRAPH, "The project has no such graph.")
         return found
+
+    async def delete(self, project: Project, graph: int) -> None:
+        """Forget a graph that a person has saved. EngineError `unknown_graph`; ListedError `in_use` for one that models have."""
+        if await self._store.remove_saved_graph(project.team, project.id, graph):
+            return
+        await self.get(project, graph)
+        models = await self._store.list_models_of_graph(project.team, project.id, graph)
+        details = [{"Code": "used", "Kind": "model", "IId": iid, "Message": f"Model {iid} has it."} for iid in models]
+        raise ListedError(IN_USE, f"Graph {graph} goes with the last model that has it.", details)
 
     async def saved(self, project: Project, *, limit: int, before: int | None) -> list[GraphRow]:
         """Those that people have saved, newest first."""

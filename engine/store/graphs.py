@@ -29,6 +29,13 @@ FIND_INSTANCE = """
     JOIN project p ON (p.team, p.id) = (g.team, g.project)
     WHERE i.team = ? AND i.id = ? AND NOT p.is_removed
 """
+# Which models, but those that are being removed, have this graph?
+LIST_MODELS_OF_GRAPH = """
+    SELECT iid FROM project_object
+    WHERE team = ? AND project = ? AND kind = 'model' AND json_extract(request, '$.graph') = ? AND NOT is_removed ORDER BY iid
+"""
+# Forget a graph that a person has saved.
+REMOVE_SAVED_GRAPH = "DELETE FROM graph WHERE team = ? AND project = ? AND id = ? AND is_saved"
 # Forget the graph of a model that is being removed, with its instances, unless a person has saved the graph or another model of the
 # project has it too, as refits do.
 REMOVE_GRAPH_OF_MODEL = """
@@ -72,6 +79,14 @@ class GraphStore(Database):
         """Those that a person has saved, newest first; with ids below `before` if there is one."""
         values = {"team": team, "project": project, "limit": limit, "before": before}
         return [GraphRow(*row) for row in await self._rows(LIST_GRAPHS, values)]
+
+    async def list_models_of_graph(self, team: str, project: str, graph: int) -> list[int]:
+        """The numbers of the models that have a graph, ascending."""
+        return [iid for (iid,) in await self._rows(LIST_MODELS_OF_GRAPH, (team, project, graph))]
+
+    async def remove_saved_graph(self, team: str, project: str, graph: int) -> bool:
+        """False when nobody has saved such a graph."""
+        return await self._write((REMOVE_SAVED_GRAPH, (team, project, graph)))
 
     async def find_instance(self, team: str, instance: int) -> InstanceRow | None:
         rows = await self._rows(FIND_INSTANCE, (team, instance))

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from aiohttp import web
 from pydantic import BaseModel
+from typing_extensions import TypedDict
 
 from engine.accounts import Caller
 from engine.embeddings import Embedded
@@ -25,11 +26,11 @@ from handlers.embeddings.admission import (
     refusal_headers,
     visitor,
 )
+from handlers.http.about import version
 from handlers.http.bodies import send_whole
 from handlers.http.errors import json_response, status_of
 from handlers.http.keys import ENGINE
 from handlers.http.routes import Route, Surface
-from handlers.http.version import version
 
 # Status -> the sort of error that it is to clients; every other status is a `Validation`.
 ERROR_TYPES = {401: "Unauthorized", 404: "NotFound", 429: "Overloaded", 500: "Backend", 503: "Unhealthy"}
@@ -86,8 +87,11 @@ async def info(request: web.Request) -> web.Response:
 
 
 async def health(request: web.Request) -> web.Response:
-    """200 without a body while a replica can embed, else 503."""
-    return web.Response(status=200 if request.app[ENGINE].health == "ok" else 503, headers={"Cache-Control": "no-store"})
+    """200 without a body while a replica can embed, else a refusal."""
+    state = request.app[ENGINE].health
+    if state != "ok":
+        return json_response({"error": state, "error_type": "Unhealthy"}, status=503, sort_keys=False)
+    return web.Response(headers={"Cache-Control": "no-store"})
 
 
 def refuse(request: web.Request, error: EngineError) -> web.Response:
@@ -105,6 +109,25 @@ class EmbedRequest(BaseModel):
     dimensions: int | None = None
 
 
+class InfoAnswer(TypedDict):
+    """The model that answers, and the limits of requests, by the names that the server of that shape has for them."""
+
+    model_id: str
+    model_sha: str | None
+    model_dtype: str
+    model_type: dict[str, dict[str, str]]
+    max_concurrent_requests: int
+    max_input_length: int
+    max_batch_tokens: int
+    max_batch_requests: int
+    max_client_batch_size: int
+    auto_truncate: bool
+    tokenization_workers: int
+    version: str
+    sha: str | None
+    docker_label: str | None
+
+
 SURFACE = Surface(name=NAME, refuse=refuse, prefixes=("/embed", "/info"), schema="TypedError", is_open_to_pages=True)
 MODEL = {"model": "a name from /models instead of the first model"}
 
@@ -118,6 +141,7 @@ ROUTES = (
         key=KEY,
         body=EmbedRequest,
         answers={200: "a list of vectors", 400: "what is wrong with the body", 404: "there is no such model"} | REFUSALS,
+        reply=list[list[float]],
         query=MODEL,
         admit=admit,
     ),
@@ -129,6 +153,7 @@ ROUTES = (
         summary="The model that answers there, and the limits of its requests",
         key=KEY,
         answers={200: "the model", 401: REFUSALS[401], 404: "there is no such model"},
+        reply=InfoAnswer,
         query=MODEL,
     ),
     Route(
@@ -139,5 +164,6 @@ ROUTES = (
         summary="Whether a replica can embed",
         key="none",
         answers={200: "one can", 503: "none can"},
+        reply=(),
     ),
 )

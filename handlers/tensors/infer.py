@@ -6,9 +6,11 @@ Decides who may ask and whether there is room before a byte of the body is read.
 import asyncio
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import Any, NotRequired
 
 from aiohttp import hdrs, web
 from pydantic import BaseModel
+from typing_extensions import TypedDict
 
 from engine.errors import INVALID_PARAMETER, EngineError
 from engine.frames import Buffer
@@ -107,15 +109,15 @@ class InferInput(BaseModel):
     name: str
     datatype: str
     shape: list[int]
-    data: list[object] | None = None
-    parameters: dict[str, object] | None = None
+    data: list[Any] | None = None
+    parameters: dict[str, Any] | None = None
 
 
 class InferOutput(BaseModel):
     """One tensor to be answered; `parameters` may have `binary_data`."""
 
     name: str
-    parameters: dict[str, object] | None = None
+    parameters: dict[str, Any] | None = None
 
 
 class TensorRequest(BaseModel):
@@ -124,7 +126,26 @@ class TensorRequest(BaseModel):
     inputs: list[InferInput]
     outputs: list[InferOutput] | None = None
     id: str | None = None
-    parameters: dict[str, object] | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class OutputAnswer(TypedDict):
+    """One tensor of an answer: its values in `data`, or behind the JSON as many bytes as `parameters` says."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    data: NotRequired[list[Any]]
+    parameters: NotRequired[dict[str, int]]
+
+
+class TensorsAnswer(TypedDict):
+    """The outputs of a model, and the id that the request had."""
+
+    model_name: str
+    model_version: str
+    id: NotRequired[str]
+    outputs: list[OutputAnswer]
 
 
 INFER = Route(
@@ -145,6 +166,7 @@ INFER = Route(
         500: "the model failed on a row",
     }
     | REFUSALS,
+    reply=(TensorsAnswer, OCTETS),
     admit=admit,
 )
 

@@ -3,12 +3,13 @@
 from dataclasses import replace
 
 from aiohttp import web
+from typing_extensions import TypedDict
 
+from handlers.http.about import version
 from handlers.http.errors import dumps, json_response
 from handlers.http.keys import ENGINE, REPOSITORY
 from handlers.http.models import USE_KEY
 from handlers.http.routes import Handler, Route
-from handlers.http.version import version
 from handlers.tensors.admission import PATH, REFUSALS, SURFACE, TENSORS, VERSION_PATH, asked
 
 EXTENSIONS = ["binary_tensor_data"]
@@ -51,8 +52,54 @@ async def model_ready(request: web.Request) -> web.Response:
 # Routes
 
 
-def _open(path: str, handler: Handler, summary: str, answers: dict[int, str]) -> Route:
-    return Route(method="GET", path=path, handler=handler, surface=SURFACE, summary=summary, key="none", answers=answers)
+class ServerAnswer(TypedDict):
+    """The server: its name and version, and what it knows beyond the protocol."""
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class LiveAnswer(TypedDict):
+    """Whether the server answers."""
+
+    live: bool
+
+
+class ReadyAnswer(TypedDict):
+    """Whether a replica can run models."""
+
+    ready: bool
+
+
+class ModelReadyAnswer(TypedDict):
+    """Whether a replica has the model open."""
+
+    name: str
+    ready: bool
+
+
+class TensorForm(TypedDict):
+    """A tensor of a model; -1 in its shape is any length, and the first length counts the records."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class ModelAnswer(TypedDict):
+    """What a model takes and gives."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[TensorForm]
+    outputs: list[TensorForm]
+
+
+def _open(path: str, handler: Handler, summary: str, answers: dict[int, str], reply: object) -> Route:
+    get = Route(method="GET", path=path, handler=handler, surface=SURFACE, summary=summary, key="none", answers=answers)
+    return replace(get, reply=reply, replies={503: reply} if 503 in answers else {})
 
 
 MODEL = Route(
@@ -63,6 +110,7 @@ MODEL = Route(
     summary="The tensors that a model takes and gives",
     key=USE_KEY,
     answers={200: "name, versions, inputs and outputs"} | REFUSALS,
+    reply=ModelAnswer,
 )
 READY = replace(
     MODEL,
@@ -70,13 +118,15 @@ READY = replace(
     handler=model_ready,
     summary="Whether a replica has the model open, after a heartbeat of it",
     answers={200: "one has"} | REFUSALS | {503: "none has"},
+    reply=ModelReadyAnswer,
+    replies={503: ModelReadyAnswer},
 )
 OF_VERSION = "The same for one version"
 
 ROUTES = (
-    _open("/v2", server, "The server, in the Open Inference Protocol", {200: "name, version and extensions"}),
-    _open("/v2/health/live", live, "Whether the server answers", {200: "it does"}),
-    _open("/v2/health/ready", ready, "Whether a replica can run models", {200: "one can", 503: "none can"}),
+    _open("/v2", server, "The server, in the Open Inference Protocol", {200: "name, version and extensions"}, ServerAnswer),
+    _open("/v2/health/live", live, "Whether the server answers", {200: "it does"}, LiveAnswer),
+    _open("/v2/health/ready", ready, "Whether a replica can run models", {200: "one can", 503: "none can"}, ReadyAnswer),
     MODEL,
     replace(MODEL, path=VERSION_PATH, summary=OF_VERSION),
     READY,

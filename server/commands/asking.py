@@ -38,8 +38,20 @@ def asked(
     target = remote.path(*path) + (f"?{urlencode(given)}" if given else "")
     headers = {} if body is None else {"Content-Type": "application/json"}
     with answered(remote, method, target, headers, None if body is None else json.dumps(body).encode()) as answer:
-        told = answer.read()
-    return json.loads(told) if told else None
+        return told(remote, answer)
+
+
+def told(remote: Remote, answer: http.client.HTTPResponse) -> Any:
+    """The JSON of an answer; None for an empty one. Refused when it is something else, so that no Sluice has answered."""
+    body = answer.read()
+    try:
+        return json.loads(body) if body else None
+    except ValueError:
+        raise Refused(not_sluice(remote)) from None
+
+
+def not_sluice(remote: Remote) -> str:
+    return f"{remote.url.geturl()} gives an answer that Sluice does not give: is it the right address?"
 
 
 @contextlib.contextmanager
@@ -73,15 +85,14 @@ def no_answer(remote: Remote, error: Exception) -> str:
 
 def reason(status: int, body: bytes) -> str:
     """Why a request was refused, in one line that begins with the status."""
-    told = _told_by_sluice(body)
-    if told is not None:
-        return f"{status} {told}"
+    if (message := _message(body)) is not None:
+        return f"{status} {message}"
     text = _readable(body.decode("utf-8", "replace")) or _phrase(status)
     advice = ": a proxy on the way limits the size of bodies" if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE else ""
     return f"{status} {text}{advice}"
 
 
-def _told_by_sluice(body: bytes) -> str | None:
+def _message(body: bytes) -> str | None:
     """The reason in a refusal of one of our surfaces; None when the body is no such refusal."""
     try:
         said = json.loads(body)

@@ -7,14 +7,13 @@ codes: 0 done, or 1 with one line on stderr that says why; 64 usage error.
 
 import argparse
 import http.client
-import json
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
-from server.commands.asking import Refused, answered, asked
-from server.commands.form import Form, FormFile
+from server.commands.asking import Refused, answered, asked, told
+from server.commands.multipart import Multipart, PartFile
 from server.commands.remote import Remote, add_arguments, find_remote
 from server.commands.usage import EXIT_USAGE, Parser, UsageError, program
 
@@ -66,7 +65,14 @@ def _add_publish(action: argparse.ArgumentParser) -> None:
     action.add_argument("--name", metavar="[OWNER/]NAME", help="the model [the name of the file, of the user who asks]")
     action.add_argument("--config", metavar="FILE", type=Path, help="a config.json for it [what its graph tells]")
     action.add_argument("--tokenizer", metavar="FILE", type=Path, help="the tokenizer.json of a model that reads texts")
-    action.add_argument("--data", metavar="FILE", type=Path, nargs="+", default=[], help="files with tensors that the graph names")
+    action.add_argument(
+        "--data",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        default=[],
+        help="a file with tensors that the graph names; for each one",
+    )
     action.add_argument("--shared", action="store_true", help="let other users predict with the model")
 
 
@@ -84,16 +90,16 @@ def _named(text: str, remote: Remote) -> tuple[str, str]:
 def _publish(remote: Remote, options: argparse.Namespace) -> None:
     owner, name = _named(options.name or options.file.stem, remote)
     named = [("model", options.file), ("config", options.config), ("tokenizer", options.tokenizer)]
-    parts = [FormFile(part, path) for part, path in named if path] + [FormFile("data", path) for path in options.data]
-    form = Form(parts)
+    parts = [PartFile(part, path) for part, path in named if path] + [PartFile("data", path) for path in options.data]
+    form = Multipart(parts)
     target = remote.path(owner, "models", name)
     with answered(remote, "PUT", target, form.headers, form.chunks(), PUBLISH_TIMEOUT_S) as answer:
-        told = json.loads(answer.read())
-    for warning in told.get("warnings", ()):
+        published = told(remote, answer)
+    for warning in published.get("warnings", ()):
         print(f"warning: {warning}", file=sys.stderr)
     if options.shared:
         asked(remote, "PATCH", ("api", "models", owner, name), body={"shared": True})
-    print(f"{owner}/{name}", f"version {told['version']}", sep="\t")
+    print(f"{owner}/{name}", f"version {published['version']}", sep="\t")
 
 
 def _list(remote: Remote, options: argparse.Namespace) -> None:

@@ -17,13 +17,13 @@ import zlib
 from collections.abc import Iterable, Iterator
 from typing import NoReturn
 
-from server.commands.asking import no_answer, reason
+from server.commands.asking import no_answer, not_sluice, reason
 from server.commands.counting import AnswerLines, Buffer, RecordCounter
 from server.commands.duplex import READ_BYTES, Duplex, Upload
 from server.commands.files import Files, LineSink, RecordSource
 from server.commands.progress import Progress
 from server.commands.remote import Remote, add_arguments, find_remote
-from server.commands.tables import FORMS, TABLES, TableSink, TableSource, form_of, is_readable, results_only
+from server.commands.tables import FORMATS, TABLES, TableSink, TableSource, format_of, is_readable, results_only
 from server.commands.usage import EXIT_USAGE, Parser, UsageError, program
 
 # The fastest level: a higher one seldom makes up for its time, since few networks are that slow.
@@ -65,7 +65,7 @@ def main(arguments: list[str]) -> int:
     """Run the command; returns its exit code."""
     options = _parser().parse_args(arguments)
     try:
-        options.format = options.format or form_of(options.output)
+        options.format = options.format or format_of(options.output)
         remote = find_remote(options, os.environ)
         model = _model_path(options.model)
         with _opened_files(options) as files:
@@ -88,16 +88,23 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--errors", metavar="FILE", help="write the error lines to this file [among the results]")
     parser.add_argument(
         "--format",
-        choices=FORMS,
+        choices=FORMATS,
         help="ndjson: whole lines; results: what the model says, and nothing else; csv, parquet: a table, written at the end. All "
         "but ndjson are in the order of the records [what the name of OUT ends in, else ndjson]",
     )
-    parser.add_argument("--max-errors", metavar="N", type=int, help="stop when more than N records have an error [never]")
+    parser.add_argument("--max-errors", metavar="N", type=_count, help="stop when more than N records have an error [never]")
     parser.add_argument("--ordered", action="store_true", help="write the results in the order of the records")
     parser.add_argument("--gzip", action="store_true", help="compress what is sent")
     parser.add_argument("--quiet", action="store_true", help="show no progress; the last line is still printed")
     add_arguments(parser)
     return parser
+
+
+def _count(text: str) -> int:
+    """A number for the command line. ArgumentTypeError."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is not a number of records")
+    return int(text)
 
 
 @contextlib.contextmanager
@@ -158,7 +165,7 @@ class ScoreRun:
 
     def _cut(self, why: str) -> Exit:
         self._progress.close()
-        with contextlib.suppress(OSError):  # the first reason counts
+        with contextlib.suppress(OSError, KeyboardInterrupt):  # the first reason counts, and a second Ctrl-C waits for no table
             self._files.results.finish()
         self._progress.end(f"score: cut after {self._counts()}: {why}")
         return Exit.CUT
@@ -243,7 +250,7 @@ class ScoreRun:
             body = response.read(READ_BYTES)
         except (OSError, http.client.HTTPException):
             body = b""
-        raise NotAdmitted(reason(response.status, body) if response.status != 200 else f"{self._remote.url.geturl()} is no Sluice")
+        raise NotAdmitted(reason(response.status, body) if response.status != 200 else not_sluice(self._remote))
 
     def _receive(self, response: http.client.HTTPResponse) -> bytes:
         """The next bytes of the answer; b"" at its end, and also when the connection is lost."""

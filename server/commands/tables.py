@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # What a child reads. Lines of JSON that are not compressed go to the server as they are.
 READABLE = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".jsonl.gz", ".ndjson.gz")
 TABLES = ("csv", "parquet")
-FORMS = ("ndjson", "results", *TABLES)
+FORMATS = ("ndjson", "results", *TABLES)
 END_TIMEOUT_S = 1.0
 # A line of an answer with a result, which stands between the two times. No string in the line can hold what stands around it.
 RESULT = re.compile(rb'^\{"bulk_id":"[^"]*","end_time":"[^"]*","result":(.*),"start_time":"[^"]*","version":.*$', re.MULTILINE)
@@ -35,8 +35,8 @@ def is_readable(path: str) -> bool:
     return path.lower().endswith(READABLE)
 
 
-def form_of(output: str | None) -> str:
-    """The form of the results that the name of a file asks for."""
+def format_of(output: str | None) -> str:
+    """The format of the results that the name of a file asks for."""
     suffix = Path(output or "").suffix.lower().removeprefix(".")
     return suffix if suffix in TABLES else "ndjson"
 

@@ -276,7 +276,7 @@ def data_fault(values: Array, is_train: Array) -> str | None:
         return "has no data on some training dates"
     largest = np.nanmax(np.abs(values))
     if largest >= LARGEST or 0 < in_training.max(initial=0.0) < SMALLEST:
-        return f"has values of {largest:.0e}; write them in other units, so that the largest is between {SMALLEST} and {LARGEST}"
+        return f"has values of {largest:.0e}; write them in other units, whose largest is between {SMALLEST:g} and {LARGEST:g}"
     return None
 
 

@@ -91,14 +91,15 @@ def joined_runs(columns: list[TextColumn], more: list[TextColumn]) -> list[TextC
     if not columns or not more:
         return columns or more
     if [(column.before, column.after) for column in columns] != [(column.before, column.after) for column in more]:
-        columns, more = [_whole(columns)], [_whole(more)]
+        columns, more = [whole(columns)], [whole(more)]
     return [
         column._replace(pieces=Texts(chain(column.pieces.texts(), other.pieces.texts())))
         for column, other in zip(columns, more, strict=True)
     ]
 
 
-def _whole(columns: list[TextColumn]) -> TextColumn:
+def whole(columns: list[TextColumn]) -> TextColumn:
+    """The same columns as one, whose pieces have all that a record has."""
     return TextColumn(b"", Texts(join_columns(columns, b"", codec.LINE_END).split(codec.LINE_END)[:-1]))
 
 

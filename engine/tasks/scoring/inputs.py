@@ -91,7 +91,7 @@ class Scalars:
         if type(value) is float and self.dtype.kind in "iu":
             value = self._integral(value, name)
         if type(value) not in self._plain_types:
-            raise Refused("wrong_type", f"field '{name}' must be {self._expected()}, not {_json_type(value)}")
+            raise Refused("wrong_type", f"field '{name}' must be {self._expected()}, not {json_type(value)}")
         if self.dtype.kind == "f":
             return self._check_float(value, name)
         if self.dtype.kind in "iu":
@@ -143,7 +143,7 @@ class Scalars:
         return {"f": "a number", "i": "an integer", "u": "an integer", "b": "true or false", "O": "a string"}[self.dtype.kind]
 
 
-def _json_type(value: Any) -> str:
+def json_type(value: Any) -> str:
     """The JSON name of a value's type."""
     names = {bool: "a boolean", str: "a string", int: "an integer", float: "a number", list: "an array", dict: "an object"}
     return names.get(type(value), "null")
@@ -164,7 +164,10 @@ def default_of(entry: dict[str, Any], scalars: Scalars) -> Any:
 
 
 class Column:
-    """One field -> [N] or [N,1]."""
+    """One field -> [N] or [N,1]; or [], one value for all records of a run.
+
+    is_mixed  the records of a run must agree on the value (`likeness`)
+    """
 
     def __init__(self, entry: dict[str, Any], dtype: Any, rank: int) -> None:
         self.name: str = entry["input"]
@@ -172,9 +175,15 @@ class Column:
         self._scalars = Scalars(dtype, coerce=entry.get("coerce", False))
         self._default = default_of(entry, self._scalars)
         self._rank = rank
+        self.is_mixed = rank == 0
+
+    def likeness(self, record: Record) -> Any:
+        """What records of one run must have in common."""
+        value = record.get(self._field)
+        return value if isinstance(value, int | float | str) else None
 
     def wanted(self) -> Wanted | None:
-        return plain_fields([self._field], self._scalars.dtype)
+        return None if self.is_mixed else plain_fields([self._field], self._scalars.dtype)
 
     def from_plain(self, array: np.ndarray) -> dict[str, np.ndarray]:
         return self._shaped(array[:, 0])
@@ -195,6 +204,8 @@ class Column:
         return self._shaped(self._scalars.array(values))
 
     def _shaped(self, array: np.ndarray) -> dict[str, np.ndarray]:
+        if self._rank == 0:
+            return {self.name: array[:1].reshape(())}
         return {self.name: array.reshape(-1, 1) if self._rank == 2 else array}
 
 
@@ -301,7 +312,7 @@ class Vector:
         if row is None:
             raise absent(record, self._field, f"a list of {self._width} values")
         if type(row) is not list:
-            raise Refused("wrong_type", f"field '{self._field}' must be a list, not {_json_type(row)}")
+            raise Refused("wrong_type", f"field '{self._field}' must be a list, not {json_type(row)}")
         return _check_list(self._scalars, row, self._field, self._width)
 
     def stack(self, values: list[list[Any]]) -> dict[str, np.ndarray]:

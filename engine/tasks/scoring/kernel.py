@@ -21,7 +21,7 @@ import numpy as np
 from engine.frames import Buffer
 from engine.tasks.scoring.columns import Labels, Numbers, Pieces, Strings, TextColumn
 
-VERSION = 1
+VERSION = 2
 NOT_PLAIN = -1
 ID_KEY = b"yhat_id"
 ID_BYTES = 16
@@ -31,7 +31,8 @@ READ_TYPES = {np.dtype(np.float32): 0, np.dtype(np.float64): 1, np.dtype(np.int6
 ID_TYPE = 4
 CONSTANT, LABELS, TEXTS, STRINGS, SPANS, DIGITS = 0, 5, 6, 7, 8, 9
 NUMBER_KINDS = {np.dtype(np.float32): 1, np.dtype(np.float64): 2, np.dtype(np.int64): 3, np.dtype(np.bool_): 4}
-MAX_NUMBER_BYTES = 26
+# The longest number of each kind, with a comma.
+NUMBER_BYTES = {1: 18, 2: 26, 3: 22, 4: 6}
 
 
 class _Field(ctypes.Structure):
@@ -263,8 +264,9 @@ class _Layout:
             values = values.astype(np.float32 if values.dtype.kind == "f" else np.int64)
         values = np.ascontiguousarray(values)
         count = values.shape[1] if values.ndim == 2 else 1
-        self.fixed_bytes += MAX_NUMBER_BYTES * count
-        self.pieces.append((NUMBER_KINDS[values.dtype], self._pointer(values), count, values.strides[0]))
+        kind = NUMBER_KINDS[values.dtype]
+        self.fixed_bytes += NUMBER_BYTES[kind] * count
+        self.pieces.append((kind, self._pointer(values), count, values.strides[0]))
 
     def _texts(self, texts: list[bytes]) -> tuple[int, int]:
         offsets = np.fromiter(accumulate(map(len, texts), initial=0), np.int64, len(texts) + 1)

@@ -10,7 +10,6 @@ from engine.tasks.scoring import kernel
 from engine.tasks.scoring.columns import TextColumn
 from engine.tasks.scoring.inputs import Input, Irregular
 from engine.tasks.scoring.kernel import BlockReader, Kernel, Lines, PlainIds, Wanted
-from engine.tasks.scoring.text import Text
 
 # A model that takes fewer records in a run spends its time in runs, not in reading and writing.
 LEAST_BATCH = 16
@@ -55,12 +54,12 @@ class PlainBlocks:
         return kernel.write(self._library, line)
 
 
-def plain_blocks(inputs: Sequence[Input | Text], max_batch_size: int) -> PlainBlocks | None:
+def plain_blocks(inputs: Sequence[object], max_batch_size: int) -> PlainBlocks | None:
     """The reader for a model with these inputs; None if there is no kernel, or the kernel cannot read some input."""
     library = kernel.kernel()
     if library is None or max_batch_size < LEAST_BATCH:
         return None
-    entries = [entry for entry in inputs if not isinstance(entry, Text)]
+    entries = [entry for entry in inputs if isinstance(entry, Input)]
     wanted = [found for entry in entries if (found := entry.wanted()) is not None]
     if len(wanted) < len(inputs):
         return None

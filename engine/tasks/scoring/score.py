@@ -14,9 +14,10 @@ from engine.frames import LINE_END, Buffer, Header, cut
 from engine.tasks import codec
 from engine.tasks.codec import Fault, Ids, Parsed, TooManyRecords
 from engine.tasks.families import ENDS, Reply, is_harmful
-from engine.tasks.scoring.columns import TextColumn, Texts, join_columns, joined_runs
+from engine.tasks.scoring.columns import TextColumn, Texts, join_columns, joined_runs, whole
 from engine.tasks.scoring.model import Scorer
 from engine.tasks.scoring.outputs import Form
+from engine.tasks.scoring.tensors import Mixed
 from engine.tasks.stages import Stages
 
 NO_IDS = Ids([], b"")
@@ -75,6 +76,8 @@ def _run(model: Scorer, records: list[Any], form: Form, stages: Stages) -> Score
         columns = model.run(feeds, len(kept), form, stages)
     except ENDS:
         raise
+    except Mixed as mixed:
+        return _run_groups(model, records, mixed.groups, form, stages)
     except BaseException as error:  # a graph or a tokenizer may raise anything, and must cost only the record that caused it
         stages.is_harmful |= is_harmful(error)
         if len(kept) == 1:
@@ -94,6 +97,19 @@ def _bisect(model: Scorer, records: list[Any], kept: list[int], faults: dict[int
         done += [half[i] for i in scored.kept]
         columns = joined_runs(columns, scored.columns)
     return Scored(done, columns, faults)
+
+
+def _run_groups(model: Scorer, records: list[Any], groups: list[list[int]], form: Form, stages: Stages) -> Scored:
+    """Score records that cannot share one run, a run for each group; their results come in the order of the records."""
+    faults: dict[int, Fault] = {}
+    pieces: dict[int, bytes] = {}
+    for group in groups:
+        scored = _run(model, [records[i] for i in group], form, stages)
+        faults.update((group[i], fault) for i, fault in scored.faults.items())
+        if scored.kept:
+            pieces.update(zip([group[i] for i in scored.kept], whole(scored.columns).pieces.texts(), strict=True))
+    kept = sorted(pieces)
+    return Scored(kept, [TextColumn(b"", Texts(pieces[i] for i in kept))] if kept else [], faults)
 
 
 def one_line(error: BaseException) -> str:

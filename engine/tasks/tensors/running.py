@@ -7,6 +7,7 @@ import numpy as np
 from engine.tasks.codec import Record
 from engine.tasks.scoring.arrays import ANY, STRINGS, ModelTensors, TensorInfo
 from engine.tasks.scoring.model import Scorer
+from engine.tasks.scoring.tensors import Mixed, TooWide
 from engine.tasks.stages import Stages
 from engine.tasks.tensors.datatypes import datatype_of
 from engine.tasks.tensors.request import InferRequest, Rejected, Wanted
@@ -49,7 +50,13 @@ def _run_feeds(model: Scorer, feeds: Feeds, start: int, stages: Stages) -> dict[
 
 
 def _run_records(model: Scorer, records: list[Record], start: int, stages: Stages) -> dict[str, np.ndarray]:
-    prepared, faults = model.tensors(records)
+    try:
+        prepared, faults = model.tensors(records)
+    except Mixed as mixed:
+        return _run_groups(model, records, mixed.groups, start, stages)
+    except TooWide:  # padded to the longest of fewer records they may fit; one record alone is refused by its fault
+        middle = len(records) // 2
+        return _run_groups(model, records, [list(range(middle)), list(range(middle, len(records)))], start, stages)
     stages.ended("tokenise" if model.is_tokenised else "parse")
     if faults:
         place = min(faults)
@@ -57,6 +64,13 @@ def _run_records(model: Scorer, records: list[Record], start: int, stages: Stage
     outputs = model.arrays(prepared, len(records))
     stages.ended("infer")
     return outputs
+
+
+def _run_groups(model: Scorer, records: list[Record], groups: list[list[int]], start: int, stages: Stages) -> dict[str, np.ndarray]:
+    """The outputs of records that cannot share one run, in their order."""
+    parts = [_run_records(model, [records[i] for i in group], start, stages) for group in groups]
+    order = np.argsort([i for group in groups for i in group])
+    return {name: np.concatenate([part[name] for part in parts])[order] for name in parts[0]}
 
 
 # From the tensors of a request to what a model takes

@@ -99,7 +99,7 @@ def test_a_name_a_config_and_files_with_tensors_go_along(house: Server, file: Pa
     assert shown["description"] == "doubles a number"
     file.write_bytes(uploads.external("factor.bin"))
     (tmp_path / "factor.bin").write_bytes(b"\x00\x00\x80\x40")  # 4.0
-    done(house, "publish", file, "--name", "four", "--data", tmp_path / "factor.bin")
+    done(house, "publish", "--name", "four", "--data", tmp_path / "factor.bin", file)
     assert predicted(house, "admin/four", 3) == 12
 
 

@@ -213,7 +213,10 @@ def test_a_page_of_a_proxy_is_one_readable_line(tmp_path: Path) -> None:
     login = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>"
     with pretending(login) as proxy:
         done = score(None, "a/b", file, "--url", proxy.url)
-    assert (done.returncode, done.stderr.decode()) == (3, f"score: {proxy.url} is no Sluice\n")
+    assert done.returncode == 3
+    assert done.stderr.decode() == f"score: {proxy.url} gives an answer that Sluice does not give: is it the right address?\n"
+    done = score(None, "a/b", file, "--max-errors", "-1")
+    assert (done.returncode, len(done.stderr.splitlines())) == (64, 1)
 
 
 def test_the_port_of_the_environment_is_that_of_the_server(server: Server, tmp_path: Path) -> None:

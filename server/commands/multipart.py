@@ -10,7 +10,7 @@ READ_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class FormFile:
+class PartFile:
     """One part: its name in the form, and the file that it holds. OSError when there is no such file."""
 
     part: str
@@ -32,10 +32,10 @@ class FormFile:
             raise OSError(f"{self.path} is {num_left} bytes shorter than it was")
 
 
-class Form:
+class Multipart:
     """A body and the headers that describe it."""
 
-    def __init__(self, files: list[FormFile]) -> None:
+    def __init__(self, files: list[PartFile]) -> None:
         self._files = files
         self._boundary = secrets.token_hex(16)
 
@@ -55,7 +55,7 @@ class Form:
             yield b"\r\n"
         yield self._end
 
-    def _head(self, file: FormFile) -> bytes:
+    def _head(self, file: PartFile) -> bytes:
         name = file.path.name.replace("\\", "%5C").replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
         disposition = f'Content-Disposition: form-data; name="{file.part}"; filename="{name}"'
         return f"--{self._boundary}\r\n{disposition}\r\nContent-Type: application/octet-stream\r\n\r\n".encode()
