@@ -30,7 +30,7 @@ def run(model: Scorer, request: InferRequest, stages: Stages) -> dict[str, np.nd
     """The outputs of all rows. Rejected for tensors that the model does not take; else whatever a run raises."""
     taken = model.as_tensors
     _refuse_unknown(request, taken)
-    if taken.is_direct and request.tensors.keys() == taken.inputs.keys():
+    if _is_direct(request, taken):
         feeds = {name: _fitted(taken.inputs[name], array) for name, array in request.tensors.items()}
         stages.ended("parse")
         parts = [_run_feeds(model, feeds, start, stages) for start in range(0, request.num_rows, model.max_batch_size)]
@@ -87,6 +87,14 @@ def _refuse_unknown(request: InferRequest, taken: ModelTensors) -> None:
     fields = f"; or fields of its records, each as an input of its own: {', '.join(sorted(taken.fields))}" if taken.fields else ""
     what = f"there is no input '{unknown[0]}'" if unknown else "inputs are missing"
     raise Rejected("invalid_parameter", f"{what}: the model takes {told}{fields}")
+
+
+def _is_direct(request: InferRequest, taken: ModelTensors) -> bool:
+    """Whether the tensors go into the graph as they are. Texts for a graph of numbers are pictures in a field."""
+    if not taken.is_direct or request.tensors.keys() != taken.inputs.keys():
+        return False
+    texts = {name for name, array in request.tensors.items() if array.dtype == STRINGS and taken.inputs[name].dtype != STRINGS}
+    return not texts & taken.fields
 
 
 def _told(dtype: np.dtype, shape: tuple[int, ...]) -> str:
