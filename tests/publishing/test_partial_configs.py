@@ -105,6 +105,12 @@ def test_the_faults_of_outputs_and_of_the_example_come_in_one_answer(house: Serv
     )
 
 
+def test_of_very_many_faults_the_first_are_told(house: Server) -> None:
+    reason = refused(put(house, "admin/faulty", times(1), config={f"key{i}" + "y" * 1000: i for i in range(500)}), 422)
+    assert reason.endswith("; and 480 more")
+    assert len(reason) < 12_000
+
+
 def test_an_embedding_model_hears_what_it_lacks(house: Server) -> None:
     reason = refused(put(house, "admin/vectors", times(1), config={"task": "embed"}), 422)
     for lacking in ("dim and max_tokens", "one input of kind 'text'", "one output, 'as' embedding"):

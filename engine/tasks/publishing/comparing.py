@@ -12,6 +12,10 @@ from engine.tasks.scoring.inputs import NUMPY_TYPES, Refused, Scalars
 from engine.tasks.scoring.model import build_input
 from engine.tasks.scoring.tensors import open_dims
 
+# What a person reads of the faults of one config.
+MAX_FAULTS = 20
+MAX_FAULT_CHARACTERS = 500
+
 
 def faults_of(config: Config, graph: Graph, folder: Path) -> list[str]:
     """Why the inputs and outputs of a whole config are not those of the graph; empty if they are."""
@@ -24,8 +28,12 @@ def faults_of(config: Config, graph: Graph, folder: Path) -> list[str]:
 
 
 def joined(faults: list[str]) -> str:
-    """Several sentences as one text, numbered."""
-    return faults[0] if len(faults) == 1 else "; ".join(f"({i}) {fault}" for i, fault in enumerate(faults, 1))
+    """Several sentences as one text, numbered; of very many, or very long ones, only the beginning."""
+    told = [fault[:MAX_FAULT_CHARACTERS] for fault in faults[:MAX_FAULTS]]
+    if len(faults) == 1:
+        return told[0]
+    more = [f"and {len(faults) - MAX_FAULTS} more"] if len(faults) > MAX_FAULTS else []
+    return "; ".join([*(f"({i}) {fault}" for i, fault in enumerate(told, 1)), *more])
 
 
 def _input_faults(config: Config, nodes: dict[str, Node], folder: Path) -> Iterator[str]:
