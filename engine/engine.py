@@ -53,6 +53,15 @@ LEAST_REPLICA_BYTES = 512 * 1024 * 1024
 CGROUP_MEMORY = Path("/sys/fs/cgroup/memory.max")
 
 
+# Where an install puts the kernel that replicas read and write blocks with.
+SCORING_FOLDER = Path(__file__).parent / "tasks" / "scoring"
+
+
+def has_kernel() -> bool:
+    """Whether the native kernel was built when Sluice was installed."""
+    return any(SCORING_FOLDER.glob("_kernel*"))
+
+
 def share_of_memory(num_replicas: int) -> int:
     """The bytes that one of these replicas may have, by the memory of the machine and of this process's control group."""
     memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -73,6 +82,7 @@ class EngineLimits:
     check_timeout_s: float
     replica_memory_bytes: int
     model_faults: int
+    native: bool
 
 
 class Engine:
@@ -84,7 +94,8 @@ class Engine:
     def __init__(self, limits: EngineLimits) -> None:
         self.draining = asyncio.Event()
         memory_bytes = limits.replica_memory_bytes or share_of_memory(limits.score_replicas)
-        options = replace(SCORE_OPTIONS, memory_bytes=memory_bytes, max_faults=limits.model_faults)
+        native = {"SLUICE_NATIVE": "true" if limits.native else "false"}
+        options = replace(SCORE_OPTIONS, memory_bytes=memory_bytes, max_faults=limits.model_faults, environment=native)
         self._score = Pool("score", limits.score_replicas, options, silence_limit_s=limits.block_timeout_s)
         # One place more than there are runners: what a request waits for never stands behind jobs, and goes on without runners.
         jobs = Pool("jobs", limits.jobs_replicas + 1, JOBS_OPTIONS, silence_limit_s=limits.check_timeout_s)

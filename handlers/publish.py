@@ -7,9 +7,10 @@ they become a version, is known in engine/repository/publishing.py.
 import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Any
+from typing import NotRequired
 
 from aiohttp import BodyPartReader, hdrs, web
+from typing_extensions import TypedDict
 
 from engine.accounts import OWNER_NAME, Right
 from engine.errors import INVALID_REQUEST, EngineError
@@ -22,18 +23,38 @@ from handlers.http.encodings import PLAIN
 from handlers.http.errors import UNSUPPORTED_MEDIA_TYPE, json_response
 from handlers.http.keys import PUBLISHER
 from handlers.http.models import CHANGE_KEY, ModelPath, admit_change
-from handlers.http.routes import Route, Surface
+from handlers.http.routes import FormBody, Route, Surface
 from handlers.http.uploads import confirm_change, within_idle_timeout, within_upload_timeout
 
 SURFACE = Surface(name="publish")
 OCTETS = "application/octet-stream"
 UPLOADS = (OCTETS, forms.FORM)
 PART_FILES = {"model": GRAPH_FILE, "config": CONFIG_FILE, "tokenizer": TOKENIZER_FILE}
+PARTS = FormBody(
+    {
+        "model": "the graph, an .onnx file",
+        "config": "config.json; without it the server makes one from the graph",
+        "tokenizer": "tokenizer.json of an embedding model",
+        "data": "a file with tensors, under the file name that the graph uses",
+    },
+    needed=("model",),
+    many=("data",),
+)
 # The name of a file with tensors: never a path, never a hidden file.
 DATA_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 MAX_DATA_FILES = 100
 
 ADMITTED = web.RequestKey("admitted", ModelPath)
+
+
+class PublishedAnswer(TypedDict):
+    """The version that is active now."""
+
+    model: str
+    owner: str
+    status: str
+    version: int
+    warnings: NotRequired[list[str]]
 
 
 async def admit(request: web.Request) -> ModelPath:
@@ -74,8 +95,12 @@ async def publish(request: web.Request) -> web.Response:
         async with while_valid(request, path.caller, right):
             await _receive(request, incoming)
         published = await publisher.publish(incoming, confirm=lambda: confirm_change(request, path.caller, right, path.name))
-    answer: dict[str, Any] = {"model": path.name, "owner": path.owner, "status": "Successfully deployed"}
-    answer["version"] = published.version
+    answer: PublishedAnswer = {
+        "model": path.name,
+        "owner": path.owner,
+        "status": "Successfully deployed",
+        "version": published.version,
+    }
     if published.warnings:
         answer["warnings"] = published.warnings
     return json_response(answer, status=201 if published.is_new else 200)
@@ -151,8 +176,9 @@ PUT = Route(
     surface=SURFACE,
     summary="publish a version of a model",
     key=CHANGE_KEY,
-    body=UPLOADS,
+    body=(OCTETS, PARTS),
     answers=ANSWERS,
+    reply=PublishedAnswer,
     admit=admit,
 )
 

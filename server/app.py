@@ -31,7 +31,7 @@ from engine.store import Store
 from engine.streaming.predictions import PredictionLimits, Predictions
 from engine.teams import Teams
 from engine.tokens import Tokens
-from handlers import accounts, datasets, embeddings, openapi, operations, preview, projects, publish, query, repository
+from handlers import accounts, datasets, embeddings, front, openapi, operations, preview, projects, publish, query, repository
 from handlers.datasets.admission import CHANGES, DATASETS, INGESTION
 from handlers.datasets.deletion import DELETION
 from handlers.datasets.uploads import ROW_LIMITS, RowLimits
@@ -54,10 +54,13 @@ from server.open_requests import OPEN_REQUESTS, OpenRequests
 from server.preview import open_preview
 from server.private import make_private
 from server.projects import open_project_models, open_projects
+from server.providers import missing_provider
+from server.traces import traced
 
 # Fixed paths come before `/{owner}/models/{model}`, and routes with a condition before the others of the same path.
 ROUTES: tuple[Route, ...] = (
     *operations.ROUTES,
+    *front.ROUTES,
     *openapi.ROUTES,
     *accounts.ROUTES,
     *datasets.ROUTES,
@@ -71,14 +74,22 @@ ROUTES: tuple[Route, ...] = (
 )
 
 
+# The admin's key, in the data directory.
+KEY_FILE = "admin.key"
+
+
 class CannotStart(Exception):
     """The server cannot start: the message tells the person at the terminal why, and what would help."""
 
 
 @contextlib.asynccontextmanager
 async def open_app(settings: Settings) -> AsyncIterator[web.Application]:
-    """The application with everything it needs, open; closed again in reverse. CannotStart for a data directory it cannot use."""
+    """The application with everything it needs, open; closed again in reverse.
+
+    CannotStart for a data directory it cannot use, MissingPackages for traces that it cannot write.
+    """
     async with contextlib.AsyncExitStack() as stack:
+        around = stack.enter_context(traced(settings.traces, answer_everything))
         stack.enter_context(_own_data_dir(settings.data_dir))
         store = await Store.open(settings.data_dir / "sluice.db")
         stack.push_async_callback(store.close)
@@ -96,7 +107,7 @@ async def open_app(settings: Settings) -> AsyncIterator[web.Application]:
         _open_queries(app, spill, lender, settings, stack)
         await _open_ingestion(app, disk, settings)
         await app[keys.JOBS].start()
-        RouteTable(ROUTES).register(app, around=answer_everything)
+        RouteTable(ROUTES).register(app, around=around)
         yield app
 
 
@@ -116,7 +127,7 @@ async def _open_datasets(store: Store, settings: Settings, stack: contextlib.Asy
 
 async def _open_accounts(app: web.Application, store: Store, settings: Settings, stack: contextlib.AsyncExitStack) -> Accounts:
     names = team_names(app[keys.REPOSITORY], app[DATASETS])
-    accounts = Accounts(store, key_file=settings.data_dir / "admin.key", is_taken=names.is_taken)
+    accounts = Accounts(store, key_file=settings.data_dir / KEY_FILE, is_taken=names.is_taken)
     stack.push_async_callback(accounts.close)
     await accounts.ensure_admin()
     app[keys.TEAMS], app[TOKENS] = Teams(store, accounts, names), Tokens(store, accounts)
@@ -125,12 +136,21 @@ async def _open_accounts(app: web.Application, store: Store, settings: Settings,
 
 async def _open_engine(app: web.Application, store: Store, settings: Settings, stack: contextlib.AsyncExitStack) -> None:
     """Start the replicas, and let them open the models."""
+    if missing := await missing_provider(settings.providers):
+        raise CannotStart(f"SLUICE_PROVIDERS={','.join(settings.providers)}: {missing}")
     repository = app[keys.REPOSITORY]
     listed = ListedModels(repository, instead_of_files=settings.embedding_models, aliases=settings.model_aliases)
     await asyncio.to_thread(listed.read)
     engine = Engine(settings.part(EngineLimits))
     pool = engine.pool("score")
-    serving = Serving(repository, listed, pool, load_timeout_s=settings.load_timeout_s, spawn=engine.spawn)
+    serving = Serving(
+        repository,
+        listed,
+        pool,
+        load_timeout_s=settings.load_timeout_s,
+        spawn=engine.spawn,
+        providers=settings.providers,
+    )
     await open_project_models(app, store, serving)
     await engine.start()
     stack.push_async_callback(engine.stop)
@@ -222,12 +242,13 @@ def _own_data_dir(data_dir: Path) -> Iterator[None]:
 def _configure(app: web.Application, settings: Settings) -> None:
     """What handlers need to know of the settings, and what all requests share."""
     app[keys.TURN] = asyncio.Lock()
-    app[openapi.DOCUMENT] = openapi.encoded(ROUTES)
+    app[openapi.DOCUMENT] = openapi.Document(ROUTES)
     app[OPEN_REQUESTS] = OpenRequests()
     app[ORIGINS] = Origins(settings.part(OriginLimits))
     app.on_response_prepare.append(app[ORIGINS].mark)
     app[keys.ANONYMOUS] = settings.anonymous
     app[keys.COMPAT_STATUS] = settings.compat_status
+    app[keys.PUBLIC_URL] = settings.public_url
     app[keys.REQUEST_TIMEOUT] = settings.request_timeout_s
     app[keys.IDLE_TIMEOUT] = settings.idle_timeout_s
     app[keys.UPLOAD_TIMEOUT] = settings.upload_timeout_s

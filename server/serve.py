@@ -8,15 +8,17 @@ import uvloop
 from aiohttp import web
 
 from engine import disk
+from engine.engine import has_kernel
 from engine.errors import EngineError
 from engine.store import StoreError
 from handlers.http.keys import ENGINE, JOBS
 from handlers.streaming.keys import PREDICTIONS
 from server import config, logs
-from server.app import CannotStart, listening, open_app
+from server.app import KEY_FILE, CannotStart, listening, open_app
 from server.config import Settings
 from server.open_requests import OPEN_REQUESTS
 from server.signals import Signals
+from server.traces import MissingPackages
 
 log = logging.getLogger("sluice.server")
 
@@ -29,12 +31,12 @@ JOBS_GRACE_S = 7.0
 
 def serve(settings: Settings) -> int:
     """Serve until a signal stops the server. Returns exit code 0, or 1 after one line in the log when the server cannot start."""
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, settings.log_format)
     for name in config.ignored_names(os.environ):
         log.info("setting ignored name=%s", name)
     try:
         uvloop.run(_serve(settings))
-    except (CannotStart, StoreError, EngineError) as error:
+    except (CannotStart, MissingPackages, StoreError, EngineError) as error:
         log.error("%s", error if disk.has_any_room(settings.data_dir) else _what_is_needed(settings))
         return 1
     except OSError as error:
@@ -51,12 +53,20 @@ def _what_is_needed(settings: Settings) -> str:
 
 async def _serve(settings: Settings) -> None:
     async with open_app(settings) as app, listening(app, settings) as address:
-        log.info("server listening address=%s replicas=%d data=%s", address, settings.score_replicas, settings.data_dir)
+        _log_start(address, settings)
+        if settings.native and not has_kernel():
+            log.info("native kernel missing: streams are slower; `make kernel` builds it")
         signals = Signals()
         await signals.first.wait()
         log.info("server draining seconds=%g", settings.drain_s)
         await _drain(app, settings.drain_s, signals)
     log.info("server stopped")
+
+
+def _log_start(address: str, settings: Settings) -> None:
+    """Say what a person needs to begin: the address, the page of all routes, and where the admin's key lies."""
+    about = f"docs={address}/docs key_file={settings.data_dir / KEY_FILE}"
+    log.info("server listening address=%s %s replicas=%d data=%s", address, about, settings.score_replicas, settings.data_dir)
 
 
 async def _drain(app: web.Application, seconds: float, signals: Signals) -> None:

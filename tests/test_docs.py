@@ -13,7 +13,8 @@ import requests
 from engine.errors import RECORD_CODES
 from engine.streaming.failures import STREAM_CODES
 from engine.tasks.query.allowed import FUNCTIONS
-from handlers.http.routes import Route
+from handlers.http.forms import FORM
+from handlers.http.routes import FormBody, Route
 from handlers.openapi import SWAGGER_UI_FILES, merged, public_path
 from server import docs
 from server.app import ROUTES
@@ -140,6 +141,20 @@ def test_every_route_is_in_the_document(document: dict[str, Any], route: Route) 
     assert (operation["security"] == []) == (route.key == "none")
 
 
+def test_forms_are_described_by_their_parts(document: dict[str, Any]) -> None:
+    found = {
+        public_path(route): document["paths"][public_path(route)][route.method.lower()]["requestBody"]["content"][FORM]["schema"]
+        for route in OPERATIONS
+        if any(isinstance(body, FormBody) for body in route.bodies)
+    }
+    assert {path: (schema["required"], sorted(schema["properties"])) for path, schema in found.items()} == {
+        "/{owner}/models/{model}": (["model"], ["config", "data", "model", "tokenizer"]),
+        "/{owner}/models/{model}/{file}": (["model"], ["config", "data", "model", "tokenizer"]),
+        "/v1/projects/{team}/{project}/datauploads": (["file"], ["file"]),
+    }
+    assert found["/{owner}/models/{model}"]["properties"]["data"]["type"] == "array"
+
+
 def test_every_route_says_what_it_answers() -> None:
     assert [f"{route.method} {route.path}" for route in OPERATIONS if not route.answers or not route.summary] == []
 
@@ -170,7 +185,8 @@ def test_an_example_of_a_path_has_the_pattern_that_is_named_with_it(document: di
     ]
     named = {one["name"]: one for one in found if "example" in one}
     assert {"org", "dataset", "title"} <= named.keys()
-    assert [name for name, one in named.items() if not re.search(one["schema"]["pattern"], one["example"])] == []
+    texts = {name: one for name, one in named.items() if one["schema"]["type"] == "string"}
+    assert [name for name, one in texts.items() if not re.search(one["schema"]["pattern"], one["example"])] == []
     pattern = named["title"]["schema"]["pattern"]
     assert [bool(re.search(pattern, title)) for title in ("people", "ann/notes", "a/b/c", "../x", "")] == [True, True] + [False] * 3
 
@@ -218,7 +234,7 @@ def test_a_file_of_the_page_is_the_same_for_clients_that_take_gzip_and_for_other
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs a browser: Debian's package chromium")
-def test_a_browser_shows_every_operation(server: Server, tmp_path: Path) -> None:
+def test_a_browser_shows_every_operation_and_opens_the_prediction(server: Server, tmp_path: Path) -> None:
     options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}", "--enable-logging=stderr"]
     # Of more than 140 operations Swagger UI shows only those that are in the window.
     options.append("--window-size=1000,40000")
@@ -226,6 +242,10 @@ def test_a_browser_shows_every_operation(server: Server, tmp_path: Path) -> None
     shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     assert shown.stdout.count('class="opblock-summary-method"') == len(OPERATIONS)
     assert "CONSOLE" not in shown.stderr  # errors, and what the policy of the page has forbidden
+    assert re.findall(r'<h3 class="opblock-tag[^>]*id="operations-tag-(\w+)"', shown.stdout)[0] == "streaming"
+    blocks = re.findall(r'class="opblock ([^"]*)" id="([\w-]+)"', shown.stdout)
+    assert blocks[0][1] == "operations-streaming-post_owner_models_model"
+    assert ["is-open" in classes for classes, _ in blocks] == [True] + [False] * (len(OPERATIONS) - 1)
 
 
 def test_the_page_names_no_other_host_and_keeps_the_browser_here(server: Server) -> None:

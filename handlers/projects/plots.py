@@ -6,12 +6,12 @@ from engine.projects.attributions import KIND as ATTRIBUTION
 from engine.projects.plots import ATTRIBUTION_KINDS, LARGEST, MODEL_KINDS, SMALLEST, Picture, Plots
 from engine.projects.publishing import KIND as MODEL
 from engine.roles import Role
-from handlers.http.routes import Handler, Route
+from handlers.http.routes import Handler, Route, one_word, whole
 from handlers.projects.admission import admit, key_of, needs
 from handlers.projects.answers import iid_of
-from handlers.projects.attributions import ONE as ATTRIBUTION_PATH
+from handlers.projects.attributions import CALLS as ATTRIBUTION_CALLS
 from handlers.projects.errors import SURFACE
-from handlers.projects.models import ONE as MODEL_PATH
+from handlers.projects.models import CALLS as MODEL_CALLS
 from handlers.projects.parameters import number, one_of
 from handlers.projects.projects import REFUSALS
 
@@ -63,17 +63,18 @@ def _route(path: str, handler: Handler, kinds: tuple[str, ...], what: str) -> Ro
         summary=f"a picture of {what}, as SVG",
         key=key_of(Role.OBSERVER),
         query={
-            "kind": " or ".join((", ".join(kinds[:-1]), kinds[-1])),
-            "width": f"{sizes}; {DEFAULT_WIDTH} without it",
-            "height": f"{sizes}; {DEFAULT_HEIGHT} without it",
+            "kind": one_word(" or ".join((", ".join(kinds[:-1]), kinds[-1])), kinds),
+            "width": whole(f"{sizes}; {DEFAULT_WIDTH} without it", SMALLEST, LARGEST),
+            "height": whole(f"{sizes}; {DEFAULT_HEIGHT} without it", SMALLEST, LARGEST),
         },
         answers={200: "SVG", 304: "the picture has not changed", 409: f"{what} is not complete", 422: "a parameter is wrong"}
         | REFUSALS,
+        reply=SVG,
         admit=needs(Role.OBSERVER),
     )
 
 
 ROUTES = (
-    _route(MODEL_PATH, plot_model, MODEL_KINDS, "a model"),
-    _route(ATTRIBUTION_PATH, plot_attribution, ATTRIBUTION_KINDS, "an attribution"),
+    _route(MODEL_CALLS.one_path, plot_model, MODEL_KINDS, "a model"),
+    _route(ATTRIBUTION_CALLS.one_path, plot_attribution, ATTRIBUTION_KINDS, "an attribution"),
 )

@@ -1,22 +1,24 @@
 """Projects over HTTP: which a team has, and what is active in each."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from aiohttp import web
 from pydantic import Field
 
 from engine.projects.objects import Project
 from engine.projects.projects import ProjectCard, Projects
+from engine.projects.removal import Removal
 from engine.roles import Role
 from engine.teams import PROJECT_ID
 from handlers.http.bodies import Body
 from handlers.http.errors import json_response
 from handlers.http.routes import Route
 from handlers.projects.admission import admit, admit_team, key_of, needs, needs_in_team, read_body
-from handlers.projects.changes import REMOVAL
 from handlers.projects.errors import SURFACE
+from handlers.projects.shapes import ProjectAnswer
 
 PROJECTS = web.AppKey("projects", Projects)
+REMOVAL = web.AppKey("removal", Removal)
 
 Name = Annotated[str, Field(min_length=1, max_length=100)]
 
@@ -69,7 +71,7 @@ async def remove_project(request: web.Request) -> web.Response:
     return web.Response(status=202)
 
 
-def _shown(card: ProjectCard) -> dict[str, Any]:
+def _shown(card: ProjectCard) -> ProjectAnswer:
     return {
         "Id": card.project.id,
         "Name": card.name,
@@ -88,6 +90,8 @@ REFUSALS = {
     404: "the caller is not in such a team, or there is no such project or object",
 }
 TOO_MANY = "the team has too many unfinished jobs; see Retry-After"
+QUOTA = "the projects of the team keep as many bytes as they may, or the disk of the server is full"
+NO_ROOM = {429: TOO_MANY, 507: QUOTA}
 BAD_BODY = {400: "the body is not JSON", 413: "the body is larger than 1 MiB", 422: "a value cannot be used"}
 ROUTES = (
     Route(
@@ -98,6 +102,7 @@ ROUTES = (
         summary="the projects of a team",
         key=key_of(Role.OBSERVER),
         answers={200: "the projects"} | REFUSALS,
+        reply=list[ProjectAnswer],
         admit=needs_in_team(Role.OBSERVER),
     ),
     Route(
@@ -109,6 +114,7 @@ ROUTES = (
         key=key_of(Role.ADMIN),
         body=ProjectRequest,
         answers={201: "the project", 409: "the id is taken"} | REFUSALS | BAD_BODY,
+        reply=ProjectAnswer,
         admit=needs_in_team(Role.ADMIN),
     ),
     Route(
@@ -119,6 +125,7 @@ ROUTES = (
         summary="a project, and what is active in it",
         key=key_of(Role.OBSERVER),
         answers={200: "the project"} | REFUSALS,
+        reply=ProjectAnswer,
         admit=needs(Role.OBSERVER),
     ),
     Route(
@@ -130,6 +137,7 @@ ROUTES = (
         key=key_of(Role.MANAGER),
         body=ProjectChange,
         answers={200: "the project"} | REFUSALS | BAD_BODY,
+        reply=ProjectAnswer,
         admit=needs(Role.MANAGER),
     ),
     Route(
@@ -140,6 +148,7 @@ ROUTES = (
         summary="remove a project with its uploads, datasets, models and attributions",
         key=key_of(Role.ADMIN),
         answers={202: "it is not found any more; its files are being removed"} | REFUSALS,
+        reply=(),
         admit=needs(Role.ADMIN),
     ),
 )
