@@ -12,8 +12,8 @@ from engine.replicas.lines import LineSpan
 from handlers.http.lines import BOM, CARRIAGE_RETURN, LineCutter
 
 BLANK = b" \t\r\n"
-# Blanks after the first bracket that are kept until it is known what follows.
-MAX_HELD_BYTES = 64 * 1024
+# Blanks after the first bracket that are kept until it is known what follows. Each may be a line, so more would be a long step.
+MAX_HELD_BYTES = 4 * 1024
 
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 # What stands before the next bracket inside an element; a quote that ends the match begins a string that these bytes do not end.
@@ -108,8 +108,11 @@ class BodyCutter:
         self._held += data
         start = bytes(self._held)
         first = _NOT_BLANK.search(start, len(BOM) if start.startswith(BOM) else 0)
-        if first is None or BOM.startswith(start):
-            return self._release() if len(start) > MAX_HELD_BYTES else iter(())
+        if BOM.startswith(start) and start != BOM:
+            return iter(())
+        if first is None:  # blank lines, whatever follows
+            self._held.clear()
+            return self._lines.feed(start)
         second = _NOT_BLANK.search(start, first.end())
         if first[0] == b"[" and second is None:
             return self._release() if len(start) > MAX_HELD_BYTES else iter(())
