@@ -53,6 +53,12 @@ LEAST_REPLICA_BYTES = 512 * 1024 * 1024
 CGROUP_MEMORY = Path("/sys/fs/cgroup/memory.max")
 
 
+def num_runners(jobs_replicas: int) -> int:
+    """How many jobs a process does at once. With SLUICE_JOBS_REPLICAS=0 a worker is still there to do some, and a server does the
+    few that no worker may do."""
+    return max(1, jobs_replicas)
+
+
 def share_of_memory(num_replicas: int) -> int:
     """The bytes that one of these replicas may have, by the memory of the machine and of this process's control group."""
     memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -86,8 +92,8 @@ class Engine:
         memory_bytes = limits.replica_memory_bytes or share_of_memory(limits.score_replicas)
         options = replace(SCORE_OPTIONS, memory_bytes=memory_bytes, max_faults=limits.model_faults)
         self._score = Pool("score", limits.score_replicas, options, silence_limit_s=limits.block_timeout_s)
-        # One place more than there are runners: what a request waits for never stands behind jobs, and goes on without runners.
-        jobs = Pool("jobs", limits.jobs_replicas + 1, JOBS_OPTIONS, silence_limit_s=limits.check_timeout_s)
+        # One place more than there are runners: what a request waits for never stands behind jobs.
+        jobs = Pool("jobs", num_runners(limits.jobs_replicas) + 1, JOBS_OPTIONS, silence_limit_s=limits.check_timeout_s)
         # The same: no look-up for a request stands behind files that jobs fetch.
         hub = Pool("hub", limits.jobs_replicas + 1, HUB_OPTIONS, silence_limit_s=limits.check_timeout_s)
         options = replace(QUERY_OPTIONS, memory_bytes=limits.query_memory_bytes)

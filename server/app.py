@@ -32,7 +32,7 @@ from engine.streaming.predictions import PredictionLimits, Predictions
 from engine.teams import Teams
 from engine.tokens import Tokens
 from handlers import accounts, datasets, embeddings, openapi, operations, preview, projects, publish, query, repository
-from handlers.datasets.admission import CHANGES, DATASETS, INGESTION
+from handlers.datasets.admission import CHANGES, DATASETS, INGESTION, SOURCES
 from handlers.datasets.deletion import DELETION
 from handlers.datasets.uploads import ROW_LIMITS, RowLimits
 from handlers.embeddings.admission import EMBED_BODY_LIMIT, EMBEDDINGS, LISTED
@@ -41,6 +41,7 @@ from handlers.http.connections import ConnectionLimits, Connections
 from handlers.http.memory import BODY_MEMORY, BodyMemory
 from handlers.http.origins import ORIGINS, OriginLimits, Origins
 from handlers.http.routes import Route, RouteTable
+from handlers.preview.keys import PREVIEW
 from handlers.projects.tokens import TOKENS
 from handlers.query import QUERIES, QUERY_BODY_LIMIT
 from handlers.streaming import predict
@@ -178,7 +179,7 @@ async def _open_jobs(
 def _open_queries(app: web.Application, spill: Spill, lender: Lender, settings: Settings, stack: contextlib.AsyncExitStack) -> None:
     """Open queries, which read the datasets of the server itself and those of preview."""
     texts = Texts(app[EMBEDDINGS].embed, app[LISTED])
-    sources = Sources([app[DATASETS], lender])
+    app[SOURCES] = sources = Sources([app[DATASETS], lender])
     app[QUERIES] = Queries(app[keys.ENGINE], sources, texts, spill, settings.part(QueryLimits))
     stack.enter_context(metrics.showing(app[QUERIES].places.levels))
 
@@ -187,6 +188,7 @@ async def _open_ingestion(app: web.Application, disk: Disk, settings: Settings) 
     """Open the changes of datasets and their upkeep, and lend the models of the embeddings surface to uploads."""
     engine = app[keys.ENGINE]
     changes = DatasetChanges(app[DATASETS], disk, settings.part(DatasetLimits))
+    changes.on_delete.append(app[PREVIEW].states.forget)
     await Upkeep(changes, app[keys.JOBS], spawn=engine.spawn).begin()
     _start_queries_with_the_first_dataset(engine, changes)
     app[CHANGES] = changes

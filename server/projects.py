@@ -14,7 +14,7 @@ from engine.errors import EngineError
 from engine.projects.attribution_sets import AttributionSets
 from engine.projects.attributions import Attributions
 from engine.projects.datasets import ProjectDatasets
-from engine.projects.files import ProjectFolders
+from engine.projects.files import DatasetListener, ProjectFolders
 from engine.projects.fitting import FitLimits, Fitting
 from engine.projects.graphs import Graphs
 from engine.projects.models import Models
@@ -59,7 +59,7 @@ async def open_projects(app: web.Application, store: Store, disk: Disk, settings
     folders = ProjectFolders(settings.data_dir.resolve())
     objects = Objects(store, jobs, jobs_per_team=settings.jobs_per_team)
     uploads = ProjectUploads(objects, folders, disk, settings.part(UploadLimits))
-    datasets = ProjectDatasets(objects, uploads, folders, disk, engine.pool("query"), _teller(app))
+    datasets = ProjectDatasets(objects, uploads, folders, disk, engine.pool("query"), _listener(app))
     jobs.learn({kind.name: kind for kind in (uploads.kind(), datasets.kind())})
     app[OBJECTS], app[UPLOADS], app[PROJECT_DATASETS] = objects, uploads, datasets
     remove_files = {"upload": uploads.remove, "dataset": datasets.remove} | _open_models(app, folders, settings)
@@ -81,7 +81,7 @@ def _open_models(app: web.Application, folders: ProjectFolders, settings: Settin
     publishing = Publishing(objects, app[keys.PUBLISHER], app[keys.SERVING], app[PROJECT_MODELS], engine.spawn)
     app[keys.PUBLISHER].quotas.is_left_out = app[PROJECT_MODELS].is_one
     fitting = Fitting(objects, models, datasets, graphs, publishing, limits)
-    attributions = Attributions(models, datasets, folders, queries, _teller(app), limit_s=limits.job_limit_s)
+    attributions = Attributions(models, datasets, folders, queries, _listener(app), limit_s=limits.job_limit_s)
     sets = AttributionSets(objects, attributions)
     jobs.learn({kind.name: kind for kind in (fitting.kind(), attributions.kind(), sets.kind())})
     app[GRAPHS], app[MODELS], app[PUBLISHING] = graphs, models, publishing
@@ -90,8 +90,8 @@ def _open_models(app: web.Application, folders: ProjectFolders, settings: Settin
     return {"model": publishing.remove, "attribution": attributions.remove, "attribution_set": sets.remove}
 
 
-def _teller(app: web.Application) -> Callable[[str], None]:
-    """A function that tells preview of a dataset that is there from now on, or is gone."""
+def _listener(app: web.Application) -> DatasetListener:
+    """Tells preview of datasets that are there from now on, or are gone."""
 
     async def tell(title: str) -> None:
         app[PREVIEW].catalogue.changed(title)
@@ -103,7 +103,7 @@ def _teller(app: web.Application) -> Callable[[str], None]:
     def begin(title: str) -> None:
         app[keys.ENGINE].spawn(tell(title), f"tell preview of {title}")
 
-    return begin
+    return DatasetListener(begin, app[PREVIEW].states.forget)
 
 
 def _names(app: web.Application, folders: ProjectFolders) -> Callable[[str], Awaitable[Collection[str]]]:

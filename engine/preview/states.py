@@ -3,6 +3,7 @@
 What nobody has made yet is NotReady. Knows no HTTP, and no answer.
 """
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from engine.preview.catalogue import Access, Catalogue, is_name
 from engine.preview.faults import ROWS_ERROR, SPLIT_NOT_FOUND, SPLIT_NOT_READY, NotReady, PreviewFault, StoredError
 from engine.preview.listings import dataset_job
 from engine.preview.tasks import DATASET, KINDS, MAX_WAITING, REQUEST_PRIORITY, SPLIT
-from engine.store import CachedDataset, CachedSplit, Store
+from engine.store import CachedDataset, CachedSplit, Store, Subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,16 @@ class States:
             job = dataset_job(name, generation, priority=priority)
             await self.store.add_job(transaction, job)
             transaction.after_commit(self.jobs.wake)
+
+    async def forget(self, name: str) -> None:
+        """The files of a dataset are gone: nothing of it is shown from now on, and no job goes on with it. StoreError."""
+        self.catalogue.changed(name)
+        async with self.store.transaction() as transaction:
+            await self.jobs.cancel(transaction, ["waiting", "started"], KINDS, Subject(name))
+            dataset = await self.store.cached_dataset(transaction, name)
+            if dataset is not None:
+                await self.store.forget_dataset(transaction, dataset)
+            transaction.after_commit(functools.partial(self.store.on_preview_change, name))
 
     async def _position(self, key: str) -> int:
         """Jobs of its kind that wait before a job; 0 if it is next or started."""

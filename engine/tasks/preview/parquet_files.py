@@ -135,6 +135,10 @@ def _readable(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         inner = _readable(kind.value_type)
         return pa.list_(inner) if inner != kind.value_type else kind
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(_readable(kind.value_type), kind.list_size)
+    if pa.types.is_map(kind):
+        return pa.map_(_readable(kind.key_type), _readable(kind.item_type))
     if pa.types.is_struct(kind):
         fields = [field.with_type(_readable(field.type)) for field in kind]
         return pa.struct(fields) if any(new.type != old.type for new, old in zip(fields, kind, strict=True)) else kind

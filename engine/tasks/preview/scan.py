@@ -6,6 +6,7 @@ A name is only ever found here, never joined to a path from a request. Knows no 
 import contextlib
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from engine.frames import Header
 from engine.tasks.preview import readme
 from engine.tasks.preview.failures import ParserError, TooManyFilesError
-from engine.tasks.preview.files import NAME, File, Folder
+from engine.tasks.preview.files import NAME, ORG_NAME, File, Folder
 from engine.tasks.preview.formats import format_of
 
 REVISION_BYTES = 20
@@ -92,7 +93,7 @@ def _datasets(root: str, wanted: str | None) -> Iterator[tuple[str, Folder]]:
     if not os.path.isdir(root):
         return
     with Folder.at(root) as top:
-        for first in _names(top):
+        for first in _names(top, ORG_NAME):
             if wanted is None or wanted.partition("/")[0] == first:
                 yield from _below(top, first, wanted)
 
@@ -105,17 +106,17 @@ def _below(top: Folder, first: str, wanted: str | None) -> Iterator[tuple[str, F
         return
     with folder:
         if _is_dataset(folder):
-            if wanted in (None, first):
+            if wanted in (None, first) and NAME.fullmatch(first):
                 yield first, folder.folder([])
             return
-        for second in _names(folder):
+        for second in _names(folder, NAME):
             if wanted in (None, f"{first}/{second}"):
                 with contextlib.suppress(OSError):
                     yield f"{first}/{second}", folder.folder([second])
 
 
-def _names(folder: Folder) -> list[str]:
-    return [name for name in folder.entries()[1] if NAME.fullmatch(name) and ".." not in name]
+def _names(folder: Folder, form: re.Pattern[str]) -> list[str]:
+    return [name for name in folder.entries()[1] if form.fullmatch(name) and ".." not in name]
 
 
 def _is_dataset(folder: Folder) -> bool:

@@ -48,6 +48,14 @@ def test_names_that_no_dataset_can_have_and_links_and_hidden_folders_are_passed_
     assert scan(datasets.root)["datasets"] == []
 
 
+def test_an_owner_may_have_a_sign_in_its_name_and_a_dataset_may_not(datasets: Datasets) -> None:
+    for name in ("ann+b@example.org/mails", "ann/a@b", "ann@x", "a+b"):
+        datasets.lay(name, {"a.csv": "x\n1\n"})
+    assert [*scan(datasets.root)["by_name"]] == ["ann+b@example.org/mails"]
+    assert [*scan(datasets.root, name="ann+b@example.org/mails")["by_name"]] == ["ann+b@example.org/mails"]
+    assert datasets.rows("ann+b@example.org/mails").rows == [{"x": 1}]
+
+
 def test_the_first_root_wins_and_the_other_is_told(datasets: Datasets, tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     lay(first, "same", {"a.csv": "x\n1\n"})
