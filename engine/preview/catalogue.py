@@ -18,7 +18,7 @@ from engine.datasets import Dataset, Datasets
 from engine.datasets.catalogue import may_read
 from engine.datasets.names import DATASET_NAME, ORG_NAME
 from engine.preview.hub import Lookups
-from engine.preview.tasks import SCAN_TASK, PreviewFolders, ScannedDataset
+from engine.preview.tasks import LOOK_TASK, PreviewFolders, ScannedDataset
 from engine.replicas.pool import Pool
 
 log = logging.getLogger("sluice.preview")
@@ -81,7 +81,7 @@ class Catalogue:
         try:
             found: dict[str, ScannedDataset] = {}
             if await asyncio.to_thread(_is_any, self._roots):
-                answer = await self._jobs.run(SCAN_TASK, {"roots": list(map(str, self._roots)), "name": None})
+                answer = await self._jobs.run(LOOK_TASK, {"roots": list(map(str, self._roots)), "name": None})
                 found = {one["name"]: ScannedDataset.of_scan(one) for one in answer.header["datasets"]}
                 self._log_shadowed({(one["name"], one["root"]) for one in answer.header.get("shadowed", ())})
             self._take(found)
@@ -111,10 +111,11 @@ class Catalogue:
 
     async def find(self, name: str) -> ScannedDataset | None:
         """A dataset, also one that was laid down just now; None if there is none. EngineError when no replica could look."""
+        if not await asyncio.to_thread(_is_folder, self._roots, name):
+            self._found.pop(name, None)  # somebody has removed it since the last scan
+            return await self._hub.find(name)
         if name in self._found:
             return self._found[name]
-        if not await asyncio.to_thread(_is_folder, self._roots, name):
-            return await self._hub.find(name)
         lookup = self._lookups.get(name)
         if lookup is None:
             lookup = self._lookups[name] = asyncio.create_task(self._look_up(name), name=f"look for {name}")
@@ -123,7 +124,7 @@ class Catalogue:
         return await asyncio.shield(lookup)
 
     async def _look_up(self, name: str) -> ScannedDataset | None:
-        answer = await self._jobs.run(SCAN_TASK, {"roots": list(map(str, self._roots)), "name": name})
+        answer = await self._jobs.run(LOOK_TASK, {"roots": list(map(str, self._roots)), "name": name})
         for one in answer.header["datasets"]:
             found = ScannedDataset.of_scan(one)
             if self._lookups.get(name) is asyncio.current_task():
@@ -169,10 +170,6 @@ class Access:
             return may_read(caller, kept)
         org, slash, _ = name.rpartition("/")
         return caller.is_admin or (bool(slash) and caller.role_in(org) is not None)
-
-    def is_kept(self, name: str) -> bool:
-        """Whether the server keeps a dataset itself, in versions (engine/datasets/)."""
-        return self._own(name) is not None
 
     def private(self) -> set[str]:
         """The private datasets that the server keeps itself, by name."""

@@ -48,9 +48,8 @@ class PreparedDatasets:
         prepared: dict[str, list[dict[str, Any]]] = {}
         for split in await self._store.list_prepared_splits():
             prepared.setdefault(split.dataset, []).append(ujson.loads(split.prepared or "{}"))
-        access = self._states.access
-        names = [one.name for one in await self._states.catalogue.all() if not access.is_kept(one.name)]
-        seen = [name for name in names if access.may_see(caller, name)]
+        names = [one.name for one in await self._states.catalogue.all() if not one.has_versions]
+        seen = [name for name in names if self._states.access.may_see(caller, name)]
         return await asyncio.to_thread(lambda: [_listed(name, versions.get(name), prepared.get(name, ())) for name in seen])
 
     async def _found(self, source: SourceName, caller: Caller, wait_s: float) -> Readable | None:

@@ -127,6 +127,16 @@ def test_what_was_removed_while_the_server_was_not_there_is_shown_by_no_list_aft
         refused(get(server, "/splits", dataset="gone"), 404, "DatasetNotFound")
 
 
+def test_a_folder_that_was_removed_by_hand_a_moment_ago_is_not_found(tmp_path: Path) -> None:
+    """Also before the next scan; and who waits does not make jobs that find nothing, one after the other."""
+    folder = lay(tmp_path / "data" / "datasets", "one", {"train.csv": GOOD})
+    with serving(tmp_path / "data", SLUICE_SCORE_REPLICAS="1") as server:
+        assert [one["id"] for one in get(server, "/hf_datasets").json()["datasets"]] == ["one"]
+        shutil.rmtree(folder)
+        refused(get(server, "/splits", dataset="one", wait=2), 404, "DatasetNotFound")
+        assert counts(server, "/queue") == {"datasets": {}, "splits": {}}
+
+
 def test_the_second_root_is_read_and_the_first_one_wins(tmp_path: Path) -> None:
     data_dir, more = tmp_path / "data", tmp_path / "more"
     for root, value in ((data_dir / "datasets", "first"), (more, "second")):

@@ -18,6 +18,8 @@ from engine.tasks.preview.files import NAME, ORG_NAME, File, Folder
 from engine.tasks.preview.formats import format_of
 
 REVISION_BYTES = 20
+# What the server keeps of datasets that it writes itself: engine/datasets/folders.py.
+HOME = ".sluice"
 MAX_CACHED_CARDS = 10_000
 
 
@@ -46,18 +48,23 @@ class Scanner:
                 with folder:
                     if name in found:
                         shadowed.append({"name": name, "root": root})
-                    else:
-                        found[name] = self._described(root, name, folder)
+                    elif described := self._described(root, name, folder):
+                        found[name] = described
         return {"datasets": [found[name] for name in sorted(found)], "shadowed": shadowed, "empty": is_empty}
 
-    def _described(self, root: str, name: str, folder: Folder) -> Header:
+    def _described(self, root: str, name: str, folder: Folder) -> Header | None:
+        """None for a folder whose first upload has not ended, or that a query reads although it was deleted."""
         try:
             files = folder.walk()
         except (TooManyFilesError, OSError):  # the dataset job says so; a scan of others goes on
             files = folder.entries()[0]
-        about = next((file for file in files if file.path == readme.README), None)
-        card = self._card(root, name, folder, about) if about else Card(None, False)
-        return {"name": name, "root": root, "revision": revision(files), "private": card.is_private, "card": card.card}
+        has_versions = folder.has(f"{HOME}/HEAD")
+        if not files and not has_versions and HOME in folder.entries()[1]:
+            return None
+        readme_file = next((file for file in files if file.path == readme.README), None)
+        card = self._card(root, name, folder, readme_file) if readme_file else Card(None, False)
+        about = {"revision": revision(files), "versions": has_versions, "private": card.is_private, "card": card.card}
+        return {"name": name, "root": root, **about}
 
     def _card(self, root: str, name: str, folder: Folder, about: File) -> Card:
         key = (root, name, about.size, about.mtime_ns)

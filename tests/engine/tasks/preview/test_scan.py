@@ -69,6 +69,14 @@ def test_roots_that_are_empty_or_missing_are_told(tmp_path: Path, datasets: Data
     assert scan(datasets.root, tmp_path / "missing") == {"datasets": [], "shadowed": [], "empty": True, "by_name": {}}
 
 
+def test_a_folder_in_which_an_upload_has_not_ended_is_no_dataset(datasets: Datasets) -> None:
+    datasets.lay("ann/begun", {".sluice/staging/1/block": "x"})
+    datasets.lay("ann/deleted", {".sluice/segments/1/rows.parquet": "x"})
+    datasets.lay("ann/made", {".sluice/HEAD": "1\n"})
+    datasets.lay("ann/laid", {".sluice/hub.json": "[]", "a.csv": "x\n1\n"})
+    assert [*scan(datasets.root)["by_name"]] == ["ann/laid", "ann/made"]
+
+
 def test_one_name_can_be_looked_for_alone(datasets: Datasets) -> None:
     datasets.lay("ann/mails", {"a.csv": "x\n1\n"})
     datasets.lay("ann/notes", {"a.csv": "x\n1\n"})
