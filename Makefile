@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install run worker watch warm clean clean-cache clean-queues cancel-started-jobs cancel-waiting-jobs test test-all lint format bench rivals models lock swagger-ui clean-build
+.PHONY: help install kernel run worker watch warm clean clean-cache clean-queues cancel-started-jobs cancel-waiting-jobs test test-all lint format bench rivals models lock swagger-ui clean-build
 
 # The first of these programs that is Python 3.11 or newer. make looks for it once, when a target needs it.
 # Choose another with `make run PYTHON=/path/to/python`.
@@ -17,7 +17,7 @@ RIVALS_VENV := .venv-rivals
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 # What is installed, by version and hash; `make lock` writes these files from setup.cfg. setup.cfg and pyproject.toml are about ourselves.
 LOCKED := $(PIP_INSTALL) --no-deps --no-build-isolation --require-hashes -r requirements
-REQUIREMENTS := setup.cfg pyproject.toml $(wildcard requirements/*.txt)
+REQUIREMENTS := setup.cfg setup.py pyproject.toml engine/tasks/scoring/kernel.cpp $(wildcard requirements/*.txt)
 # Fetches the first listed embedding model, 84 MB, once. Without a network it only warns. SLUICE_FETCH_MODELS=false skips it.
 FETCH_FIRST = $(VENV)/bin/python models/build.py --first
 # Fetches the texts of tests, once: 15 MB for `make test`, 52 MB for all. Without a network it only warns, and tests are skipped.
@@ -28,6 +28,10 @@ help: ## print these words
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1 \2/p' Makefile | while read -r word text; do printf '  make %-20s %s\n' "$$word" "$$text"; done
 
 install: $(VENV)/installed ## make the environment .venv and install what the server needs
+
+kernel: $(VENV)/installed ## build the native kernel for streams where the install has found no compiler; fetches one, 430 MB
+	@$(VENV)/bin/python $(LOCKED)/compiler.txt
+	@CC="$(CURDIR)/$(VENV)/bin/python -m ziglang cc" CXX="$(CURDIR)/$(VENV)/bin/python -m ziglang c++" $(VENV)/bin/python setup.py -q build_ext --inplace
 
 run: $(VENV)/installed ## start the server on http://127.0.0.1:9000, with its first embedding model; SLUICE_... variables set it up
 	@$(FETCH_FIRST)

@@ -192,18 +192,16 @@ class Accounts:
 
     # Long requests: a key may end while they run
 
-    def while_valid(
-        self, caller: Caller | None, on_end: Callable[[], None], right: Right | None = None
-    ) -> AbstractContextManager[None]:
-        """Call `on_end` if the caller's key or token ends meanwhile, or the right; never for a request without credentials."""
+    def while_valid(self, caller: Caller | None, on_end: Callable[[], None], *rights: Right) -> AbstractContextManager[None]:
+        """Call `on_end` if the caller's key or token ends meanwhile, or a right; never for a request without credentials."""
         if caller is None:
             return nullcontext()
-        held = _Held(caller, right)
+        held = _Held(caller, rights)
         is_fresh = self._callers.get(caller.sha256) is caller
         return self._key_watch.watching(held, on_end, is_fresh=is_fresh, ends_at=caller.expires_at)
 
-    async def confirm(self, caller: Caller, right: Right | None = None) -> None:
-        """Check that a caller who was identified some time ago still has its key or token, and the right.
+    async def confirm(self, caller: Caller, *rights: Right) -> None:
+        """Check that a caller who was identified some time ago still has its key or token, and the rights.
 
         raises  EngineError `unauthorized`, `token_expired`, `token_revoked`, `forbidden`
         """
@@ -214,12 +212,13 @@ class Accounts:
             raise token_revoked()
         if self._now() >= caller.expires_at:
             raise token_expired()
-        if right is not None and (_caller(found, caller.sha256).role_in(right.owner) or 0) < right.role:
+        current = _caller(found, caller.sha256)
+        if any((current.role_in(right.owner) or 0) < right.role for right in rights):
             raise EngineError(FORBIDDEN, "the caller has lost the role that this needs")
 
     async def _is_held(self, held: "_Held") -> bool:
         try:
-            await self.confirm(held.caller, held.right)
+            await self.confirm(held.caller, *held.rights)
         except EngineError:
             return False
         return True
@@ -325,10 +324,10 @@ class Accounts:
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """What a long request must keep. `right` is None where everybody with such a key may do it."""
+    """What a long request must keep. There are no rights where everybody with such a key may do it."""
 
     caller: Caller
-    right: Right | None
+    rights: tuple[Right, ...]
 
 
 def _caller(found: Credential, sha256: bytes) -> Caller:

@@ -59,6 +59,15 @@ def num_runners(jobs_replicas: int) -> int:
     return max(1, jobs_replicas)
 
 
+# Where an install puts the kernel that replicas read and write blocks with.
+SCORING_FOLDER = Path(__file__).parent / "tasks" / "scoring"
+
+
+def has_kernel() -> bool:
+    """Whether the native kernel was built when Sluice was installed."""
+    return any(SCORING_FOLDER.glob("_kernel*"))
+
+
 def share_of_memory(num_replicas: int) -> int:
     """The bytes that one of these replicas may have, by the memory of the machine and of this process's control group."""
     memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -79,6 +88,7 @@ class EngineLimits:
     check_timeout_s: float
     replica_memory_bytes: int
     model_faults: int
+    native: bool
 
 
 class Engine:
@@ -90,14 +100,16 @@ class Engine:
     def __init__(self, limits: EngineLimits) -> None:
         self.draining = asyncio.Event()
         memory_bytes = limits.replica_memory_bytes or share_of_memory(limits.score_replicas)
-        options = replace(SCORE_OPTIONS, memory_bytes=memory_bytes, max_faults=limits.model_faults)
+        native = {"SLUICE_NATIVE": "true" if limits.native else "false"}
+        options = replace(SCORE_OPTIONS, memory_bytes=memory_bytes, max_faults=limits.model_faults, environment=native)
         self._score = Pool("score", limits.score_replicas, options, silence_limit_s=limits.block_timeout_s)
         # One place more than there are runners: what a request waits for never stands behind jobs.
         jobs = Pool("jobs", num_runners(limits.jobs_replicas) + 1, JOBS_OPTIONS, silence_limit_s=limits.check_timeout_s)
         # The same: no look-up for a request stands behind files that jobs fetch.
         hub = Pool("hub", limits.jobs_replicas + 1, HUB_OPTIONS, silence_limit_s=limits.check_timeout_s)
-        options = replace(QUERY_OPTIONS, memory_bytes=limits.query_memory_bytes)
-        query = Pool("query", limits.query_replicas, options, silence_limit_s=limits.block_timeout_s)
+        # The same among users: the queries of one may take long, and those of another find a place beside them.
+        options = replace(QUERY_OPTIONS, memory_bytes=limits.query_memory_bytes, max_per_user=limits.query_replicas)
+        query = Pool("query", limits.query_replicas + 1, options, silence_limit_s=limits.block_timeout_s)
         self._pools = {pool.name: pool for pool in (self._score, jobs, hub, query)}
         self._tasks: set[asyncio.Task[None]] = set()
         self._was_ready = False

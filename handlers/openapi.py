@@ -25,7 +25,8 @@ from engine.teams import PROJECT_ID
 from handlers.http.bodies import NDJSON
 from handlers.http.docs_page import docs_page
 from handlers.http.errors import NOT_FOUND, dumps
-from handlers.http.routes import BodyKind, Handler, Route, Surface
+from handlers.http.forms import FORM
+from handlers.http.routes import BodyKind, FormBody, Handler, Route, Surface
 
 SURFACE = Surface(name="openapi")
 
@@ -35,6 +36,7 @@ Key = TypeVar("Key", int, str)
 OPENAPI_VERSION = "3.1.0"
 JSON = "application/json"
 SCHEMAS = "#/components/schemas/"
+FILE: Json = {"type": "string", "format": "binary"}
 
 DESCRIPTION = """One asyncio server for predictions: one record in one request, or millions in one stream.
 
@@ -297,6 +299,8 @@ def _query_parameters(route: Route) -> list[Json]:
 
 def _body(body: BodyKind) -> Json:
     """The content of a request body. A route that takes lines takes one JSON record as well."""
+    if isinstance(body, FormBody):
+        return {FORM: {"schema": _form(body)}}
     if not isinstance(body, str):
         return {JSON: {"schema": {"$ref": SCHEMAS + body.__name__}}}
     if body == NDJSON:
@@ -304,7 +308,14 @@ def _body(body: BodyKind) -> Json:
             JSON: {"schema": {"$ref": SCHEMAS + "Record"}, "example": RECORD_EXAMPLE},
             NDJSON: {"schema": {"$ref": SCHEMAS + "Lines"}, "example": LINES_EXAMPLE},
         }
-    return {body: {"schema": {"type": "string", "format": "binary"}}}
+    return {body: {"schema": FILE}}
+
+
+def _form(form: FormBody) -> Json:
+    """The schema of a form: an object whose properties are its parts."""
+    parts = {name: FILE | {"description": text} for name, text in form.parts.items()}
+    parts |= {name: {"type": "array", "items": FILE, "description": form.parts[name]} for name in form.many}
+    return {"type": "object", "required": list(form.needed), "properties": parts, "additionalProperties": False}
 
 
 def _answer(route: Route, status: int) -> Json:

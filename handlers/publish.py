@@ -16,18 +16,29 @@ from engine.errors import INVALID_REQUEST, EngineError
 from engine.repository.incoming import INVALID_MODEL, TOKENIZER_FILE, Incoming
 from engine.repository.index import CONFIG_FILE, GRAPH_FILE, MODEL_NAME, ROLE_TO_CHANGE
 from handlers.http import forms
+from handlers.http.auth import while_valid
 from handlers.http.bodies import content_encoding, read_some, too_large, undecodable
 from handlers.http.encodings import PLAIN
 from handlers.http.errors import UNSUPPORTED_MEDIA_TYPE, json_response
 from handlers.http.keys import PUBLISHER
 from handlers.http.models import CHANGE_KEY, ModelPath, admit_change
-from handlers.http.routes import Route, Surface
-from handlers.http.uploads import confirm_change, while_valid, within_idle_timeout, within_upload_timeout
+from handlers.http.routes import FormBody, Route, Surface
+from handlers.http.uploads import confirm_change, within_idle_timeout, within_upload_timeout
 
 SURFACE = Surface(name="publish")
 OCTETS = "application/octet-stream"
 UPLOADS = (OCTETS, forms.FORM)
 PART_FILES = {"model": GRAPH_FILE, "config": CONFIG_FILE, "tokenizer": TOKENIZER_FILE}
+PARTS = FormBody(
+    {
+        "model": "the graph, an .onnx file",
+        "config": "config.json; without it the server makes one from the graph",
+        "tokenizer": "tokenizer.json of an embedding model",
+        "data": "a file with tensors, under the file name that the graph uses",
+    },
+    needed=("model",),
+    many=("data",),
+)
 # The name of a file with tensors: never a path, never a hidden file.
 DATA_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 MAX_DATA_FILES = 100
@@ -150,7 +161,7 @@ PUT = Route(
     surface=SURFACE,
     summary="publish a version of a model",
     key=CHANGE_KEY,
-    body=UPLOADS,
+    body=(OCTETS, PARTS),
     answers=ANSWERS,
     admit=admit,
 )

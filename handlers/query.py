@@ -14,12 +14,13 @@ from aiohttp import hdrs, web
 from pydantic import BaseModel
 
 from engine import metrics
-from engine.accounts import OWNER_NAME, Caller
+from engine.accounts import OWNER_NAME, Caller, Right
 from engine.disk import disk_full
 from engine.errors import EngineError
 from engine.query.queries import DEFAULT_TIMEOUT_S, OpenQuery, Plan, Queries
 from engine.replicas.flow import Flow
-from handlers.http.auth import known_caller
+from engine.roles import Role
+from handlers.http.auth import known_caller, while_valid
 from handlers.http.bodies import NDJSON, PIECE_BYTES, check_head, read_whole, unless_client_leaves
 from handlers.http.connections import unsent_bytes
 from handlers.http.cutting import cut
@@ -166,20 +167,36 @@ def _headers(opened: OpenQuery) -> dict[str, str]:
 
 
 async def _stream(exchange: "_Exchange", opened: OpenQuery, *, with_line: bool) -> web.StreamResponse:
-    """Send an answer piece by piece. One that fails is cut; with a line, the client is told why before."""
+    """Send an answer piece by piece. One that fails is cut; with a line, the client is told why before.
+
+    A slow reader may take hours, so the answer ends with what allowed it: the key, or a role in a team.
+    """
     request, response = exchange.request, exchange.response
+    error: EngineError | None
     try:
-        await unless_client_leaves(request, exchange.run())
+        caller = request[CALLER]
+        async with while_valid(request, caller, *_rights(opened, caller)):
+            await unless_client_leaves(request, exchange.run())
+        error = opened.failure
     except ConnectionError:
         opened.outcome = "left"
         return response
-    if (error := opened.failure) is None:
+    except EngineError as ended:
+        error = ended
+    if error is None:
         await response.write_eof()
         return response
     opened.note_failure(error)
+    opened.give_up()
     metrics.REJECTED.labels(error.code).inc()
     await cut(request, response, await exchange.last_line(error) if with_line else b"", flush_s=CUT_FLUSH_S)
     return response
+
+
+def _rights(opened: OpenQuery, caller: Caller) -> list[Right]:
+    """The roles by which a caller reads what is in the answer, as far as it is a member of a team that owns some of it."""
+    owners = {title.partition("/")[0] for title in opened.versions}
+    return [Right(owner, Role.OBSERVER) for owner in sorted(owners & caller.roles.keys())]
 
 
 class _Exchange:
@@ -218,10 +235,14 @@ class _Exchange:
         return self._written_bytes - transport.get_write_buffer_size() - unsent_bytes(transport)
 
     async def last_line(self, error: EngineError) -> bytes:
-        """The line that says why the answer is cut, unless the replica has written it."""
-        if (self._flow.last or {}).get("is_told"):
+        """The line that says why the answer is cut, unless the replica has written it and it was sent."""
+        unsent, last = await self._flow.num_lines(), self._flow.last
+        if last is not None and "is_told" in last and not unsent:
             return b""
-        line = {"status": "error", "code": error.code, "message": error.message, "rows": self._flow.latest.get("rows", 0)}
+        if last is not None and unsent:
+            unsent -= 1  # the last line of an answer is no row
+        rows = self._flow.latest.get("rows", 0) - unsent
+        line = {"status": "error", "code": error.code, "message": error.message, "rows": rows}
         return (b"" if self._last_byte == b"\n" else b"\n") + dumps(line, sort_keys=False) + b"\n"
 
 

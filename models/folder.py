@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import onnx
 
-from engine.tasks.publishing.check import MAX_DIFFERENCE
+from engine.tasks.publishing.trying import MAX_DIFFERENCE
 from engine.tasks.runtime import onnxruntime
-from engine.tasks.scoring.model import open_session
+from engine.tasks.scoring.sessions import open_session
 
 Record = dict[str, Any]
 

@@ -14,9 +14,9 @@ HERE = Path(__file__).parent
 SETUP = HERE.parent / "setup.cfg"
 
 # Lock file -> the extras of setup.cfg that it adds to what the server needs.
-ENVIRONMENTS: dict[str, tuple[str, ...]] = {"test": ("test",), "run": (), "build": ("build",)}
+ENVIRONMENTS: dict[str, tuple[str, ...]] = {"test": ("test", "otel"), "run": (), "build": ("build",)}
 # Lock files that hold one extra of setup.cfg and nothing else, not even what its packages require.
-ALONE = ("install", "client", "lock")
+ALONE = ("install", "client", "lock", "compiler")
 # Lock files that hold one extra and what its packages require, for an environment without the server.
 SEPARATE = ("rivals", "pages")
 

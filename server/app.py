@@ -55,6 +55,8 @@ from server.open_requests import OPEN_REQUESTS, OpenRequests
 from server.preview import open_preview
 from server.private import make_private
 from server.projects import open_project_models, open_projects
+from server.providers import missing_provider
+from server.traces import traced
 
 # Fixed paths come before `/{owner}/models/{model}`, and routes with a condition before the others of the same path.
 ROUTES: tuple[Route, ...] = (
@@ -78,8 +80,12 @@ class CannotStart(Exception):
 
 @contextlib.asynccontextmanager
 async def open_app(settings: Settings) -> AsyncIterator[web.Application]:
-    """The application with everything it needs, open; closed again in reverse. CannotStart for a data directory it cannot use."""
+    """The application with everything it needs, open; closed again in reverse.
+
+    CannotStart for a data directory it cannot use, MissingPackages for traces that it cannot write.
+    """
     async with contextlib.AsyncExitStack() as stack:
+        around = stack.enter_context(traced(settings.traces, answer_everything))
         stack.enter_context(_own_data_dir(settings.data_dir))
         store = await Store.open(settings.data_dir / "sluice.db")
         stack.push_async_callback(store.close)
@@ -97,7 +103,7 @@ async def open_app(settings: Settings) -> AsyncIterator[web.Application]:
         _open_queries(app, spill, lender, settings, stack)
         await _open_ingestion(app, disk, settings)
         await app[keys.JOBS].start()
-        RouteTable(ROUTES).register(app, around=answer_everything)
+        RouteTable(ROUTES).register(app, around=around)
         yield app
 
 
@@ -126,12 +132,21 @@ async def _open_accounts(app: web.Application, store: Store, settings: Settings,
 
 async def _open_engine(app: web.Application, store: Store, settings: Settings, stack: contextlib.AsyncExitStack) -> None:
     """Start the replicas, and let them open the models."""
+    if missing := await missing_provider(settings.providers):
+        raise CannotStart(f"SLUICE_PROVIDERS={','.join(settings.providers)}: {missing}")
     repository = app[keys.REPOSITORY]
     listed = ListedModels(repository, instead_of_files=settings.embedding_models, aliases=settings.model_aliases)
     await asyncio.to_thread(listed.read)
     engine = Engine(settings.part(EngineLimits))
     pool = engine.pool("score")
-    serving = Serving(repository, listed, pool, load_timeout_s=settings.load_timeout_s, spawn=engine.spawn)
+    serving = Serving(
+        repository,
+        listed,
+        pool,
+        load_timeout_s=settings.load_timeout_s,
+        spawn=engine.spawn,
+        providers=settings.providers,
+    )
     await open_project_models(app, store, serving)
     await engine.start()
     stack.push_async_callback(engine.stop)

@@ -1,17 +1,21 @@
-"""The command line of the server: `python -m server` starts it, `python -m server user ...` keeps its accounts."""
+"""The command line of the server: `sluice` starts it, `sluice user ...` keeps its accounts."""
 
 import argparse
 import os
 import sys
 from dataclasses import fields
 
-from server import config
-from server.commands import model, queue, user, watch
-from server.commands.usage import EXIT_USAGE, Parser
+from server import __version__, config
+from server.commands import model_import, queue, user, watch
+from server.commands.usage import EXIT_USAGE, Parser, program
 from server.config import BadSetting, Settings
 
 # Commands that ask a running server; server/__main__.py runs them without loading it.
-CLIENTS = ("score", "dataset")
+CLIENTS = {
+    "score": "send the records of a file through a model",
+    "dataset": "put files into datasets, list, export them",
+    "health": "whether the server can score",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.command == "user":
         return user.run(settings.data_dir, options)
     if options.command == "model":
-        return model.run(settings.data_dir, options)
+        return model_import.run(settings.data_dir, options)
     if options.command in queue.COMMANDS:
         return queue.run(settings.data_dir, options)
     if options.command == "watch":
@@ -43,19 +47,21 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="python -m server", description="Sluice: a streaming prediction server.")
+    usage = "%(prog)s [--SETTING VALUE ...] [COMMAND ...]"
+    parser = Parser(prog=program(), usage=usage, description="Sluice: a streaming prediction server.")
+    parser.add_argument("--version", action="version", version=f"sluice {__version__}")
     for setting in fields(Settings):
         text = f"{setting.metadata['text']} [{config.environment_name(setting.name)}, default {config.default_text(setting)}]"
         parser.add_argument(f"--{setting.name.replace('_', '-')}", dest=setting.name, metavar="VALUE", help=text.replace("%", "%%"))
-    commands = parser.add_subparsers(dest="command", title="commands", metavar="{serve,worker,...}")
+    commands = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND", prog=program())
     commands.add_parser("serve", help="start the server (as without a command)")
     commands.add_parser("worker", help="take jobs of SLUICE_WORKER_QUEUE, beside a server or without one")
     commands.add_parser("watch", help="start the server, and start it again whenever its code changes")
     queue.add_arguments(commands)
-    score = commands.add_parser("score", add_help=False, help="send the records of a file through a model; see score --help")
-    score.add_argument("arguments", nargs=argparse.REMAINDER)
-    dataset = commands.add_parser("dataset", add_help=False, help="put files into datasets, list, export them; see dataset --help")
-    dataset.add_argument("arguments", nargs=argparse.REMAINDER)
-    model.add_arguments(commands.add_parser("model", help="add models to a data directory"))
+    for name, text in CLIENTS.items():
+        client = commands.add_parser(name, add_help=False, help=f"{text}; see {name} --help")
+        client.add_argument("arguments", nargs=argparse.REMAINDER)
+    models = commands.add_parser("model", help="publish, list, roll back, delete and import models; see model --help")
+    model_import.add_arguments(models)
     user.add_arguments(commands.add_parser("user", help="list, add and remove the users of a data directory"))
     return parser

@@ -25,8 +25,10 @@ KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
 SURFACES = frozenset({"embeddings", "preview", "streaming", "metrics"})
-# The models of the checkout. The server reads them and never writes there.
-SHIPPED_MODELS = Path(__file__).resolve().parent.parent / "models"
+# The models that come with the server: beside this file where a wheel was installed (setup.py), else those of the checkout. The
+# server reads them and never writes there.
+INSTALLED_MODELS = Path(__file__).resolve().with_name("models")
+SHIPPED_MODELS = INSTALLED_MODELS if INSTALLED_MODELS.is_dir() else Path(__file__).resolve().parent.parent / "models"
 # What services of the same kind are set up with and this one has no use for. The server logs each that it finds.
 IGNORED = ("DATASETS_REVISION", "MONGO_CACHE_DATABASE", "MONGO_QUEUE_DATABASE", "MONGO_URL", "WEB_CONCURRENCY")
 # The word for a setting without a value.
@@ -176,6 +178,13 @@ def _aliases(text: str) -> dict[str, str]:
     return {alias.strip(): name.strip() for alias, _, name in pairs}
 
 
+def _providers(text: str) -> tuple[str, ...]:
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not names or not all(re.fullmatch(r"[A-Za-z]{1,60}", name) for name in names):
+        raise ValueError("must be names such as cuda,cpu, separated by commas")
+    return names
+
+
 def _setting(default: Any, parse: Callable[[str], Any], text: str, *, older: str = "") -> Any:
     """A field of Settings: its default, the function that makes a value from text, and its sentence with the unit.
 
@@ -209,6 +218,15 @@ class Settings:
         "messages below this level are not logged: DEBUG, INFO, WARNING, ERROR or CRITICAL",
         older="LOG_LEVEL",
     )
+    log_format: str = _setting(
+        "text", _one_of("text", "json"), "form of the log: text, or json, with which every line is one JSON object"
+    )
+    traces: str = _setting(
+        "none",
+        _one_of("none", "console", "otlp"),
+        "where a span of each request goes: none, console (standard output) or otlp (a collector of OpenTelemetry, which the "
+        "variables OTEL_EXPORTER_OTLP_... name); needs the packages of `sluice[otel]`",
+    )
     anonymous: frozenset[str] = _setting(
         lambda: frozenset({"embeddings", "preview"}),
         _surfaces,
@@ -238,7 +256,12 @@ class Settings:
         "with 0 it does the upkeep of datasets alone. One process more is for what requests wait for, such as checks of published "
         "models. All start when first needed",
     )
-    query_replicas: int = _setting(2, _positive, "number of processes that run queries; they start with the first dataset")
+    query_replicas: int = _setting(
+        2,
+        _positive,
+        "number of processes that the queries of one user may take; they start with the first dataset. One more starts when others "
+        "ask while these are taken",
+    )
     query_memory_bytes: int = _setting(
         2 * GIB, _positive, "bytes of data that one replica that runs queries may have; a query that needs more is refused"
     )
@@ -257,10 +280,19 @@ class Settings:
         _count,
         "bytes of data that one replica that runs models may have; with 0 each has an equal part of three quarters of the memory",
     )
+    native: bool = _setting(
+        True, _flag, "false reads and writes bulk streams without the compiled kernel, in the same bytes and more slowly"
+    )
     model_faults: int = _setting(
         12,
         _positive,
         "replicas that one version of a model may cost within 15 minutes; at this number the version goes offline for a while",
+    )
+    providers: tuple[str, ...] = _setting(
+        ("cpu",),
+        _providers,
+        "execution providers of onnxruntime for the models, the preferred one first, separated by commas: cuda,cpu; what they "
+        "cannot do the processor does. A config.json may name others for its model",
     )
     max_streams: int = _setting(64, _positive, "streams that may be open at once; the server answers a further one with 429")
     max_streams_per_user: int = _setting(
@@ -394,7 +426,7 @@ class Settings:
     worker_queue: str = _setting(
         "datasets",
         _queue,
-        "which jobs `python -m server worker` takes: datasets (lists of splits) or splits (first rows, Parquet, statistics)",
+        "which jobs `sluice worker` takes: datasets (lists of splits) or splits (first rows, Parquet, statistics)",
         older="WORKER_QUEUE",
     )
     worker_sleep_seconds: float = _setting(
@@ -459,6 +491,12 @@ class Settings:
     project_upload_limit_bytes: int = _setting(64 * MIB, _positive, "largest file that may be sent to a project, in bytes")
     project_upload_limit_rows: int = _setting(
         2_000_000, _positive, "most rows of a file that is sent to a project; a sheet of a workbook has at most 1,048,576"
+    )
+    team_project_bytes: int = _setting(
+        32 * GIB,
+        _positive,
+        "bytes that all projects of one team may take on disk: uploads, datasets, models and attributions; the server refuses more "
+        "with 507; those of the team `admin` may take any number",
     )
     jobs_per_team: int = _setting(
         50,

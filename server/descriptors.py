@@ -50,5 +50,7 @@ def _needed(settings: Settings) -> int:
     # bounds them.
     num_queries = settings.query_replicas + settings.query_queue
     spill_files = settings.spill_total_bytes // FILE_BYTES + 2 * (settings.max_streams + num_queries)
-    replicas = FOR_REPLICA * (settings.score_replicas + num_runners(settings.jobs_replicas) + settings.query_replicas + 1)
+    # The pools for jobs and for queries have one replica more than their settings say.
+    num_jobs = num_runners(settings.jobs_replicas) + 1
+    replicas = FOR_REPLICA * (settings.score_replicas + num_jobs + settings.query_replicas + 1)
     return NUM_SPARE + spill_files + replicas + FOR_UPLOAD * MAX_UPLOADS + FOR_THE_REST

@@ -1,4 +1,4 @@
-"""The jobs of a process, set up from the settings: in the server, and in `python -m server worker`.
+"""The jobs of a process, set up from the settings: in the server, and in `sluice worker`.
 
 KINDS is where a surface that has jobs names the function that makes its kinds. The kinds of projects need the server, and no worker
 takes them: server/projects.py makes them.

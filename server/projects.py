@@ -11,6 +11,7 @@ from aiohttp import web
 
 from engine.disk import Disk
 from engine.errors import EngineError
+from engine.preview.tasks import WARM_PRIORITY
 from engine.projects.attribution_sets import AttributionSets
 from engine.projects.attributions import Attributions
 from engine.projects.datasets import ProjectDatasets
@@ -22,6 +23,7 @@ from engine.projects.objects import Objects
 from engine.projects.plots import Plots
 from engine.projects.projects import Projects
 from engine.projects.publishing import ProjectModels, Publishing
+from engine.projects.quota import ProjectQuota
 from engine.projects.removal import Removal, RemoveFiles
 from engine.projects.uploads import ProjectUploads, UploadLimits
 from engine.repository.serving import Serving
@@ -32,12 +34,11 @@ from handlers.preview.keys import HOOKS, PREVIEW
 from handlers.projects.answers import OBJECTS
 from handlers.projects.attribution_sets import ATTRIBUTION_SETS
 from handlers.projects.attributions import ATTRIBUTIONS
-from handlers.projects.changes import REMOVAL
 from handlers.projects.datasets import PROJECT_DATASETS
 from handlers.projects.graphs import GRAPHS
 from handlers.projects.models import MODELS, PUBLISHING
 from handlers.projects.plots import PLOTS
-from handlers.projects.projects import PROJECTS
+from handlers.projects.projects import PROJECTS, REMOVAL
 from handlers.projects.uploads import UPLOADS
 from server.config import Settings
 
@@ -57,12 +58,14 @@ async def open_projects(app: web.Application, store: Store, disk: Disk, settings
     """Open projects in the server. Preview must be open, and the jobs must not have been started."""
     jobs, engine = app[keys.JOBS], app[keys.ENGINE]
     folders = ProjectFolders(settings.data_dir.resolve())
-    objects = Objects(store, jobs, jobs_per_team=settings.jobs_per_team)
+    quota = ProjectQuota(store, folders, team_bytes=settings.team_project_bytes)
+    objects = Objects(store, jobs, quota, jobs_per_team=settings.jobs_per_team)
     uploads = ProjectUploads(objects, folders, disk, settings.part(UploadLimits))
-    datasets = ProjectDatasets(objects, uploads, folders, disk, engine.pool("query"), _listener(app))
+    listener = _listener(app, store, is_read_on_demand=settings.preview_on_demand)
+    datasets = ProjectDatasets(objects, uploads, folders, disk, engine.pool("query"), listener)
     jobs.learn({kind.name: kind for kind in (uploads.kind(), datasets.kind())})
     app[OBJECTS], app[UPLOADS], app[PROJECT_DATASETS] = objects, uploads, datasets
-    remove_files = {"upload": uploads.remove, "dataset": datasets.remove} | _open_models(app, folders, settings)
+    remove_files = {"upload": uploads.remove, "dataset": datasets.remove} | _open_models(app, folders, settings, listener)
     await objects.recover()
     await uploads.clean()
     await datasets.clean()
@@ -72,7 +75,9 @@ async def open_projects(app: web.Application, store: Store, disk: Disk, settings
     app[PROJECTS] = Projects(store, jobs, _names(app, folders))
 
 
-def _open_models(app: web.Application, folders: ProjectFolders, settings: Settings) -> dict[str, RemoveFiles]:
+def _open_models(
+    app: web.Application, folders: ProjectFolders, settings: Settings, listener: DatasetListener
+) -> dict[str, RemoveFiles]:
     """Open graphs, models and what is made of models; gives what removes the files of each kind."""
     objects, datasets, engine, jobs = app[OBJECTS], app[PROJECT_DATASETS], app[keys.ENGINE], app[keys.JOBS]
     queries, limits = engine.pool("query"), settings.part(FitLimits)
@@ -81,7 +86,7 @@ def _open_models(app: web.Application, folders: ProjectFolders, settings: Settin
     publishing = Publishing(objects, app[keys.PUBLISHER], app[keys.SERVING], app[PROJECT_MODELS], engine.spawn)
     app[keys.PUBLISHER].quotas.is_left_out = app[PROJECT_MODELS].is_one
     fitting = Fitting(objects, models, datasets, graphs, publishing, limits)
-    attributions = Attributions(models, datasets, folders, queries, _listener(app), limit_s=limits.job_limit_s)
+    attributions = Attributions(models, datasets, folders, queries, listener, limit_s=limits.job_limit_s)
     sets = AttributionSets(objects, attributions)
     jobs.learn({kind.name: kind for kind in (fitting.kind(), attributions.kind(), sets.kind())})
     app[GRAPHS], app[MODELS], app[PUBLISHING] = graphs, models, publishing
@@ -90,14 +95,22 @@ def _open_models(app: web.Application, folders: ProjectFolders, settings: Settin
     return {"model": publishing.remove, "attribution": attributions.remove, "attribution_set": sets.remove}
 
 
-def _listener(app: web.Application) -> DatasetListener:
-    """Tells preview of datasets that are there from now on, or are gone."""
+def _listener(app: web.Application, store: Store, *, is_read_on_demand: bool) -> DatasetListener:
+    """Tells preview of datasets that are there from now on, or are gone.
+
+    Preview reads a new one when somebody asks for it. Its jobs would take the place of what people wait for after a join or an
+    attribution: a fit, another attribution.
+    """
 
     async def tell(title: str) -> None:
-        app[PREVIEW].catalogue.changed(title)
+        preview = app[PREVIEW]
+        preview.catalogue.changed(title)
         try:
-            await app[HOOKS].run(asked=[title], removed=None)
-        except (EngineError, StoreError) as error:  # preview finds the dataset when somebody asks for it
+            if await store.find_cached_dataset(title) is not None:
+                await app[HOOKS].run(asked=[title], removed=None)
+            elif not is_read_on_demand and await preview.catalogue.find(title) is not None:
+                await preview.states.ask(title, priority=WARM_PRIORITY)
+        except (EngineError, StoreError) as error:  # the same
             log.warning("preview not told dataset=%s reason=%r", title, str(error))
 
     def begin(title: str) -> None:

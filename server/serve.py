@@ -8,6 +8,7 @@ import uvloop
 from aiohttp import web
 
 from engine import disk
+from engine.engine import has_kernel
 from engine.errors import EngineError
 from engine.store import StoreError
 from handlers.http.keys import ENGINE, JOBS
@@ -17,6 +18,7 @@ from server.app import CannotStart, listening, open_app
 from server.config import Settings
 from server.open_requests import OPEN_REQUESTS
 from server.signals import Signals
+from server.traces import MissingPackages
 
 log = logging.getLogger("sluice.server")
 
@@ -29,12 +31,12 @@ JOBS_GRACE_S = 7.0
 
 def serve(settings: Settings) -> int:
     """Serve until a signal stops the server. Returns exit code 0, or 1 after one line in the log when the server cannot start."""
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, settings.log_format)
     for name in config.ignored_names(os.environ):
         log.info("setting ignored name=%s", name)
     try:
         uvloop.run(_serve(settings))
-    except (CannotStart, StoreError, EngineError) as error:
+    except (CannotStart, MissingPackages, StoreError, EngineError) as error:
         log.error("%s", error if disk.has_any_room(settings.data_dir) else _what_is_needed(settings))
         return 1
     except OSError as error:
@@ -52,6 +54,8 @@ def _what_is_needed(settings: Settings) -> str:
 async def _serve(settings: Settings) -> None:
     async with open_app(settings) as app, listening(app, settings) as address:
         log.info("server listening address=%s replicas=%d data=%s", address, settings.score_replicas, settings.data_dir)
+        if settings.native and not has_kernel():
+            log.info("native kernel missing: streams are slower; `make kernel` builds it")
         signals = Signals()
         await signals.first.wait()
         log.info("server draining seconds=%g", settings.drain_s)

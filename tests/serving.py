@@ -30,10 +30,12 @@ def clean_environment() -> dict[str, str]:
 class Server:
     """One running server. A client needs its `url` and its `auth` (user, key).
 
-    program  the arguments of Python that start it
+    program     the arguments of Python that start it
+    executable  that Python
     """
 
     program: tuple[str, ...] = ("-m", "server")
+    executable: str = sys.executable
 
     def __init__(self, data_dir: Path, settings: dict[str, str], checkout: Path = ROOT) -> None:
         self.data_dir = data_dir
@@ -42,7 +44,7 @@ class Server:
         environment |= {"SLUICE_PORT": "0", "SLUICE_DATA_DIR": str(data_dir), **settings}
         self._log = self.log_path.open("wb")
         self.process = subprocess.Popen(
-            [sys.executable, *self.program], cwd=checkout, env=environment, stdout=self._log, stderr=subprocess.STDOUT
+            [self.executable, *self.program], cwd=checkout, env=environment, stdout=self._log, stderr=subprocess.STDOUT
         )
         self.url = self._wait_for_address()
         self._wait_until_ready()

@@ -13,7 +13,8 @@ import requests
 from engine.errors import RECORD_CODES
 from engine.streaming.failures import STREAM_CODES
 from engine.tasks.query.allowed import FUNCTIONS
-from handlers.http.routes import Route
+from handlers.http.forms import FORM
+from handlers.http.routes import FormBody, Route
 from handlers.openapi import SWAGGER_UI_FILES, merged, public_path
 from server import docs
 from server.app import ROUTES
@@ -138,6 +139,20 @@ def test_every_route_is_in_the_document(document: dict[str, Any], route: Route) 
     assert named == [("path", name) for name in in_path] + [("query", name) for name in route.query]
     assert ("requestBody" in operation) == bool(route.bodies)
     assert (operation["security"] == []) == (route.key == "none")
+
+
+def test_forms_are_described_by_their_parts(document: dict[str, Any]) -> None:
+    found = {
+        public_path(route): document["paths"][public_path(route)][route.method.lower()]["requestBody"]["content"][FORM]["schema"]
+        for route in OPERATIONS
+        if any(isinstance(body, FormBody) for body in route.bodies)
+    }
+    assert {path: (schema["required"], sorted(schema["properties"])) for path, schema in found.items()} == {
+        "/{owner}/models/{model}": (["model"], ["config", "data", "model", "tokenizer"]),
+        "/{owner}/models/{model}/{file}": (["model"], ["config", "data", "model", "tokenizer"]),
+        "/v1/projects/{team}/{project}/datauploads": (["file"], ["file"]),
+    }
+    assert found["/{owner}/models/{model}"]["properties"]["data"]["type"] == "array"
 
 
 def test_every_route_says_what_it_answers() -> None:

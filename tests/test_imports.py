@@ -33,14 +33,20 @@ ENGINE_LEVELS = [ENGINE_SURFACES, {"engine"}, {"ingestion"}, {"datasets"}, {"rep
 # All of `engine` that a replica may know.
 SHARED_WITH_TASKS = {"engine.columns", "engine.errors", "engine.frames"}
 # What the files of engine/tasks may import of engine.tasks: those that all families share, a family beside itself, and publishing.
-SHARED_BY_FAMILIES = {"codec", "families", "runtime", "stages", "stopping", "yielding"}
+SHARED_BY_FAMILIES = {"codec", "families", "pixels", "reports", "runtime", "stages", "stopping", "yielding"}
 FAMILY_IMPORTS = SHARED_BY_FAMILIES | {"scoring"}
 PUBLISHING_IMPORTS = FAMILY_IMPORTS | {"embedding"}
 # Ingestion writes what queries read: segments, with their word indexes.
 INGESTION_IMPORTS_OF_QUERY = {"engine.tasks.query", "engine.tasks.query.segments", "engine.tasks.query.words"}
 # Preview prepares segments as ingestion writes them.
 PREVIEW_IMPORTS_OF_OTHERS = INGESTION_IMPORTS_OF_QUERY | {"engine.tasks.ingestion", "engine.tasks.ingestion.segment_files"}
-IMPORTS_OF_OTHERS = {"ingestion": INGESTION_IMPORTS_OF_QUERY, "preview": PREVIEW_IMPORTS_OF_OTHERS}
+# The program that reads tables for the command line reads them as `dataset import` does.
+TABLES_IMPORTS_OF_OTHERS = {"engine.tasks.ingestion.files"}
+IMPORTS_OF_OTHERS = {
+    "ingestion": INGESTION_IMPORTS_OF_QUERY,
+    "preview": PREVIEW_IMPORTS_OF_OTHERS,
+    "tables": TABLES_IMPORTS_OF_OTHERS,
+}
 # What a query loads and a replica of the pool `jobs` must not: half a second and 60 MB.
 QUERY_LIBRARIES = {"duckdb", "sqlglot"}
 

@@ -70,5 +70,5 @@ def test_the_makefile_installs_locked_packages_only() -> None:
     assert ourselves.endswith("--no-deps --no-build-isolation -e .")
     assert set(re.findall(r"environment,\$\(\w*VENV\),(\w+)\)|\(LOCKED\)/(\w+)\.txt", makefile)) >= {
         *((name, "") for name in (*lock.ENVIRONMENTS, "lock", *lock.SEPARATE)),
-        *(("", name) for name in ("install", "client")),
+        *(("", name) for name in ("install", "client", "compiler")),
     }

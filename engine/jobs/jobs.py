@@ -7,11 +7,12 @@ names worker and attempt, changes nothing. Knows no kind of job by name, no HTTP
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import get_args
 
 from engine import metrics
@@ -68,10 +69,14 @@ def job_key(kind: str, *names: str) -> str:
 
 @dataclass(slots=True, eq=False)
 class _Running:
-    """A job that this process works on."""
+    """A job that this process works on.
+
+    over  set once this process has done with it
+    """
 
     job: JobRow
     work: asyncio.Task[Outcome]
+    over: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Jobs:
@@ -160,9 +165,8 @@ class Jobs:
 
     async def left(self, key: str) -> None:
         """Wait until this process no longer works on a job of this key, which was cancelled."""
-        works = [running.work for running in self._running.values() if running.job.key == key]
-        if works:
-            await asyncio.wait(works)
+        for running in [running for running in self._running.values() if running.job.key == key]:
+            await running.over.wait()
 
     def wake(self) -> None:
         """There may be something to take."""
@@ -184,7 +188,8 @@ class Jobs:
         """Do a job that this process has started, and end it."""
         began = time.monotonic()
         work = asyncio.create_task(self._outcome(job), name=f"job {job.id}")
-        self._running[job.id] = _Running(job, work)
+        self._running[job.id] = running = _Running(job, work)
+        ended = "unwritten"
         try:
             if self._is_stopping:
                 work.cancel()
@@ -192,10 +197,19 @@ class Jobs:
             ended = await self._give_back(job, is_counted=False) if work.cancelled() else await self._end(job, work.result())
         finally:
             work.cancel()
+            if ended != "success":
+                await self._discard(job)
             del self._running[job.id]
+            running.over.set()
         seconds = time.monotonic() - began
         metrics.job_ended(job.kind, ended, seconds)
         log.info("job over kind=%s id=%d attempt=%d outcome=%s seconds=%.3f", job.kind, job.id, job.attempts, ended, seconds)
+
+    async def _discard(self, job: JobRow) -> None:
+        """Remove what an attempt has left of which nothing is kept."""
+        discard = self._kinds[job.kind].discard
+        if discard is not None:
+            await _ended(functools.partial(discard, job), job)
 
     async def _outcome(self, job: JobRow) -> Outcome:
         """The answer of a job's last task. Whatever goes wrong is a failure of this job."""

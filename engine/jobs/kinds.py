@@ -72,12 +72,15 @@ class JobKind:
     commit  writes the outcome, in the transaction that ends the job. It is not called for a job that was cancelled or is done by
             somebody else by now. It gives a text when the job is an error although its task has answered, else None. What must
             happen only once all is written goes into `Transaction.after_commit`
+    discard called when an attempt has not ended with success, whatever the reason, or its end came too late: the job was cancelled
+            or taken by somebody else. It removes what the attempt has left
     """
 
     name: str
     job_class: JobClass
     work: Callable[[JobRow], Awaitable[Work | None]]
     commit: Callable[[Transaction, JobRow, Outcome], Awaitable[str | None]]
+    discard: Callable[[JobRow], Awaitable[None]] | None = None
 
 
 EMPTY_ANSWER = Answer({}, memoryview(b""))

@@ -150,6 +150,10 @@ class Access:
         self._shows_private = shows_private
         self._kept: set[str] = set()  # datasets of the server itself: of one that was deleted, files may be found a while
 
+    def is_kept(self, name: str) -> bool:
+        """Whether the server keeps the dataset itself, so that no folder says who may see it."""
+        return self._own(name) is not None
+
     def is_private(self, name: str, *, was_private: bool = False) -> bool:
         """was_private  what the cache says of a dataset that is not in the catalogue"""
         if kept := self._own(name):

@@ -7,6 +7,7 @@ engine/datasets/catalogue.py. Knows no query.
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,17 @@ class PreparedDatasets:
     @contextlib.asynccontextmanager
     async def lent(self, source: SourceName, caller: Caller, wait_s: float) -> AsyncIterator[Readable | None]:
         """EngineError also `split_not_ready`, and the codes of what cannot be listed, read or prepared."""
-        with self._preview.holds.of(source.title):
-            yield await self._found(source, caller, wait_s)
+        try:
+            title = await self._states.visible(caller, source.title)
+        except EngineError as error:
+            if error.code != DATASET_NOT_FOUND:
+                raise _told(error, source) from None
+            yield None
+            return
+        org, _, name = title.rpartition("/")
+        source = replace(source, org=org or None, name=name)
+        with self._preview.holds.of(title):
+            yield await self._found(source, wait_s)
 
     async def listed(self, caller: Caller) -> list[Listed]:
         """What a hub has is not listed. Numbers are those of what is prepared by now."""
@@ -52,9 +62,8 @@ class PreparedDatasets:
         seen = [name for name in names if self._states.access.may_see(caller, name)]
         return await asyncio.to_thread(lambda: [_listed(name, versions.get(name), prepared.get(name, ())) for name in seen])
 
-    async def _found(self, source: SourceName, caller: Caller, wait_s: float) -> Readable | None:
+    async def _found(self, source: SourceName, wait_s: float) -> Readable | None:
         try:
-            await self._states.check_visible(caller, source.title)
             return await self._preview.waiting.in_time(source.title, wait_s, lambda: self._current(source))
         except EngineError as error:
             if error.code == DATASET_NOT_FOUND:

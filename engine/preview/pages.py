@@ -32,13 +32,14 @@ PredictLines = Callable[[Version, bytes, int, str], Awaitable[bytes]]
 
 @dataclass(frozen=True, slots=True)
 class PagePlace:
-    """Which rows of which split."""
+    """Which rows of which split. `user` is who asks, empty for all anonymous callers."""
 
     dataset: str
     config: str
     split: str
     offset: int
     length: int
+    user: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +88,13 @@ class Pages:
                 return await self._of_first_rows(place, base, dataset, split)
         return _page(body.with_base(base), split, is_whole=True, truncated=answer.header["truncated"])
 
-    async def predicted(self, place: PagePlace, base: bytes, version: Version, user: str) -> Page:
+    async def predicted(self, place: PagePlace, base: bytes, version: Version) -> Page:
         """The same rows, each with what a model says of it. TimeoutError after PREDICT_LIMIT_S."""
         async with asyncio.timeout(PREDICT_LIMIT_S):
             split, answer, body = await self._with_records(place)
             ids = [row for row in answer.header["records"]]
             lines = bytes(answer.payload[len(body.data) :])
-            results = await self._predict(version, lines, len(ids), user) if ids else b""
+            results = await self._predict(version, lines, len(ids), place.user) if ids else b""
         number = len(ujson.loads(body.data[slice(*body.features)]))
         named = {"_type": "Prediction", "model": version.title, "version": version.number}
         feature = {"feature_idx": number, "name": f"predict:{version.title}", "type": named}
@@ -132,7 +133,7 @@ class Pages:
         """The answer of a replica, and its body. EngineError; StoredError if the rows cannot be read in time; _FilesGone."""
         arguments = self._asked(place, dataset, split, with_records=with_records)
         try:
-            answer = await self._engine.pool(PAGE_TASK.pool).run(PAGE_TASK, arguments)
+            answer = await self._engine.pool(PAGE_TASK.pool).run(PAGE_TASK, arguments, user=place.user)
         except TaskFailed as failure:
             if failure.is_timeout:
                 fault = PreviewFault(JOB_TIMEOUT, f"The rows took longer than {PAGE_TASK.time_limit_s:.0f} s.")

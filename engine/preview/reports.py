@@ -119,21 +119,31 @@ class Reports:
         return {one.name: _state(cached.get(one.name), statuses.get(one.name, set())) for one in found}
 
     async def dump(self, caller: Caller | None, statuses: Sequence[str], limit: int, offset: int) -> Dump:
-        """The jobs that the caller may know of; beyond MAX_DUMPED those of a page."""
-        private = {one.name for one in await self._store.list_cached_datasets(also_removed=True) if one.is_private}
+        """The jobs that the caller may know of; beyond MAX_DUMPED those of a page.
+
+        Those of a name that nobody has are for the admin alone: what is hidden from a caller is not listed either, and the two must
+        look alike.
+        """
+        cached = {one.name: bool(one.is_private) for one in await self._store.list_cached_datasets(also_removed=True)}
         lists: list[Sequence[JobRow]] = []
         is_truncated = False
         for kind in (DATASET, SPLIT):
             seen: list[JobRow] = []
             for start in itertools.count(0, MAX_DUMPED):
                 jobs = await self._store.list_jobs((kind,), statuses, limit=MAX_DUMPED, offset=start)  # type: ignore[arg-type]
-                seen += [job for job in jobs if self._sees(caller, job.dataset or "", job.dataset in private)]
+                seen += [job for job in jobs if self._knows(caller, job.dataset or "", cached)]
                 if len(jobs) < MAX_DUMPED or len(seen) > offset + limit:
                     break
             page = seen[offset : offset + limit]
             is_truncated |= len(page) < len(seen)
             lists.append(page)
         return Dump(lists[0], lists[1], is_truncated)
+
+    def _knows(self, caller: Caller | None, name: str, cached: Mapping[str, bool]) -> bool:
+        """Whether the caller may know of the jobs of a name; `cached` tells which names are cached, and whether as private ones."""
+        if name not in cached and self._preview.catalogue.get(name) is None:
+            return caller is not None and caller.is_admin
+        return self._sees(caller, name, cached.get(name, False))
 
     def _sees(self, caller: Caller | None, name: str, was_private: bool) -> bool:
         return self._preview.access.may_see(caller, name, was_private=was_private)

@@ -4,6 +4,8 @@ What nobody has made yet is NotReady. Knows no HTTP, and no answer.
 """
 
 import functools
+import hashlib
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,20 +47,31 @@ class States:
         self.catalogue = catalogue
         self.access = access
         self._is_on_demand = is_on_demand
+        self._secret = os.urandom(16)
 
-    async def check_visible(self, caller: Caller | None, name: str) -> None:
-        """EngineError `dataset_not_found`: there is no such name, or the caller may not see it."""
+    async def visible(self, caller: Caller | None, name: str) -> str:
+        """The name to go on with: this one or, for a dataset that is hidden from the caller, one that nobody has.
+
+        So the same look-ups end in the same refusal, and the time that they take tells nobody what is hidden.
+
+        raises  EngineError `dataset_not_found`: no dataset can have this name
+        """
         if not is_name(name):
             raise not_found()
-        if self.catalogue.get(name) is None:
+        was_private = False
+        if self.catalogue.get(name) is None and not self.access.is_kept(name):
             cached = await self.store.find_cached_dataset(name)
-            if cached is None or self.access.is_private(name, was_private=bool(cached.is_private)):
-                await self.catalogue.find(name)
             was_private = cached is not None and bool(cached.is_private)
-        else:
-            was_private = False
-        if not self.access.may_see(caller, name, was_private=was_private):
-            raise not_found()
+            if cached is None or self.access.is_private(name, was_private=was_private):
+                await self.catalogue.find(name)
+        if self.access.may_see(caller, name, was_private=was_private):
+            return name
+        return await self.visible(caller, self._name_of_nobody(name))
+
+    def _name_of_nobody(self, name: str) -> str:
+        """Of the same org, and for the same name always the same, as nobody asks for one missing dataset under many names."""
+        org, slash, _ = name.rpartition("/")
+        return org + slash + hashlib.blake2b(name.encode(), key=self._secret, digest_size=16).hexdigest()
 
     async def listing(self, name: str) -> Listing:
         """EngineError `dataset_not_found`; NotReady; StoredError."""

@@ -1,25 +1,34 @@
-"""Attempts: the folder that one attempt at a job writes, until what is in it takes its place among the datasets."""
+"""Attempts: the folder that one attempt at a job writes, until what is in it takes its place among the datasets.
+
+An attempt of which nothing is kept loses its folder at once, also when its replica had answered: the job may have been cancelled,
+or the database may have been busy. A crash leaves it to the next start.
+"""
 
 import asyncio
-from dataclasses import dataclass
 from pathlib import Path
 
 from engine.projects import files
-from engine.replicas.blocks import Answer
+from engine.projects.files import ProjectFolders
+from engine.projects.kinds import Object
+from engine.store import ObjectName
 
 
-@dataclass(slots=True)
-class Attempt:
-    """One folder; it goes with its attempt, unless the replica has written all of it: then it is about to take its place."""
+class Attempts:
+    """The folders of all attempts."""
 
-    folder: Path
-    has_answered: bool = False
+    def __init__(self, folders: ProjectFolders) -> None:
+        self._folders = folders
 
-    async def answered(self, answer: Answer) -> None:
-        """For Work.then."""
-        self.has_answered = not {"refused", "full"} & answer.header.keys()
+    async def begin(self, found: Object) -> Path:
+        """The empty folder of this attempt at the job of an object."""
+        folder = self._folders.attempt(found.name, found.attempts)
+        await asyncio.to_thread(files.empty_folder, folder)
+        return folder
 
-    async def ended(self) -> None:
-        """For Work.end."""
-        if not self.has_answered:
-            await asyncio.to_thread(files.remove, self.folder)
+    async def put(self, found: Object) -> None:
+        """Let the folder, which is whole and on the disk, take its place, from which an earlier attempt is removed."""
+        await asyncio.to_thread(files.put, self._folders.attempt(found.name, found.attempts), self._folders.dataset(found.name))
+
+    async def discard(self, name: ObjectName, attempts: int) -> None:
+        """For object_kind."""
+        await asyncio.to_thread(files.remove, self._folders.attempt(name, attempts))

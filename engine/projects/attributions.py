@@ -16,7 +16,7 @@ from engine.errors import EngineError
 from engine.jobs import JobKind, Work
 from engine.projects import files
 from engine.projects.asking import ask, short_task
-from engine.projects.attempts import Attempt
+from engine.projects.attempts import Attempts
 from engine.projects.codes import REFUSALS
 from engine.projects.datasets import ProjectDatasets, title_of
 from engine.projects.files import DatasetListener, ProjectFolders
@@ -67,6 +67,7 @@ class Attributions:
         self._models = models
         self._datasets = datasets
         self._folders = folders
+        self._attempts = Attempts(folders)
         self._queries = queries
         self._listener = listener
         self._task = task_of("attribute", limit_s=limit_s)
@@ -75,7 +76,7 @@ class Attributions:
         """A new attribution.
 
         raises  EngineError `bad_parameter`, `bad_range`, `unknown_model`, `unknown_dataset`, `not_complete`, `source_missing`,
-                `unknown_combination`, `too_many_jobs`
+                `unknown_combination`, `too_many_jobs`, `quota_exceeded`
         """
         check_values("", {"samples": (1 <= wanted.samples <= MAX_SAMPLES, f"from 1 to {MAX_SAMPLES}")})
         if wanted.start_date > wanted.end_date:
@@ -97,19 +98,17 @@ class Attributions:
     # The job
 
     def kind(self) -> JobKind:
-        return object_kind(self._objects, self._task.name, "slow", self._ask, self._settled)
+        return object_kind(self._objects, self._task.name, "slow", self._ask, self._settled, self._attempts.discard)
 
     async def _ask(self, found: Object) -> Work:
         request, project = found.request, found.project
         model = await self._models.complete(project, request["model"])
         asked = await self._asked(project, model, request["dataset"], request["start_date"], request["end_date"])
-        attempt = Attempt(self._folders.attempt(found.name, found.attempts))
-        await asyncio.to_thread(files.empty_folder, attempt.folder)
-        arguments = {**asked, "samples": request["samples"], "folder": str(attempt.folder), "title": title_of(found.name)}
-        return Work(self._task, arguments, then=attempt.answered, end=attempt.ended)
+        folder = await self._attempts.begin(found)
+        return Work(self._task, {**asked, "samples": request["samples"], "folder": str(folder), "title": title_of(found.name)})
 
     async def _settled(self, transaction: Transaction, found: Object, answer: Answer) -> Settled:
-        await asyncio.to_thread(files.put, self._folders.attempt(found.name, found.attempts), self.folder_of(found))
+        await self._attempts.put(found)
         transaction.after_commit(functools.partial(self._listener.made, title_of(found.name)))
         about = {name: answer.header[name] for name in ("frequency", "target_metric")}
         warnings = merged(found.request["warnings"], answer.header["warnings"])

@@ -17,7 +17,7 @@ from engine.errors import EngineError, TaskFailed
 from engine.jobs import JobKind, Work
 from engine.projects import files
 from engine.projects.asking import ask, short_task
-from engine.projects.attempts import Attempt
+from engine.projects.attempts import Attempts
 from engine.projects.codes import EMPTY_REQUEST, NO_ACTIVE_DATASET
 from engine.projects.files import DatasetListener, ProjectFolders, made_name
 from engine.projects.objects import ONLY_SLOT, Object, ObjectKind, Objects, Project, encoded
@@ -69,6 +69,7 @@ class ProjectDatasets:
         self._objects = objects
         self._uploads = uploads
         self._folders = folders
+        self._attempts = Attempts(folders)
         self._disk = disk
         self._queries = queries
         self._listener = listener
@@ -80,30 +81,27 @@ class ProjectDatasets:
     # Made
 
     async def create(self, project: Project, sources: Sources, *, activate: bool, created_by: str) -> Object:
-        """A new dataset. EngineError `unknown_upload`, `unknown_dataset`, `not_complete`, `too_many_jobs`."""
+        """A new dataset. EngineError `unknown_upload`, `unknown_dataset`, `not_complete`, `too_many_jobs`, `quota_exceeded`."""
         await self._objects.require_complete(project, "dataset", sources.dataset_ids)
         await self._objects.require_complete(project, "upload", sources.upload_ids)
+        await self._objects.check_room(project.team)
         request = {"uploads": list(sources.upload_ids), "datasets": list(sources.dataset_ids), "activate": activate}
         return await self._objects.create(project, "dataset", request, created_by=created_by, uses=sources.uses)
 
     def kind(self) -> JobKind:
         """The kind of job that joins a dataset."""
-        return object_kind(self._objects, JOIN.name, "quick", self._ask, self._settled)
+        return object_kind(self._objects, JOIN.name, "quick", self._ask, self._settled, self._attempts.discard)
 
     async def _ask(self, found: Object) -> Work:
         await asyncio.to_thread(self._disk.check, 0)
         sources = [await self.files_of(found.project, iid) for iid in found.request["datasets"]]
         for iid in found.request["uploads"]:
             sources.append(self._uploads.rows_of(await self._objects.get(found.project, "upload", iid)))
-        staging = self._folders.attempt(found.name, found.attempts)
-        await asyncio.to_thread(files.empty_folder, staging)
-        attempt = Attempt(staging)
-        arguments = {"sources": sources, "title": title_of(found.name), "folder": str(staging)}
-        return Work(JOIN, arguments, then=attempt.answered, end=attempt.ended)
+        folder = await self._attempts.begin(found)
+        return Work(JOIN, {"sources": sources, "title": title_of(found.name), "folder": str(folder)})
 
     async def _settled(self, transaction: Transaction, found: Object, answer: Answer) -> Settled:
-        staging = self._folders.attempt(found.name, found.attempts)
-        await asyncio.to_thread(files.put, staging, self._folders.dataset(found.name))
+        await self._attempts.put(found)
         transaction.after_commit(functools.partial(self._listener.made, title_of(found.name)))
         slot = ONLY_SLOT if found.request["activate"] else None
         types = encoded(answer.header["types"])

@@ -3,6 +3,7 @@
     uploads/<32 hex>/file, rows.parquet                    one upload: as it was sent, and the rows that a replica has read
     datasets/<team>/<project>-<dataset or attribution>-<number>/
     datasets/.staging/<folder>.<attempt>/                  what a job writes; no name in a catalogue begins so
+    models/<team>/<project>-model-<number>/                a model, which the publisher puts there and removes
 
 Every function but those of ProjectFolders blocks on the disk: call it in a thread.
 """
@@ -49,6 +50,10 @@ class ProjectFolders:
     def dataset(self, name: ObjectName) -> Path:
         """What an object has in the catalogue of datasets."""
         return self.datasets / name.team / made_name(name)
+
+    def model(self, name: ObjectName) -> Path:
+        """What an object has among the models of its team."""
+        return self.data_dir / "models" / name.team / made_name(name)
 
     def attempt(self, name: ObjectName, attempts: int) -> Path:
         """Where an attempt at the job of an object writes."""

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from engine.errors import EngineError
+from engine.errors import EngineError, ListedError
 from engine.projects.asking import ask, short_task
-from engine.projects.codes import UNKNOWN_GRAPH
-from engine.projects.objects import Project, encoded, now
+from engine.projects.codes import IN_USE, UNKNOWN_GRAPH
+from engine.projects.objects import Project, encoded, now, unknown_project
 from engine.projects.values import values_of
 from engine.replicas.pool import Pool
-from engine.store import GraphRow, InstanceRow, Store
+from engine.store import GraphRow, InstanceRow, Store, Transaction
 
 Graph = Mapping[str, Any]
 
@@ -43,20 +43,24 @@ class Graphs:
         body = values_of(await ask(self._queries, CHECK_DRAWING, {"graph": graph}))["graph"]
         created_at = now()
         async with self._store.transaction() as transaction:
-            graph_id = await self._store.add_graph(
-                transaction, project.team, project.id, body, created_at=created_at, is_saved=True
-            )
-        return GraphRow(graph_id, body, created_at)
+            return GraphRow(await self._add(transaction, project, body, created_at, is_saved=True), body, created_at)
 
-    async def keep(self, project: Project, graph: str, instance: str) -> KeptGraph:
-        """Keep what a model is made of: the graph and its instance, both JSON."""
-        async with self._store.transaction() as transaction:
-            graph_id = await self._store.add_graph(transaction, project.team, project.id, graph, created_at=now(), is_saved=False)
-            return KeptGraph(graph_id, await self._store.add_instance(transaction, graph_id, project.team, instance))
+    async def keep(self, transaction: Transaction, project: Project, graph: str, instance: str) -> KeptGraph:
+        """Keep what a model is made of, the graph and its instance, both JSON; they go with the last model that has them.
 
-    async def forget(self, kept: KeptGraph) -> None:
-        """No model was made of it after all."""
-        await self._store.remove_graph(kept.graph)
+        transaction  that makes the model
+        raises       EngineError `unknown_project`
+        """
+        graph_id = await self._add(transaction, project, graph, now(), is_saved=False)
+        return KeptGraph(graph_id, await self._store.add_instance(transaction, graph_id, project.team, instance))
+
+    async def _add(self, transaction: Transaction, project: Project, graph: str, created_at: str, *, is_saved: bool) -> int:
+        """The id of a new graph. EngineError `unknown_project`."""
+        add = self._store.add_graph
+        graph_id = await add(transaction, project.team, project.id, graph, created_at=created_at, is_saved=is_saved)
+        if graph_id is None:
+            raise unknown_project()
+        return graph_id
 
     async def get(self, project: Project, graph: int) -> GraphRow:
         """EngineError `unknown_graph`."""
@@ -64,6 +68,15 @@ class Graphs:
         if found is None:
             raise EngineError(UNKNOWN_GRAPH, "The project has no such graph.")
         return found
+
+    async def delete(self, project: Project, graph: int) -> None:
+        """Forget a graph that a person has saved. EngineError `unknown_graph`; ListedError `in_use` for one that models have."""
+        if await self._store.remove_saved_graph(project.team, project.id, graph):
+            return
+        await self.get(project, graph)
+        models = await self._store.list_models_of_graph(project.team, project.id, graph)
+        details = [{"Code": "used", "Kind": "model", "IId": iid, "Message": f"Model {iid} has it."} for iid in models]
+        raise ListedError(IN_USE, f"Graph {graph} goes with the last model that has it.", details)
 
     async def saved(self, project: Project, *, limit: int, before: int | None) -> list[GraphRow]:
         """Those that people have saved, newest first."""

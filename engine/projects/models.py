@@ -16,11 +16,12 @@ from engine.projects.codes import BAD_FIELD, BAD_PARAMETER
 from engine.projects.datasets import ProjectDatasets
 from engine.projects.files import made_name
 from engine.projects.graphs import Graph, Graphs
-from engine.projects.objects import Object, ObjectKind, Objects, Project, encoded
+from engine.projects.objects import Asked, Object, ObjectKind, Objects, Project, encoded
 from engine.projects.publishing import KIND
 from engine.replicas.pool import Pool
 from engine.repository.index import Repository
 from engine.repository.publishing import files_missing
+from engine.store import Transaction
 
 CHECK_REFIT = short_task("check_refit")
 INFERENCES = ("hmc", "vi", "map")
@@ -117,7 +118,8 @@ class Models:
         """A new model of a graph, or of the default one.
 
         combination  [country, region, grouping]
-        raises       EngineError `bad_parameter`, `unknown_dataset`, `not_complete`, `too_many_jobs`, and what `check_graph` refuses
+        raises       EngineError `bad_parameter`, `unknown_dataset`, `not_complete`, `too_many_jobs`, `quota_exceeded`, and what
+                     `check_graph` refuses
         """
         wanted.parameters.check()
         files = await self._datasets.files_of(project, wanted.dataset)
@@ -127,20 +129,19 @@ class Models:
         checked = await self._graphs.checked(
             {"files": files, "combination": combination, "graph": graph, "max_parameters": self._max_parameters, **dates}
         )
-        kept = await self._graphs.keep(project, checked.graph, checked.instance)
-        about = {"kind": "build", "combination": combination, "graph": kept.graph, "instance": kept.instance, "parent": None}
-        request = {**asked, **about, "warnings": checked.warnings}
-        try:
-            return await self._create(project, wanted, request, uses=[("dataset", wanted.dataset)])
-        except BaseException:
-            await self._graphs.forget(kept)
-            raise
+
+        async def request(transaction: Transaction) -> dict[str, Any]:
+            kept = await self._graphs.keep(transaction, project, checked.graph, checked.instance)
+            about = {"kind": "build", "combination": combination, "graph": kept.graph, "instance": kept.instance, "parent": None}
+            return {**asked, **about, "warnings": checked.warnings}
+
+        return await self._create(project, wanted, request, uses=[("dataset", wanted.dataset)])
 
     async def refit(self, project: Project, parent: int, wanted: FitRequest) -> Object:
         """A new model with the instance and the scales of another.
 
-        raises  EngineError `bad_parameter`, `unknown_model`, `unknown_dataset`, `not_complete`, `too_many_jobs`, and what
-                `check_refit` refuses
+        raises  EngineError `bad_parameter`, `unknown_model`, `unknown_dataset`, `not_complete`, `too_many_jobs`,
+                `quota_exceeded`, and what `check_refit` refuses
         """
         wanted.parameters.check()
         found = await self.complete(project, parent)
@@ -153,9 +154,7 @@ class Models:
         request = {**asked, **same, "kind": "refit", "parent": parent, "warnings": answer.header["warnings"]}
         return await self._create(project, wanted, request, uses=[("dataset", wanted.dataset), (KIND, parent)])
 
-    async def _create(
-        self, project: Project, wanted: FitRequest, request: dict[str, Any], *, uses: list[tuple[ObjectKind, int]]
-    ) -> Object:
+    async def _create(self, project: Project, wanted: FitRequest, request: Asked, *, uses: list[tuple[ObjectKind, int]]) -> Object:
         return await self.objects.create(project, KIND, request, created_by=wanted.created_by, uses=uses)
 
     # Found

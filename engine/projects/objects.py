@@ -5,7 +5,7 @@ outlives the job. Knows what all kinds have in common, and nothing of one kind: 
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -30,6 +30,7 @@ from engine.projects.kinds import (
     unknown_project,
     word_of,
 )
+from engine.projects.quota import ProjectQuota
 from engine.store import JobRow, ObjectEnd, ObjectName, Store, Subject, Transaction
 
 __all__ = [
@@ -47,6 +48,9 @@ __all__ = [
     "unknown_project",
 ]
 
+# What an object was asked with; or what writes something beside the object, in the transaction that makes it, and then gives that.
+Asked = Mapping[str, Any] | Callable[[Transaction], Awaitable[Mapping[str, Any]]]
+
 # A team that has as many unfinished jobs as it may have should ask again after this.
 RETRY_AFTER_S = 10
 
@@ -54,12 +58,14 @@ RETRY_AFTER_S = 10
 class Objects:
     """The objects of all projects.
 
+    quota          of their files
     jobs_per_team  unfinished jobs that one team may have
     """
 
-    def __init__(self, store: Store, jobs: Jobs, *, jobs_per_team: int) -> None:
+    def __init__(self, store: Store, jobs: Jobs, quota: ProjectQuota, *, jobs_per_team: int) -> None:
         self.store = store
         self._jobs = jobs
+        self._quota = quota
         self._jobs_per_team = jobs_per_team
         self._progress: dict[str, dict[str, Any]] = {}  # by the keys of jobs that are started here
 
@@ -69,7 +75,7 @@ class Objects:
         self,
         project: Project,
         kind: ObjectKind,
-        request: Mapping[str, Any],
+        request: Asked,
         *,
         created_by: str,
         uses: Sequence[tuple[ObjectKind, int]] = (),
@@ -82,8 +88,9 @@ class Objects:
         raises     EngineError `unknown_project`, `too_many_jobs`, and `unknown_...` for what is used and not there
         """
         async with self.store.transaction() as transaction:
-            self._require_room(await self.store.num_unfinished_objects(project.team, transaction))
-            name = await self._add(transaction, project, kind, encoded(request), created_by)
+            self._require_turn(await self.store.num_unfinished_objects(project.team, transaction))
+            asked = await request(transaction) if callable(request) else request
+            name = await self._add(transaction, project, kind, encoded(asked), created_by)
             for used_kind, used_iid in dict.fromkeys(uses):
                 if not await self.store.add_use(transaction, name, used_kind, used_iid):
                     raise unknown(used_kind)
@@ -100,14 +107,16 @@ class Objects:
             raise unknown_project()
         return name
 
-    async def check_room(self, team: str, *, num_more: int = 0) -> None:
-        """Refuse what will become a job before much is done for it. EngineError `too_many_jobs`.
+    async def check_room(self, team: str, *, num_more: int = 0, num_bytes: int = 0) -> None:
+        """Refuse what will become a job, and keep files, before much is done for it. EngineError `too_many_jobs`, `quota_exceeded`.
 
-        num_more  requests of the team that are about to become jobs
+        num_more   requests of the team that are about to become jobs
+        num_bytes  that it is known to keep
         """
-        self._require_room(await self.store.num_unfinished_objects(team) + num_more)
+        self._require_turn(await self.store.num_unfinished_objects(team) + num_more)
+        await self._quota.check(team, num_bytes)
 
-    def _require_room(self, num_unfinished: int) -> None:
+    def _require_turn(self, num_unfinished: int) -> None:
         if num_unfinished >= self._jobs_per_team:
             text = f"The team has {self._jobs_per_team} unfinished jobs, which is the limit."
             raise EngineError(TOO_MANY_JOBS, text, retry_after_s=RETRY_AFTER_S)

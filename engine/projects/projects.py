@@ -57,6 +57,8 @@ class Projects:
 
     async def create(self, project: Project, name: str) -> ProjectCard:
         """A new project. EngineError `name_taken`: also when the team has a model or dataset that is called as one of its own."""
+        if await self._store.find_project(project.team, project.id) is not None:
+            raise _taken(project, "the team has a project of this id")
         for taken in await self._names_of(project.team):
             made = MADE.fullmatch(taken)
             if made is not None and made["project"] == project.id:

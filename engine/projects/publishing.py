@@ -1,13 +1,13 @@
 """How models of projects come among the models of the server, and go.
 
-Few of them are ever asked: weekly refits make hundreds. So replicas open only those ahead that are active in their project. Knows
-nothing of how a model is fitted.
+Few of them are ever asked: weekly refits make hundreds. So replicas open only those ahead that are active in their project, and let
+them go when another one takes their place. Knows nothing of how a model is fitted.
 """
 
 import asyncio
 import functools
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -18,6 +18,7 @@ from engine.projects.files import made_name
 from engine.projects.objects import Object, ObjectKind, Objects, unknown
 from engine.replicas.blocks import Answer
 from engine.repository.incoming import Incoming
+from engine.repository.index import Version
 from engine.repository.publishing import Publisher
 from engine.repository.serving import Serving, Spawn
 from engine.store import ObjectName, Store
@@ -45,6 +46,10 @@ class ProjectModels:
     def opens_ahead(self, owner: str, name: str) -> bool:
         """Whether replicas open this model before somebody asks for it: it is no project's, or is active in its project."""
         return self._is_active.get((owner, name), True)
+
+    def active(self) -> frozenset[tuple[str, str]]:
+        """Owner and name of each that is active in its project."""
+        return frozenset(title for title, is_active in self._is_active.items() if is_active)
 
     def add(self, name: ObjectName) -> None:
         """A model that is about to be published."""
@@ -119,12 +124,25 @@ class Publishing:
         self._names.discard(name)
 
     def note_activation(self) -> None:
-        """Another model of a project is active: let the replicas that run open it."""
-        self._spawn(self._open_active(), "open active models of projects")
+        """Another model of a project is active: the replicas that run open it, and let go the one that was active before."""
+        self._spawn(self._follow_activation(), "open active models of projects")
 
-    async def _open_active(self) -> None:
+    async def _follow_activation(self) -> None:
+        before = self._names.active()
         await self._names.read()
+        after = self._names.active()
+        for version in self._versions(before - after):
+            self._serving.retire(version)
+        for version in self._versions(after - before):
+            self._serving.keep(version)
         self._serving.open_new()
+
+    def _versions(self, titles: Iterable[tuple[str, str]]) -> Iterator[Version]:
+        """What is served of these models."""
+        for owner, name in titles:
+            model = self._serving.repository.find(owner, name)
+            if model is not None and model.active is not None:
+                yield model.active
 
 
 def _title(name: ObjectName) -> tuple[str, str]:

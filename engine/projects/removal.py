@@ -85,4 +85,6 @@ class Removal:
             except (OSError, EngineError) as error:
                 log.error("files of an object not removed object=%s reason=%r", name, str(error))
                 return
-            await self._store.remove_object(name)
+            async with self._store.transaction() as transaction:
+                await self._store.remove_graph_of(transaction, name)
+                await self._store.remove_object(transaction, name)

@@ -63,7 +63,8 @@ class UploadLimits:
 def type_of(text: str | None) -> str:
     """The type of data that a request names. EngineError `bad_dataset_name`."""
     if text is None or not DATASET_NAME.fullmatch(text):
-        raise EngineError(BAD_DATASET_NAME, f"Name the type of data: dataset_name={', '.join(TYPES)}, or a name of your own.")
+        text = f"Name the type of data in the query: ?dataset_name=Sales. The types are {', '.join(TYPES)}, and names of your own."
+        raise EngineError(BAD_DATASET_NAME, text)
     return _TYPES.get(text.lower(), text)
 
 
@@ -104,13 +105,13 @@ class ProjectUploads:
     # A file comes
 
     async def check_room(self, team: str, num_bytes: int) -> None:
-        """Refuse a file before it is read. EngineError `file_too_large`, `too_many_jobs`, `disk_full`.
+        """Refuse a file before it is read. EngineError `file_too_large`, `too_many_jobs`, `quota_exceeded`, `disk_full`.
 
         num_bytes  that it has at least
         """
         if num_bytes > self.limits.project_upload_limit_bytes:
             raise self._too_large()
-        await self._objects.check_room(team, num_more=self._arriving[team])
+        await self._objects.check_room(team, num_more=self._arriving[team], num_bytes=num_bytes)
         await asyncio.to_thread(self._disk.check, num_bytes)
 
     @contextlib.asynccontextmanager
@@ -150,7 +151,8 @@ class ProjectUploads:
         return EngineError(FILE_TOO_LARGE, f"The file is larger than {self.limits.project_upload_limit_bytes} bytes.")
 
     async def create(self, project: Project, dataset_name: str, arriving: ArrivingFile, *, created_by: str) -> Object:
-        """The upload of a file that has come. EngineError `unknown_project`, `too_many_jobs`."""
+        """The upload of a file that has come. EngineError `unknown_project`, `too_many_jobs`, `quota_exceeded`."""
+        await self._objects.check_room(project.team, num_bytes=arriving.num_bytes)  # the head need not have told its size
         request = {
             "dataset_name": dataset_name,
             "file_name": arriving.name,

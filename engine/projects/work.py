@@ -11,9 +11,10 @@ from typing import Any
 
 from engine.errors import DISK_FULL, INTERNAL, JOB_CRASHED, JOB_MEMORY, JOB_TIMEOUT, Code, Reason
 from engine.jobs import MAX_ATTEMPTS, JobClass, JobFailure, JobKind, Outcome, Work
+from engine.projects.kinds import name_of
 from engine.projects.objects import Object, Objects, encoded, now
 from engine.replicas.blocks import Answer, Task
-from engine.store import JobRow, ObjectEnd, Transaction
+from engine.store import JobRow, ObjectEnd, ObjectName, Transaction
 
 # What each of these jobs may take beside what its replica has when it begins, and how long a quick one may take: a workbook is read
 # at about 7,000 rows a second.
@@ -48,6 +49,7 @@ class Settled:
 
 Ask = Callable[[Object], Awaitable[Work]]
 Settle = Callable[[Transaction, Object, Answer], Awaitable[Settled]]
+Discard = Callable[[ObjectName, int], Awaitable[None]]
 
 
 def task_of(name: str, *, limit_s: float = QUICK_LIMIT_S) -> Task:
@@ -55,15 +57,18 @@ def task_of(name: str, *, limit_s: float = QUICK_LIMIT_S) -> Task:
     return Task(name, family="projects", pool="jobs", time_limit_s=limit_s, max_deaths=1, memory_bytes=MEMORY_BYTES)
 
 
-def object_kind(objects: Objects, name: str, job_class: JobClass, ask: Ask, settled: Settle) -> JobKind:
+def object_kind(
+    objects: Objects, name: str, job_class: JobClass, ask: Ask, settled: Settle, discard: Discard | None = None
+) -> JobKind:
     """A kind of job that makes an object.
 
     ask      what a replica is to do for the object, whose `attempts` is the number of this attempt
     settled  called in the transaction that ends the job, when the replica has neither refused nor found the disk full. An exception
              of its own makes the job fail
+    discard  removes what an attempt at an object, of this number, has left of which nothing is kept
     """
-    making = _Making(objects, ask, settled)
-    return JobKind(name, job_class, making.work, making.commit)
+    making = _Making(objects, ask, settled, discard)
+    return JobKind(name, job_class, making.work, making.commit, making.dropped)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,7 @@ class _Making:
     objects: Objects
     ask: Ask
     settled: Settle
+    discard: Discard | None
 
     async def work(self, job: JobRow) -> Work:
         found = await self.objects.made_by(job)
@@ -91,6 +97,11 @@ class _Making:
         end = ObjectEnd("success", now(), encoded(made.warnings), made.result, made.extra)
         await self.objects.settle(transaction, job, end, active_slot=made.active_slot)
         return None
+
+    async def dropped(self, job: JobRow) -> None:
+        """For JobKind.discard."""
+        if self.discard is not None:
+            await self.discard(name_of(job), job.attempts)
 
 
 def _watched(objects: Objects, job: JobRow, work: Work) -> Work:

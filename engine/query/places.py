@@ -30,6 +30,7 @@ class Places:
         self.num_open = 0
         self._limits = limits
         self._by_user: Counter[str] = Counter()
+        self._open_by_user: Counter[str] = Counter()
 
     def check(self, caller: Caller) -> None:
         """Refuse a query before its body is read. EngineError `too_many_queries`."""
@@ -52,18 +53,23 @@ class Places:
                 del self._by_user[caller.name]
 
     @contextlib.contextmanager
-    def taken(self) -> Iterator[None]:
+    def taken(self, caller: Caller) -> Iterator[None]:
         """The place among all, once the body is here, so that a client that sends half a body takes none of these."""
         if self.num_open >= self._limits.query_replicas + self._limits.query_queue:
             raise _too_many("Too many queries are waiting.")
         self.num_open += 1
+        self._open_by_user[caller.name] += 1
         try:
             yield
         finally:
             self.num_open -= 1
+            self._open_by_user[caller.name] -= 1
+            if not self._open_by_user[caller.name]:
+                del self._open_by_user[caller.name]
 
     def levels(self) -> metrics.Levels:
-        num_running = min(self.num_open, self._limits.query_replicas)
+        most = self._limits.query_replicas
+        num_running = min(most + 1, sum(min(number, most) for number in self._open_by_user.values()))
         return {metrics.QUERIES: {("running",): num_running, ("waiting",): self.num_open - num_running}}
 
 

@@ -139,7 +139,7 @@ class OpenQuery:
         self._block: Block | None = None  # in work, or waiting
         self._needs: Header = {}
         self._key = key_of(body, workspace)
-        self._place = queries.places.taken()
+        self._place = queries.places.taken(caller)
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -242,7 +242,8 @@ class OpenQuery:
         return flow, head
 
     def _submit(self, task: Task, waiter: Waiter, arguments: Arguments, buffers: list[Buffer]) -> None:
-        self._block = Block(task, Lane.INTERACTIVE, waiter, arguments, Lines.of_buffers(buffers))
+        lines = Lines.of_buffers(buffers)
+        self._block = Block(task, Lane.INTERACTIVE, waiter, arguments, lines, user=self._caller.name)
         self._queries.pool.submit(self._block)
 
     def _limits(self) -> Arguments:
@@ -326,13 +327,17 @@ class OpenQuery:
         else:
             self.outcome = "left" if isinstance(error, ConnectionError | asyncio.CancelledError) else "failed"
 
-    async def _close(self) -> None:
-        """End what is still in work, and give everything back."""
+    def give_up(self) -> None:
+        """End what is still in work: nobody wants more of the answer."""
         if self._timer is not None:
             self._timer.cancel()
         if self.flow is not None:
             self.flow.leave()
         self._stop()
+
+    async def _close(self) -> None:
+        """End what is still in work, and give everything back."""
+        self.give_up()
         last = self.flow.last if self.flow is not None else None
         try:
             await self._give_back()

@@ -36,8 +36,8 @@ class RowFinder:
         queries = self._queries
         call = Call()
         arguments = {"grant": grant, "text_bytes": queries.limits.query_text_limit_bytes}
-        block = Block(self._task, Lane.INTERACTIVE, call, arguments, Lines.of_buffers([body]))
-        with queries.places.of(caller), queries.places.taken():
+        block = Block(self._task, Lane.INTERACTIVE, call, arguments, Lines.of_buffers([body]), user=caller.name)
+        with queries.places.of(caller), queries.places.taken(caller):
             queries.pool.submit(block)
             try:
                 async with asyncio.timeout(self._timeout_s):

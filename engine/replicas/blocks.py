@@ -177,6 +177,7 @@ class Block:
     model       the model that the task needs, or None
     group       for work without a model: waiting blocks whose group is equal may share a frame; None means that this one travels
                 alone
+    user        whose work it is, where a pool shares its replicas among users; all that names nobody counts as one user's
     half        0 or 1 in a divided block
     num_parts   frames of its answer that its waiter has; the answer cannot begin again then
     deaths      replicas that died while they worked on it, or could not
@@ -195,6 +196,7 @@ class Block:
     lines: Lines = NO_LINES
     model: ServedModel | None = None
     group: object = None
+    user: str = ""
     half: int = 0
     num_parts: int = 0
     deaths: int = 0
@@ -305,6 +307,7 @@ def _half(block: Block, halves: Halves, half: int, lines: Lines) -> Block:
         arguments=block.arguments,
         lines=lines,
         model=block.model,
+        user=block.user,
         half=half,
         is_suspect=True,
         waiting_since=block.waiting_since,

@@ -92,6 +92,10 @@ class Flow:
         self._taken.set()
         return piece
 
+    async def num_lines(self) -> int:
+        """The lines that `get` has not returned to their ends."""
+        return await self._outbox.num_lines()
+
     async def regulate(self, taken_bytes: Callable[[], int]) -> None:
         """Pause the replica and let it go on, as the reader takes bytes, until the task that runs this is cancelled.
 

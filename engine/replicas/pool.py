@@ -11,6 +11,7 @@ import itertools
 import logging
 import signal
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 from engine import frames, metrics
@@ -87,8 +88,8 @@ class Pool:
             self.fill()
 
     def fill(self) -> None:
-        """Begin to keep all `size` replicas alive, also in a lazy pool."""
-        while len(self._keepers) < self.size:
+        """Begin to keep all replicas alive that the work of one user may take, also in a lazy pool: all `size` without a limit."""
+        while len(self._keepers) < (self._options.max_per_user or self.size):
             self._keep_one_more()
 
     def _keep_one_more(self) -> None:
@@ -246,10 +247,10 @@ class Pool:
 
     # Work comes in
 
-    async def run(self, task: Task, arguments: Arguments, buffers: Sequence[Buffer] = ()) -> Answer:
+    async def run(self, task: Task, arguments: Arguments, buffers: Sequence[Buffer] = (), *, user: str = "") -> Answer:
         """Run a task on some raw bytes, and wait for its answer. Raises EngineError: TaskFailed, `no_instances`."""
         call = Call()
-        self.submit(Block(task, Lane.INTERACTIVE, call, arguments, Lines.of_buffers(buffers)))
+        self.submit(Block(task, Lane.INTERACTIVE, call, arguments, Lines.of_buffers(buffers), user=user))
         return await call.future
 
     def submit(self, block: Block) -> None:
@@ -299,9 +300,26 @@ class Pool:
 
     def _grow(self) -> None:
         """Start one more replica if there is more work than replicas."""
-        num_taken = sum(bool(replica.num_batches) for replica in self._replicas.values())
-        if len(self._keepers) < min(self.size, num_taken + self.scheduler.num_interactive):
+        if len(self._keepers) < min(self.size, self._num_wanted()):
             self._keep_one_more()
+
+    def _num_wanted(self) -> int:
+        """How many replicas all single work could take that is in replicas or waits."""
+        most = self._options.max_per_user
+        if not most:
+            return self.scheduler.num_interactive + sum(bool(replica.num_batches) for replica in self._replicas.values())
+        by_user = self._taken_by_user() + self.scheduler.num_interactive_by_user()
+        return sum(min(number, most) for number in by_user.values())
+
+    def _taken_by_user(self) -> Counter[str]:
+        """The replicas that are at work, by the user whose work it is."""
+        batches = (replica.working_on for replica in self._replicas.values())
+        return Counter(batch.blocks[0].user for batch in batches if batch is not None)
+
+    def _full_users(self) -> set[str]:
+        """The users whose work has as many replicas as it may."""
+        most = self._options.max_per_user
+        return {user for user, number in self._taken_by_user().items() if number >= most} if most else set()
 
     # Work goes out
 
@@ -330,7 +348,9 @@ class Pool:
         if confined and replica.num_batches and replica.has_work_on(confined):
             return True  # nothing waits behind a model that may hang or die
         gives_confined = not confined or self._has_place_for_confined()
-        batch = self.scheduler.next_batch(is_prefetch=replica.num_batches > 0, gives_confined=gives_confined)
+        batch = self.scheduler.next_batch(
+            is_prefetch=replica.num_batches > 0, gives_confined=gives_confined, full_users=self._full_users()
+        )
         if batch is None:
             return False
         now = time.monotonic()

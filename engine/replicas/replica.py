@@ -57,6 +57,7 @@ class ReplicaOptions:
     is_confined   the process can open no connection, and leaves no core file
     max_answers   a replica that has given this many is replaced by a new one; 0 means no limit
     max_resident_bytes  the same for one that is this large after an answer
+    max_per_user  replicas that work of one user may take at once; another one starts only for others. 0 means no limit
     max_faults    that one version of a model may cost within the window of faults.py before it goes offline. A model whose owner
                   makes one mistake stays online: one record costs up to twelve replicas, which count less than four
     """
@@ -69,6 +70,7 @@ class ReplicaOptions:
     is_confined: bool = False
     max_answers: int = 0
     max_resident_bytes: int = 0
+    max_per_user: int = 0
     max_faults: int = 12
 
     def for_process(self, *, yields: bool = False) -> str:

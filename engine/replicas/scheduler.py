@@ -6,7 +6,7 @@ here waits: a replica that is free asks for the next batch and gets what is ther
 
 import math
 import time
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Collection, Iterable
 from typing import Protocol
 
@@ -85,6 +85,7 @@ class Scheduler:
     ) -> None:
         self._confined = confined
         self._gives_confined = True
+        self._full_users: Collection[str] = ()
         self._num_replicas = max(1, num_replicas)
         self._clock = clock
         self._groups: OrderedDict[object, deque[Block]] = OrderedDict()
@@ -148,6 +149,11 @@ class Scheduler:
     def is_interactive_recent(self) -> bool:
         return self._clock() - self._interactive_at < INTERACTIVE_MEMORY_S
 
+    def num_interactive_by_user(self) -> Counter[str]:
+        """Single blocks that wait."""
+        again = self._again[Lane.INTERACTIVE]
+        return Counter(block.user for queue in (*self._groups.values(), again) for block in queue)
+
     @property
     def num_bulk(self) -> int:
         """Sources that have lines waiting, plus blocks that wait to be tried again."""
@@ -155,15 +161,19 @@ class Scheduler:
 
     # What is served
 
-    def next_batch(self, *, is_prefetch: bool = False, gives_confined: bool = True) -> Batch | None:
+    def next_batch(
+        self, *, is_prefetch: bool = False, gives_confined: bool = True, full_users: Collection[str] = ()
+    ) -> Batch | None:
         """The blocks of the next frame, for a replica that is free or, as a prefetch, for one that soon will be.
 
         The interactive lane goes first, but a bulk block that has waited longer than BULK_PATIENCE_S goes before it every second
         turn. Nothing is prefetched while single requests come, because they would have to wait for the prefetched block.
 
         gives_confined  whether the batch may be of a confined model; a prefetched one never is
+        full_users      users who have as many replicas as they may, so that their single blocks wait
         """
         self._gives_confined = gives_confined and not is_prefetch
+        self._full_users = full_users
         if is_prefetch:
             return None if self.is_interactive_recent else self._next_bulk(is_prefetch=True)
         if not self._was_aged_turn and self._is_bulk_impatient() and (batch := self._next_bulk()):
@@ -184,7 +194,7 @@ class Scheduler:
             return Batch([block])
         for _ in range(len(self._groups)):
             group, queue = self._groups.popitem(last=False)
-            blocks = [] if self._is_held(queue[0].model) else self._take_group(queue)
+            blocks = [] if self._must_wait(queue[0]) else self._take_group(queue)
             if queue:
                 self._groups[group] = queue  # to the back: round robin over models
             if blocks:
@@ -234,7 +244,7 @@ class Scheduler:
         found = None
         while queue and found is None:
             block = queue.popleft()
-            if self._is_held(block.model):
+            if self._must_wait(block):
                 held.append(block)
             elif self._is_wanted(block):
                 found = block
@@ -244,6 +254,9 @@ class Scheduler:
     def _is_held(self, model: ServedModel | None) -> bool:
         """Whether work on this model must wait, because it is confined and another replica works on a confined one."""
         return bool(self._confined) and not self._gives_confined and model is not None and model.key in self._confined
+
+    def _must_wait(self, block: Block) -> bool:
+        return self._is_held(block.model) or block.user in self._full_users
 
     def _is_wanted(self, block: Block) -> bool:
         if block.waiter.has_left:

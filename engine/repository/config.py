@@ -1,21 +1,15 @@
 """A model's config.json: how a record becomes tensors, and how tensors become a result.
 
-Defines the keys, their types and defaults, and the rules between them. Knows nothing of folders, graphs or tensors. An unknown key
-is an error, so that a misspelt key is not silently ignored.
+Defines the keys around the entries of entries.py, and the rules between them. Knows nothing of folders, graphs or tensors.
 """
 
-import datetime
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-Scalar = bool | int | float | str
-Text = Annotated[str, Field(min_length=1)]
-Count = Annotated[int, Field(ge=1)]
-# The name of a file in the version's folder; a path is refused.
-FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+from engine.repository.entries import ConfigPart, Count, Input, Output, SentInput, Text, TextInput
 
 # How deep the values of the file may be nested. The libraries that read and write them later use recursion and
 # give up at some hundred levels. No record that a model reads needs more than a few.
@@ -25,161 +19,84 @@ MAX_DESCRIPTION_CHARACTERS = 4096
 DEFAULT_BATCH_SIZE = 1024
 # Padded cells (longest text x texts) of one run: with more, CPU throughput falls, and the memory arena grows and never shrinks.
 DEFAULT_BATCH_TOKENS = 4096
+# A result that differs by more in a batch is another result, which nobody can want.
+MAX_TOLERANCE = 1.0
+MAX_PROVIDERS = 8
+
+Task = Literal["predict", "embed"]
+# As onnxruntime calls it, in any letters, with or without `ExecutionProvider`.
+Provider = Annotated[str, Field(pattern=r"^[A-Za-z]{1,60}$")]
 
 
-class ConfigPart(BaseModel):
-    """One part of config.json. Values are not converted: "true" is not a boolean, 1.0 is not an integer."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Entry(ConfigPart):
-    """The keys of every kind of input.
-
-    input    name of the input in the graph
-    missing  value for an absent or null field, "nan" for a missing float; without it such a record gets `missing_field`
-    coerce   where the graph takes numbers, convert numeric strings to numbers; where it takes strings, convert numbers and booleans
-             to their JSON text
-    """
-
-    input: Text
-    missing: Scalar | list[Scalar] | None = None
-    coerce: bool = False
-
-
-class ColumnInput(Entry):
-    """One field -> [N] or [N,1], whichever the graph has."""
-
-    kind: Literal["column"]
-    field: Text
-
-
-class MatrixInput(Entry):
-    """Several fields, in this order -> [N,k].
-
-    field  name of a field with the whole row as a list, which a record may have instead; models published without a config have it
-    """
-
-    kind: Literal["matrix"]
-    features: list[Text] = Field(min_length=1)
-    field: Text | None = None
-
-
-class VectorInput(Entry):
-    """One field with a list of k numbers -> [N,k]. `missing` stands for the whole list."""
-
-    kind: Literal["vector"]
-    field: Text
-
-
-class PeriodDaysInput(ConfigPart):
-    """One field with the date of the last of several periods -> [N,window]: the days from `origin` to the first day of each period.
-
-    input   name of the input in the graph
-    origin  a date, `2018-01-07`; for weekly data it is the first day of a period
-    window  how many periods; the oldest comes first
-    """
-
-    kind: Literal["period_days"]
-    input: Text
-    field: Text
-    origin: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
-    frequency: Literal["daily", "weekly", "monthly"]
-    window: Count
-
-    @field_validator("origin")
-    @classmethod
-    def _origin_is_a_date(cls, origin: str) -> str:
-        datetime.date.fromisoformat(origin)
-        return origin
-
-
-class TextInput(Entry):
-    """One field, tokenised -> input_ids, attention_mask: int64 [N, tokens of the longest text of the block]."""
-
-    kind: Literal["text"]
-    field: Text
-    max_tokens: Count
-    tokenizer: FileName = "tokenizer.json"
-    pad_id: int = Field(default=0, ge=0)
-    pad_token: str = "[PAD]"
-
-
-Input = Annotated[ColumnInput | MatrixInput | VectorInput | PeriodDaysInput | TextInput, Field(discriminator="kind")]
-
-
-class Output(ConfigPart):
-    """One output of the graph.
-
-    output     name of the output in the graph
-    key        `as` in the file: the key in the result; with None the result is the bare value of the only output
-    labels     an integer i becomes labels[i]; when the output has rows, these are the names of the columns
-    form       "object": a row becomes an object with the labels as keys
-    squeeze    turn rows of length 1 into scalars
-    axis       the batch axis
-    pooling    how token vectors [N, tokens, width] become one vector
-    normalise  divide each row by its length
-    """
-
-    output: Text
-    key: Text | None = Field(alias="as")
-    labels: list[Scalar] | dict[str, Scalar] | None = None
-    form: Literal["list", "object"] = "list"
-    squeeze: bool = True
-    axis: int = Field(default=0, ge=0)
-    pooling: Literal["mean", "cls"] | None = None
-    normalise: bool = False
-
-    @model_validator(mode="after")
-    def _form_needs_labels(self) -> "Output":
-        if self.form == "object" and not self.labels:
-            raise ValueError("form 'object' needs labels")
-        return self
-
-
-class ModelConfig(ConfigPart):
-    """The whole file.
+class CommonKeys(ConfigPart):
+    """The keys that a config may always leave out.
 
     description       at most MAX_DESCRIPTION_CHARACTERS when it is published; of a longer one in a folder only this much is shown
-    example           a record that the model answers; a replica warms the model up with it and checks that it works
     dim               embedding models: how many values a vector has
     max_tokens        embedding models: how many tokens of a text the model reads
     max_batch_tokens  models that tokenise: how many padded cells one run may have
+    batch_tolerance   how far results in a batch may be from those of the same records alone; without it, not further than rounding
+    providers         execution providers of onnxruntime, the preferred one first; without it those of the setting
     fingerprint       the vector that an embedding model gave for the example when it was built: base64 of little-endian float32;
                       a replica refuses a model that gives another vector
     """
 
     owner: Text
     name: Text
-    task: Literal["predict", "embed"]
     description: str = ""
     shared: bool = False
     max_batch_size: Count = DEFAULT_BATCH_SIZE
-    inputs: list[Input] = Field(min_length=1)
-    outputs: list[Output] = Field(min_length=1)
-    example: dict[str, Any]
     dim: Count | None = None
     max_tokens: Count | None = None
     max_batch_tokens: Count = DEFAULT_BATCH_TOKENS
+    batch_tolerance: Annotated[float, Field(gt=0, le=MAX_TOLERANCE)] | None = None
+    providers: list[Provider] | None = Field(default=None, min_length=1, max_length=MAX_PROVIDERS)
     fingerprint: str | None = None
 
-    @model_validator(mode="after")
-    def _keys_are_distinct(self) -> "ModelConfig":
-        keys = [output.key for output in self.outputs]
-        if None in keys and len(keys) > 1:
-            raise ValueError("'as': null needs a single output")
-        if len(set(keys)) < len(keys):
-            raise ValueError("two outputs have the same 'as'")
-        return self
+    def as_dict(self) -> dict[str, Any]:
+        """The file with every default filled in and the keys named as in the file; replicas get this."""
+        return self.model_dump(by_alias=True)
+
+    def as_written(self) -> dict[str, Any]:
+        """Only the keys that were written in the file."""
+        return self.model_dump(by_alias=True, exclude_unset=True)
+
+
+class SentConfig(CommonKeys):
+    """A file that was sent for publishing: whatever it leaves out is derived from the graph."""
+
+    task: Task = "predict"
+    inputs: list[SentInput] | None = Field(default=None, min_length=1)
+    outputs: list[Output] | None = Field(default=None, min_length=1)
+    example: dict[str, Any] | None = None
+
+    def clashes(self) -> list[str]:
+        """Why the outputs that were sent do not go together; a sentence each."""
+        return _clashes(self.outputs or [])
+
+    def gaps(self) -> list[str]:
+        """What the task needs and nothing derives."""
+        return _gaps(self, self.inputs, self.outputs) if self.task == "embed" else []
+
+
+class ModelConfig(CommonKeys):
+    """The whole file.
+
+    example  a record that the model answers; a replica warms the model up with it and checks that it works
+    """
+
+    task: Task
+    inputs: list[Input] = Field(min_length=1)
+    outputs: list[Output] = Field(min_length=1)
+    example: dict[str, Any]
 
     @model_validator(mode="after")
-    def _embedding_is_complete(self) -> "ModelConfig":
-        if self.is_embedding and (self.dim is None or self.max_tokens is None):
-            raise ValueError("task 'embed' needs dim and max_tokens")
-        if self.is_embedding and [entry.kind for entry in self.inputs] != ["text"]:
-            raise ValueError("task 'embed' needs one input of kind 'text'")
-        if self.is_embedding and [output.key for output in self.outputs] != ["embedding"]:
-            raise ValueError("task 'embed' needs one output, 'as' embedding")
+    def _keys_go_together(self) -> "ModelConfig":
+        found = _clashes(self.outputs)
+        if self.is_embedding:
+            found += _gaps(self, self.inputs, self.outputs)
+        if found:
+            raise ValueError("; ".join(found))
         return self
 
     @property
@@ -200,17 +117,37 @@ class ModelConfig(ConfigPart):
         """The text input, whose length decides what a record costs; None for a model that does not tokenise."""
         return next((entry for entry in self.inputs if isinstance(entry, TextInput)), None)
 
-    def as_dict(self) -> dict[str, Any]:
-        """The file with every default filled in and the keys named as in the file; replicas get this."""
-        return self.model_dump(by_alias=True)
 
-    def as_written(self) -> dict[str, Any]:
-        """Only the keys that were written in the file."""
-        return self.model_dump(by_alias=True, exclude_unset=True)
+def _clashes(outputs: Sequence[Output]) -> list[str]:
+    """Why these outputs cannot stand in one result."""
+    keys = [output.key for output in outputs]
+    found = ["'as': null needs a single output"] if None in keys and len(keys) > 1 else []
+    return found + (["two outputs have the same 'as'"] if len(set(keys)) < len(keys) else [])
+
+
+def _gaps(config: CommonKeys, inputs: Sequence[Any] | None, outputs: Sequence[Output] | None) -> list[str]:
+    """What an embedding model lacks."""
+    found = []
+    if config.dim is None or config.max_tokens is None:
+        found.append("task 'embed' needs dim and max_tokens")
+    if inputs is None or [entry.kind for entry in inputs] != ["text"]:
+        found.append("task 'embed' needs one input of kind 'text'")
+    if outputs is None or [output.key for output in outputs] != ["embedding"]:
+        found.append("task 'embed' needs one output, 'as' embedding")
+    return found
 
 
 def parse_config(text: bytes) -> ModelConfig:
     """Parse and check a config.json. ValueError with one sentence for the person who wrote the file."""
+    raw = read_json(text)
+    try:
+        return ModelConfig.model_validate(raw)
+    except ValidationError as error:
+        raise ValueError(f"config.json: {first_fault(error)}") from None
+
+
+def read_json(text: bytes) -> Any:
+    """The value of a config.json. ValueError with one sentence for what is not JSON, or cannot be written as JSON again."""
     try:
         raw = _loads(text)
         # Refuse what we could not write as JSON again: NaN, Infinity, 1e999, half of a surrogate pair.
@@ -219,10 +156,7 @@ def parse_config(text: bytes) -> ModelConfig:
         raise ValueError(f"config.json is nested deeper than {MAX_DEPTH} levels") from None
     except ValueError as error:
         raise ValueError(f"config.json is not JSON: {error}") from None
-    try:
-        return ModelConfig.model_validate(raw)
-    except ValidationError as error:
-        raise ValueError(f"config.json: {first_fault(error)}") from None
+    return raw
 
 
 class TooDeep(ValueError):
@@ -251,7 +185,15 @@ def _values(outer: Any) -> Iterable[Any]:
 
 def first_fault(error: ValidationError) -> str:
     """The first fault that pydantic found, written like `field 'inputs.0.field': field required`."""
-    fault = error.errors(include_url=False)[0]
-    message = "a JSON object is needed" if fault["type"] == "model_type" else fault["msg"].removeprefix("Value error, ")
-    where = ".".join(str(part) for part in fault["loc"])
+    return all_faults(error)[0]
+
+
+def all_faults(error: ValidationError) -> list[str]:
+    """The faults that pydantic found, in the order of the file."""
+    return [_fault_text(fault["loc"], fault["type"], fault["msg"]) for fault in error.errors(include_url=False)]
+
+
+def _fault_text(place: tuple[int | str, ...], kind: str, message: str) -> str:
+    message = "a JSON object is needed" if kind == "model_type" else message.removeprefix("Value error, ")
+    where = ".".join(str(part) for part in place)
     return f"field '{where}': {message[0].lower()}{message[1:]}" if where else message

@@ -4,7 +4,6 @@ Knows the names and sizes of the files and the config that was sent. Does not kn
 that.
 """
 
-import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 from engine.disk import Disk
 from engine.errors import BODY_TOO_LARGE, Code, EngineError, Kind
 from engine.receiving import write_chunks
-from engine.repository.config import MAX_DESCRIPTION_CHARACTERS, ModelConfig, parse_config
+from engine.repository.drafts import Draft, parse_draft
 from engine.repository.index import CONFIG_FILE, GRAPH_FILE
 from engine.repository.quotas import no_room
 
@@ -82,7 +81,7 @@ class Incoming:
         if self.num_bytes > self._room.limit_bytes:
             raise self._too_large()
 
-    def config(self) -> ModelConfig | None:
+    def draft(self) -> Draft | None:
         """The config that was sent, or None when none was. Blocks on its file. EngineError `body_too_large`, `invalid_model`."""
         if GRAPH_FILE not in self._names:
             raise EngineError(INVALID_MODEL, "the part 'model' is missing")
@@ -92,16 +91,9 @@ class Incoming:
         if path.stat().st_size > CONFIG_LIMIT_BYTES:
             raise EngineError(BODY_TOO_LARGE, f"config larger than {CONFIG_LIMIT_BYTES} bytes")
         try:
-            config = parse_config(_with_owner_and_name(path.read_bytes(), self.owner, self.name))
+            return parse_draft(path.read_bytes(), self.owner, self.name)
         except ValueError as error:
             raise EngineError(INVALID_MODEL, str(error)) from None
-        if (config.owner, config.name) != (self.owner, self.name):
-            reason = f"config.json names {config.owner}/{config.name}, but the path names {self.owner}/{self.name}"
-            raise EngineError(INVALID_MODEL, reason)
-        if config.description != config.shown_description:
-            reason = f"config.json: field 'description': it has more than {MAX_DESCRIPTION_CHARACTERS:,} characters"
-            raise EngineError(INVALID_MODEL, reason)
-        return config
 
     async def _counted(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The same chunks, as long as all files of the upload together are within the limit."""
@@ -115,12 +107,3 @@ class Incoming:
 
     def _too_large(self) -> EngineError:
         return EngineError(BODY_TOO_LARGE, f"body larger than {self._room.limit_bytes} bytes")
-
-
-def _with_owner_and_name(text: bytes, owner: str, name: str) -> bytes:
-    """Add the owner and the name from the path to a config that leaves them out. What is not a JSON object stays as it is."""
-    try:
-        raw = json.loads(text)
-        return json.dumps({"owner": owner, "name": name} | raw).encode() if isinstance(raw, dict) else text
-    except (ValueError, RecursionError):  # `parse_config` says what is wrong with it
-        return text

@@ -135,7 +135,7 @@ class ListedModels:
         folders = [folder for root in self._repository.roots for folder in root.glob(f"{owner or '*'}/{name}")]
         if any((folder / CONFIG_FILE).is_file() for folder in folders):
             return "its weights are missing: fetch them with `make models`"
-        return f"there is no such model: import one with `python -m server model import DIR --name {name}`"
+        return f"there is no such model: import one with `sluice model import DIR --name {name}`"
 
     def _warn_of_aliases_without_a_model(self) -> None:
         names = {name for owner, model in self._listed for name in (model, f"{owner}/{model}")}

@@ -25,6 +25,7 @@ from engine.replicas.blocks import Arguments, Task
 from engine.replicas.pool import Pool
 from engine.repository import folders
 from engine.repository.config import ModelConfig, parse_config
+from engine.repository.drafts import Draft
 from engine.repository.incoming import INVALID_MODEL, Incoming, Room
 from engine.repository.index import Model, Repository, Version
 from engine.repository.quotas import QuotaLimits, Quotas
@@ -144,7 +145,7 @@ class Publisher:
                  one is as it was
         """
         async with self._checks.setdefault(incoming.owner, asyncio.Lock()):
-            config, warnings = await self._check(incoming, await asyncio.to_thread(incoming.config))
+            config, warnings = await self._check(incoming, await asyncio.to_thread(incoming.draft))
         async with self._lock(incoming.owner, incoming.name):
             if confirm is not None:
                 await confirm()
@@ -196,14 +197,16 @@ class Publisher:
             raise
         await asyncio.to_thread(self._listed.read)
 
-    async def _check(self, incoming: Incoming, sent: ModelConfig | None) -> tuple[ModelConfig, list[str]]:
+    async def _check(self, incoming: Incoming, sent: Draft | None) -> tuple[ModelConfig, list[str]]:
         """The config of the new version, and warnings. EngineError `invalid_model`."""
         arguments: Arguments = {
             "folder": str(incoming.folder),
             "owner": incoming.owner,
             "name": incoming.name,
-            "config": sent.as_dict() if sent else None,
+            "config": sent.config.as_dict() if sent else None,
+            "faults": sent.faults if sent else [],
             "data": incoming.data_files,
+            "providers": self._serving.providers,
         }
         try:
             answer = (await self._jobs.run(self._check_task, arguments)).header
@@ -217,7 +220,7 @@ class Publisher:
             raise EngineError(INVALID_MODEL, answer["refused"])
         if "full" in answer:
             raise disk_full()
-        written = self._defaults(incoming) | (sent.as_written() if sent else {}) | answer["config"]
+        written = self._defaults(incoming) | (sent.config.as_written() if sent else {}) | answer["config"]
         return await asyncio.to_thread(_parsed, written), answer["warnings"]
 
     def _defaults(self, incoming: Incoming) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from engine.repository.index import VERSION
 QUOTA_EXCEEDED = Code(
     "quota_exceeded",
     Kind.FULL,
-    "the user keeps as many models, versions, datasets or bytes as the settings SLUICE_USER_... allow",
+    "the user keeps as many models, versions, datasets or bytes as the settings SLUICE_USER_... allow, or the projects of the team "
+    "as many bytes as SLUICE_TEAM_PROJECT_BYTES",
 )
 
 

@@ -9,7 +9,7 @@ import contextlib
 import enum
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 
 import ujson
@@ -75,12 +75,23 @@ class Serving:
     """The models that one pool serves.
 
     listed       the listed embedding models; they are large, so only the first one is opened before it is asked for
+    providers    execution providers for the models whose config names none; empty means the processor
     spawn        starts a background task, which its owner cancels at the end
     opens_ahead  tells of a model, by owner and name, whether its active version is opened before it is asked for
     """
 
-    def __init__(self, repository: Repository, listed: ListedModels, pool: Pool, *, load_timeout_s: float, spawn: Spawn) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        listed: ListedModels,
+        pool: Pool,
+        *,
+        load_timeout_s: float,
+        spawn: Spawn,
+        providers: Sequence[str] = (),
+    ) -> None:
         self.repository = repository
+        self.providers = list(providers)
         self.listed = listed
         self._pool = pool
         self._load_timeout_s = load_timeout_s
@@ -110,7 +121,7 @@ class Serving:
                 title=version.title,
                 name=config.name,
                 version=version.number,
-                load=_load_header(key, version),
+                load=_load_header(key, version, self.providers),
                 max_batch_size=config.max_batch_size,
                 tokens=TokenLimits(config.text.max_tokens, config.max_batch_tokens) if config.text else None,
                 is_trusted=self._is_trusted(config.owner),
@@ -215,9 +226,10 @@ class Serving:
             return  # it was removed meanwhile, with all that is known of it
         if error := header.get("error"):
             replica.loaded.discard(model.key)
-            served.state = LoadState.OFFLINE
             metrics.MODEL_LOADS.series(model.title, "failed").inc()
-            log.error("model does not load model=%s reason=%r", model.key, error["reason"])
+            if served.state is not LoadState.OFFLINE:  # the first replica has told the reason
+                log.error("model does not load model=%s reason=%r", model.key, error["reason"])
+            served.state = LoadState.OFFLINE
             return
         served.num_lost = 0
         if self._pool.faults.reason(model.key) is None:
@@ -319,6 +331,12 @@ class Serving:
             self.unload_if_unused(served)
         return served.retired
 
+    def keep(self, version: Version) -> None:
+        """Leave a version open that was to be unloaded once nobody uses it, if it still is open."""
+        served = self.find(version)
+        if served is not None:
+            served.retired = None
+
     async def retire_within(self, version: Version, seconds: float) -> None:
         """Unload a version everywhere. What still uses it after this time is ended with `model_removed`."""
         served = self.find(version)
@@ -375,14 +393,14 @@ class Use:
         self._serving.unload_if_unused(self._served)
 
 
-def _load_header(key: str, version: Version) -> Header:
-    """The frame that makes a replica open a version."""
+def _load_header(key: str, version: Version, providers: list[str]) -> Header:
+    """The frame that makes a replica open a version, on the execution providers of its config or else on these."""
     return {
         "family": version.config.family,
         "task": "load",
         "model": key,
         "folder": str(version.folder),
-        "config": version.config.as_dict(),
+        "config": version.config.as_dict() | {"providers": version.config.providers or providers},
     }
 
 

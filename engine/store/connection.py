@@ -1,7 +1,7 @@
 """The connections to sluice.db: opened, configured, migrated, read from, written to, closed.
 
 Knows SQLite, transactions and migrations. Knows no table: the other files of this folder say what is asked of the tables. Several
-processes may have the same file open (the server, workers and `python -m server user`). WAL mode lets them read while one of them
+processes may have the same file open (the server, workers and `sluice user`). WAL mode lets them read while one of them
 writes; a writer takes its lock before it reads anything (BEGIN IMMEDIATE) and waits while another process holds it.
 """
 

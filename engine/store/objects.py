@@ -107,6 +107,8 @@ LIST_FAILED = (
 )
 # Which requests made the objects of a kind, those included that are being removed?
 LIST_REQUESTS = "SELECT request FROM project_object WHERE kind = ?"
+# Which objects has a team, those included that are being removed, and which folders do their requests name?
+LIST_FOLDERS = "SELECT team, project, kind, iid, json_extract(request, '$.folder') FROM project_object WHERE team = ?"
 # Which objects of a kind have not ended, although they have no job that could end them?
 LIST_STRANDED = """
     SELECT team, project, kind, iid FROM project_object o
@@ -225,15 +227,19 @@ class ObjectStore(Database):
         """What asked for the objects of a kind, those included that are being removed."""
         return [request for (request,) in await self._rows(LIST_REQUESTS, (kind,))]
 
+    async def list_folders_of_team(self, team: str) -> list[tuple[ObjectName, str | None]]:
+        """All objects of a team, also those that are being removed, each with the folder that its request names, if it does."""
+        return [(ObjectName(*name), folder) for *name, folder in await self._rows(LIST_FOLDERS, (team,))]
+
     async def list_stranded_objects(self, kind: str, job_kind: str) -> list[ObjectName]:
         """Objects that have not ended, and that no job of this kind will end."""
         return [ObjectName(*row) for row in await self._rows(LIST_STRANDED, {"kind": kind, "name": job_kind})]
 
-    async def remove_object(self, name: ObjectName) -> bool:
-        """Forget an object that is being removed; False when there is none."""
-        return await self._write((REMOVE_OBJECT, (name.team, name.project, name.kind, name.iid)))
-
     # In a transaction
+
+    async def remove_object(self, transaction: Transaction, name: ObjectName) -> bool:
+        """Forget an object that is being removed; False when there is none."""
+        return await transaction.run(REMOVE_OBJECT, (name.team, name.project, name.kind, name.iid)) > 0
 
     async def object_row(self, transaction: Transaction, name: ObjectName, prefix: str) -> ObjectRow | None:
         rows = await transaction.rows(FIND_OBJECT, _named(name) | {"prefix": prefix})

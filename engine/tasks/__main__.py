@@ -14,7 +14,6 @@ import resource
 import signal
 import socket
 import sys
-import traceback
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -24,6 +23,7 @@ from engine import frames
 from engine.errors import short_traceback
 from engine.frames import Header
 from engine.tasks.families import ENDS, Families, LoadFailed, LongReply, Reply, is_harmful, is_out_of_memory
+from engine.tasks.reports import prepare_stderr, report
 from engine.tasks.stopping import Stopped, block_signal
 from engine.tasks.yielding import yielding
 
@@ -42,8 +42,6 @@ YOUNG_OBJECTS = 100_000
 MAX_REASON_CHARACTERS = 2_000
 
 REFUSED_EVENTS = frozenset({"socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr"})
-
-STDERR = 2
 
 
 class Worker:
@@ -95,12 +93,6 @@ def _with_more(answer: LongReply) -> LongReply:
         yield {**header, "more": True}, buffers
 
 
-def report(error: BaseException) -> None:
-    """Log where something was raised, and its class, but not its message, which may quote a record and its newlines."""
-    where = "".join(traceback.format_tb(error.__traceback__))
-    print(f"Traceback (most recent call last):\n{where}{type(error).__name__}", file=sys.stderr, flush=True)
-
-
 def _details(error: BaseException) -> dict[str, Any]:
     """What the server is told about what a task has raised: whether it harms, and where it was raised."""
     told: dict[str, Any] = {"traceback": short_traceback(error)}
@@ -140,17 +132,6 @@ def prepare_process(niceness: int, memory_bytes: int, *, is_confined: bool) -> N
         os.nice(niceness)
     with contextlib.suppress(OSError):  # not Linux, or not allowed: then the kernel chooses what to kill by size alone
         Path("/proc/self/oom_score_adj").write_text("500")
-
-
-def prepare_stderr() -> None:
-    """Keep stderr for Python alone, and for tracebacks without messages. What native libraries write, they write to nowhere.
-
-    Their last words (of a C++ exception that nobody caught, or of a panic in Rust) may quote a record, like the messages of others.
-    """
-    sys.stderr = os.fdopen(os.dup(STDERR), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), STDERR, inheritable=False)
-    sys.excepthook = lambda kind, error, where: report(error)
 
 
 def limit_memory(limit_bytes: int) -> None:

@@ -340,8 +340,8 @@ def encode_ids(records: Sequence[Any], line_of: Callable[[int], bytes]) -> tuple
         values = [record.get("yhat_id") if type(record) is dict else None for record in records]
     kinds = set(map(type, values))
     if kinds == {str} and "" not in values and max(map(len, values)) <= MAX_ID_CHARACTERS:
-        if texts := _unquoted_strings(values):
-            return Ids(texts, b'"'), {}
+        if encoded := plain_strings(values):
+            return Ids(cut_strings(encoded), b'"'), {}
     elif kinds == {type(None)}:
         return Ids(random_ids(len(values)), b'"'), {}
     texts, faults = _encode_mixed_ids(values, line_of)
@@ -449,24 +449,21 @@ def _foreign(value: Any) -> str:
     return binascii.b2a_base64(value, newline=False).decode() if isinstance(value, bytes) else str(value)
 
 
-def _unquoted_strings(values: list[str]) -> list[bytes] | None:
-    """The JSON text of each string, without its quotes. None if one of them must be escaped or is not Unicode.
-
-    A quote inside a string would need a backslash. Without one the bytes `","` occur only between strings.
-    """
+def plain_strings(values: list[str]) -> bytes | None:
+    """The strings as a JSON list. None if one of them must be escaped or is not Unicode."""
     try:
         encoded = orjson.dumps(values)
     except TypeError:
         return None
-    if b"\\" in encoded:
-        return None
+    return None if b"\\" in encoded else encoded
+
+
+def cut_strings(encoded: bytes) -> list[bytes]:
+    """The texts between the quotes of a list that `plain_strings` made, which is not empty.
+
+    A quote inside a string would need a backslash. Without one the bytes `","` occur only between strings.
+    """
     return encoded[2:-2].split(b'","')
-
-
-def encode_strings(values: list[str]) -> tuple[list[bytes], bytes]:
-    """Texts and a quote: the JSON text of each string is its text between two quotes."""
-    texts = _unquoted_strings(values) if values else []
-    return ([dumps(value) for value in values], b"") if texts is None else (texts, b'"')
 
 
 def encode_numbers(values: np.ndarray) -> list[bytes]:

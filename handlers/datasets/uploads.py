@@ -26,6 +26,7 @@ from handlers.datasets.admission import (
     etag,
     writable,
 )
+from handlers.http.auth import while_valid
 from handlers.http.bodies import (
     NDJSON,
     check_head,
@@ -39,7 +40,7 @@ from handlers.http.encodings import PLAIN, BadEncoding, decoder
 from handlers.http.errors import UNSUPPORTED_MEDIA_TYPE, json_response
 from handlers.http.lines import LineCutter
 from handlers.http.routes import Route
-from handlers.http.uploads import confirm_change, while_valid, within_idle_timeout, within_upload_timeout
+from handlers.http.uploads import confirm_change, within_idle_timeout, within_upload_timeout
 
 LINE_TYPES = (NDJSON, "application/jsonl", "application/json")
 # Bytes that are cut into lines at once.

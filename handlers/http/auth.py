@@ -1,13 +1,17 @@
-"""Authentication: from an Authorization header to a caller, and the demands that a route can make of a caller.
+"""Authentication: from an Authorization header to a caller, the demands that a route can make of a caller, and the end of long
+requests whose caller may no longer make them.
 
 Knows headers and the accounts. Knows nothing of models: engine/repository/index.py decides which models a caller may use.
 """
 
+import asyncio
 import binascii
+import contextlib
+from collections.abc import AsyncIterator
 
 from aiohttp import hdrs, web
 
-from engine.accounts import Caller
+from engine.accounts import Caller, Right, unauthorized
 from engine.errors import FORBIDDEN, FULL_KEY_NEEDED, NO_CREDENTIALS, UNAUTHORIZED, EngineError
 from handlers.http.keys import ACCOUNTS, ANONYMOUS
 
@@ -74,3 +78,19 @@ def require_admin(caller: Caller) -> None:
     require_full(caller)
     if not caller.is_admin:
         raise EngineError(FORBIDDEN, "only the admin may do this")
+
+
+@contextlib.asynccontextmanager
+async def while_valid(request: web.Request, caller: Caller | None, *rights: Right) -> AsyncIterator[None]:
+    """Break off as soon as the caller's key ends, or one of its rights. EngineError: those of `Accounts.confirm`."""
+    scope = asyncio.timeout(None)
+    accounts = request.app[ACCOUNTS]
+    try:
+        async with scope:
+            with accounts.while_valid(caller, lambda: scope.reschedule(0), *rights):
+                yield
+    except TimeoutError:
+        if not scope.expired() or caller is None:  # of the disk, for one
+            raise
+        await accounts.confirm(caller, *rights)
+        raise unauthorized() from None

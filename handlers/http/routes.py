@@ -19,8 +19,24 @@ from handlers.http.errors import EXPECTATION_FAILED, METHOD_NOT_ALLOWED, NOT_FOU
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 # What is called with a handler and a request for it.
 Around = Callable[[Handler, web.Request], Awaitable[web.StreamResponse]]
-# A pydantic model of a JSON body, or a media type.
-BodyKind = type[BaseModel] | str
+
+
+@dataclass(frozen=True, slots=True)
+class FormBody:
+    """A form with files, for the documentation.
+
+    parts   name of a part -> what its file is
+    needed  the names of those that must be there
+    many    the names of those that may come several times
+    """
+
+    parts: Mapping[str, str]
+    needed: tuple[str, ...]
+    many: tuple[str, ...] = ()
+
+
+# A pydantic model of a JSON body, a media type, or a form.
+BodyKind = type[BaseModel] | str | FormBody
 
 # The first path segments of preview, which follows an API that has no prefix of its own.
 PREVIEW_WORDS = (
@@ -123,7 +139,7 @@ class Route:
 
     path     aiohttp pattern without a trailing slash; a trailing slash is always accepted as well
     key      who may call: "none", "any", "full", "admin", or a phrase for the documentation
-    body     pydantic model of a JSON body, or media type such as "application/x-ndjson", or several of these, or None
+    body     pydantic model of a JSON body, media type such as "application/x-ndjson", form, or several of these, or None
     answers  status -> what it means, for the documentation
     query    query parameter -> what it does
     admit    raises EngineError for a request that must be refused; called before we answer `100 Continue`

@@ -1,4 +1,4 @@
-"""Uploads that take long: they end when the sender pauses for too long, or when what allowed them ends: a key, or a role."""
+"""Uploads that take long: they end when the sender pauses for too long, and change nothing when what allowed them has ended."""
 
 import asyncio
 import contextlib
@@ -7,26 +7,11 @@ from typing import TypeVar
 
 from aiohttp import web
 
-from engine.accounts import Caller, Right, unauthorized
+from engine.accounts import Caller, Right
 from engine.errors import TIMED_OUT, EngineError
 from handlers.http.keys import ACCOUNTS, IDLE_TIMEOUT, TEAMS, UPLOAD_TIMEOUT
 
 Read = TypeVar("Read")
-
-
-@contextlib.asynccontextmanager
-async def while_valid(request: web.Request, caller: Caller, right: Right) -> AsyncIterator[None]:
-    """Break off as soon as the caller's key ends, or its right. EngineError: those of `Accounts.confirm`."""
-    scope = asyncio.timeout(None)
-    try:
-        async with scope:
-            with request.app[ACCOUNTS].while_valid(caller, lambda: scope.reschedule(0), right):
-                yield
-    except TimeoutError:
-        if not scope.expired():  # of the disk, for one
-            raise
-        await request.app[ACCOUNTS].confirm(caller, right)
-        raise unauthorized() from None
 
 
 async def confirm_change(request: web.Request, caller: Caller, right: Right, name: str) -> None:

@@ -48,20 +48,18 @@ def parameter(request: web.Request, name: str) -> str | None:
 
 
 async def dataset_of(request: web.Request) -> str:
-    """The dataset that the query names, which the caller may see. EngineError `missing_parameter`, `dataset_not_found`."""
+    """The dataset that the query names, as `visible` gives it. EngineError `missing_parameter`, `dataset_not_found`."""
     caller = await who(request)
     name = parameter(request, "dataset")
     if name is None:
         raise EngineError(MISSING_PARAMETER, "Parameter 'dataset' is required")
-    await check_visible(request, caller, name)
-    return name
+    return await visible(request, caller, name)
 
 
 async def split_of(request: web.Request) -> tuple[str, str, str]:
     """Dataset, config and split, the same way."""
     name, config, split = await named_split(request)
-    await check_visible(request, request.get(CALLER), name)
-    return name, config, split
+    return await visible(request, request.get(CALLER), name), config, split
 
 
 async def named_split(request: web.Request) -> tuple[str, str, str]:
@@ -74,13 +72,14 @@ async def named_split(request: web.Request) -> tuple[str, str, str]:
     return name, config, split
 
 
-async def check_visible(request: web.Request, caller: Caller | None, name: str) -> None:
-    """EngineError `dataset_not_found`."""
+async def visible(request: web.Request, caller: Caller | None, name: str) -> str:
+    """The name to go on with, as `States.visible` gives it. EngineError `dataset_not_found`."""
     preview = request.app[PREVIEW]
     request[IS_PRIVATE] = caller is not None  # a refusal here reads as one of a name that nobody has
-    await preview.states.check_visible(caller, name)
+    name = await preview.states.visible(caller, name)
     # Who sees it only with a credential, sees what caches must not give to others.
     request[IS_PRIVATE] = caller is not None and not preview.access.may_see(None, name, was_private=True)
+    return name
 
 
 async def in_time(request: web.Request, name: str, ask: Callable[[], Awaitable[Result]]) -> Result:

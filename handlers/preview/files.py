@@ -14,19 +14,23 @@ from urllib.parse import unquote_to_bytes
 
 from aiohttp import hdrs, web
 
+from engine.accounts import Right
 from engine.errors import EngineError
 from engine.preview.states import not_found
 from engine.preview.tasks import short_hash
+from engine.roles import Role
 from engine.store import CachedSplit
+from handlers.http.auth import while_valid
 from handlers.http.bodies import PIECE_BYTES
+from handlers.http.cutting import cut
 from handlers.http.errors import NOT_FOUND, json_response
 from handlers.http.routes import Route
 from handlers.http.sharing import ERROR_CODE, NO_STORE, exception_of, six_keys
-from handlers.preview.admission import KEY, SURFACE, check_visible, who
+from handlers.preview.admission import KEY, SURFACE, visible, who
 from handlers.preview.answers import is_known
 from handlers.preview.data import prepared_files
 from handlers.preview.errors import cache_headers
-from handlers.preview.keys import FOLDERS, IS_PRIVATE, PREVIEW
+from handlers.preview.keys import CALLER, FOLDERS, IS_PRIVATE, PREVIEW
 from handlers.preview.ranges import NotSatisfiable, is_range_current, is_unmodified, wanted_range
 
 # Only what preview writes is sent, whatever lies in the folders.
@@ -43,6 +47,8 @@ SEPARATOR = "/--/"
 POLICY = {"Content-Security-Policy": "default-src 'none'; sandbox", "Accept-Ranges": "bytes"}
 FOR_EVER = 31_536_000
 MAX_ROW_DIGITS = 9
+# Of the dataset; empty where it has none.
+ORG = web.RequestKey("preview_org", str)
 
 
 async def asset(request: web.Request) -> web.StreamResponse:
@@ -70,7 +76,7 @@ async def parquet_file(request: web.Request) -> web.StreamResponse:
 
 
 async def _address(request: web.Request, prefix: str, num_parts: int) -> tuple[str, list[str]]:
-    """The dataset, which the caller may see, and the other parts of the path. EngineError `not_found`, `dataset_not_found`."""
+    """The dataset, as `visible` gives it, and the other parts of the path. EngineError `not_found`, `dataset_not_found`."""
     caller = await who(request)
     path = request.rel_url.raw_path.removeprefix(prefix)
     name, separator, rest = path.partition(SEPARATOR)
@@ -81,7 +87,8 @@ async def _address(request: web.Request, prefix: str, num_parts: int) -> tuple[s
         raise _no_file() from None
     if not separator or len(parts) != num_parts or "\0" in path:
         raise _no_file()
-    await check_visible(request, caller, dataset)
+    dataset = await visible(request, caller, dataset)
+    request[ORG] = dataset.rpartition("/")[0]
     return dataset, parts
 
 
@@ -129,7 +136,7 @@ async def _send(request: web.Request, opened: Callable[[], BinaryIO], kind: str,
         response.content_length = end - start
         await response.prepare(request)
         if request.method != hdrs.METH_HEAD:
-            await _write(response, file, start, end)
+            await _write_while_seen(request, response, file, range(start, end))
         return response
 
 
@@ -162,6 +169,17 @@ def _beyond(headers: dict[str, str], size: int) -> web.Response:
     body = six_keys(416, exception_of(416), "The range begins beyond the end of the file.")
     headers |= {hdrs.CONTENT_RANGE: f"bytes */{size}", ERROR_CODE: "RangeNotSatisfiable", "Cache-Control": NO_STORE}
     return json_response(body, status=416, headers=headers, sort_keys=False)
+
+
+async def _write_while_seen(request: web.Request, response: web.StreamResponse, file: BinaryIO, part: range) -> None:
+    """Send a part of the file. That of a private dataset breaks off when the caller's key ends, or its role in the team."""
+    caller = request.get(CALLER) if request[IS_PRIVATE] else None
+    rights = [Right(request[ORG], Role.OBSERVER)] if caller is not None and request[ORG] in caller.roles else []
+    try:
+        async with while_valid(request, caller, *rights):
+            await _write(response, file, part.start, part.stop)
+    except EngineError:
+        await cut(request, response, b"", flush_s=0)
 
 
 async def _write(response: web.StreamResponse, file: BinaryIO, start: int, end: int) -> None:

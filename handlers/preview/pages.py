@@ -9,7 +9,7 @@ from engine.preview.pages import Page, PagePlace
 from engine.repository.index import MODEL_NAME, Version
 from handlers.http.keys import REPOSITORY
 from handlers.http.routes import Route
-from handlers.preview.admission import KEY, SURFACE, base_of, check_visible, in_time, named_split, parameter
+from handlers.preview.admission import KEY, SURFACE, base_of, in_time, named_split, parameter, visible
 from handlers.preview.answers import data_answer
 from handlers.preview.keys import CALLER, PAGES
 
@@ -34,8 +34,9 @@ async def show_page(request: web.Request) -> web.Response:
     offset = _number(request, "offset", 0, 0, None)
     length = _number(request, "length", MAX_LENGTH, 1, MAX_LENGTH)
     version = _version(request)
-    await check_visible(request, request.get(CALLER), name)
-    place = PagePlace(name, config, split, offset, length)
+    caller = request.get(CALLER)
+    name = await visible(request, caller, name)
+    place = PagePlace(name, config, split, offset, length, caller.name if caller else "")
     base = base_of(request)
     if version is not None:
         page = await _predicted(request, place, base, version)
@@ -46,9 +47,9 @@ async def show_page(request: web.Request) -> web.Response:
 
 async def _predicted(request: web.Request, place: PagePlace, base: bytes, version: Version) -> Page:
     """The page with predictions. EngineError `prediction_timeout`."""
-    pages, caller = request.app[PAGES], request[CALLER]
+    pages = request.app[PAGES]
     try:
-        return await in_time(request, place.dataset, lambda: pages.predicted(place, base, version, caller.name))
+        return await in_time(request, place.dataset, lambda: pages.predicted(place, base, version))
     except TimeoutError:
         raise EngineError(PREDICTION_TIMEOUT, "The model gave no answer in time.") from None
 

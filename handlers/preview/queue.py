@@ -97,13 +97,11 @@ async def webhook(request: web.Request) -> web.Response:
         caller, body = await _hook(request)
         if not isinstance(body, dict):
             raise EngineError(INVALID_HOOK, BAD_PAYLOAD)
-        names = {word: _dataset(body.get(word)) for word in ("add", "update", "remove")}
-        asked = [name for word in ("add", "update") if (name := names[word])]
-        removed = names["remove"]
-        if removed and not await _may_change(request, caller, removed):
-            removed = None
-        if asked or removed:
-            await request.app[HOOKS].run(asked=asked, removed=removed)
+        names = {word: name for word in ("add", "update", "remove") if (name := _dataset(body.get(word)))}
+        if names:
+            names = {word: await _changeable(request, caller, name) for word, name in names.items()}
+            asked = [names[word] for word in ("add", "update") if word in names]
+            await request.app[HOOKS].run(asked=asked, removed=names.get("remove"))
     except (EngineError, StoreError) as error:
         return _hook_refused(request, error)
     return _hook_answer(200, {"status": "ok"})
@@ -114,9 +112,7 @@ async def refresh_split(request: web.Request) -> web.Response:
     try:
         caller, body = await _hook(request)
         name, config, split = _split(body)
-        if not await _may_change(request, caller, name):
-            raise EngineError(SPLIT_NOT_FOUND, NO_SPLIT)
-        await request.app[HOOKS].refresh_split(name, config, split)
+        await request.app[HOOKS].refresh_split(await _changeable(request, caller, name), config, split)
     except (EngineError, StoreError) as error:
         return _hook_refused(request, error)
     return _hook_answer(200, {"status": "ok"})
@@ -139,17 +135,19 @@ def _is_secret(request: web.Request, secret: str) -> bool:
     return hmac.compare_digest(request.headers.get(SECRET, "").encode("utf-8", "surrogateescape"), secret.encode())
 
 
-async def _may_change(request: web.Request, caller: Caller | None, name: str) -> bool:
-    """Whether a caller may take a dataset out of the cache, or have a split read again: with the secret anybody may."""
+async def _changeable(request: web.Request, caller: Caller | None, name: str) -> str:
+    """The dataset that a hook is about, as `States.visible` gives it: with the secret anybody may have anything done.
+
+    raises  EngineError `split_not_found`: there can be no such dataset
+    """
     if request.app[OPTIONS].webhook_secret is not None:
-        return True
+        return name
     try:
-        await request.app[PREVIEW].states.check_visible(caller, name)
+        return await request.app[PREVIEW].states.visible(caller, name)
     except EngineError as error:
         if error.code != DATASET_NOT_FOUND:
             raise
-        return False
-    return True
+        raise EngineError(SPLIT_NOT_FOUND, NO_SPLIT) from None
 
 
 def _dataset(value: Any) -> str | None:

@@ -4,7 +4,7 @@ errors, admission   how a request is refused; who may ask what, and small bodies
 parameters          numbers in paths, and which part of a list is wanted
 docs                the page with all routes
 teams, tokens       who works together, and what programs prove themselves with
-answers, changes    how objects of every kind are shown; what is done to all of them
+answers, calls      how objects of every kind are shown; the calls that all of them have
 projects, uploads, datasets, graphs, models, attributions, attribution_sets   one kind each
 plots               models and attributions as pictures
 """

@@ -1,6 +1,5 @@
 """Attribution sets over HTTP: aligned from attributions, shown, chosen as the active one."""
 
-from dataclasses import replace
 from typing import Annotated, Any
 
 from aiohttp import web
@@ -11,14 +10,11 @@ from engine.projects.objects import Object
 from engine.roles import Role
 from handlers.http.bodies import Body
 from handlers.http.errors import json_response
-from handlers.http.routes import Route
-from handlers.projects.admission import CALLER, admit, key_of, key_of_maker, needs, read_body
-from handlers.projects.answers import OBJECTS, iid_of, listed, shown
-from handlers.projects.changes import activate, cancel, remove
+from handlers.projects.admission import CALLER, admit, read_body
+from handlers.projects.answers import shown
+from handlers.projects.calls import ObjectCalls
 from handlers.projects.datasets import MAX_SOURCES, Number
-from handlers.projects.errors import SURFACE
-from handlers.projects.parameters import LIST_QUERY
-from handlers.projects.projects import BAD_BODY, PROJECT, REFUSALS, TOO_MANY
+from handlers.projects.projects import PROJECT
 
 ATTRIBUTION_SETS = web.AppKey("attribution_sets", AttributionSets)
 RESULT = ("FirstDate", "LastDate", "Combinations")
@@ -42,11 +38,6 @@ async def align(request: web.Request) -> web.Response:
     return _shown(request, made, status=201)
 
 
-async def list_sets(request: web.Request) -> web.Response:
-    """Sets, newest first."""
-    return await listed(request, await admit(request, Role.OBSERVER), KIND, _fields)
-
-
 async def show_active(request: web.Request) -> web.Response:
     """The active set; while none is active, one without attributions, which scripts extend like any other."""
     project = await admit(request, Role.OBSERVER)
@@ -54,27 +45,6 @@ async def show_active(request: web.Request) -> web.Response:
     if found is None:
         return json_response({"IId": None, "Status": None, "Attributions": []}, sort_keys=False)
     return _shown(request, found)
-
-
-async def show_set(request: web.Request) -> web.Response:
-    """One set."""
-    project = await admit(request, Role.OBSERVER)
-    return _shown(request, await request.app[OBJECTS].get(project, KIND, iid_of(request, KIND)))
-
-
-async def activate_set(request: web.Request) -> web.Response:
-    """Make a set the active one."""
-    return _shown(request, await activate(request, await admit(request, Role.MANAGER), KIND))
-
-
-async def cancel_set(request: web.Request) -> web.Response:
-    """Stop making a set."""
-    return _shown(request, await cancel(request, await admit(request, Role.MODEL_DEVELOPER), KIND))
-
-
-async def remove_set(request: web.Request) -> web.Response:
-    """Remove a set that is not active."""
-    return await remove(request, await admit(request, Role.MODEL_DEVELOPER), KIND)
 
 
 def _shown(request: web.Request, found: Object, *, status: int = 200) -> web.Response:
@@ -88,80 +58,28 @@ def _fields(found: Object) -> dict[str, Any]:
 
 # Routes
 
-PATH, ONE = PROJECT + "/attributionset", PROJECT + "/attributionset/{iid}"
-ACTIVATE = Route(
-    method="POST",
-    path=ONE + "/activate",
-    handler=activate_set,
-    surface=SURFACE,
-    summary="make an attribution set the active one of its project",
-    key=key_of(Role.MANAGER),
-    answers={200: "the set", 409: "it is not complete"} | REFUSALS,
-    admit=needs(Role.MANAGER),
+PATH = PROJECT + "/attributionset"
+CALLS = ObjectCalls(
+    kind=KIND,
+    path=PATH,
+    one="an attribution set",
+    about="with totals over its dates",
+    doing="making",
+    kept_because="it is active",
+    role=Role.MODEL_DEVELOPER,
+    shown=_shown,
+    fields=_fields,
+    active_in="its project",
 )
 ROUTES = (
-    Route(
-        method="POST",
+    CALLS.make_route(
+        align,
+        AlignRequest,
+        "make a set of attributions on common dates",
+        of="an attribution",
         path=PROJECT + "/attributionset_align_dates",
-        handler=align,
-        surface=SURFACE,
-        summary="make a set of attributions on common dates",
-        key=key_of_maker(Role.MODEL_DEVELOPER),
-        body=AlignRequest,
-        answers={201: "the set", 409: "an attribution is not complete", 429: TOO_MANY} | REFUSALS | BAD_BODY,
-        admit=needs(Role.MODEL_DEVELOPER),
     ),
-    Route(
-        method="GET",
-        path=PATH,
-        handler=list_sets,
-        surface=SURFACE,
-        summary="the attribution sets of a project, newest first",
-        key=key_of(Role.OBSERVER),
-        query=LIST_QUERY,
-        answers={200: "the sets", 422: "a parameter is wrong"} | REFUSALS,
-        admit=needs(Role.OBSERVER),
-    ),
-    Route(
-        method="GET",
-        path=PATH + "/active",
-        handler=show_active,
-        surface=SURFACE,
-        summary="the active attribution set",
-        key=key_of(Role.OBSERVER),
-        answers={200: "the set; without one, IId is null and Attributions empty"} | REFUSALS,
-        admit=needs(Role.OBSERVER),
-    ),
-    Route(
-        method="GET",
-        path=ONE,
-        handler=show_set,
-        surface=SURFACE,
-        summary="an attribution set, with totals over its dates",
-        key=key_of(Role.OBSERVER),
-        answers={200: "the set"} | REFUSALS,
-        admit=needs(Role.OBSERVER),
-    ),
-    ACTIVATE,
-    replace(ACTIVATE, method="PATCH"),
-    Route(
-        method="POST",
-        path=ONE + "/cancel",
-        handler=cancel_set,
-        surface=SURFACE,
-        summary="stop making an attribution set",
-        key=key_of(Role.MODEL_DEVELOPER),
-        answers={200: "the set", 409: "it is finished already"} | REFUSALS,
-        admit=needs(Role.MODEL_DEVELOPER),
-    ),
-    Route(
-        method="DELETE",
-        path=ONE,
-        handler=remove_set,
-        surface=SURFACE,
-        summary="remove an attribution set",
-        key=key_of(Role.MODEL_DEVELOPER),
-        answers={204: "it is gone", 409: "it is active"} | REFUSALS,
-        admit=needs(Role.MODEL_DEVELOPER),
-    ),
+    CALLS.list_route(),
+    CALLS.active_route(show_active, "the active attribution set", "the set; without one, IId is null and Attributions empty"),
+    *CALLS.routes_of_one(),
 )

@@ -12,12 +12,12 @@ from engine.roles import Role
 from handlers.http.bodies import Body
 from handlers.http.routes import Route
 from handlers.projects.admission import CALLER, admit, key_of, needs, read_body
-from handlers.projects.answers import OBJECTS, iid_of, listed, shown
-from handlers.projects.changes import cancel, remove
+from handlers.projects.answers import iid_of, shown
+from handlers.projects.calls import ObjectCalls
 from handlers.projects.datasets import Number
 from handlers.projects.errors import SURFACE
-from handlers.projects.parameters import LIST_QUERY, one_of
-from handlers.projects.projects import BAD_BODY, PROJECT, REFUSALS, TOO_MANY
+from handlers.projects.parameters import one_of
+from handlers.projects.projects import PROJECT, REFUSALS
 
 ATTRIBUTIONS = web.AppKey("project_attributions", Attributions)
 RESULT = ("Observed", "Prediction", "Baseline", "Totals")
@@ -43,33 +43,12 @@ async def make_attribution(request: web.Request) -> web.Response:
     return _shown(request, await request.app[ATTRIBUTIONS].create(project, wanted), status=201)
 
 
-async def list_attributions(request: web.Request) -> web.Response:
-    """Attributions, newest first."""
-    return await listed(request, await admit(request, Role.OBSERVER), KIND, _fields)
-
-
-async def show_attribution(request: web.Request) -> web.Response:
-    """One attribution."""
-    project = await admit(request, Role.OBSERVER)
-    return _shown(request, await request.app[OBJECTS].get(project, KIND, iid_of(request, KIND)))
-
-
 async def show_dates(request: web.Request) -> web.Response:
     """The table of an attribution by date and node."""
     project = await admit(request, Role.OBSERVER)
     form = one_of(request, "format", tuple(MEDIA_TYPES), "json")
     body = await request.app[ATTRIBUTIONS].effects(project, iid_of(request, KIND), request.query.get("node") or None, form)
     return web.Response(body=body, content_type=MEDIA_TYPES[form], charset="utf-8" if form == "csv" else None)
-
-
-async def cancel_attribution(request: web.Request) -> web.Response:
-    """Stop counting an attribution."""
-    return _shown(request, await cancel(request, await admit(request, Role.MODEL_DEVELOPER), KIND))
-
-
-async def remove_attribution(request: web.Request) -> web.Response:
-    """Remove an attribution that is in no set."""
-    return await remove(request, await admit(request, Role.MODEL_DEVELOPER), KIND)
 
 
 def _shown(request: web.Request, found: Object, *, status: int = 200) -> web.Response:
@@ -90,45 +69,30 @@ def _fields(found: Object) -> dict[str, Any]:
 
 # Routes
 
-PATH, ONE = PROJECT + "/attributions", PROJECT + "/attributions/{iid}"
+PATH = PROJECT + "/attributions"
+CALLS = ObjectCalls(
+    kind=KIND,
+    path=PATH,
+    one="an attribution",
+    about="and what each cause brought",
+    doing="counting",
+    kept_because="a set has it",
+    role=Role.MODEL_DEVELOPER,
+    shown=_shown,
+    fields=_fields,
+)
 ROUTES = (
-    Route(
-        method="POST",
-        path=PATH,
-        handler=make_attribution,
-        surface=SURFACE,
-        summary="attribute what a model predicts to its causes, between two dates",
-        key=key_of(Role.MODEL_DEVELOPER),
-        body=AttributionBody,
-        answers={201: "the attribution, which will be counted", 409: "the model or the dataset is not complete", 429: TOO_MANY}
-        | REFUSALS
-        | BAD_BODY,
-        admit=needs(Role.MODEL_DEVELOPER),
+    CALLS.make_route(
+        make_attribution,
+        AttributionBody,
+        "attribute what a model predicts to its causes, between two dates",
+        of="the model or the dataset",
     ),
+    CALLS.list_route(),
+    *CALLS.routes_of_one(),
     Route(
         method="GET",
-        path=PATH,
-        handler=list_attributions,
-        surface=SURFACE,
-        summary="the attributions of a project, newest first",
-        key=key_of(Role.OBSERVER),
-        query=LIST_QUERY,
-        answers={200: "the attributions", 422: "a parameter is wrong"} | REFUSALS,
-        admit=needs(Role.OBSERVER),
-    ),
-    Route(
-        method="GET",
-        path=ONE,
-        handler=show_attribution,
-        surface=SURFACE,
-        summary="an attribution, and what each cause brought",
-        key=key_of(Role.OBSERVER),
-        answers={200: "the attribution"} | REFUSALS,
-        admit=needs(Role.OBSERVER),
-    ),
-    Route(
-        method="GET",
-        path=ONE + "/dates",
+        path=CALLS.one_path + "/dates",
         handler=show_dates,
         surface=SURFACE,
         summary="what each cause brought on each date",
@@ -136,25 +100,5 @@ ROUTES = (
         query={"node": "only the rows of this node", "format": "json or csv; json without it"},
         answers={200: "the rows", 409: "the attribution is not complete", 422: "a parameter is wrong"} | REFUSALS,
         admit=needs(Role.OBSERVER),
-    ),
-    Route(
-        method="POST",
-        path=ONE + "/cancel",
-        handler=cancel_attribution,
-        surface=SURFACE,
-        summary="stop counting an attribution",
-        key=key_of(Role.MODEL_DEVELOPER),
-        answers={200: "the attribution", 409: "it is finished already"} | REFUSALS,
-        admit=needs(Role.MODEL_DEVELOPER),
-    ),
-    Route(
-        method="DELETE",
-        path=ONE,
-        handler=remove_attribution,
-        surface=SURFACE,
-        summary="remove an attribution",
-        key=key_of(Role.MODEL_DEVELOPER),
-        answers={204: "it is gone", 409: "a set has it"} | REFUSALS,
-        admit=needs(Role.MODEL_DEVELOPER),
     ),
 )

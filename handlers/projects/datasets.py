@@ -1,6 +1,5 @@
 """Datasets of projects over HTTP: made of uploads and other datasets, asked for their dates, chosen as the active one."""
 
-from dataclasses import replace
 from typing import Annotated, Any
 
 from aiohttp import web
@@ -12,12 +11,11 @@ from engine.projects.uploads import type_of
 from engine.roles import Role
 from handlers.http.bodies import Body
 from handlers.http.routes import Route
-from handlers.projects.admission import CALLER, admit, key_of, key_of_maker, needs, read_body
-from handlers.projects.answers import OBJECTS, iid_of, listed, shown
-from handlers.projects.changes import activate, cancel, remove
+from handlers.projects.admission import CALLER, admit, key_of, needs, read_body
+from handlers.projects.answers import iid_of, shown
+from handlers.projects.calls import ObjectCalls
 from handlers.projects.errors import SURFACE
-from handlers.projects.parameters import LIST_QUERY
-from handlers.projects.projects import BAD_BODY, PROJECT, REFUSALS, TOO_MANY
+from handlers.projects.projects import BAD_BODY, PROJECT, REFUSALS
 
 PROJECT_DATASETS = web.AppKey("project_datasets", ProjectDatasets)
 RESULT = ("Types", "Frequency", "Combinations")
@@ -59,21 +57,10 @@ async def make_dataset(request: web.Request) -> web.Response:
     return _shown(request, made, status=201)
 
 
-async def list_datasets(request: web.Request) -> web.Response:
-    """Datasets, newest first."""
-    return await listed(request, await admit(request, Role.OBSERVER), "dataset", _fields)
-
-
 async def show_active(request: web.Request) -> web.Response:
     """The active dataset."""
     project = await admit(request, Role.OBSERVER)
     return _shown(request, await request.app[PROJECT_DATASETS].active(project))
-
-
-async def show_dataset(request: web.Request) -> web.Response:
-    """One dataset."""
-    project = await admit(request, Role.OBSERVER)
-    return _shown(request, await request.app[OBJECTS].get(project, "dataset", iid_of(request, "dataset")))
 
 
 async def list_dates(request: web.Request) -> web.Response:
@@ -86,21 +73,6 @@ async def list_dates(request: web.Request) -> web.Response:
     return web.Response(body=body, content_type="application/json")
 
 
-async def activate_dataset(request: web.Request) -> web.Response:
-    """Make a dataset the active one."""
-    return _shown(request, await activate(request, await admit(request, Role.MANAGER), "dataset"))
-
-
-async def cancel_dataset(request: web.Request) -> web.Response:
-    """Stop making a dataset."""
-    return _shown(request, await cancel(request, await admit(request, Role.DATA_MANAGER), "dataset"))
-
-
-async def remove_dataset(request: web.Request) -> web.Response:
-    """Remove a dataset that is not active, and of which nothing was made."""
-    return await remove(request, await admit(request, Role.DATA_MANAGER), "dataset")
-
-
 def _shown(request: web.Request, found: Object, *, status: int = 200) -> web.Response:
     return shown(request, found, _fields(found) | {"Hub": hub_of(found)}, result=dict.fromkeys(RESULT), status=status)
 
@@ -111,63 +83,28 @@ def _fields(found: Object) -> dict[str, Any]:
 
 # Routes
 
-PATH, ONE = PROJECT + "/datasets", PROJECT + "/datasets/{iid}"
-ACTIVATE = Route(
-    method="POST",
-    path=ONE + "/activate",
-    handler=activate_dataset,
-    surface=SURFACE,
-    summary="make a dataset the active one of its project",
-    key=key_of(Role.MANAGER),
-    answers={200: "the dataset", 409: "it is not complete"} | REFUSALS,
-    admit=needs(Role.MANAGER),
+PATH = PROJECT + "/datasets"
+CALLS = ObjectCalls(
+    kind="dataset",
+    path=PATH,
+    one="a dataset",
+    about="with its types and combinations",
+    doing="making",
+    kept_because="it is active, or something was made of it",
+    role=Role.DATA_MANAGER,
+    shown=_shown,
+    fields=_fields,
+    active_in="its project",
 )
 ROUTES = (
+    CALLS.make_route(
+        make_dataset, DatasetRequest, "make a dataset of uploads, or of a dataset and more uploads", of="an upload or dataset"
+    ),
+    CALLS.list_route(),
+    CALLS.active_route(show_active, "the active dataset", "the dataset"),
     Route(
         method="POST",
-        path=PATH,
-        handler=make_dataset,
-        surface=SURFACE,
-        summary="make a dataset of uploads, or of a dataset and more uploads",
-        key=key_of_maker(Role.DATA_MANAGER),
-        body=DatasetRequest,
-        answers={201: "the dataset", 409: "an upload or dataset is not complete", 429: TOO_MANY} | REFUSALS | BAD_BODY,
-        admit=needs(Role.DATA_MANAGER),
-    ),
-    Route(
-        method="GET",
-        path=PATH,
-        handler=list_datasets,
-        surface=SURFACE,
-        summary="the datasets of a project, newest first",
-        key=key_of(Role.OBSERVER),
-        query=LIST_QUERY,
-        answers={200: "the datasets", 422: "a parameter is wrong"} | REFUSALS,
-        admit=needs(Role.OBSERVER),
-    ),
-    Route(
-        method="GET",
-        path=PATH + "/active",
-        handler=show_active,
-        surface=SURFACE,
-        summary="the active dataset",
-        key=key_of(Role.OBSERVER),
-        answers={200: "the dataset"} | REFUSALS,
-        admit=needs(Role.OBSERVER),
-    ),
-    Route(
-        method="GET",
-        path=ONE,
-        handler=show_dataset,
-        surface=SURFACE,
-        summary="a dataset, with its types and combinations",
-        key=key_of(Role.OBSERVER),
-        answers={200: "the dataset"} | REFUSALS,
-        admit=needs(Role.OBSERVER),
-    ),
-    Route(
-        method="POST",
-        path=ONE + "/dates",
+        path=CALLS.one_path + "/dates",
         handler=list_dates,
         surface=SURFACE,
         summary="the dates of Sales on which all of some combinations have rows of a type",
@@ -177,26 +114,5 @@ ROUTES = (
         answers={200: "the dates, ascending", 409: "the dataset is not complete"} | REFUSALS | BAD_BODY,
         admit=needs(Role.OBSERVER),
     ),
-    ACTIVATE,
-    replace(ACTIVATE, method="PATCH"),
-    Route(
-        method="POST",
-        path=ONE + "/cancel",
-        handler=cancel_dataset,
-        surface=SURFACE,
-        summary="stop making a dataset",
-        key=key_of(Role.DATA_MANAGER),
-        answers={200: "the dataset", 409: "it is finished already"} | REFUSALS,
-        admit=needs(Role.DATA_MANAGER),
-    ),
-    Route(
-        method="DELETE",
-        path=ONE,
-        handler=remove_dataset,
-        surface=SURFACE,
-        summary="remove a dataset",
-        key=key_of(Role.DATA_MANAGER),
-        answers={204: "it is gone", 409: "it is active, or something was made of it"} | REFUSALS,
-        admit=needs(Role.DATA_MANAGER),
-    ),
+    *CALLS.routes_of_one(),
 )

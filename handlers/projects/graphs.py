@@ -56,6 +56,13 @@ async def show_graph(request: web.Request) -> web.Response:
     return _answer(body_of(found.id, found.body))
 
 
+async def remove_graph(request: web.Request) -> web.Response:
+    """Remove a graph that a person has saved."""
+    project = await admit(request, Role.MODEL_DEVELOPER)
+    await request.app[GRAPHS].delete(project, _id_of(request))
+    return web.Response(status=204)
+
+
 async def suggest_graph(request: web.Request) -> web.Response:
     """The default graph of a combination of a dataset; it is not kept."""
     project = await admit(request, Role.OBSERVER)
@@ -144,6 +151,16 @@ ROUTES = (
         key=key_of(Role.OBSERVER),
         answers={200: "nodes and edges"} | REFUSALS,
         admit=needs(Role.OBSERVER),
+    ),
+    Route(
+        method="DELETE",
+        path=PATH + "/{id}",
+        handler=remove_graph,
+        surface=SURFACE,
+        summary="remove a graph that was saved",
+        key=key_of(Role.MODEL_DEVELOPER),
+        answers={204: "it is gone", 409: "models have it, with the last of which it goes"} | REFUSALS,
+        admit=needs(Role.MODEL_DEVELOPER),
     ),
     Route(
         method="GET",

@@ -1,7 +1,6 @@
 """Models over HTTP: built of a graph, refitted on other data, shown, chosen as the active one of their combination."""
 
 import datetime
-from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
@@ -9,19 +8,18 @@ from pydantic import Field
 
 from engine.projects.fitting import slot_of
 from engine.projects.models import FitParameters, FitRequest, Models
-from engine.projects.objects import Object, Project
+from engine.projects.objects import Object
 from engine.projects.publishing import KIND, Publishing
 from engine.roles import Role
 from handlers.http.bodies import Body
 from handlers.http.routes import Route
-from handlers.projects.admission import CALLER, admit, key_of, key_of_maker, needs, read_body
-from handlers.projects.answers import OBJECTS, iid_of, listed, several, shown
-from handlers.projects.changes import activate, cancel, remove
+from handlers.projects.admission import CALLER, admit, key_of, needs, read_body
+from handlers.projects.answers import OBJECTS, iid_of, several, shown
+from handlers.projects.calls import ObjectCalls
 from handlers.projects.datasets import Combination, Number
 from handlers.projects.errors import SURFACE
 from handlers.projects.graphs import GraphBody, list_of
-from handlers.projects.parameters import LIST_QUERY
-from handlers.projects.projects import BAD_BODY, PROJECT, REFUSALS, TOO_MANY
+from handlers.projects.projects import PROJECT, REFUSALS
 
 MODELS = web.AppKey("project_models", Models)
 PUBLISHING = web.AppKey("project_publishing", Publishing)
@@ -110,21 +108,11 @@ async def _wanted(request: web.Request, detail: RefitDetail, param: ModelParam) 
     )
 
 
-async def list_models(request: web.Request) -> web.Response:
-    """Models, newest first."""
-    return await listed(request, await admit(request, Role.OBSERVER), KIND, _fields)
-
-
 async def show_active(request: web.Request) -> web.Response:
-    """The active models: one for each combination that has some, each as `show_model` shows it."""
+    """The active models: one for each combination that has some, each as it is shown alone."""
     project = await admit(request, Role.OBSERVER)
     found = await request.app[OBJECTS].active(project, KIND)
     return several([_shown(request, one) for one in found])
-
-
-async def show_model(request: web.Request) -> web.Response:
-    """One model."""
-    return _shown(request, await _found(request, await admit(request, Role.OBSERVER)))
 
 
 async def show_response(request: web.Request) -> web.Response:
@@ -134,29 +122,12 @@ async def show_response(request: web.Request) -> web.Response:
     return web.Response(text=curves, content_type="application/json")
 
 
-async def activate_model(request: web.Request) -> web.Response:
-    """Make a model the active one of its combination."""
-    project = await admit(request, Role.MANAGER)
-    found = await activate(request, project, KIND, slot_of(await _found(request, project)))
+async def _activated(request: web.Request, found: Object) -> None:
     request.app[PUBLISHING].note_activation()
-    return _shown(request, found)
 
 
-async def cancel_model(request: web.Request) -> web.Response:
-    """Stop fitting a model."""
-    project = await admit(request, Role.MODEL_DEVELOPER)
-    found = await cancel(request, project, KIND)
+async def _cancelled(request: web.Request, found: Object) -> None:
     await request.app[PUBLISHING].remove_unwanted(found)
-    return _shown(request, found)
-
-
-async def remove_model(request: web.Request) -> web.Response:
-    """Remove a model that is not active, and that nothing was made of."""
-    return await remove(request, await admit(request, Role.MODEL_DEVELOPER), KIND)
-
-
-async def _found(request: web.Request, project: Project) -> Object:
-    return await request.app[OBJECTS].get(project, KIND, iid_of(request, KIND))
 
 
 def _shown(request: web.Request, found: Object, *, status: int = 200) -> web.Response:
@@ -184,75 +155,42 @@ def _fields(found: Object) -> dict[str, Any]:
 
 # Routes
 
-PATH, ONE = PROJECT + "/models", PROJECT + "/models/{iid}"
-MAKER = key_of_maker(Role.MODEL_DEVELOPER)
-ACTIVATE = Route(
-    method="POST",
-    path=ONE + "/activate",
-    handler=activate_model,
-    surface=SURFACE,
-    summary="make a model the active one of its country, region and grouping",
-    key=key_of(Role.MANAGER),
-    answers={200: "the model", 409: "it is not complete"} | REFUSALS,
-    admit=needs(Role.MANAGER),
+PATH = PROJECT + "/models"
+CALLS = ObjectCalls(
+    kind=KIND,
+    path=PATH,
+    one="a model",
+    about="and how well it fits",
+    doing="fitting",
+    kept_because="it is active, or something was made of it",
+    role=Role.MODEL_DEVELOPER,
+    shown=_shown,
+    fields=_fields,
+    active_in="its country, region and grouping",
+    slot_of=slot_of,
+    activated=_activated,
+    cancelled=_cancelled,
 )
 ROUTES = (
-    Route(
-        method="POST",
+    CALLS.make_route(
+        build_model,
+        BuildRequest,
+        "fit a model of a graph, or of the default graph",
+        of="the dataset",
         path=PROJECT + "/build/model",
-        handler=build_model,
-        surface=SURFACE,
-        summary="fit a model of a graph, or of the default graph",
-        key=MAKER,
-        body=BuildRequest,
-        answers={201: "the model, which will be fitted", 409: "the dataset is not complete", 429: TOO_MANY} | REFUSALS | BAD_BODY,
-        admit=needs(Role.MODEL_DEVELOPER),
+    ),
+    CALLS.list_route(),
+    CALLS.active_route(show_active, "the active models, one for each country, region and grouping", "the models"),
+    CALLS.make_route(
+        refit_model,
+        RefitRequest,
+        "fit a new model as this one was fitted, on other data",
+        of="the model or the dataset",
+        path=CALLS.one_path + "/refit",
     ),
     Route(
         method="GET",
-        path=PATH,
-        handler=list_models,
-        surface=SURFACE,
-        summary="the models of a project, newest first",
-        key=key_of(Role.OBSERVER),
-        query=LIST_QUERY,
-        answers={200: "the models", 422: "a parameter is wrong"} | REFUSALS,
-        admit=needs(Role.OBSERVER),
-    ),
-    Route(
-        method="GET",
-        path=PATH + "/active",
-        handler=show_active,
-        surface=SURFACE,
-        summary="the active models, one for each country, region and grouping",
-        key=key_of(Role.OBSERVER),
-        answers={200: "the models"} | REFUSALS,
-        admit=needs(Role.OBSERVER),
-    ),
-    Route(
-        method="GET",
-        path=ONE,
-        handler=show_model,
-        surface=SURFACE,
-        summary="a model, and how well it fits",
-        key=key_of(Role.OBSERVER),
-        answers={200: "the model"} | REFUSALS,
-        admit=needs(Role.OBSERVER),
-    ),
-    Route(
-        method="POST",
-        path=ONE + "/refit",
-        handler=refit_model,
-        surface=SURFACE,
-        summary="fit a new model as this one was fitted, on other data",
-        key=MAKER,
-        body=RefitRequest,
-        answers={201: "the new model", 409: "the model or the dataset is not complete", 429: TOO_MANY} | REFUSALS | BAD_BODY,
-        admit=needs(Role.MODEL_DEVELOPER),
-    ),
-    Route(
-        method="GET",
-        path=ONE + "/response",
+        path=CALLS.one_path + "/response",
         handler=show_response,
         surface=SURFACE,
         summary="what each channel would bring at 0 to 2 times its spend",
@@ -261,26 +199,5 @@ ROUTES = (
         answers={200: "the curves", 409: "the model is not complete", 422: "the node has no curve"} | REFUSALS,
         admit=needs(Role.OBSERVER),
     ),
-    ACTIVATE,
-    replace(ACTIVATE, method="PATCH"),
-    Route(
-        method="POST",
-        path=ONE + "/cancel",
-        handler=cancel_model,
-        surface=SURFACE,
-        summary="stop fitting a model",
-        key=key_of(Role.MODEL_DEVELOPER),
-        answers={200: "the model", 409: "it is finished already"} | REFUSALS,
-        admit=needs(Role.MODEL_DEVELOPER),
-    ),
-    Route(
-        method="DELETE",
-        path=ONE,
-        handler=remove_model,
-        surface=SURFACE,
-        summary="remove a model",
-        key=key_of(Role.MODEL_DEVELOPER),
-        answers={204: "it is gone", 409: "it is active, or something was made of it"} | REFUSALS,
-        admit=needs(Role.MODEL_DEVELOPER),
-    ),
+    *CALLS.routes_of_one(),
 )

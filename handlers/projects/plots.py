@@ -9,9 +9,9 @@ from engine.roles import Role
 from handlers.http.routes import Handler, Route
 from handlers.projects.admission import admit, key_of, needs
 from handlers.projects.answers import iid_of
-from handlers.projects.attributions import ONE as ATTRIBUTION_PATH
+from handlers.projects.attributions import CALLS as ATTRIBUTION_CALLS
 from handlers.projects.errors import SURFACE
-from handlers.projects.models import ONE as MODEL_PATH
+from handlers.projects.models import CALLS as MODEL_CALLS
 from handlers.projects.parameters import number, one_of
 from handlers.projects.projects import REFUSALS
 
@@ -74,6 +74,6 @@ def _route(path: str, handler: Handler, kinds: tuple[str, ...], what: str) -> Ro
 
 
 ROUTES = (
-    _route(MODEL_PATH, plot_model, MODEL_KINDS, "a model"),
-    _route(ATTRIBUTION_PATH, plot_attribution, ATTRIBUTION_KINDS, "an attribution"),
+    _route(MODEL_CALLS.one_path, plot_model, MODEL_KINDS, "a model"),
+    _route(ATTRIBUTION_CALLS.one_path, plot_attribution, ATTRIBUTION_KINDS, "an attribution"),
 )

@@ -7,16 +7,17 @@ from pydantic import Field
 
 from engine.projects.objects import Project
 from engine.projects.projects import ProjectCard, Projects
+from engine.projects.removal import Removal
 from engine.roles import Role
 from engine.teams import PROJECT_ID
 from handlers.http.bodies import Body
 from handlers.http.errors import json_response
 from handlers.http.routes import Route
 from handlers.projects.admission import admit, admit_team, key_of, needs, needs_in_team, read_body
-from handlers.projects.changes import REMOVAL
 from handlers.projects.errors import SURFACE
 
 PROJECTS = web.AppKey("projects", Projects)
+REMOVAL = web.AppKey("removal", Removal)
 
 Name = Annotated[str, Field(min_length=1, max_length=100)]
 
@@ -88,6 +89,8 @@ REFUSALS = {
     404: "the caller is not in such a team, or there is no such project or object",
 }
 TOO_MANY = "the team has too many unfinished jobs; see Retry-After"
+QUOTA = "the projects of the team keep as many bytes as they may, or the disk of the server is full"
+NO_ROOM = {429: TOO_MANY, 507: QUOTA}
 BAD_BODY = {400: "the body is not JSON", 413: "the body is larger than 1 MiB", 422: "a value cannot be used"}
 ROUTES = (
     Route(

@@ -13,18 +13,18 @@ from engine.projects.objects import Object, Project
 from engine.projects.uploads import ArrivingFile, ProjectUploads, type_of
 from engine.roles import Role
 from handlers.http import forms
+from handlers.http.auth import while_valid
 from handlers.http.bodies import content_encoding
 from handlers.http.encodings import PLAIN
 from handlers.http.errors import UNSUPPORTED_MEDIA_TYPE
 from handlers.http.keys import ACCOUNTS
-from handlers.http.routes import Route
-from handlers.http.uploads import while_valid, within_upload_timeout
-from handlers.projects.admission import CALLER, RIGHT, admit, admit_again, key_of, needs
-from handlers.projects.answers import OBJECTS, iid_of, listed, shown
-from handlers.projects.changes import cancel, remove
+from handlers.http.routes import FormBody, Route
+from handlers.http.uploads import within_upload_timeout
+from handlers.projects.admission import CALLER, RIGHT, admit, admit_again, key_of
+from handlers.projects.answers import shown
+from handlers.projects.calls import ObjectCalls
 from handlers.projects.errors import SURFACE
-from handlers.projects.parameters import LIST_QUERY
-from handlers.projects.projects import PROJECT, REFUSALS, TOO_MANY
+from handlers.projects.projects import NO_ROOM, PROJECT, REFUSALS
 
 UPLOADS = web.AppKey("project_uploads", ProjectUploads)
 ADMITTED = web.RequestKey("admitted_upload", Project)
@@ -106,27 +106,6 @@ def _no_file() -> EngineError:
     return EngineError(NO_FILE, f"Send a whole multipart/form-data body with the field `{FILE_FIELD}`.")
 
 
-async def list_uploads(request: web.Request) -> web.Response:
-    """Uploads, newest first."""
-    return await listed(request, await admit(request, Role.OBSERVER), "upload", _fields)
-
-
-async def show_upload(request: web.Request) -> web.Response:
-    """One upload."""
-    project = await admit(request, Role.OBSERVER)
-    return _shown(request, await request.app[OBJECTS].get(project, "upload", iid_of(request, "upload")))
-
-
-async def cancel_upload(request: web.Request) -> web.Response:
-    """Stop reading an upload."""
-    return _shown(request, await cancel(request, await admit(request, Role.DATA_MANAGER), "upload"))
-
-
-async def remove_upload(request: web.Request) -> web.Response:
-    """Remove an upload from which nothing was made."""
-    return await remove(request, await admit(request, Role.DATA_MANAGER), "upload")
-
-
 def _shown(request: web.Request, found: Object, *, status: int = 200) -> web.Response:
     fields = _fields(found)
     name = fields.pop("DatasetName")
@@ -144,15 +123,24 @@ def _fields(found: Object) -> dict[str, Any]:
 
 # Routes
 
-PATH, ONE = PROJECT + "/datauploads", PROJECT + "/datauploads/{iid}"
+PATH = PROJECT + "/datauploads"
+CALLS = ObjectCalls(
+    kind="upload",
+    path=PATH,
+    one="an upload",
+    about="and what was found in its file",
+    doing="reading",
+    kept_because="a dataset was made of it",
+    role=Role.DATA_MANAGER,
+    shown=_shown,
+    fields=_fields,
+)
 UPLOAD_ANSWERS = {
     201: "the upload, which will be read",
     413: "the file is larger than SLUICE_PROJECT_UPLOAD_LIMIT_BYTES",
     415: "the body has a Content-Encoding",
     422: "dataset_name is missing or not a name, or the form does not have one file",
-    429: TOO_MANY,
     503: "the upload stopped or took too long, or the server is shutting down",
-    507: "the disk of the server is full",
 }
 ROUTES = (
     Route(
@@ -162,50 +150,11 @@ ROUTES = (
         surface=SURFACE,
         summary="send a CSV file or a workbook",
         key=key_of(Role.DATA_MANAGER),
-        body=forms.FORM,
+        body=FormBody({FILE_FIELD: "a CSV file in UTF-8, or a workbook (.xlsx) of one sheet without formulas"}, (FILE_FIELD,)),
         query={"dataset_name": "the type of data: Sales, Media, Events, ... or a name of your own"},
-        answers=UPLOAD_ANSWERS | REFUSALS,
+        answers=UPLOAD_ANSWERS | NO_ROOM | REFUSALS,
         admit=admit_file,
     ),
-    Route(
-        method="GET",
-        path=PATH,
-        handler=list_uploads,
-        surface=SURFACE,
-        summary="the uploads of a project, newest first",
-        key=key_of(Role.OBSERVER),
-        query=LIST_QUERY,
-        answers={200: "the uploads", 422: "a parameter is wrong"} | REFUSALS,
-        admit=needs(Role.OBSERVER),
-    ),
-    Route(
-        method="GET",
-        path=ONE,
-        handler=show_upload,
-        surface=SURFACE,
-        summary="an upload, and what was found in its file",
-        key=key_of(Role.OBSERVER),
-        answers={200: "the upload"} | REFUSALS,
-        admit=needs(Role.OBSERVER),
-    ),
-    Route(
-        method="POST",
-        path=ONE + "/cancel",
-        handler=cancel_upload,
-        surface=SURFACE,
-        summary="stop reading an upload",
-        key=key_of(Role.DATA_MANAGER),
-        answers={200: "the upload", 409: "it has been read already"} | REFUSALS,
-        admit=needs(Role.DATA_MANAGER),
-    ),
-    Route(
-        method="DELETE",
-        path=ONE,
-        handler=remove_upload,
-        surface=SURFACE,
-        summary="remove an upload",
-        key=key_of(Role.DATA_MANAGER),
-        answers={204: "it is gone", 409: "a dataset was made of it"} | REFUSALS,
-        admit=needs(Role.DATA_MANAGER),
-    ),
+    CALLS.list_route(),
+    *CALLS.routes_of_one(),
 )

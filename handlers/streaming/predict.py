@@ -87,11 +87,12 @@ def _find_version(request: web.Request, caller: Caller | None) -> Version:
     return request.app[REPOSITORY].access(caller, owner, name, number(request, "version"))
 
 
-def _right(request: web.Request, admission: Admission) -> Right | None:
+def _rights(request: web.Request, admission: Admission) -> tuple[Right, ...]:
     """What the caller must keep as long as a stream or a conversation lasts."""
     config = admission.version.config
     model = request.app[REPOSITORY].find(config.owner, config.name)
-    return right_to_use(admission.caller, model) if model else None
+    right = right_to_use(admission.caller, model) if model else None
+    return (right,) if right else ()
 
 
 def _check_body(request: web.Request, *, is_stream: bool) -> None:
@@ -126,7 +127,7 @@ async def _stream(request: web.Request, admission: Admission) -> web.StreamRespo
             response = _stream_response(request, stream.bulk_id)
             exchange = BulkExchange(request, response, stream, app[STREAMING_LIMITS])
             revoke = functools.partial(stream.fail, StreamFailure(KEY_REVOKED))
-            with app[ACCOUNTS].while_valid(admission.caller, revoke, _right(request, admission)):
+            with app[ACCOUNTS].while_valid(admission.caller, revoke, *_rights(request, admission)):
                 await exchange.run(with_summary=flag(request, "summary"))
         # The stream has given its place and its files back. What is left is to tell the client, which may take seconds.
         return await exchange.end()
@@ -220,7 +221,7 @@ async def _converse(request: web.Request, admission: Admission) -> web.StreamRes
     conversation = Conversation(request, Question(admission.version.title, find_version, arguments))
     with (
         request.app[PREDICTIONS].conversation(admission.user),
-        request.app[ACCOUNTS].while_valid(admission.caller, conversation.revoke, _right(request, admission)),
+        request.app[ACCOUNTS].while_valid(admission.caller, conversation.revoke, *_rights(request, admission)),
     ):
         return await conversation.run()
 

@@ -6,27 +6,18 @@ stderr that says why; 64 usage error.
 """
 
 import argparse
-import contextlib
 import http.client
 import json
 import os
 import sys
-from collections.abc import Iterator
-from typing import Any
-from urllib.parse import urlencode
 
+from server.commands.asking import Refused, asked
 from server.commands.remote import Remote, add_arguments, find_remote
-from server.commands.usage import EXIT_USAGE, Parser, UsageError
+from server.commands.usage import EXIT_USAGE, Parser, UsageError, program
 
-TIMEOUT_S = 120.0
-READ_BYTES = 256 * 1024
 PLAIN_LINE_S = 5.0
 
 DESCRIPTION = "Put files into datasets of a running server, and list, describe, export and delete datasets."
-
-
-class Refused(Exception):
-    """The server refused, or could not be reached. The message says why, in one line."""
 
 
 def main(arguments: list[str]) -> int:
@@ -38,6 +29,8 @@ def main(arguments: list[str]) -> int:
     except UsageError as error:
         print(f"dataset: {error}", file=sys.stderr)
         return EXIT_USAGE
+    except BrokenPipeError:  # the reader of what we print has enough; server/__main__.py ends quietly
+        raise
     except (Refused, OSError, http.client.HTTPException) as error:
         print(f"dataset {options.action}: {error or type(error).__name__}", file=sys.stderr)
         return 1
@@ -48,7 +41,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="python -m server dataset", description=DESCRIPTION)
+    parser = Parser(prog=f"{program()} dataset", description=DESCRIPTION)
     actions = parser.add_subparsers(dest="action", required=True, parser_class=Parser)
     _add_import(actions.add_parser("import", help="make a dataset of files, or replace its rows"))
     listing = actions.add_parser("list", help="list the datasets that the user may read")
@@ -121,47 +114,6 @@ def _export(remote: Remote, options: argparse.Namespace) -> None:
     from server.commands import exporting  # it imports this module
 
     exporting.run(remote, dataset_path(options.dataset), options.version, options.output)
-
-
-# The calls
-
-
-def asked(remote: Remote, method: str, path: tuple[str, ...], query: dict[str, str | None]) -> Any:
-    """The JSON of an answer; None for an empty one. Refused."""
-    given = {name: value for name, value in query.items() if value is not None}
-    target = remote.path(*path) + (f"?{urlencode(given)}" if given else "")
-    with answered(remote, method, target, {}, None) as answer:
-        body = answer.read()
-    return json.loads(body) if body else None
-
-
-@contextlib.contextmanager
-def answered(
-    remote: Remote, method: str, target: str, headers: dict[str, str], body: bytes | None
-) -> Iterator[http.client.HTTPResponse]:
-    """The answer to one request. Refused for any status that is no success."""
-    kind = http.client.HTTPSConnection if remote.url.scheme == "https" else http.client.HTTPConnection
-    with contextlib.closing(kind(remote.url.netloc, timeout=TIMEOUT_S)) as connection:
-        try:
-            connection.request(method, target, body, remote.headers | headers)
-            answer = connection.getresponse()
-        except (OSError, http.client.HTTPException) as error:
-            raise Refused(f"no answer from {remote.url.geturl()}: {error or type(error).__name__}") from None
-        if not 200 <= answer.status < 300:
-            raise Refused(reason(answer.status, answer.read(READ_BYTES)))
-        yield answer
-
-
-def reason(status: int, body: bytes) -> str:
-    """Why the server refused, in one line."""
-    try:
-        said = json.loads(body)
-        message = str(said["message"])
-    except (ValueError, LookupError, TypeError):
-        text = body.decode("utf-8", "replace").strip()
-        return f"{status} {text.splitlines()[0][:200] if text else 'without a reason'}"
-    place = f"line {said['line']}: " if "line" in said else ""
-    return f"{status} {place}{message}" + (f" {said['hint']}" if "hint" in said else "")
 
 
 ACTIONS = {"import": _import, "list": _list, "describe": _describe, "delete": _delete, "export": _export}

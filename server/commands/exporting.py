@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from server.commands.dataset import PLAIN_LINE_S, Refused, answered, asked
+from server.commands.asking import Refused, answered, asked
+from server.commands.dataset import PLAIN_LINE_S
 from server.commands.progress import Progress
 from server.commands.remote import Remote
 

@@ -36,6 +36,10 @@ class RecordSource:
         with open(path, "rb", buffering=0) as file:
             yield cls(file.fileno())
 
+    def fault(self) -> str | None:
+        """Why what was read is not all that there is; None when it is."""
+        return None
+
 
 class LineSink:
     """Where lines go."""
@@ -72,6 +76,9 @@ class LineSink:
                     wait(self.fd, select.POLLOUT)
                 rest = rest[os.write(self.fd, rest[: select.PIPE_BUF] if self._can_block else rest) :]
 
+    def finish(self) -> None:
+        """All lines were written, or no more come. OSError when they cannot be kept."""
+
 
 @dataclass(frozen=True, slots=True)
 class Files:
@@ -81,21 +88,8 @@ class Files:
     results: LineSink
     errors: LineSink | None
 
-    @classmethod
-    @contextlib.contextmanager
-    def opened(cls, source: str, results: str | None, errors: str | None) -> Iterator["Files"]:
-        """All files of a run, by their paths. UsageError when two of them are the same file; OSError when one cannot be opened."""
-        with contextlib.ExitStack() as stack:
-            files = cls(
-                stack.enter_context(RecordSource.opened(source)),
-                stack.enter_context(LineSink.opened(results)),
-                stack.enter_context(LineSink.opened(errors)) if errors else None,
-            )
-            files._check_distinct()
-            yield files
-
-    def _check_distinct(self) -> None:
-        """Refuse to write into the file that is read: the run would never come to its end."""
+    def check_distinct(self) -> None:
+        """Refuse to write into the file that is read: the run would never come to its end. UsageError."""
         opened = (self.source, self.results, self.errors)
         statuses = [one.status for one in opened if one is not None and stat.S_ISREG(one.status.st_mode)]
         if len({(status.st_dev, status.st_ino) for status in statuses}) < len(statuses):

@@ -17,8 +17,9 @@ import aiohttp
 
 from engine.frames import Header
 from engine.replicas.replica import Replica, ReplicaGone
+from server.commands.asking import Refused, no_answer, reason
 from server.commands.child import NotStarted, child
-from server.commands.dataset import PLAIN_LINE_S, Refused, reason
+from server.commands.dataset import PLAIN_LINE_S
 from server.commands.progress import Progress
 from server.commands.remote import Remote
 
@@ -60,7 +61,7 @@ def run(remote: Remote, path: tuple[str, ...], options: argparse.Namespace) -> d
     except NotStarted as error:
         raise Refused(str(error)) from None
     except (aiohttp.ClientError, TimeoutError) as error:
-        raise Refused(files.fault or f"no answer from {remote.url.geturl()}: {error or type(error).__name__}") from None
+        raise Refused(files.fault or no_answer(remote, error)) from None
     finally:
         progress.close()
     counts = f"{answer['added']:,} rows added" + (f", {answer['skipped']:,} skipped" if answer["skipped"] else "")

@@ -1,152 +1,140 @@
-"""The command `model import`: makes an embedding model in a data directory from a sentence-transformers folder.
+"""The command `model`: publishes models to a running server, and lists, rolls back and deletes them.
 
-It works on the machine itself, beside a running server. A child process, started like a replica, reads the folder with the numeric
-libraries; this process puts the files that the child wrote in place. Exit codes: 0 done, or 1 refused, with one line on stderr.
+A client of the HTTP calls that everybody has. `model import` is no client: it works on a data directory
+(server/commands/model_import.py). Results are lines on standard output with tabs between their fields, for programs to cut. Exit
+codes: 0 done, or 1 with one line on stderr that says why; 64 usage error.
 """
 
 import argparse
-import asyncio
-import logging
+import http.client
 import os
 import sys
-import urllib.error
-import urllib.request
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from engine.accounts import ADMIN, OWNER_NAME
-from engine.errors import EngineError
-from engine.frames import Header
-from engine.replicas.replica import ReplicaGone
-from engine.repository import folders
-from engine.repository.config import ModelConfig, parse_config
-from engine.repository.index import MODEL_NAME, Repository
-from engine.repository.listed import ListedModels
-from engine.repository.publishing import take_number
-from engine.store import Store, StoreError
-from handlers.http.errors import dumps
-from handlers.http.routes import RESERVED
-from server.commands import remote
-from server.commands.child import NotStarted, child
-from server.config import SHIPPED_MODELS
-from server.private import make_private
+from server.commands.asking import Refused, answered, asked, told
+from server.commands.multipart import Multipart, PartFile
+from server.commands.remote import Remote, add_arguments, find_remote
+from server.commands.usage import EXIT_USAGE, Parser, UsageError, program
 
-RELOAD_TIMEOUT_S = 60
+# The check of a model has a limit of its own on the server, and others' checks may come before it.
+PUBLISH_TIMEOUT_S = 900.0
+
+DESCRIPTION = "Publish models to a running server, and list, roll back and delete them."
 
 
-class NotImported(Exception):
-    """The model was not imported, or the server does not know of it. The message says why, in one line."""
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """Which folder to import, and the owner and name of the model to make of it."""
-
-    source: Path
-    owner: str
-    name: str
-    is_shared: bool
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What stands behind the word `model` on the command line."""
-    actions = parser.add_subparsers(dest="action", required=True)
-    action = actions.add_parser("import", help="make an embedding model from a sentence-transformers folder")
-    action.add_argument("folder", metavar="DIR", type=Path, help="folder with modules.json, config.json, model.safetensors, ...")
-    action.add_argument("--name", help="name of the model [the folder's name]")
-    action.add_argument("--owner", default=ADMIN, help=f"owner of the model [{ADMIN}]")
-    action.add_argument("--private", action="store_true", help="only the owner may use the model [every user may]")
-    remote.add_arguments(action)
-
-
-def run(data_dir: Path, options: argparse.Namespace) -> int:
-    """Import one folder. With --url, tell the server at that address to read its models again."""
+def main(arguments: list[str]) -> int:
+    """Run the command; returns its exit code."""
+    options = _parser().parse_args(arguments)
     try:
-        order = _order(options)
-        server = remote.find_remote(options, os.environ | {"SLUICE_DATA_DIR": str(data_dir)}) if options.url else None
-        make_private(data_dir)
-        asyncio.run(_import(data_dir.resolve(), order))
-        if server is not None:
-            _reload(server)
-    except (NotImported, NotStarted, EngineError, StoreError, OSError, remote.BadRemote) as error:
-        print(f"model import: {error}", file=sys.stderr)
+        ACTIONS[options.action](find_remote(options, os.environ), options)
+    except UsageError as error:
+        print(f"model: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except BrokenPipeError:  # the reader of what we print has enough; server/__main__.py ends quietly
+        raise
+    except (Refused, OSError, http.client.HTTPException) as error:
+        print(f"model {options.action}: {error or type(error).__name__}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"model {options.action}: interrupted", file=sys.stderr)
         return 1
     return 0
 
 
-def _order(options: argparse.Namespace) -> Order:
-    source: Path = options.folder.resolve()
-    name = options.name or source.name
-    if not source.is_dir():
-        raise NotImported(f"there is no folder {options.folder}")
-    if not MODEL_NAME.fullmatch(name):
-        raise NotImported(f"'{name}' cannot name a model: use 1 to 100 letters, digits, _ . and -; choose a name with --name")
-    if not OWNER_NAME.fullmatch(options.owner) or options.owner.lower() in RESERVED:
-        raise NotImported(f"'{options.owner}' cannot be the owner of a model")
-    return Order(source, options.owner, name, not options.private)
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(prog=f"{program()} model", description=DESCRIPTION)
+    actions = parser.add_subparsers(dest="action", required=True, parser_class=Parser)
+    publishing = actions.add_parser("publish", help="publish an ONNX file as a new version, which then answers")
+    listing = actions.add_parser("list", help="list the models that the user may use")
+    listing.add_argument("owner", metavar="OWNER", nargs="?", help="only those of this owner")
+    returning = actions.add_parser("rollback", help="let the version before the active one answer again, or another")
+    deleting = actions.add_parser("delete", help="delete a model, or one version of it that is not active")
+    actions.add_parser("import", help="make an embedding model of a sentence-transformers folder, in a data directory")
+    _add_publish(publishing)
+    for action in (returning, deleting):
+        action.add_argument("model", metavar="[OWNER/]NAME")
+        action.add_argument("--version", metavar="N", type=int, help="this version")
+    for action in (publishing, listing, returning, deleting):
+        add_arguments(action)
+    return parser
 
 
-async def _import(data_dir: Path, order: Order) -> None:
-    """Build the model beside its place, then put it in place and list it. A step that fails leaves nothing behind."""
-    logging.getLogger("sluice").setLevel(logging.ERROR)  # the server reports faults of other models, not we
-    root = data_dir / "models"
-    incoming = folders.incoming_folder(root / order.owner / order.name)
-    folders.make(incoming)
-    try:
-        print(f"building {order.owner}/{order.name}; large models take a minute or two", file=sys.stderr)
-        config = await _build(order, incoming)
-        number = await _publish(data_dir, root, order, incoming, config)
-    finally:
-        folders.remove(incoming)
-    print(f"{order.owner}/{order.name} version {number}: {config.dim} dimensions, {config.max_tokens} tokens")
+def _add_publish(action: argparse.ArgumentParser) -> None:
+    action.add_argument("file", metavar="FILE", type=Path, help="the ONNX file")
+    action.add_argument("--name", metavar="[OWNER/]NAME", help="the model [the name of the file, of the user who asks]")
+    action.add_argument("--config", metavar="FILE", type=Path, help="a config.json for it [what its graph tells]")
+    action.add_argument("--tokenizer", metavar="FILE", type=Path, help="the tokenizer.json of a model that reads texts")
+    action.add_argument(
+        "--data",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        default=[],
+        help="a file with tensors that the graph names; for each one",
+    )
+    action.add_argument("--shared", action="store_true", help="let other users predict with the model")
 
 
-async def _build(order: Order, target: Path) -> ModelConfig:
-    """Let a child process write the model's files into `target`; returns the model's config. NotImported."""
-    arguments: Header = {"source": str(order.source), "target": str(target), "owner": order.owner, "name": order.name}
-    try:
-        async with child() as builder:
-            answer, _ = await builder.ask({"family": "publishing", "task": "import", "shared": order.is_shared, **arguments})
-    except ReplicaGone:
-        raise NotImported("the process that built the model died; is there enough memory?") from None
-    if "refused" in answer:
-        raise NotImported(answer["refused"])
-    if "error" in answer:
-        raise NotImported(f"the model could not be built: {answer['error']['reason']}")
-    return parse_config(dumps(answer["config"]))
+def _named(text: str, remote: Remote) -> tuple[str, str]:
+    """Owner and name of a model; without an owner it is the user's own. UsageError."""
+    owner, slash, name = text.rpartition("/")
+    if not name or "/" in owner or (slash and not owner):
+        raise UsageError(f"{text} does not name a model: write NAME or OWNER/NAME")
+    return owner or remote.user, name
 
 
-async def _publish(data_dir: Path, root: Path, order: Order, incoming: Path, config: ModelConfig) -> int:
-    """Make the files the next version of the model, active and listed; returns its number."""
-    store = await Store.open(data_dir / "sluice.db")
-    try:
-        repository = Repository([SHIPPED_MODELS, root])
-        repository.scan(await store.list_model_overrides())
-        number = await take_number(store, repository, order.owner, order.name)
-        folders.put_in_place(incoming, config, incoming.with_name(str(number)))
-        await store.set_active_version(order.owner, order.name, number)
-        repository.scan(await store.list_model_overrides())
-    finally:
-        await store.close()
-    listing = ListedModels(repository)
-    listing.read()
-    listing.enter(order.owner, order.name)
-    return number
+# The actions
 
 
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A redirect is an error: the key in the request is for this server, and for no other that this one names."""
+def _publish(remote: Remote, options: argparse.Namespace) -> None:
+    owner, name = _named(options.name or options.file.stem, remote)
+    named = [("model", options.file), ("config", options.config), ("tokenizer", options.tokenizer)]
+    parts = [PartFile(part, path) for part, path in named if path] + [PartFile("data", path) for path in options.data]
+    form = Multipart(parts)
+    target = remote.path(owner, "models", name)
+    with answered(remote, "PUT", target, form.headers, form.chunks(), PUBLISH_TIMEOUT_S) as answer:
+        published = told(remote, answer)
+    for warning in published.get("warnings", ()):
+        print(f"warning: {warning}", file=sys.stderr)
+    if options.shared:
+        asked(remote, "PATCH", ("api", "models", owner, name), body={"shared": True})
+    print(f"{owner}/{name}", f"version {published['version']}", sep="\t")
 
-    def redirect_request(self, *_: object) -> None:
-        return None
+
+def _list(remote: Remote, options: argparse.Namespace) -> None:
+    for model in asked(remote, "GET", ("api", "models"))["models"]:
+        if options.owner in (None, model["owner"]):
+            print(*_fields(model), sep="\t")
 
 
-def _reload(server: remote.Remote) -> None:
-    """Tell a running server to read its models again. NotImported when it cannot be told; the model stays in place."""
-    url = f"{server.url.scheme}://{server.url.netloc}{server.path('api', 'models', 'reload')}"
-    request = urllib.request.Request(url, method="POST", headers=server.headers)
-    try:
-        with urllib.request.build_opener(_NoRedirects).open(request, timeout=RELOAD_TIMEOUT_S):
-            pass
-    except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
-        raise NotImported(f"the model is imported, but the server was not told: {error}") from None
+def _fields(model: dict[str, Any]) -> tuple[str, ...]:
+    versions = ",".join(map(str, model["versions"]))
+    access = "shared" if model["shared"] else "private"
+    title = f"{model['owner']}/{model['name']}"
+    return title, f"version {model['active_version']}", f"of {versions}", model["status"], model["task"] or "-", access
+
+
+def _rollback(remote: Remote, options: argparse.Namespace) -> None:
+    owner, name = _named(options.model, remote)
+    path = ("api", "models", owner, name)
+    number = options.version or _version_before(asked(remote, "GET", path))
+    changed = asked(remote, "PATCH", path, body={"active_version": number})
+    print(f"{owner}/{name}", f"version {changed['active_version']}", sep="\t")
+
+
+def _version_before(model: dict[str, Any]) -> int:
+    """The newest kept version that is older than the active one. Refused when there is none."""
+    older = [number for number in model["versions"] if number < model["active_version"]]
+    if not older:
+        raise Refused(f"no version before {model['active_version']} is kept")
+    return max(older)
+
+
+def _delete(remote: Remote, options: argparse.Namespace) -> None:
+    owner, name = _named(options.model, remote)
+    number = None if options.version is None else str(options.version)
+    asked(remote, "DELETE", (owner, "models", name), {"version": number})
+
+
+ACTIONS = {"publish": _publish, "list": _list, "rollback": _rollback, "delete": _delete}

@@ -20,7 +20,7 @@ from urllib.parse import SplitResult, quote, urlsplit
 
 from server.commands.usage import UsageError
 
-DEFAULT_URL = "http://127.0.0.1:9000"
+DEFAULT_PORT = "9000"
 ADMIN = "admin"
 PROOF_TIMEOUT_S = 10.0
 PROOF_LIMIT_BYTES = 1024
@@ -55,7 +55,9 @@ class Remote:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags that every client takes."""
-    parser.add_argument("--url", help=f"address of the server [SLUICE_URL, default {DEFAULT_URL}]")
+    parser.add_argument(
+        "--url", help=f"address of the server [SLUICE_URL, else http://127.0.0.1:PORT with SLUICE_PORT, default {DEFAULT_PORT}]"
+    )
     parser.add_argument("--user", help=f"name of the user who asks [SLUICE_USER, default {ADMIN}]")
     parser.add_argument(
         "--key",
@@ -70,12 +72,25 @@ def find_remote(options: argparse.Namespace, environment: Mapping[str, str]) -> 
         flag: str | None = getattr(options, name)
         return (environment.get(f"SLUICE_{name.upper()}", "") if flag is None else flag).strip()
 
-    url = _url(given("url") or DEFAULT_URL)
+    url = find_url(options.url, environment)
     user = given("user") or ADMIN
     key = given("key")
     if not key and user == ADMIN and _is_this_machine(url):
         key = _admin_key(url, Path(environment.get("SLUICE_DATA_DIR", "").strip() or "data"))
     return Remote(url, user, key or None)
+
+
+def find_url(flag: str | None, environment: Mapping[str, str]) -> SplitResult:
+    """The address of the server: the flag, else SLUICE_URL, else the port on this machine that the server itself would take."""
+    text = (environment.get("SLUICE_URL", "") if flag is None else flag).strip()
+    return _url(text or f"http://127.0.0.1:{_port(environment)}")
+
+
+def _port(environment: Mapping[str, str]) -> str:
+    text = environment.get("SLUICE_PORT", "").strip() or DEFAULT_PORT
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise BadRemote(f"SLUICE_PORT={text} does not say where the server listens: name its address with --url")
+    return text
 
 
 def _url(text: str) -> SplitResult:

@@ -8,7 +8,6 @@ import argparse
 import contextlib
 import enum
 import http.client
-import json
 import os
 import signal
 import socket
@@ -18,12 +17,14 @@ import zlib
 from collections.abc import Iterable, Iterator
 from typing import NoReturn
 
-from server.commands.counting import AnswerLines, RecordCounter
+from server.commands.asking import no_answer, not_sluice, reason
+from server.commands.counting import AnswerLines, Buffer, RecordCounter
 from server.commands.duplex import READ_BYTES, Duplex, Upload
-from server.commands.files import Files
+from server.commands.files import Files, LineSink, RecordSource
 from server.commands.progress import Progress
 from server.commands.remote import Remote, add_arguments, find_remote
-from server.commands.usage import EXIT_USAGE, Parser, UsageError
+from server.commands.tables import FORMATS, TABLES, TableSink, TableSource, format_of, is_readable, results_only
+from server.commands.usage import EXIT_USAGE, Parser, UsageError, program
 
 # The fastest level: a higher one seldom makes up for its time, since few networks are that slow.
 GZIP_LEVEL = 1
@@ -64,9 +65,10 @@ def main(arguments: list[str]) -> int:
     """Run the command; returns its exit code."""
     options = _parser().parse_args(arguments)
     try:
+        options.format = options.format or format_of(options.output)
         remote = find_remote(options, os.environ)
         model = _model_path(options.model)
-        with Files.opened(options.file, options.output, options.errors) as files:
+        with _opened_files(options) as files:
             signal.signal(signal.SIGTERM, signal.default_int_handler)
             return ScoreRun(remote, model, files, options).run()
     except (UsageError, OSError) as error:
@@ -75,16 +77,47 @@ def main(arguments: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="python -m server score", description=DESCRIPTION, epilog=EXITS)
+    parser = Parser(prog=f"{program()} score", description=DESCRIPTION, epilog=EXITS)
     parser.add_argument("model", metavar="OWNER/MODEL")
-    parser.add_argument("file", metavar="FILE", help="file with one JSON object on each line; - for standard input")
+    parser.add_argument(
+        "file",
+        metavar="FILE",
+        help="one JSON object on each line, or a table: .csv, .tsv or .parquet, each row a record; - for lines on standard input",
+    )
     parser.add_argument("-o", "--output", metavar="OUT", help="write the results to this file [standard output]")
     parser.add_argument("--errors", metavar="FILE", help="write the error lines to this file [among the results]")
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        help="ndjson: whole lines; results: what the model says, and nothing else; csv, parquet: a table, written at the end. All "
+        "but ndjson are in the order of the records [what the name of OUT ends in, else ndjson]",
+    )
+    parser.add_argument("--max-errors", metavar="N", type=_count, help="stop when more than N records have an error [never]")
     parser.add_argument("--ordered", action="store_true", help="write the results in the order of the records")
     parser.add_argument("--gzip", action="store_true", help="compress what is sent")
     parser.add_argument("--quiet", action="store_true", help="show no progress; the last line is still printed")
     add_arguments(parser)
     return parser
+
+
+def _count(text: str) -> int:
+    """A number for the command line. ArgumentTypeError."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is not a number of records")
+    return int(text)
+
+
+@contextlib.contextmanager
+def _opened_files(options: argparse.Namespace) -> Iterator[Files]:
+    """All files of a run. UsageError when two of them are the same file or one is no table; OSError when one cannot be opened."""
+    source = TableSource.opened(options.file) if is_readable(options.file) else RecordSource.opened(options.file)
+    is_table = options.format in TABLES
+    results = TableSink.table(options.output, options.format) if is_table else LineSink.opened(options.output)
+    with source as records, results as sink, contextlib.ExitStack() as stack:
+        errors = stack.enter_context(LineSink.opened(options.errors)) if options.errors else None
+        files = Files(records, sink, errors)
+        files.check_distinct()
+        yield files
 
 
 def _model_path(text: str) -> tuple[str, ...]:
@@ -116,6 +149,8 @@ class ScoreRun:
         try:
             self._exchange()
             self._check()
+            self._progress.close()
+            self._files.results.finish()
         except NotAdmitted as error:
             self._progress.end(f"score: {error}")
             return Exit.REFUSED
@@ -128,8 +163,11 @@ class ScoreRun:
         self._progress.end(f"{self._counts()}, {self._rate()}")
         return Exit.ERRORS if self._lines.errors else Exit.DONE
 
-    def _cut(self, reason: str) -> Exit:
-        self._progress.end(f"score: cut after {self._counts()}: {reason}")
+    def _cut(self, why: str) -> Exit:
+        self._progress.close()
+        with contextlib.suppress(OSError):  # the first reason counts
+            self._files.results.finish()
+        self._progress.end(f"score: cut after {self._counts()}: {why}")
         return Exit.CUT
 
     def _counts(self) -> str:
@@ -148,10 +186,21 @@ class ScoreRun:
             duplex.release()
             while data := self._receive(response):
                 results, errors = self._lines.feed(data)
-                self._files.results.write(results, duplex.wait)
+                self._files.results.write(self._shown(results), duplex.wait)
                 if self._files.errors is not None:
                     self._files.errors.write(errors, duplex.wait)
+                self._check_errors()
                 self._progress.show(records=self._lines.records, errors=self._lines.errors, sent_bytes=self._sent.num_bytes)
+
+    def _shown(self, results: list[Buffer]) -> list[Buffer]:
+        """What the lines of the answer become in the file of the results."""
+        return results_only(results) if self._options.format == "results" else results
+
+    def _check_errors(self) -> None:
+        """Raise StreamCut when more records have an error than the caller allows."""
+        most = self._options.max_errors
+        if most is not None and self._lines.errors > most:
+            raise StreamCut(f"more than {most:,} errors (--max-errors)")
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[tuple[Duplex, http.client.HTTPResponse]]:
@@ -164,7 +213,7 @@ class ScoreRun:
                 response = stack.enter_context(contextlib.closing(http.client.HTTPResponse(duplex, method="POST")))  # type: ignore[arg-type]
                 response.begin()
             except (OSError, http.client.HTTPException) as error:
-                raise NotAdmitted(f"no answer from {self._remote.url.geturl()}: {error or type(error).__name__}") from None
+                raise NotAdmitted(no_answer(self._remote, error)) from None
             yield duplex, response
 
     def _connection(self) -> http.client.HTTPConnection:
@@ -173,7 +222,7 @@ class ScoreRun:
         return kind(url.netloc, timeout=CONNECT_TIMEOUT_S)
 
     def _send_head(self, connection: http.client.HTTPConnection) -> None:
-        ordered = "&ordered=true" if self._options.ordered else ""
+        ordered = "&ordered=true" if self._options.ordered or self._options.format != "ndjson" else ""
         path = self._remote.path(*self._model_path)
         connection.putrequest("POST", f"{path}?bulk=true&summary=true{ordered}", skip_accept_encoding=True)
         headers = self._remote.headers | {"Content-Type": "application/x-ndjson", "Expect": "100-continue"}
@@ -198,10 +247,10 @@ class ScoreRun:
 
     def _refuse(self, response: http.client.HTTPResponse) -> NoReturn:
         try:
-            text = _error_text(response.read(READ_BYTES))
+            body = response.read(READ_BYTES)
         except (OSError, http.client.HTTPException):
-            text = response.reason
-        raise NotAdmitted(f"{response.status} {text}")
+            body = b""
+        raise NotAdmitted(reason(response.status, body) if response.status != 200 else not_sluice(self._remote))
 
     def _receive(self, response: http.client.HTTPResponse) -> bytes:
         """The next bytes of the answer; b"" at its end, and also when the connection is lost."""
@@ -231,6 +280,8 @@ class ScoreRun:
             raise StreamCut(lines.failure)
         if self._upload.error is not None:
             raise StreamCut(f"the file cannot be read: {self._upload.error}")
+        if fault := self._files.source.fault():
+            raise StreamCut(f"the file cannot be read: {fault}")
         if self._lost is not None:
             raise StreamCut("the connection ended early" + (f": {self._lost}" if isinstance(self._lost, OSError) else ""))
         if summary is None:
@@ -255,12 +306,3 @@ def _duplex(connection: socket.socket, upload: Upload) -> Duplex:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_S // 6)
     now = time.monotonic()
     return Duplex(connection, upload, holds_until=now + EXPECT_TIMEOUT_S, deadline=now + HEAD_TIMEOUT_S)
-
-
-def _error_text(body: bytes) -> str:
-    """The reason in the body of a refusal: the key `error` from our servers, else the first line of the text."""
-    try:
-        return str(json.loads(body)["error"])
-    except (ValueError, LookupError, TypeError):
-        text = body.decode("utf-8", "replace").strip()
-        return text.splitlines()[0][:200] if text else "without a reason"

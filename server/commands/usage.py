@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 EXIT_USAGE = 64
@@ -12,8 +13,12 @@ class UsageError(ValueError):
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that exits with 64, where argparse's own exits with 2."""
+    """An argument parser whose errors are one line and exit code 64. argparse's own print all options, and exit with 2."""
 
     def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        self.exit(EXIT_USAGE, f"{self.prog}: {message}\n")
+        self.exit(EXIT_USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def program() -> str:
+    """The command as the caller has typed it: `sluice`, or `python -m server` where that was not on the path."""
+    return "python -m server" if Path(sys.argv[0]).name == "__main__.py" else "sluice"

@@ -27,7 +27,7 @@ GRACE_S = 7.0
 
 def run(settings: Settings) -> int:
     """Work until a signal. Returns exit code 0, or 1 after one line in the log when the data directory cannot be used."""
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, settings.log_format)
     try:
         uvloop.run(work(settings, job_kinds))
     except (StoreError, OSError) as error:

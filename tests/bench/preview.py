@@ -64,7 +64,7 @@ def _against_bare(bench: Bench, what: str, our_url: str, bare_url: str, sent: di
     ours, theirs = [], []
     for _ in range(bench.rounds):
         ours.append(clients.gets_per_second(our_url, sent, CONNECTIONS, bench.seconds(5)))
-        theirs.append(clients.gets_per_second(bare_url, {}, CONNECTIONS, bench.seconds(5)))
+        theirs.append(clients.gets_per_second(bare_url, sent, CONNECTIONS, bench.seconds(5)))
     ratio, rounds = max(ours) / max(theirs), {"ours": ours, "baseline": theirs}
     return Figure("cached", f"cached {what} / bare handler", "requests/s", max(ours), max(theirs), ratio, "x", Bar(0.7), rounds)
 

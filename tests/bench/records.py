@@ -1,15 +1,21 @@
 """Records to measure with. They are generated once, always the same, and kept in .cache/ (git-ignored).
 
-Knows what the records of two models look like. Knows nothing of servers.
+Knows what the records of some models look like. Knows nothing of servers.
 """
 
 import itertools
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+from tests.serving import ROOT
 
 CACHE = Path(__file__).resolve().parent / ".cache"
 IRIS = "sluice/iris"
 HELLO = "brandon/HelloWorld"
+WINE = "sluice/wine"
+PENGUINS = "sluice/penguins"
 LINES_PER_WRITE = 10_000
 # A prime number, so that blocks of no size contain the same values again and again.
 NUM_VARIANTS = 997
@@ -42,8 +48,18 @@ def _pieces(model: str, num_records: int) -> Iterator[bytes]:
 
 def _variants(model: str) -> list[str]:
     """Records without their end, which is the yhat_id."""
-    make = {IRIS: _iris, HELLO: _hello}[model]
+    make = {IRIS: _iris, HELLO: _hello}.get(model)
+    if make is None:
+        example: dict[str, Any] = json.loads((ROOT / "models" / model / "config.json").read_text())["example"]
+        return [_varied(example, i) + ',"yhat_id":' for i in range(NUM_VARIANTS)]
     return [make(i) + ',"yhat_id":' for i in range(NUM_VARIANTS)]
+
+
+def _varied(example: dict[str, Any], number: int) -> str:
+    """The example of a model with other numbers, each with two decimals."""
+    factor = 0.8 + 0.4 * (number * 7919 % NUM_VARIANTS) / NUM_VARIANTS
+    record = {name: round(value * factor, 2) if isinstance(value, float) else value for name, value in example.items()}
+    return json.dumps(record, separators=(",", ":"))[:-1]
 
 
 def _iris(number: int) -> str:

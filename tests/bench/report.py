@@ -89,22 +89,24 @@ def lines_of(*measures: Measure) -> Lines:
 
 
 @contextmanager
-def server(checkout: Path = ROOT) -> Iterator[Server]:
-    """A fresh server with default settings, of this checkout or of another."""
+def server(checkout: Path = ROOT, **settings: str) -> Iterator[Server]:
+    """A fresh server of this checkout or of another, with default settings but for these."""
     with (
         tempfile.TemporaryDirectory(prefix="sluice-bench-") as folder,
-        serving(Path(folder) / "data", checkout=checkout) as running,
+        serving(Path(folder) / "data", checkout=checkout, **settings) as running,
     ):
         yield running
 
 
 def cpu_seconds(server: Server) -> float:
     """CPU seconds that the server process and its replicas have used. On a busy machine they tell more than a clock."""
-    ticks = 0
-    for pid in (server.process.pid, *server.replica_pids()):
-        numbers = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(numbers[11]) + int(numbers[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
+    return sum(cpu_seconds_of(pid) for pid in (server.process.pid, *server.replica_pids()))
+
+
+def cpu_seconds_of(pid: int) -> float:
+    """CPU seconds that one process has used."""
+    numbers = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(numbers[11]) + int(numbers[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def replicas_rss(server: Server) -> dict[int, float]:

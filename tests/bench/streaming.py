@@ -4,12 +4,27 @@
 """
 
 import functools
+import resource
 import sys
 
+from engine.engine import has_kernel
 from tests.bench import bare, clients, others
 from tests.bench.clients import percentile
-from tests.bench.records import HELLO, IRIS, file_of, one_of
-from tests.bench.report import MIB, Bar, Bench, Figure, Lines, cpu_seconds, grown_most, lines_of, main, replicas_rss, server
+from tests.bench.records import HELLO, IRIS, PENGUINS, WINE, file_of, one_of
+from tests.bench.report import (
+    MIB,
+    Bar,
+    Bench,
+    Figure,
+    Lines,
+    cpu_seconds,
+    cpu_seconds_of,
+    grown_most,
+    lines_of,
+    main,
+    replicas_rss,
+    server,
+)
 from tests.serving import Server
 
 SINGLES_PER_SECOND = 20
@@ -19,6 +34,7 @@ HAND_FED_PAUSE_S = 0.02
 LONE_SINGLES = 500
 CONNECTIONS = 16
 STREAMS_AT_ONCE = 8
+NANOSECONDS = 1e9
 
 
 @functools.cache
@@ -181,6 +197,60 @@ def measure_g(bench: Bench) -> list[Figure]:
     ]
 
 
+# The native kernel
+
+
+def measure_native(bench: Bench) -> list[Figure]:
+    """With the kernel / without it, in turn."""
+    if not has_kernel():
+        clients.note("native: left out because the kernel is not built here")
+        return []
+    with server() as ours, server(SLUICE_NATIVE="false") as without:
+        figures = [_native(bench, ours, without, model) for model in (IRIS, HELLO, WINE, PENGUINS)]
+        return [figure for of_model in figures for figure in of_model]
+
+
+def _native(bench: Bench, ours: Server, without: Server, model: str) -> list[Figure]:
+    count, name = bench.count(500_000), model.rpartition("/")[2]
+    rates: dict[str, list[float]] = {"ours": [], "baseline": []}
+    costs: dict[str, list[float]] = {"ours": [], "baseline": []}
+    for _ in range(bench.rounds):
+        for side, running in (("ours", ours), ("baseline", without)):
+            before = cpu_seconds(running)
+            rates[side].append(count / clients.stream(running, model, file_of(model, count), count))
+            costs[side].append((cpu_seconds(running) - before) / count * NANOSECONDS)
+    fast, slow, cheap, dear = max(rates["ours"]), max(rates["baseline"]), min(costs["ours"]), min(costs["baseline"])
+    is_iris = model == IRIS
+    rate_bar, cost_bar = Bar(1.8 if is_iris else 1.4), Bar(0.5 if is_iris else None, is_least=False)
+    return [
+        Figure("native", f"{name}, kernel / Python", "records/s", fast, slow, fast / slow, "x", rate_bar, rates),
+        Figure("native", f"{name}, CPU of a record", "ns", cheap, dear, cheap / dear, "x", cost_bar, costs),
+    ]
+
+
+def measure_cost(bench: Bench) -> list[Figure]:
+    """CPU nanoseconds of a record of iris in each process."""
+    count = bench.count(1_000_000)
+    with server() as running:
+        found: dict[str, list[float]] = {"server process": [], "replicas": [], "curl": []}
+        for _ in range(bench.rounds):
+            before = _cpu_by_process(running)
+            clients.stream(running, IRIS, file_of(IRIS, count), count)
+            for process, seconds in _cpu_by_process(running).items():
+                found[process].append((seconds - before[process]) / count * NANOSECONDS)
+    bar = Bar(None, is_least=False)
+    return [
+        Figure("cost", f"CPU of a record of iris, {process}", "ns", min(each), None, min(each), "ns", bar, {"ours": each})
+        for process, each in found.items()
+    ]
+
+
+def _cpu_by_process(running: Server) -> dict[str, float]:
+    ours = cpu_seconds_of(running.process.pid)
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)  # of curl: the servers have not ended
+    return {"server process": ours, "replicas": cpu_seconds(running) - ours, "curl": ended.ru_utime + ended.ru_stime}
+
+
 # Other servers
 
 
@@ -212,6 +282,8 @@ LINES: Lines = lines_of(
     measure_f,
     measure_g,
     measure_singles,
+    measure_native,
+    measure_cost,
     measure_litserve,
 )
 

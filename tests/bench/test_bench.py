@@ -9,8 +9,8 @@ import pytest
 from tests.bench import preview, projects, query, streaming
 from tests.serving import ROOT
 
-# Lines that need something beside the project: another server, a rival, weights, packages, an older checkout.
-OPTIONAL = {"litserve", "deeplake", "embed", "real", "others", "flights", "page"}
+# Lines that need something beside the project: another server, a rival, weights, packages, a compiler, an older checkout.
+OPTIONAL = {"litserve", "deeplake", "embed", "real", "others", "flights", "page", "native"}
 
 
 @pytest.mark.heavy

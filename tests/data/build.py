@@ -1,10 +1,13 @@
-"""Makes the graphs beside it, as a user of scikit-learn and skl2onnx would: `python tests/data/build.py` in the environment of
+"""Makes the graphs beside it, as a user of scikit-learn and skl2onnx would: `python -m tests.data.build` in the environment of
 `make models`. They are committed, so that the tests need neither.
 
 matrix_zipmap  3 floats in one input, string label and a map of probabilities
 matrix_plain   the same with zipmap=False
 mixed          2 floats and 2 strings in inputs of their own; its encoder refuses categories it does not know (the default)
 words          a text to tf-idf to a label; asks for the locale en_US.UTF-8
+classes        3 floats in one input, a label of 0, 1 or 2 and probabilities
+targets        3 floats in one input, two labels and a sequence of the probabilities of each (tests/publishing/targets.py)
+targets_words  the same with words as labels
 """
 
 from pathlib import Path
@@ -18,6 +21,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from tests.publishing.targets import ROWS, classifier
 
 HERE = Path(__file__).parent
 
@@ -36,6 +41,14 @@ def main() -> None:
     texts, kinds = ["good film", "bad film", "nice one", "awful thing"] * 5, [1, 0, 1, 0] * 5
     words = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(texts, kinds)
     save("words", to_onnx(words, initial_types=[("text", StringTensorType([None, 1]))]))
+    save_classes()
+
+
+def save_classes() -> None:
+    plain = {"zipmap": False}
+    save("classes", to_onnx(LogisticRegression().fit(ROWS, np.arange(60) % 3), ROWS[:1], options=plain))
+    for name, are_words in (("targets", False), ("targets_words", True)):
+        save(name, to_onnx(classifier(are_words=are_words), ROWS[:1], options=plain))
 
 
 def save(name: str, model: object) -> None:

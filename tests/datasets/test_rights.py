@@ -1,5 +1,7 @@
 """Who may read and write a dataset, and that nobody learns of one that he may not read."""
 
+import random
+import time
 from typing import Any
 
 import pytest
@@ -43,6 +45,38 @@ def test_a_dataset_of_another_user_answers_as_one_that_does_not_exist(house: Ser
         assert answer.text.replace("secret", "absent") == absent[call].text
         assert answer.headers.keys() == absent[call].headers.keys()
     assert described(house, "eva/secret")["version"] == 1
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("how", ["describe", "append", "query", "preview"])
+def test_time_does_not_tell_a_dataset_of_another_user_from_one_that_does_not_exist(house: Server, eva: Auth, how: str) -> None:
+    """Of many pairs of questions, asked in a random order, the one about what is hidden takes longer in about half."""
+    hidden, missing = f"eva/timed-{how}", f"eva/times-{how}"
+    made(put(house, hidden, ROWS, auth=eva))
+    where = "config=default&split=train"
+    assert requests.get(f"{house.url}/rows?dataset={hidden}&{where}&wait=30", auth=eva, timeout=60).status_code == 200
+    coin, longer, num_pairs = random.Random(5), 0, 400
+    with requests.Session() as session:
+        session.auth = user(house, f"stranger-{how}")
+
+        def ask_about(title: str) -> float:
+            method, address, more = {
+                "describe": ("GET", url(house, title), {}),
+                "append": ("POST", url(house, title) + "/rows", {"data": BODY}),
+                "query": ("POST", f"{house.url}/api/query/v1", {"json": {"query": f'select n from "hub://{title}"'}}),
+                "preview": ("GET", f"{house.url}/rows?dataset={title}&{where}", {}),
+            }[how]
+            began = time.perf_counter()
+            assert session.request(method, address, timeout=30, **more).status_code == 404
+            return time.perf_counter() - began
+
+        for _ in range(num_pairs):
+            pair = [hidden, missing]
+            coin.shuffle(pair)
+            seconds = {title: ask_about(title) for title in pair}
+            longer += seconds[hidden] > seconds[missing]
+    print(f"{how}: longer in {longer} of {num_pairs}")
+    assert abs(longer / num_pairs - 0.5) < 0.1  # four standard deviations
 
 
 def test_a_list_has_what_the_caller_may_read(house: Server, eva: Auth, tom: Auth) -> None:

@@ -1,15 +1,19 @@
 """A key that was replaced, or whose user was removed, ends at once, also for what was begun with it and still runs."""
 
+import json
+import random
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import requests
 
-from tests.clients import Raw, until
+from tests.clients import Raw, spill_files, until
 from tests.publishing.asking import OCTETS, put, shown, user
 from tests.publishing.uploads import config, slow, times
+from tests.query.asking import put as put_rows
 from tests.server.commands.test_user import user as command
 from tests.serving import Server
 from tests.streaming.test_websocket import CLOSE, HANDSHAKE, TEXT, RawSocket
@@ -118,6 +122,56 @@ def test_a_replaced_key_of_the_other_kind_ends_nothing(server: Server, guest: Au
         assert client.head().status == 200
         assert len(client.rest().splitlines()) == 1
         assert not client.was_cut
+
+
+# Long answers
+
+LONG_ROWS = [{"n": n, "text": f"{n} " + "x" * 1000} for n in range(20_000)]
+REFUSED = 'sluice_rejected_total{reason="unauthorized"}'
+
+
+@ENDINGS
+def test_a_long_answer_of_a_query_is_cut_with_a_line_that_says_why(server: Server, guest: Auth, end: Ending) -> None:
+    """Its client has read one line, and its rows wait in the spill."""
+    put_rows(server, f"{guest[0]}/many", LONG_ROWS, auth=guest)
+    body = json.dumps({"query": f'select n, text from "{guest[0]}/many"', "format": "ndjson"}).encode()
+    with Raw(server, receive_buffer_bytes=4096) as client:
+        client.ask("POST", "/api/query/v1", auth=guest, Content_Length=str(len(body)), Content_Type="application/json")
+        client.send(body)
+        assert client.head().status == 200
+        first, before = client.line(), server.metric(REFUSED)
+        end(server, guest[0])
+        until(lambda: server.metric(REFUSED) > before, SOON_S)
+        *lines, last, _ = client.rest().split(b"\n")
+        assert client.was_cut
+    told = json.loads(last)
+    assert (told["status"], told["code"]) == ("error", "unauthorized")
+    assert told["rows"] < len(LONG_ROWS)
+    whole = [first, *map(json.loads, lines[: told["rows"] - 1])]
+    assert whole == LONG_ROWS[: told["rows"]]
+    assert len(lines) - len(whole) in (-1, 0), "what was sent may end inside a row"
+    until(lambda: not spill_files(server))
+
+
+def test_a_file_of_a_private_dataset_breaks_off_with_the_key(server: Server, guest: Auth) -> None:
+    texts = random.Random(3)
+    put_rows(server, f"{guest[0]}/file", ({"text": texts.randbytes(1000).hex()} for _ in range(20_000)), auth=guest)
+    with Raw(server, receive_buffer_bytes=4096) as client:
+        until(lambda: _parquet(server, guest))
+        client.ask("GET", f"/parquet/{guest[0]}/file/--/default/train/0000.parquet", auth=guest)
+        head = client.head()
+        assert (head.status, int(head.headers["content-length"]) > 10_000_000) == (200, True)
+        client.take(10_000)
+        replace(server, guest[0])
+        client.rest()
+        assert client.was_cut
+
+
+def _parquet(server: Server, auth: Auth) -> Any:
+    """The Parquet files of a dataset, once they are prepared."""
+    url = f"{server.url}/parquet?dataset={auth[0]}/file&wait=10"
+    found = requests.get(url, auth=auth, timeout=30).json()
+    return found.get("parquet_files") if not found.get("partial", True) else None
 
 
 # A new key for a user who lost theirs

@@ -57,9 +57,9 @@ def test_a_full_queue_refuses_hooks_and_starts_nothing_for_those_who_ask(prelude
 
 def test_a_long_queue_is_dumped_in_pages(preludes: Preludes, idle: Server) -> None:
     fill_queue(preludes, 12_000)
-    dump = get(idle, "/queue-dump-waiting-started").json()
+    dump = get(idle, "/queue-dump-waiting-started", auth=idle.auth).json()
     assert (len(dump["datasets"]["waiting"]), dump["truncated"]) == (10_000, True)
-    rest = get(idle, "/queue-dump-waiting-started", offset=10_000).json()
+    rest = get(idle, "/queue-dump-waiting-started", auth=idle.auth, offset=10_000).json()
     assert (len(rest["datasets"]["waiting"]), rest["truncated"]) == (2_000, True), "this is not all either"
     answer = get(idle, "/splits", dataset="one")
     refused(answer, 404, "DatasetNotReady")

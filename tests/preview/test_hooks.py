@@ -19,7 +19,8 @@ BAD_NAME = "the dataset name is invalid"
 
 
 def jobs(server: Server, status: str = "waiting", sort: str = "datasets") -> list[str]:
-    return [job["dataset_name"] for job in get(server, "/queue-dump").json()[sort][status]]
+    """Names of datasets; the admin is told also of those that nobody has."""
+    return [job["dataset_name"] for job in get(server, "/queue-dump", auth=server.auth).json()[sort][status]]
 
 
 @pytest.fixture(scope="module")

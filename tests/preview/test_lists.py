@@ -149,5 +149,5 @@ def test_a_job_that_waits_has_no_times_but_one_and_words_may_be_lower_case(tmp_p
     settings = {"SLUICE_JOBS_REPLICAS": "0", "SLUICE_PREVIEW_STATUS_CASE": "lower", "SLUICE_SCORE_REPLICAS": "1"}
     with serving(tmp_path / "data", **settings) as server:
         assert hook(server, {"add": "datasets/ann/unknown"}).status_code == 200
-        [job] = get(server, "/queue-dump-waiting-started").json()["datasets"]["waiting"]
+        [job] = get(server, "/queue-dump-waiting-started", auth=server.auth).json()["datasets"]["waiting"]
         assert (job["dataset_name"], job["status"], job["started_at"], job["finished_at"]) == ("ann/unknown", "waiting", None, None)

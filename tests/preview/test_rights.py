@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.fixtures.hub import hub_of
 from tests.fixtures.preview import front_matter
-from tests.preview.asking import get, hook, is_quiet, lay_in, refused, rows, until
+from tests.preview.asking import counts, get, hook, is_quiet, lay_in, refused, rows, until
 from tests.publishing import uploads
 from tests.publishing.asking import put, read_only, user
 from tests.serving import Server, serving
@@ -157,6 +158,50 @@ def test_hooks_of_others_tell_nothing_of_it(rooms: Server, eva: Auth, tom: Auth)
     until(lambda: is_quiet(rooms))
     assert "eva/" not in get(rooms, "/queue-dump").text.replace("eva/nosuc", "")
     assert get(rooms, "/rows", auth=eva, **NOTES).status_code == 200
+
+
+def reports(server: Server) -> dict[tuple[str, str, str], int]:
+    """The counters that anybody may see."""
+    found = {path: counts(server, path) for path in ("/queue", "/cache")}
+    return {
+        (path, sort, status): number
+        for path, sorts in found.items()
+        for sort, statuses in sorts.items()
+        for status, number in statuses.items()
+    }
+
+
+def test_hooks_of_others_leave_the_same_traces_for_what_is_there_and_what_is_not(rooms: Server, eva: Auth, tom: Auth) -> None:
+    """In the counters, and in the list of jobs."""
+    for auth in (None, tom):
+        traces = []
+        for name in ("eva/notes", "eva/none"):
+            before = reports(rooms)
+            for word in ("add", "update", "remove"):
+                hook(rooms, {word: f"datasets/{name}"}, auth=auth)
+                until(lambda: is_quiet(rooms))
+            grown = {key: number - before.get(key, 0) for key, number in reports(rooms).items()}
+            traces.append((grown, name in get(rooms, "/queue-dump", auth=auth).text))
+        assert traces[0] == traces[1]
+    assert "eva/none" in get(rooms, "/queue-dump", auth=rooms.auth).text, "the admin sees all jobs"
+
+
+def test_a_hub_is_asked_about_what_is_hidden_as_about_what_is_not_there(tmp_path: Path) -> None:
+    """So the time of an answer, which the hub's takes most of, is the same. The hub is asked about another name."""
+    (tmp_path / "hub").mkdir()
+    with hub_of(tmp_path / "hub") as hub, serving(tmp_path / "data", SLUICE_HUB_ENDPOINT=hub.endpoint) as server:
+        eva, tom = user(server, "eva"), user(server, "tom")
+        assert requests.put(f"{server.url}/api/datasets/eva/notes", data=b'{"n":1}', auth=eva, timeout=30).status_code == 201
+        assert get(server, "/rows", auth=eva, wait=30, **NOTES).status_code == 200
+        body = {"query": 'select n from "hub://eva/before"'}
+        assert requests.post(f"{server.url}/api/query/v1", json=body, auth=tom, timeout=30).status_code == 404
+        for name in ("eva/notes", "eva/nosuc"):
+            num_asked = len(hub.asked)
+            body = {"query": f'select n from "hub://{name}"'}
+            assert requests.post(f"{server.url}/api/query/v1", json=body, auth=tom, timeout=30).status_code == 404
+            refused(get(server, "/rows", auth=tom, **NOTES | {"dataset": name}), 404, "DatasetNotFound")
+            assert len(hub.asked) == num_asked + 1
+        assert not [one for one in hub.asked if "notes" in one.path]
 
 
 def test_the_page_is_the_same_for_what_is_there_and_what_is_not(rooms: Server, eva: Auth) -> None:

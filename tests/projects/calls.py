@@ -162,6 +162,7 @@ GRAPHS = {
     "GET /projects/{}/{}/build/graphs/{}": Row(
         "Observer", _of(lambda house: f"/build/graphs/{house.full.model['GraphInstance']['Graph']['Id']}")
     ),
+    "DELETE /projects/{}/{}/build/graphs/{}": Row("ModelDeveloper", _of(lambda house: f"/build/graphs/{house.saved_graph()}")),
     "GET /graph_instances/{}/{}": Row(
         "Observer", lambda house, name: Call(f"/graph_instances/{TEAM}/{house.full.model['GraphInstance']['Id']}")
     ),

@@ -95,6 +95,11 @@ class House:
         iid: int = made(answer)["IId"]
         return iid
 
+    def saved_graph(self) -> int:
+        """A new graph that somebody has saved."""
+        graph: int = made(self.admin.post("/build/graphs", sets.star(sets.TREND)))["Id"]
+        return graph
+
     def new_name(self, what: str) -> str:
         return f"{what}-{next(self.numbers)}"
 
@@ -125,12 +130,14 @@ class House:
 
 @contextmanager
 def housed(data_dir: Path, sheets: dict[str, Sheet]) -> Iterator[House]:
-    """The jobs of the project are done by a first server; on the second, which tests ask, all others wait."""
+    """The jobs of the project, and those that prepare its dataset for queries, are done by a first server; on the second, which
+    tests ask, all others wait."""
     with serving(data_dir, SLUICE_SCORE_REPLICAS="1") as first:
         made(Client(first).ask("POST", "/team/teams", json={"id": TEAM, "name": "Acme"}))
         client = Client(first, PROJECT, TEAM)
         made(client.ask("POST", f"/projects/{TEAM}", json={"id": PROJECT, "name": "Demo"}))
         full = filled(client, sheets)
+        made(client.query(House(full, 0, {}).query), 200)
         auths = _members(first)
         first.stop()
     settings = {"SLUICE_JOBS_REPLICAS": "0", "SLUICE_JOBS_PER_TEAM": "100000", "SLUICE_SCORE_REPLICAS": "1"}

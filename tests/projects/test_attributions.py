@@ -1,5 +1,6 @@
 """Attributions: what their answers say, what is refused, and the dataset that each one is."""
 
+import datetime
 from typing import Any
 
 import pytest
@@ -55,6 +56,15 @@ def test_an_attribution_says_what_it_was_asked_and_then_what_each_cause_brought(
 def test_what_cannot_be_attributed_is_refused(full: Full, change: dict[str, Any], status: int, code: str) -> None:
     body = {"model_id": full.model["IId"], "dataset_id": full.dataset, "start_date": full.dates[0], "end_date": full.dates[-1]}
     refused(full.client.post("/attributions", body | change), status, code)
+
+
+def test_the_last_date_may_be_any_day_of_the_last_period_and_none_after_it(full: Full) -> None:
+    last = datetime.date.fromisoformat(full.dates[-1])
+    for days in (7, 8):
+        answer = full.client.attribution(full.model["IId"], full.dataset, full.dates[0], str(last + datetime.timedelta(days)))
+        refused(answer, 422, "bad_range")
+    found = full.client.attributed(full.model["IId"], full.dataset, full.dates[-1], str(last + datetime.timedelta(6)))
+    assert (found["StartDate"], found["EndDate"]) == (full.dates[-1], full.dates[-1])
 
 
 def test_a_dataset_without_the_sources_of_the_model_is_refused(client: Client, plain: dict[str, Sheet]) -> None:

@@ -1,5 +1,7 @@
 """Datasets of projects: joined of uploads and other datasets, private to their team in preview and queries, chosen, deleted."""
 
+import contextlib
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +122,9 @@ def of_catalogue(client: Client) -> list[dict[str, Any]]:
 def test_a_dataset_is_previewed_and_queried_by_its_team_alone(client: Client) -> None:
     body = shown(client, client.joined([client.uploaded("Sales", weekly(4))]))
     title = body["Hub"].removeprefix("hub://")
+    assert jobs_of_preview(client, title) == 0, "preview reads a dataset when somebody asks for it"
     splits = previewed(client, title)
+    assert jobs_of_preview(client, title) > 0
     assert splits.ok, splits.text
     assert {(one["config"], one["split"]) for one in splits.json()["splits"]} == {("Sales", "train")}
     rows = query(client, f'SELECT * FROM "{body["Hub"]}/Sales/train"')
@@ -133,6 +137,12 @@ def test_a_dataset_is_previewed_and_queried_by_its_team_alone(client: Client) ->
     assert previewed(stranger, title).status_code == 404
     assert query(stranger, f'SELECT * FROM "{body["Hub"]}"').status_code == 404
     assert requests.get(client.server.url + "/splits", params={"dataset": title}, timeout=30).status_code == 404
+
+
+def jobs_of_preview(client: Client, title: str) -> int:
+    with contextlib.closing(sqlite3.connect(client.server.data_dir / "sluice.db")) as database:
+        [(number,)] = database.execute("SELECT count(*) FROM job WHERE dataset = ?", (title,))
+    return int(number)
 
 
 def test_nobody_changes_a_dataset_but_through_its_project(client: Client) -> None:

@@ -124,6 +124,16 @@ def test_what_is_no_graph_is_not_saved(client: Client, full: Full) -> None:
     assert made(client.get("/build/graphs"), 200) == []
 
 
+def test_a_saved_graph_is_removed_and_that_of_a_model_goes_with_the_model(full: Full) -> None:
+    saved = made(full.client.post("/build/graphs", star(TV)))["Id"]
+    assert full.client.delete(f"/build/graphs/{saved}").status_code == 204
+    for answer in (full.client.get(f"/build/graphs/{saved}"), full.client.delete(f"/build/graphs/{saved}")):
+        refused(answer, 404, "unknown_graph")
+    error = refused(full.client.delete(f"/build/graphs/{full.model['GraphInstance']['Graph']['Id']}"), 409, "in_use")
+    assert error["Details"][0]["IId"] == full.model["IId"]
+    assert graph_of(full, full.model)["nodes"]
+
+
 def test_the_graph_of_another_project_is_not_found(client: Client, full: Full) -> None:
     assert client.project != full.client.project
     refused(client.get(f"/build/graphs/{full.model['GraphInstance']['Graph']['Id']}"), 404, "unknown_graph")

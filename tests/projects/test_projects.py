@@ -4,6 +4,7 @@ import pytest
 import requests
 
 from tests.projects.asking import Client, made, new_project, refused
+from tests.projects.house import Full
 from tests.projects.weeks import PATH, folders, wait_until, weekly
 from tests.publishing.asking import user
 from tests.serving import Server
@@ -53,6 +54,12 @@ def test_a_project_cannot_have_an_id_that_would_make_a_dataset_of_the_team_its_o
     assert requests.put(url, auth=team.server.auth, timeout=60, **rows).status_code in (200, 201)  # type: ignore[arg-type]
     refused(make(team, id="taken", name="Taken"), 409, "name_taken")
     made(make(team, id="taken-dataset", name="Free"))
+
+
+def test_an_id_that_is_taken_by_a_project_is_told_as_that_also_when_the_project_has_datasets(full: Full) -> None:
+    body = {"id": full.client.project, "name": "Again"}
+    error = refused(full.client.ask("POST", "/projects/admin", json=body), 409, "name_taken")
+    assert error["Message"] == f"The id {full.client.project} is taken: the team has a project of this id."
 
 
 def test_a_removed_project_is_gone_with_its_files_and_datasets(server: Server) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import sqlite3
 from collections.abc import Iterator
@@ -11,7 +12,8 @@ import pytest
 
 from tests.disks import MIB, fill, small_disk
 from tests.projects.asking import Client, made, new_project, refused
-from tests.projects.weeks import PATH, GatedFile, folders, wait_until, weekly
+from tests.projects.weeks import PATH, GatedFile, answer_on, connected, folders, form, head, wait_until, weekly
+from tests.publishing.asking import user
 from tests.serving import Server, serving
 
 # A server that begins no job, so that a test can put a gate before one.
@@ -24,23 +26,26 @@ def data_dir(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def sent(data_dir: Path) -> tuple[Client, str]:
-    """A project with one upload that waits, on a server that has stopped; the upload's folder."""
-    with serving(data_dir, **WAITING) as server:
+@pytest.fixture(scope="module")
+def sent(tmp_path_factory: pytest.TempPathFactory) -> Client:
+    """A project with one upload that waits, on a server that has stopped. Tests copy what is in its data directory."""
+    with serving(tmp_path_factory.mktemp("sent") / "data", **WAITING) as server:
         client = new_project(server)
         assert made(client.upload("Sales", weekly(4)))["Status"] == "pending"
-        [folder] = folders(server)
         server.stop()
-    return client, folder
+    return client
 
 
-@contextlib.contextmanager
-def gated(data_dir: Path) -> Iterator[tuple[Server, Client, GatedFile]]:
-    """A server on which the job of the upload 1 stands at a gate."""
-    client, folder = sent(data_dir)
-    gate = GatedFile(client.server, folder)
+# A server on which the job of the upload 1 stands at a gate.
+Gated = tuple[Server, Client, GatedFile]
+
+
+@pytest.fixture
+def gated(sent: Client, data_dir: Path) -> Iterator[Gated]:
+    shutil.copytree(sent.server.data_dir, data_dir)
+    gate = GatedFile(data_dir)
     with serving(data_dir, **WORKING) as server:
-        client = client.but(server=server)
+        client = sent.but(server=server)
         wait_until(lambda: upload(client)["Status"] == "processing")
         yield server, client, gate
 
@@ -60,77 +65,77 @@ def readers(server: Server) -> list[int]:
     return found
 
 
-def test_a_killed_server_takes_its_job_up_again_and_the_upload_ends_as_it_would_have(data_dir: Path) -> None:
-    with gated(data_dir) as (server, client, gate):
-        assert upload(client)["Attempt"] == 1
-        server.stop(signal.SIGKILL)
-        gate.open()
+def test_a_killed_server_takes_its_job_up_again_and_the_upload_ends_as_it_would_have(gated: Gated, data_dir: Path) -> None:
+    server, client, gate = gated
+    assert upload(client)["Attempt"] == 1
+    server.stop(signal.SIGKILL)
+    gate.open()
     with serving(data_dir, **WORKING) as server:
         body = client.but(server=server).waited(f"{PATH}/1")
         assert (body["Status"], body["Attempt"], body["Rows"], body["Error"]) == ("complete", 2, 4, None)
 
 
-def test_a_stopped_server_goes_on_with_its_job_as_if_it_had_not_begun_it(data_dir: Path) -> None:
-    with gated(data_dir) as (server, client, gate):
-        server.stop()
-        gate.open()
+def test_a_stopped_server_goes_on_with_its_job_as_if_it_had_not_begun_it(gated: Gated, data_dir: Path) -> None:
+    server, client, gate = gated
+    server.stop()
+    gate.open()
     with serving(data_dir, **WORKING) as server:
         body = client.but(server=server).waited(f"{PATH}/1")
         assert (body["Status"], body["Attempt"]) == ("complete", 1)
 
 
-def test_a_replica_that_is_killed_costs_one_attempt(data_dir: Path) -> None:
-    with gated(data_dir) as (server, client, gate):
-        wait_until(lambda: readers(server))
-        [pid] = readers(server)
-        gate.open()
+def test_a_replica_that_is_killed_costs_one_attempt(gated: Gated) -> None:
+    server, client, gate = gated
+    wait_until(lambda: readers(server))
+    [pid] = readers(server)
+    gate.open()
+    os.kill(pid, signal.SIGKILL)
+    body = client.waited(f"{PATH}/1")
+    assert (body["Status"], body["Attempt"], body["Rows"]) == ("complete", 2, 4)
+
+
+def test_a_third_death_is_told_in_the_words_of_the_surface(gated: Gated) -> None:
+    server, client, gate = gated
+    dead: set[int] = set()
+    for _ in range(3):
+        wait_until(lambda: set(readers(server)) - dead)
+        [pid] = set(readers(server)) - dead
+        dead.add(pid)
         os.kill(pid, signal.SIGKILL)
-        body = client.waited(f"{PATH}/1")
-        assert (body["Status"], body["Attempt"], body["Rows"]) == ("complete", 2, 4)
+    body = client.waited(f"{PATH}/1")
+    assert (body["Status"], body["Attempt"]) == ("failed", 3)
+    assert body["Error"]["Code"] == "job_crashed"
+    assert body["Error"]["Details"] == []
+    gate.open()
+    client.uploaded("Sales", weekly(2))
 
 
-def test_a_third_death_is_told_in_the_words_of_the_surface(data_dir: Path) -> None:
-    with gated(data_dir) as (server, client, gate):
-        dead: set[int] = set()
-        for _ in range(3):
-            wait_until(lambda: set(readers(server)) - dead)
-            [pid] = set(readers(server)) - dead
-            dead.add(pid)
-            os.kill(pid, signal.SIGKILL)
-        body = client.waited(f"{PATH}/1")
-        assert (body["Status"], body["Attempt"]) == ("failed", 3)
-        assert body["Error"]["Code"] == "job_crashed"
-        assert body["Error"]["Details"] == []
-        gate.open()
-        client.uploaded("Sales", weekly(2))
+def test_cancelling_kills_the_replica_and_others_go_on(gated: Gated) -> None:
+    server, client, _ = gated
+    wait_until(lambda: readers(server))
+    [pid] = readers(server)
+    waiting = made(client.upload("Sales", weekly(3)))
+    answer = made(client.post(f"{PATH}/1/cancel"), 200)
+    assert (answer["Status"], answer["Attempt"], answer["Progress"]) == ("cancelled", 1, None)
+    wait_until(lambda: pid not in server.replica_pids(), seconds=12)
+    assert client.waited(f"{PATH}/{waiting['IId']}")["Status"] == "complete"
+    assert upload(client) == answer
+    refused(client.post(f"{PATH}/1/cancel"), 409, "already_finished")
 
 
-def test_cancelling_kills_the_replica_and_others_go_on(data_dir: Path) -> None:
-    with gated(data_dir) as (server, client, _):
-        wait_until(lambda: readers(server))
-        [pid] = readers(server)
-        waiting = made(client.upload("Sales", weekly(3)))
-        answer = made(client.post(f"{PATH}/1/cancel"), 200)
-        assert (answer["Status"], answer["Attempt"], answer["Progress"]) == ("cancelled", 1, None)
-        wait_until(lambda: pid not in server.replica_pids(), seconds=12)
-        assert client.waited(f"{PATH}/{waiting['IId']}")["Status"] == "complete"
-        assert upload(client) == answer
-        refused(client.post(f"{PATH}/1/cancel"), 409, "already_finished")
+def test_an_upload_that_is_deleted_while_it_is_read_is_gone_with_its_file(gated: Gated) -> None:
+    server, client, _ = gated
+    assert client.delete(f"{PATH}/1").status_code == 204
+    assert folders(server) == set()
+    refused(client.get(f"{PATH}/1"), 404, "unknown_upload")
+    client.uploaded("Sales", weekly(2))
 
 
-def test_an_upload_that_is_deleted_while_it_is_read_is_gone_with_its_file(data_dir: Path) -> None:
-    with gated(data_dir) as (server, client, _):
-        assert client.delete(f"{PATH}/1").status_code == 204
-        assert folders(server) == set()
-        refused(client.get(f"{PATH}/1"), 404, "unknown_upload")
-        client.uploaded("Sales", weekly(2))
-
-
-def test_a_project_that_is_deleted_while_it_works_is_gone_also_after_a_kill(data_dir: Path) -> None:
-    with gated(data_dir) as (server, client, _):
-        assert client.delete().status_code == 202
-        refused(client.get(), 404, "unknown_project")
-        server.stop(signal.SIGKILL)
+def test_a_project_that_is_deleted_while_it_works_is_gone_also_after_a_kill(gated: Gated, data_dir: Path) -> None:
+    server, client, _ = gated
+    assert client.delete().status_code == 202
+    refused(client.get(), 404, "unknown_project")
+    server.stop(signal.SIGKILL)
     with serving(data_dir, **WORKING) as server:
         again = client.but(server=server)
         refused(again.get(), 404, "unknown_project")
@@ -154,6 +159,27 @@ def test_a_job_that_finds_the_disk_full_says_so_and_another_goes_on_once_there_i
             assert (body["Status"], body["Error"]["Code"]) == ("failed", "storage_full")
             (disk / "full").unlink()
             client.uploaded("Sales", weekly(4))
+
+
+def test_the_projects_of_a_team_keep_as_many_bytes_as_they_may_and_those_of_the_admin_any_number(data_dir: Path) -> None:
+    with serving(data_dir, **WORKING) as server:
+        client = new_project(server, "eva", user(server, "eva"))
+        client.joined([client.uploaded("Sales", weekly(4))])
+        server.stop()
+    kept = sum(path.stat().st_size for name in ("uploads", "datasets") for path in (data_dir / name).rglob("*") if path.is_file())
+    with serving(data_dir, **WORKING, SLUICE_TEAM_PROJECT_BYTES=str(kept + 100)) as server:
+        client = client.but(server=server)
+        refused(client.upload("Sales", weekly(4)), 507, "quota_exceeded")
+        with connected(server) as connection:  # its head does not say how long it is
+            body = form(weekly(4).csv())
+            connection.sendall(head(client) + f"{len(body):x}\r\n".encode() + body + b"\r\n0\r\n\r\n")
+            assert answer_on(connection)[0] == 507
+        last = made(client.upload("Sales", b"x" * 100))["IId"]
+        assert client.waited(f"{PATH}/{last}")["Status"] == "failed"
+        refused(client.join([1]), 507, "quota_exceeded")
+        new_project(server).uploaded("Sales", weekly(4))
+        assert client.delete(f"{PATH}/{last}").status_code == 204
+        client.joined([1])
 
 
 def test_a_start_removes_what_attempts_and_uploads_have_left_that_belongs_to_nobody(data_dir: Path) -> None:

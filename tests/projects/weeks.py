@@ -43,8 +43,8 @@ def files(server: Server) -> list[Path]:
 class GatedFile:
     """The file of one upload, which nobody can read to its end until `open`: the job that reads it stands still."""
 
-    def __init__(self, server: Server, folder: str) -> None:
-        self._path = server.data_dir / "uploads" / folder / "file"
+    def __init__(self, data_dir: Path) -> None:
+        [self._path] = (data_dir / "uploads").glob("*/file")
         self._kept = self._path.with_name("kept")
         self._path.rename(self._kept)
         os.mkfifo(self._path)

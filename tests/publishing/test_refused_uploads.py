@@ -28,7 +28,7 @@ BAD = {
     "an unknown key": (times(2), {"config": config(colour="red")}, "config.json: field 'colour'"),
     "a deep example": (times(2), {"config": config(example={"x": DEEP})}, "config.json is nested deeper than 64 levels"),
     "a long description": (times(2), {"config": config(description="x" * 4097)}, "config.json: field 'description': it has more"),
-    "another name": (times(2), {"config": config(owner="eva", name="z")}, "config.json names eva/z, but the path"),
+    "another name": (times(2), {"config": config(owner="eva", name="z")}, "config.json: it names eva/z, but the path names"),
     "too few features": (
         uploads.row(4),
         {"config": config(inputs=[HEAD | {"features": ["a", "b", "c"]}], example={"a": 1, "b": 1, "c": 1})},

@@ -100,5 +100,21 @@ def external(location: str) -> bytes:
     return model([helper.make_node("Mul", ["x", "factor"], ["y"])], [X], [Y], [factor])
 
 
+def identities(*shapes: tuple[str, int, tuple[Any, ...]]) -> bytes:
+    """A graph that returns every input unchanged, under its name with `_out`."""
+    nodes = [helper.make_node("Identity", [name], [f"{name}_out"]) for name, _, _ in shapes]
+    ends = [[value(name + end, kind, *shape) for name, kind, shape in shapes] for end in ("", "_out")]
+    return model(nodes, *ends)
+
+
+def node(kind: str, inputs: list[str], outputs: list[str], **attributes: Any) -> Any:
+    return helper.make_node(kind, inputs, outputs, **attributes)
+
+
+def numbers(name: str, values: list[int]) -> Any:
+    """A constant of 64-bit integers."""
+    return helper.make_tensor(name, TensorProto.INT64, [len(values)], values)
+
+
 def foreign() -> bytes:
     return model([helper.make_node("Mul", ["x", "x"], ["y"], domain="evil")], [X], [Y], domains={"evil": 1})

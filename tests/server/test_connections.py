@@ -1,7 +1,9 @@
 """Connections that are held for nothing: half a head, answers that nobody reads, and more of them than the server can have."""
 
 import asyncio
+import os
 import resource
+import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -199,6 +201,18 @@ def test_beyond_the_spare_places_connections_are_closed_at_once(strict: Server) 
         assert has_ended(late)
 
 
+def test_a_replica_is_started_again_while_every_connection_is_taken(strict: Server) -> None:
+    ready = 'sluice_replicas{pool="score",state="ready"}'
+    with ExitStack() as stack:
+        for client in held(stack, strict, MAX_CONNECTIONS):
+            half_a_body(client)
+        [pid] = strict.replica_pids()
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: strict.replica_pids() not in ([], [pid]))
+        until(lambda: requests.get(f"{strict.url}/healthcheck", timeout=10).text == "ok")
+    until(lambda: strict.metric(ready) == 1)
+
+
 # Descriptors
 
 
@@ -222,9 +236,9 @@ def test_the_server_raises_its_limit_of_open_files(tmp_path: Path) -> None:
 def test_what_else_needs_descriptors_is_kept_free() -> None:
     settings = Settings(score_replicas=2)
     assert num_connections(settings, 1 << 20) == settings.max_connections
-    # 32 spare, 256 full files of the spill and 2 for each of 64 streams and 66 queries, 8 for each of 7 replicas, 2 for each of 8
+    # 32 spare, 256 full files of the spill and 2 for each of 64 streams and 66 queries, 8 for each of 8 replicas, 2 for each of 8
     # uploads, 256 for the rest.
-    assert num_connections(settings, 2000) == 2000 - (32 + 256 + 2 * (64 + 66) + 8 * 7 + 2 * 8 + 256)
+    assert num_connections(settings, 2000) == 2000 - (32 + 256 + 2 * (64 + 66) + 8 * 8 + 2 * 8 + 256)
     assert num_connections(settings, 256) == 64
 
 

@@ -3,10 +3,12 @@
 On Debian the packages nginx-light and haproxy bring them.
 """
 
+import os
 import re
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,9 +60,9 @@ def documented(language: str, server: Server, port: int) -> str:
     return found.replace("listen 8080", f"listen 127.0.0.1:{port}").replace("bind :8080", f"bind 127.0.0.1:{port}")
 
 
-def command(name: str, server: Server, port: int, folder: Path) -> list[str]:
+def command(name: str, server: Server, port: int, folder: Path, limit: str) -> list[str]:
     config = folder / "config"
-    text = documented(name, server, port)
+    text = documented(name, server, port).replace("client_max_body_size 0", f"client_max_body_size {limit}")
     if name == "nginx":
         config.write_text(NGINX_FRAME.format(folder=folder, text=text))
         return ["nginx", "-c", str(config), "-e", str(folder / "error.log")]
@@ -69,10 +71,11 @@ def command(name: str, server: Server, port: int, folder: Path) -> list[str]:
 
 
 @contextmanager
-def running(name: str, server: Server, folder: Path) -> Iterator[Proxy]:
+def running(name: str, server: Server, folder: Path, limit: str = "0") -> Iterator[Proxy]:
+    """A proxy; `limit` is the largest body that nginx takes, of which 0 is none."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    process = subprocess.Popen(command(name, server, port, folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command(name, server, port, folder, limit), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"
     try:
         until(lambda: curl(f"{url}/healthcheck").body == b"ok", what=f"{name} passes requests on")
@@ -144,3 +147,20 @@ def test_a_single_prediction_a_refusal_and_a_published_model_pass(proxy: Proxy) 
     octets = {"Content-Type": "application/octet-stream"}
     made = requests.put(proxy.model("admin/times"), data=uploads.times(2), headers=octets, auth=auth, timeout=60)
     assert made.status_code < 300, made.text
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
+@pytest.mark.parametrize("words", [f"score {IRIS}", f"score --gzip {IRIS}", "model publish"])
+def test_a_body_that_nginx_does_not_take_is_one_readable_line(server: Server, tmp_path: Path, words: str) -> None:
+    """Also where the length of the body is not known before it ends."""
+    file = tmp_path / "times.onnx"
+    file.write_bytes(os.urandom(4_000_000))
+    folder = tmp_path / "nginx"
+    folder.mkdir()
+    with running("nginx", server, folder, limit="1k") as proxy:
+        line = [sys.executable, "-m", "server", *words.split(), str(file)]
+        place = {"SLUICE_URL": proxy.url, "SLUICE_KEY": server.key}
+        done = subprocess.run(line, cwd=ROOT, env=os.environ | place, capture_output=True, text=True, timeout=60, check=False)
+    [said] = done.stderr.splitlines()
+    assert "413 Request Entity Too Large (a page of HTML, so perhaps from a proxy): a proxy on the way limits the size" in said
+    assert done.returncode == (3 if "score" in words else 1)

@@ -15,9 +15,11 @@ import numpy as np
 from engine.tasks import codec
 from engine.tasks.codec import Fault, Record
 from engine.tasks.runtime import onnxruntime
+from engine.tasks.scoring.columns import TextColumn, Texts
 from engine.tasks.scoring.inputs import Irregular, Refused
 from engine.tasks.scoring.model import LoadedModel, timed_runs
-from engine.tasks.scoring.outputs import Form, TextColumn, WrongCount, normalised
+from engine.tasks.scoring.outputs import Form, WrongCount, normalised
+from engine.tasks.scoring.plain import PlainBlocks
 from engine.tasks.scoring.text import Text, Tokens
 from engine.tasks.stages import Stages
 
@@ -43,6 +45,7 @@ class Embedder:
     """
 
     is_tokenised = True
+    plain: PlainBlocks | None = None
 
     def __init__(self, key: str, folder: Path, config: dict[str, Any], session: onnxruntime.InferenceSession | None = None) -> None:
         self._model = LoadedModel(key, folder, config, session)
@@ -77,8 +80,8 @@ class Embedder:
         """The encoded results, in columns: `embedding`, `num_tokens`, and `truncated` if the text was cut."""
         vectors = self.vectors(tokens, stages)
         stages.ended("infer")
-        counts = [b'%d,"truncated":true' % len(ids) if is_cut else b"%d" % len(ids) for ids, is_cut in tokens]
-        return [TextColumn(b'{"embedding":', self.encoded(vectors, form)), TextColumn(b',"num_tokens":', counts, b"}")]
+        counts = Texts(b'%d,"truncated":true' % len(ids) if is_cut else b"%d" % len(ids) for ids, is_cut in tokens)
+        return [TextColumn(b'{"embedding":', Texts(self.encoded(vectors, form))), TextColumn(b',"num_tokens":', counts, b"}")]
 
     def warm_up(self, example: Record) -> float:
         """Compare the example's vector with the fingerprint, then embed it a few times; seconds per text. WrongVector."""

@@ -1,16 +1,13 @@
 """Pictures, decoded and written anew: no byte of a file that somebody sent reaches a browser. Knows no datasets."""
 
 import io
-import struct
 import warnings
 from typing import Any, NamedTuple
 
 from PIL import Image, ImageOps
 
-from engine.tasks.preview.signatures import image_suffix
+from engine.tasks.pixels import FORMATS, MAX_PIXELS, webp_pixels
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-MAX_PIXELS = 24_000_000
 # A JPEG can be decoded at an eighth of its width and height.
 DRAFTS = (1, 2, 4, 8)
 JPEG_QUALITY = 85
@@ -34,7 +31,7 @@ def written_anew(data: bytes) -> Picture | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            if image_suffix(data) == "webp" and _webp_pixels(data) > MAX_PIXELS:
+            if webp_pixels(data) > MAX_PIXELS:
                 return None
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 return _written(image)
@@ -81,18 +78,6 @@ def _written(image: Image.Image) -> Picture | None:
     else:
         made.save(out, "JPEG", quality=JPEG_QUALITY)
     return Picture(out.getvalue(), "png" if is_png else "jpg", made.width, made.height)
-
-
-def _webp_pixels(data: bytes) -> int:
-    """Pixels by the header: the decoder takes memory for all of them when it opens the file."""
-    kind = data[12:16]
-    if kind == b"VP8X":
-        return (1 + int.from_bytes(data[24:27], "little")) * (1 + int.from_bytes(data[27:30], "little"))
-    if kind == b"VP8L":
-        bits = int.from_bytes(data[21:25], "little")
-        return (1 + (bits & 0x3FFF)) * (1 + (bits >> 14 & 0x3FFF))
-    width, height = struct.unpack("<HH", data[26:30])
-    return int((width & 0x3FFF) * (height & 0x3FFF))
 
 
 def of_matrix(value: Any) -> bytes | None:

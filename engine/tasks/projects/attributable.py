@@ -47,7 +47,7 @@ def _between(dataset: Dataset, start: str, end: str) -> Array:
     there_are = f"The data has periods from {starts[0]} to {starts[last]}"
     if not found.any():
         raise Refusal("bad_range", f"{there_are}, none between {start} and {end}.")
-    if np.datetime64(end) > dataset.periods.ends[last]:
+    if np.datetime64(end) >= dataset.periods.ends[last]:
         raise Refusal("bad_range", f"{there_are}, and end_date {end} is later.")
     result: Array = found
     return result

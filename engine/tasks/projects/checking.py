@@ -39,8 +39,9 @@ EDGE_KEYS = frozenset({"source", "target", "sign", "shape", "lag"})
 SIGNS = ("positive", "negative", "any")
 SHAPES = ("auto", "linear", "media")
 MAX_NODES, MAX_EDGES, MAX_LAG = 200, 1000, 26
-# Numbers in graphs are smaller than this.
-LARGEST = 1e15
+# Numbers in graphs are smaller than the first, and numbers that something is divided by are not smaller than the second. The same
+# holds for the data that a model reads: the model that is served computes in float32, which ends at 1e-38 and 3e38.
+LARGEST, SMALLEST = 1e15, 1e-15
 
 
 def level_of(graph: Graph) -> str:

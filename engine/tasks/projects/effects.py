@@ -5,7 +5,7 @@ what they do together by Shapley's values, which are exact: all sets of these gr
 Source: Shapley 1953. Arrays are [draws, periods] in units of the target.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from math import factorial
 
 import numpy as np
@@ -77,18 +77,21 @@ class Effects:
         """Whether the group meets others above a nonlinear op."""
         return group in self._interacting
 
-    def scaled(self, group: str, factor: float) -> Array:
-        """What a group would bring if its series were `factor` times as they are.
+    def scaled(self, group: str, factors: Iterable[float]) -> Iterator[Array]:
+        """What a group would bring if its series were as many times as they are, for each of these factors.
 
         A group that meets others keeps its share at factor 1: Shapley's values at every factor would take minutes. What it brings
         grows with the prediction, all others being as they were.
         """
-        raw = {node.id: factor * self.readings.raw[node.id] for node in self._nodes[group]}
-        if not self.is_shared(group):
-            return self.effect(group, raw=raw)
         without = self._target([group])
-        gain, whole = ((target - without).sum(axis=1, keepdims=True) for target in (self._target([], (), raw), self.prediction))
-        return self.effect(group) * np.divide(gain, whole, out=np.zeros_like(gain), where=whole != 0)
+        whole = (self.prediction - without).sum(axis=1, keepdims=True)
+        for factor in factors:
+            raw = {node.id: factor * self.readings.raw[node.id] for node in self._nodes[group]}
+            gained = self._target([], (), raw) - without
+            if self.is_shared(group):
+                gain = gained.sum(axis=1, keepdims=True)
+                gained = self.effect(group) * np.divide(gain, whole, out=np.zeros_like(gain), where=whole != 0)
+            yield np.broadcast_to(gained, self.prediction.shape)
 
     def _shared(self, held: tuple[str, ...]) -> dict[str, Array]:
         """Shapley's values of the groups that interact: one prediction for each set of them that is on."""

@@ -3,12 +3,13 @@
 Also the way back: the high-level graph that stands for an instance. Columns that do not change on the training dates are left out.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from engine.tasks.projects.checking import CALENDAR_KINDS, Faults, Graph
+from engine.tasks.projects.checking import CALENDAR_KINDS, LARGEST, SMALLEST, Faults, Graph
 from engine.tasks.projects.op_checking import prior_fault
 from engine.tasks.projects.priors import log_normal_of_moments
 from engine.tasks.projects.refusals import Refusal, warning
@@ -59,6 +60,7 @@ class _Expansion:
         self._warnings: list[dict[str, Any]] = []
         self._values: dict[str, Array] = {}
         self._scales: dict[str, float] = {}
+        self._used_priors: dict[str, set[str]] = {node["id"]: set() for node in graph["nodes"]}
         starts = training.dataset.periods.starts[is_train_or_fail(training)]
         self._origin = str(starts[0])
         self._span = float((starts[-1] - starts[0]).astype(np.int64))
@@ -76,6 +78,7 @@ class _Expansion:
             if not {edge["source"], edge["target"]} & left_out:
                 self._edge(number, edge)
         self._drop_childless()
+        self._check_priors(left_out)
         self._faults.refuse()
         return {"nodes": self._nodes, "edges": self._edges}, self._warnings
 
@@ -93,8 +96,8 @@ class _Expansion:
             values = self._training.values(node)
         except NoRows as error:
             return self._faults.node(node["id"], f"The source of {node['id']} is not in the dataset: {error}.")
-        if np.isnan(values[self._training.is_train]).any():
-            return self._faults.node(node["id"], f"The source of {node['id']} has no data on some training dates.")
+        if message := data_fault(values, self._training.is_train):
+            return self._faults.node(node["id"], f"The source of {node['id']} {message}.")
         self._values[node["id"]] = values
         return None
 
@@ -211,6 +214,7 @@ class _Expansion:
 
     def _prior(self, node: Graph, key: str, default: list[Any]) -> list[Any]:
         """The default with the numbers that the node gives; one number alone is the spread."""
+        self._used_priors[node["id"]].add(key)
         given = node.get("prior", {}).get(key)
         if given is None:
             return default
@@ -226,6 +230,7 @@ class _Expansion:
         roi = node.get("prior", {}).get("roi")
         if roi is None or self._kinds[edge["target"]] != "target":
             return None
+        self._used_priors[node["id"]].add("roi")
         if not isinstance(roi, list) or len(roi) != 2 or not all(type(n) in (int, float) and n > 0 for n in roi) or sign == "any":
             self._faults.node(node["id"], "A prior `roi` is [mean, standard deviation], both above 0, of an edge with a sign.")
             return None
@@ -243,6 +248,13 @@ class _Expansion:
         prices = price_of(self._training.dataset, target["source"])
         return float(prices[self._training.is_train].mean())
 
+    def _check_priors(self, left_out: Collection[str]) -> None:
+        """A prior that nothing learns by would be dropped without a word."""
+        for node in self._graph["nodes"]:
+            unused = node.get("prior", {}).keys() - self._used_priors[node["id"]]
+            if unused and node["id"] not in left_out:
+                self._faults.node(node["id"], f"The prior `{min(unused)}` is that of no edge out of {node['id']}.")
+
     # Edges
 
     def _join(self, source: str, target: str) -> None:
@@ -257,6 +269,17 @@ class _Expansion:
             self._faults.node(node["group"], "Nothing that changes on the training dates leads to this node.")
 
 
+def data_fault(values: Array, is_train: Array) -> str | None:
+    """Why a model cannot read a series, [periods], as what follows its name; None if it can. All zeros are allowed."""
+    in_training = np.abs(values[is_train])
+    if np.isnan(in_training).any():
+        return "has no data on some training dates"
+    largest = np.nanmax(np.abs(values))
+    if largest >= LARGEST or 0 < in_training.max(initial=0.0) < SMALLEST:
+        return f"has values of {largest:.0e}; write them in other units, whose largest is between {SMALLEST:g} and {LARGEST:g}"
+    return None
+
+
 def is_train_or_fail(training: Training) -> Array:
     if not training.is_train.any():
         raise Refusal("too_few_dates", "There are no training dates.")
@@ -265,14 +288,11 @@ def is_train_or_fail(training: Training) -> Array:
 
 def spend_of(dataset: Dataset, node: Graph) -> Array | None:
     """What was spent by period; None for a node without spend."""
-    source = node["source"]
-    metric = source.get("spend_metric") or ("Investment" if str(source.get("dataset_name", "")).lower() == "media" else None)
-    if metric is None:
-        return None
     try:
-        return dataset.series({**source, "metric": metric}).values
+        spend = dataset.spend(node["source"])
     except NoRows:
         return None
+    return None if spend is None else spend.values
 
 
 def price_of(dataset: Dataset, target_source: Graph, column: str = "PricePerUnit") -> Array:

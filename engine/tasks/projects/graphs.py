@@ -9,7 +9,7 @@ import numpy as np
 
 from engine.frames import Header
 from engine.tasks.projects.checking import CALENDAR_KINDS, ID, TAKEN_IDS, Graph, check_high, check_shape
-from engine.tasks.projects.expansion import expand
+from engine.tasks.projects.expansion import data_fault, expand
 from engine.tasks.projects.fitted import Fitted, group_nodes, interacting_groups, kind_of
 from engine.tasks.projects.instance import Instance
 from engine.tasks.projects.op_checking import check_low
@@ -118,12 +118,12 @@ def _check_size(instance: Instance, max_parameters: int) -> None:
 
 
 def _check_observed(instance: Instance, readings: Readings, is_train: Array) -> None:
-    """Refusal if a series that the fit compares with data, or reads, has none on a training date."""
+    """Refusal if a series that the fit compares with data, or reads, lacks a training date or is too large or too small."""
     for node_id, series in {**readings.observed, **readings.raw}.items():
-        if np.isnan(series[is_train]).any():
+        if message := data_fault(series, is_train):
             group = instance.by_id[node_id].group
-            told = [{"Code": "invalid_graph", "Node": group, "Message": "It has no data on some training dates."}]
-            raise Refusal("invalid_graph", f"The source of {group} has no data on some training dates.", told)
+            told = [{"Code": "invalid_graph", "Node": group, "Message": f"It {message}."}]
+            raise Refusal("invalid_graph", f"The source of {group} {message}.", told)
     target = readings.observed[instance.target.id][is_train]
     if np.ptp(target) <= 1e-12 * np.abs(target).max(initial=0.0):
         raise Refusal("constant_target", "The target is the same on all training dates.")

@@ -6,13 +6,26 @@ Knows no data.
 import datetime
 from typing import Any
 
-from engine.tasks.projects.checking import ID, MAX_LAG, SIGNS, TAKEN_IDS, Faults, Graph, is_number, reaching, source_fault
+from engine.tasks.projects.checking import (
+    ID,
+    KINDS,
+    MAX_LAG,
+    SIGNS,
+    SMALLEST,
+    TAKEN_IDS,
+    Faults,
+    Graph,
+    is_number,
+    reaching,
+    source_fault,
+)
 from engine.tasks.projects.instance import CALENDAR, PARAMETERS, SOURCES
 from engine.tasks.projects.priors import FAMILIES
 
 OPS = SOURCES | {"lag", "adstock_geometric", "hill", "linear", "sum", "observe"}
 NODE_KEYS = frozenset({"id", "op", "params", "prior", "group"})
 MAX_ADSTOCK = 120
+KINDS_OF_DATA = tuple(sorted(KINDS - {"target"}))
 POSITIVE = frozenset({"scale", "mean", "span", "period_days"})
 RANGES = {"L": (0, MAX_ADSTOCK), "n": (0, MAX_LAG), "pairs": (1, 10)}
 # Op -> the params that it needs, each with the types that it may have.
@@ -27,6 +40,14 @@ NEEDED: dict[str, dict[str, tuple[type, ...]]] = {
     "linear": {"sign": (str,)},
     "sum": {},
     "observe": {"source": (dict,), "scale": (int, float)},
+}
+# Op -> the params that it may have beside.
+OPTIONAL: dict[str, frozenset[str]] = {
+    "input": frozenset({"source", "kind", "reference"}),
+    "fourier": frozenset({"kind", "reference"}),
+    "trend": frozenset({"kind", "reference"}),
+    "event_window": frozenset({"kind", "reference"}),
+    "observe": frozenset({"reference"}),
 }
 PRIOR_FAMILIES = {
     "a": ("beta",),
@@ -78,7 +99,7 @@ def _check_low_node(node: Graph, faults: Faults) -> None:
         return faults.node(name, "A group is named like a node of the high level.")
     if not isinstance(params, dict) or not isinstance(node.get("prior", {}), dict):
         return faults.node(name, "`params` and `prior` are objects.")
-    if message := _param_fault(op, params):
+    if message := _unknown_fault(op, params, node.get("prior", {})) or _param_fault(op, params):
         return faults.node(name, message)
     for key in PARAMETERS.get(op, ()):
         if message := prior_fault(key, node.get("prior", {}).get(key), params["sign"] if "sign" in NEEDED[op] else "any"):
@@ -86,14 +107,23 @@ def _check_low_node(node: Graph, faults: Faults) -> None:
     return None
 
 
+def _unknown_fault(op: str, params: Graph, prior: Graph) -> str | None:
+    """What an op is given and does not have; None if nothing is."""
+    if unknown := params.keys() - NEEDED[op].keys() - OPTIONAL.get(op, frozenset()):
+        return f"The op {op} has no `{min(unknown)[:100]}` in its params."
+    if unknown := prior.keys() - set(PARAMETERS.get(op, ())):
+        return f"The op {op} has no `{min(unknown)[:100]}` in its prior."
+    return None
+
+
 def _param_fault(op: str, params: Graph) -> str | None:
-    """What is wrong with the params of an op; None if nothing is. Those that the op does not need are not looked at."""
+    """What is wrong with the params that an op has; None if nothing is."""
     for key, types in NEEDED[op].items():
         value: Any = params.get(key)
         if type(value) not in types or (type(value) in (int, float) and not is_number(value)):
             return f"The op {op} needs `{key}` in its params."
-        if key in POSITIVE and value <= 0:
-            return f"`{key}` is above 0."
+        if key in POSITIVE and value < SMALLEST:
+            return f"`{key}` is at least {SMALLEST}."
         if key in RANGES and not RANGES[key][0] <= value <= RANGES[key][1]:
             return f"`{key}` is {RANGES[key][0]} to {RANGES[key][1]}."
     if "sign" in NEEDED[op] and params["sign"] not in SIGNS:
@@ -104,6 +134,8 @@ def _param_fault(op: str, params: Graph) -> str | None:
         return "Knots are numbers."
     if not is_number(params.get("reference", 0)):
         return "A reference is a number."
+    if params.get("kind", "control") not in KINDS_OF_DATA:
+        return f"A kind is one of {', '.join(KINDS_OF_DATA)}."
     return source_fault(params.get("source", {}))
 
 

@@ -39,6 +39,8 @@ class Readings:
                 continue
             try:
                 series = dataset.series(node.params["source"])
+                if "spend_metric" in node.params["source"]:
+                    dataset.spend(node.params["source"])  # a metric that is not there would leave a return on spend out
             except NoRows as error:
                 details = [{"Code": "source_missing", "Node": node.group, "Message": str(error)}]
                 raise Refusal("source_missing", f"The source of {node.group} is not in the dataset: {error}.", details) from None

@@ -34,6 +34,8 @@ FILTERS = {
 }
 # Columns of keys that are null in types that have no such key.
 SOMETIMES_EMPTY = ("product", "name", "subname", "metric")
+# Columns of Sales that are weighted by units -> how people write them.
+AMOUNTS_OF_ONE = {"priceperunit": "PricePerUnit", "profitperunit": "ProfitPerUnit"}
 COARSER = {("monthly", "weekly"), ("monthly", "daily"), ("weekly", "daily")}
 
 
@@ -147,11 +149,17 @@ class Dataset:
             return Series(self.periods.covered(starts, ends), self.periods.ends[-1] - periods.DAY)
         return self._by_period(table, is_flow=name in FLOWS)
 
+    def spend(self, source: Source) -> Series | None:
+        """What was spent on a source by period; None for one that names no metric of spend and is not Media. NoRows."""
+        is_media = str(source.get("dataset_name", "")).lower() == "media"
+        metric = source.get("spend_metric") or ("Investment" if is_media else None)
+        return None if metric is None else self.series({**source, "metric": metric})
+
     def rows(self, name: str) -> pa.Table:
         """The rows of a type at the first level that has some. NoRows."""
         name = name.lower()
         if name not in self._files:
-            raise NoRows(f"the dataset has no {name}")
+            raise NoRows(f"the dataset has no type {name}")
         if name not in self._tables:
             self._tables[name] = self._at_level(_read(Path(self._files[name])))
         return self._tables[name]
@@ -186,22 +194,25 @@ class Dataset:
         return Series(self.periods.sums(dates, values), dates.max())
 
     def _of_sales(self, source: Source) -> Series:
-        """UnitsSold, Revenue, PricePerUnit or ProfitPerUnit by period; NaN where Sales has no period, but prices are carried."""
+        """UnitsSold, Revenue, PricePerUnit or ProfitPerUnit by period; NaN where Sales has no period, but prices are carried.
+
+        Revenue is units times the price of the period, which rows without a price share.
+        """
         table = _filtered(self.sales, source, ("product",))
         metric = str(source.get("metric", "UnitsSold")).lower().replace("_", "")
-        if not table.num_rows or metric not in ("unitssold", "revenue", "priceperunit", "profitperunit"):
+        if not table.num_rows or metric not in ("unitssold", "revenue", *AMOUNTS_OF_ONE):
             raise NoRows(f"Sales has no such rows: {_told(source)}")
-        if metric in ("unitssold", "revenue"):
-            amounts = self._sums(table, None if metric == "unitssold" else "priceperunit")
-            return Series(np.where(self.is_sold, amounts, np.nan), self.sales_dates[-1])
-        return self._mean_of_sales(table, metric)
+        if metric in AMOUNTS_OF_ONE:
+            return self._mean_of_sales(table, metric)
+        amounts = self._sums(table)
+        if metric == "revenue":
+            amounts = amounts * self._mean_of_sales(table, "priceperunit").values
+        return Series(np.where(self.is_sold, amounts, np.nan), self.sales_dates[-1])
 
     def _sums(self, table: pa.Table, column: str | None = None) -> Array:
-        """Units, or units times a column, summed by period. NoRows if some rows of the column have no value."""
+        """Units, or units times a column of which no value is missing, summed by period."""
         amounts = table["unitssold"].cast(pa.float64()).to_numpy()
         if column is not None:
-            if column not in table.column_names or table[column].null_count:
-                raise NoRows(f"Sales has rows without {column}")
             amounts = amounts * table[column].cast(pa.float64()).to_numpy()
         return self.periods.sums(_dates(table), amounts)
 
@@ -210,7 +221,7 @@ class Dataset:
         if column in table.column_names:
             table = table.filter(pc.is_valid(table[column]))
         if column not in table.column_names or not table.num_rows:
-            raise NoRows(f"Sales has no {column}")
+            raise NoRows(f"Sales has no {AMOUNTS_OF_ONE[column]}")
         amounts, units = self._sums(table, column), self._sums(table)
         is_known = units > 0
         if not is_known.any():

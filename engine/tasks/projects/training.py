@@ -108,24 +108,29 @@ def response(fitted: Fitted, dataset: Dataset, parts: list[Effects], is_train: A
             yield Progress("export", len(curves), len(groups))
             spend = spend_of(dataset, {"source": nodes[0].params["source"]})
             total = None if spend is None else float(spend[is_train].sum())
-            points = [_point(parts, group, factor, is_train, prices) for factor in FACTORS]
-            for point in points:
-                point["Spend"] = None if total is None else point["Factor"] * total
-            curves.append({"Node": group, "Points": points})
+            curves.append({"Node": group, "Points": _points(parts, group, total, is_train, prices)})
     return curves
 
 
-def _point(parts: list[Effects], group: str, factor: float, is_train: Array, prices: Array | None) -> dict[str, Any]:
-    """One point of a curve, without what it costs."""
-    found = [np.broadcast_to(e.scaled(group, factor), e.prediction.shape)[:, is_train] for e in parts]
-    effect = np.concatenate(found)
-    return {
-        "Factor": factor,
-        "Spend": None,
-        "Effect": interval(effect.sum(axis=1)),
-        "Revenue": None if prices is None else interval(effect @ prices),
-        "Seen": factor <= 1,
-    }
+def _points(parts: list[Effects], group: str, spend: float | None, is_train: Array, prices: Array | None) -> list[dict[str, Any]]:
+    """The points of a curve; spend: the whole of what was spent on the training dates."""
+    effects: list[list[Array]] = [[] for _ in FACTORS]
+    revenues: list[list[Array]] = [[] for _ in FACTORS]
+    for part in parts:
+        for place, effect in enumerate(part.scaled(group, FACTORS)):
+            effects[place].append(effect[:, is_train].sum(axis=1))
+            if prices is not None:
+                revenues[place].append(effect[:, is_train] @ prices)
+    return [
+        {
+            "Factor": factor,
+            "Spend": None if spend is None else factor * spend,
+            "Effect": interval(np.concatenate(effects[place])),
+            "Revenue": None if prices is None else interval(np.concatenate(revenues[place])),
+            "Seen": factor <= 1,
+        }
+        for place, factor in enumerate(FACTORS)
+    ]
 
 
 def drift(fitted: Fitted, parent: Fitted, readings: Readings, common: Array) -> list[dict[str, Any]]:

@@ -18,6 +18,9 @@ DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 PLAIN_LOCALE = b"C.UTF-8"
 # Operators that keep the values of a column, and change only its shape or type.
 TRANSPARENT = frozenset({"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze"})
+INTEGERS = frozenset({onnx.TensorProto.INT64, onnx.TensorProto.INT32})
+# A table with more numbers is no list of classes.
+MAX_CLASSES = 10_000
 
 
 class Unfit(Exception):
@@ -74,6 +77,29 @@ class OnnxFile:
                 found.setdefault(place, values[0])
         return found
 
+    def classes(self) -> dict[str, list[int]]:
+        """Output -> the integers that its classifier can give, for the outputs that come from one. Call it as `categories`."""
+        makers = {output: node for node in self._proto.graph.node for output in node.output}
+        found: dict[str, list[int]] = {}
+        for value in self._proto.graph.output:
+            name = value.name
+            while (node := makers.get(name)) is not None and node.op_type in TRANSPARENT:
+                name = node.input[0]
+            if node is not None and name == node.output[0] and (numbers := self._class_numbers(node)):
+                found[value.name] = numbers
+        return found
+
+    def _class_numbers(self, node: onnx.NodeProto) -> list[int]:
+        """The classes of a classifier, or of a table from which its classes are taken; empty if they are no integers."""
+        for attribute in node.attribute:
+            if attribute.name in ("classlabels_ints", "classlabels_int64s"):
+                return list(attribute.ints)
+        if node.op_type in ("ArrayFeatureExtractor", "Gather"):
+            for tensor in self._proto.graph.initializer:
+                if tensor.name == node.input[0] and tensor.data_type in INTEGERS and is_inside(tensor):
+                    return [int(number) for number in onnx.numpy_helper.to_array(tensor).ravel()[:MAX_CLASSES]]
+        return []
+
     def _source(self, name: str, makers: dict[str, onnx.NodeProto]) -> tuple[str, int] | None:
         """The graph's input and column that a tensor comes from. None if an operator on the way changes the values.
 
@@ -91,9 +117,14 @@ class OnnxFile:
     def _constant(self, name: str) -> int:
         """The first element of an integer initializer; 0 if there is none."""
         for tensor in self._proto.graph.initializer:
-            if tensor.name == name and tensor.data_location != onnx.TensorProto.EXTERNAL:
+            if tensor.name == name and is_inside(tensor):
                 return int(onnx.numpy_helper.to_array(tensor).ravel()[0])
         return 0
+
+
+def is_inside(tensor: onnx.TensorProto) -> bool:
+    """Whether the values of a tensor are in the graph's own file."""
+    return bool(tensor.data_location != onnx.TensorProto.EXTERNAL)
 
 
 def _messages(root: Message) -> Iterator[Message]:

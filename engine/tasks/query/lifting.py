@@ -217,7 +217,7 @@ class _Scanner:
             self._named(text[1:], end)
 
     def _named(self, name: str, end: int) -> None:
-        if name.startswith(OWN_PREFIX) or not _PARAMETER_NAME.match(name):
+        if name.startswith(OWN_PREFIX) or not name.isidentifier():  # as in `params`: a word may also begin with ²
             message = f'A parameter cannot be called "{quoted(name)}".'
             raise self._refused("bad_param", message, hint="$1 is the first; a name begins with a letter.")
         self._add("parameter", "", end, name)

@@ -63,7 +63,7 @@ def _zeros_like(vector: Bound) -> Bound:
 
 
 def _score(metric: str, left: Bound, right: Bound, at: int | None) -> Bound:
-    if NULL in (left.type, right.type):
+    if NULL in (left.type, right.type) or any(isinstance(side, Value) and side.value is None for side in (left, right)):
         return Value(None, FLOAT32)
     if left.type.dim != right.type.dim and UNKNOWN_DIM not in (left.type.dim, right.type.dim):
         message = f"{_called(left)} has {left.type.dim} dimensions, {_called(right, is_second=True)} has {right.type.dim}."

@@ -1,7 +1,8 @@
 """Records to tensors: one class for each kind of input in config.json.
 
-Each class has two ways. The fast one (`bulk`) takes a block in which every record is plain, and raises Irregular for any other.
-The careful one (`check`, then `stack`) looks at one record at a time and says what is wrong with it. Nothing is converted silently:
+Each class has three ways. The native kernel reads the fields that `wanted` names, and `from_plain` makes tensors of them. The fast
+way (`bulk`) takes a block in which every record is plain, and raises Irregular for any other. The careful one (`check`, then
+`stack`) looks at one record at a time and says what is wrong with it. Nothing is converted silently:
 numpy would turn None into NaN, "5.1" into 5.1, True into 1.0 and 1e300 into infinity, and onnxruntime None into the text "None".
 """
 
@@ -16,6 +17,7 @@ import numpy as np
 
 from engine.tasks import codec
 from engine.tasks.codec import Fault, Record, TooLarge
+from engine.tasks.scoring.kernel import READ_TYPES, Wanted
 
 MISSING = object()
 DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
@@ -87,7 +89,7 @@ class Scalars:
         if type(value) is float and self.dtype.kind in "iu":
             value = self._integral(value, name)
         if type(value) not in self._plain_types:
-            raise Refused("wrong_type", f"field '{name}' must be {self._expected()}, not {_json_type(value)}")
+            raise Refused("wrong_type", f"field '{name}' must be {self._expected()}, not {json_type(value)}")
         if self.dtype.kind == "f":
             return self._check_float(value, name)
         if self.dtype.kind in "iu":
@@ -139,7 +141,7 @@ class Scalars:
         return {"f": "a number", "i": "an integer", "u": "an integer", "b": "true or false", "O": "a string"}[self.dtype.kind]
 
 
-def _json_type(value: Any) -> str:
+def json_type(value: Any) -> str:
     """The JSON name of a value's type."""
     names = {bool: "a boolean", str: "a string", int: "an integer", float: "a number", list: "an array", dict: "an object"}
     return names.get(type(value), "null")
@@ -154,7 +156,10 @@ def default_of(entry: dict[str, Any], scalars: Scalars) -> Any:
 
 
 class Column:
-    """One field -> [N] or [N,1]."""
+    """One field -> [N] or [N,1]; or [], one value for all records of a run.
+
+    is_mixed  the records of a run must agree on the value (`likeness`)
+    """
 
     def __init__(self, entry: dict[str, Any], dtype: Any, rank: int) -> None:
         self.name: str = entry["input"]
@@ -162,6 +167,18 @@ class Column:
         self._scalars = Scalars(dtype, coerce=entry.get("coerce", False))
         self._default = default_of(entry, self._scalars)
         self._rank = rank
+        self.is_mixed = rank == 0
+
+    def likeness(self, record: Record) -> Any:
+        """What records of one run must have in common."""
+        value = record.get(self._field)
+        return value if isinstance(value, int | float | str) else None
+
+    def wanted(self) -> Wanted | None:
+        return None if self.is_mixed else plain_fields([self._field], self._scalars.dtype)
+
+    def from_plain(self, array: np.ndarray) -> dict[str, np.ndarray]:
+        return self._shaped(array[:, 0])
 
     def bulk(self, records: Sequence[Record]) -> dict[str, np.ndarray]:
         try:
@@ -179,6 +196,8 @@ class Column:
         return self._shaped(self._scalars.array(values))
 
     def _shaped(self, array: np.ndarray) -> dict[str, np.ndarray]:
+        if self._rank == 0:
+            return {self.name: array[:1].reshape(())}
         return {self.name: array.reshape(-1, 1) if self._rank == 2 else array}
 
 
@@ -193,6 +212,12 @@ class Matrix:
         self._default = default_of(entry, self._scalars)
         # A model that was published without a config also takes its row as one list, in the field named like the input.
         self._list_field: str | None = entry.get("field")
+
+    def wanted(self) -> Wanted | None:
+        return plain_fields(self._features, self._scalars.dtype)
+
+    def from_plain(self, array: np.ndarray) -> dict[str, np.ndarray]:
+        return {self.name: array}
 
     def bulk(self, records: Sequence[Record]) -> dict[str, np.ndarray]:
         try:
@@ -241,6 +266,12 @@ class Vector:
         default = default_of(entry, self._scalars)
         self._default: Any = default if default is MISSING or type(default) is list else [default] * width
 
+    def wanted(self) -> Wanted | None:
+        return plain_fields([self._field], self._scalars.dtype, self._width)
+
+    def from_plain(self, array: np.ndarray) -> dict[str, np.ndarray]:
+        return {self.name: array}
+
     def bulk(self, records: Sequence[Record]) -> dict[str, np.ndarray]:
         if self._default is not MISSING:
             return self._bulk_with_default([record.get(self._field) for record in records])
@@ -273,7 +304,7 @@ class Vector:
         if row is None:
             raise Refused("missing_field", f"field '{self._field}' is missing")
         if type(row) is not list:
-            raise Refused("wrong_type", f"field '{self._field}' must be a list, not {_json_type(row)}")
+            raise Refused("wrong_type", f"field '{self._field}' must be a list, not {json_type(row)}")
         return _check_list(self._scalars, row, self._field, self._width)
 
     def stack(self, values: list[list[Any]]) -> dict[str, np.ndarray]:
@@ -291,9 +322,17 @@ class PeriodDays:
         self._origin = np.datetime64(entry["origin"], "D")
         self._dtype = np.dtype(dtype)
 
+    def wanted(self) -> Wanted | None:
+        return plain_fields([self._field], np.dtype(np.object_))
+
+    def from_plain(self, array: np.ndarray) -> dict[str, np.ndarray]:
+        return self._of_texts(array[:, 0].tolist())
+
     def bulk(self, records: Sequence[Record]) -> dict[str, np.ndarray]:
-        """Each date is looked at once: the records of a stream have few different ones."""
-        texts = [record.get(self._field) for record in records]
+        return self._of_texts([record.get(self._field) for record in records])
+
+    def _of_texts(self, texts: list[Any]) -> dict[str, np.ndarray]:
+        """Each date is looked at once: the records of a stream have few different ones. Irregular if one is not a date."""
         try:
             dates = {text: self._date(text) for text in set(texts)}
         except (Refused, TypeError):  # a list cannot be in a set
@@ -334,6 +373,12 @@ def _check_list(scalars: Scalars, row: list[Any], name: str, width: int) -> list
     if len(row) != width:
         raise Refused("wrong_length", f"field '{name}' has {len(row)} values, the model takes {width}")
     return [scalars.check(value, f"{name}[{i}]") for i, value in enumerate(row)]
+
+
+def plain_fields(fields: Sequence[str], dtype: np.dtype, width: int = 0) -> Wanted | None:
+    """The fields of an input for the native kernel; None if the kernel does not read values of this type."""
+    is_read = dtype in READ_TYPES and not (width and dtype == np.object_)
+    return Wanted(tuple(fields), dtype, width) if is_read else None
 
 
 Input = Column | Matrix | Vector | PeriodDays

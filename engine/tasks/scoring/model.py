@@ -5,17 +5,26 @@ Turns records into tensors, runs the graph, and turns tensors into encoded resul
 
 import time
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from engine.tasks.codec import Fault, Record
-from engine.tasks.runtime import FATAL, onnxruntime
+from engine.tasks.runtime import onnxruntime
 from engine.tasks.scoring import inputs, outputs
-from engine.tasks.scoring.inputs import Irregular, Refused
-from engine.tasks.scoring.outputs import Form, TextColumn
+from engine.tasks.scoring.columns import TextColumn
+from engine.tasks.scoring.inputs import Column, Irregular, Refused
+from engine.tasks.scoring.outputs import Form
+from engine.tasks.scoring.plain import PlainBlocks, plain_blocks
+from engine.tasks.scoring.sessions import open_session
+from engine.tasks.scoring.tensors import Tensor, require_alike
 from engine.tasks.scoring.text import Text
 from engine.tasks.stages import Stages
+
+if TYPE_CHECKING:
+    from engine.tasks.scoring.pictures import Picture
+
+    Input = inputs.Input | Tensor | Text | Picture
 
 WARM_UP_RECORDS = (1, 64)
 # A replica answers nothing else while it opens a model: the larger batch of a slow model gets fewer records, to stay within this.
@@ -23,15 +32,19 @@ WARM_UP_S = 1.0
 
 
 class Scorer(Protocol):
-    """What the task `score` needs of a model: it prepares records, and makes columns of results from what it prepared."""
+    """What the task `score` needs of a model: it prepares records, and makes columns of results from what it prepared.
+
+    plain  what reads its plain blocks without making records of them, if anything does
+    """
 
     name: str
     version: int
     max_batch_size: int
     is_tokenised: bool
+    plain: PlainBlocks | None
 
     def tensors(self, records: list[Record]) -> tuple[Any, dict[int, Fault]]:
-        """What `run` takes for the records that can be scored, and the faults of the others, by index."""
+        """What `run` takes for the records that can be scored, and the faults of the others, by index. Mixed."""
         ...
 
     def run(self, prepared: Any, num_records: int, form: Form, stages: Stages) -> list[TextColumn]:
@@ -43,16 +56,16 @@ class Scorer(Protocol):
         ...
 
 
-def open_session(path: Path) -> onnxruntime.InferenceSession:
-    """A session that uses one core: replicas are the parallelism, and a spinning thread would take the core of another replica."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = FATAL
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # The arena never gives back the memory of the largest batch it saw. Without it iris is as fast, and the memory is freed.
-    options.enable_cpu_mem_arena = False
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+def build_input(entry: dict[str, Any], graph_type: str, shape: list[Any]) -> "Input":
+    """What fills an input of the graph with this type and shape, as its entry in config.json says. ValueError if it cannot."""
+    if entry["kind"] != "tensor":
+        return inputs.build_input(entry, graph_type, shape)
+    dtype = inputs.NUMPY_TYPES[graph_type]
+    if not entry.get("decode"):
+        return Tensor(entry, dtype, shape)
+    from engine.tasks.scoring.pictures import Picture  # loads Pillow, which few models need
+
+    return Picture(entry, dtype, shape)
 
 
 class LoadedModel:
@@ -67,23 +80,27 @@ class LoadedModel:
         self.name: str = config["name"]
         self.version = int(key.rpartition("@")[2])
         self.max_batch_size: int = config["max_batch_size"]
-        self._session = session or open_session(folder / "model.onnx")
+        self._session = session or open_session(folder / "model.onnx", config.get("providers") or ())
         self.is_tokenised = any(entry["kind"] == "text" for entry in config["inputs"])
         self.inputs = [self._input(entry, folder) for entry in config["inputs"]]
+        self._mixed = [entry for entry in self.inputs if isinstance(entry, Column | Tensor) and entry.is_mixed]
+        self.plain = plain_blocks(self.inputs, self.max_batch_size)
         graph_outputs = {node.name: node.type for node in self._session.get_outputs()}
         self._entries: list[dict[str, Any]] = config["outputs"]
         self._outputs = [outputs.build_encoder(entry, graph_outputs[entry["output"]]) for entry in self._entries]
         self._output_names = [output.name for output in self._outputs]
 
-    def _input(self, entry: dict[str, Any], folder: Path) -> inputs.Input | Text:
+    def _input(self, entry: dict[str, Any], folder: Path) -> "Input":
         graph_inputs = {node.name: node for node in self._session.get_inputs()}
         if entry["kind"] == "text":
             return Text(entry, folder, list(graph_inputs))
         node = graph_inputs[entry["input"]]
-        return inputs.build_input(entry, node.type, node.shape)
+        return build_input(entry, node.type, node.shape)
 
     def tensors(self, records: list[Record]) -> tuple[dict[str, np.ndarray], dict[int, Fault]]:
-        """The feeds of the records that can be scored, and the faults of the others, by index."""
+        """The feeds of the records that can be scored, and the faults of the others, by index. Mixed."""
+        if self._mixed:
+            require_alike(self._mixed, records)
         try:
             return self._merge(entry.bulk(records) for entry in self.inputs), {}
         except Irregular:

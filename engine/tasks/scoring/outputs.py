@@ -1,7 +1,6 @@
 """Tensors to JSON: each output of a model becomes, for every record of the batch, a piece of encoded result.
 
-Encodes by column, not by record: one call encodes a whole tensor, whose text is cut at the brackets. score.py joins all columns of
-a block once.
+Encodes by column, not by record. Numbers, labels and strings stay as they are until the lines are written (columns.py).
 """
 
 from typing import Any, NamedTuple
@@ -9,14 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from engine.tasks import codec
-
-
-class TextColumn(NamedTuple):
-    """The same part of every line: constant text before and after, and between them one piece for each record."""
-
-    before: bytes
-    pieces: list[bytes]
-    after: bytes = b""
+from engine.tasks.scoring.columns import Labels, Numbers, Strings, TextColumn, Texts
 
 
 class Form(NamedTuple):
@@ -64,6 +56,8 @@ class OutputEncoder:
         if isinstance(value, list):
             _check_count(len(value), num_records)
             return _maps(value)
+        if value.ndim == 0 and num_records == 1:  # a graph without a batch axis, which runs one record at a time
+            value = value.reshape(1)
         array = np.moveaxis(value, self._axis, 0) if self._axis else value
         _check_count(array.shape[0] if array.ndim else 0, num_records)
         if (self._squeeze or unwrap) and array.ndim == 2 and array.shape[1] == 1:
@@ -73,7 +67,7 @@ class OutputEncoder:
     def _scalar(self, array: np.ndarray) -> list[TextColumn]:
         """[N] -> a bare value for each record, or its label."""
         if self._labels is not None and not self._is_object:
-            return [TextColumn(b"", [self._label(value) for value in array.tolist()])]
+            return [TextColumn(b"", Texts(self._label(value) for value in array.tolist()))]
         return [_element_column(array)]
 
     def _label(self, value: Any) -> bytes:
@@ -88,8 +82,8 @@ class OutputEncoder:
         if self._is_object and array.ndim == 2:
             return self._object(array)
         if 0 in array.shape or array.dtype.kind not in "fiub":
-            return [TextColumn(b"", [codec.dumps(row.tolist()) for row in array])]
-        return [TextColumn(b"[", codec.encode_rows(array), b"]")]
+            return [TextColumn(b"", Texts(codec.dumps(row.tolist()) for row in array))]
+        return [TextColumn(b"[", Numbers(array), b"]")]
 
     def _object(self, array: np.ndarray) -> list[TextColumn]:
         return _object_columns(_label_of_each(self._labels, array.shape[1]), array)
@@ -102,14 +96,48 @@ class LabelEncoder(OutputEncoder):
         super().__init__(entry)
         labels = entry["labels"]
         pairs = labels.items() if isinstance(labels, dict) else enumerate(labels)
-        self._encoded = {int(index): codec.dumps(label) for index, label in pairs}
+        encoded = {int(index): codec.dumps(label) for index, label in pairs}
+        self._first = min(encoded, default=0)
+        is_dense = len(encoded) == max(encoded, default=0) - self._first + 1
+        self._encoded = [encoded[self._first + i] for i in range(len(encoded))] if is_dense else []
 
     def _scalar(self, array: np.ndarray) -> list[TextColumn]:
-        values = array.tolist()
-        try:
-            return [TextColumn(b"", list(map(self._encoded.__getitem__, values)))]
-        except KeyError:
-            return [TextColumn(b"", [self._label(value) for value in values])]
+        indexes = array.astype(np.int64) - self._first
+        if len(indexes) and indexes.min() >= 0 and indexes.max() < len(self._encoded):
+            return [TextColumn(b"", Labels(indexes, self._encoded))]
+        return [TextColumn(b"", Texts(self._label(value) for value in array.tolist()))]
+
+
+class SequenceEncoder(OutputEncoder):
+    """A sequence of tensors, each of which has the batch on `axis`: a list of their rows, or an object with the labels as keys.
+
+    A classifier of several targets gives one tensor of probabilities for each target.
+    """
+
+    def __init__(self, entry: dict[str, Any]) -> None:
+        super().__init__(entry)
+        self._part = OutputEncoder(entry | {"labels": None, "form": "list"})
+
+    def columns(self, value: Any, num_records: int, *, unwrap: bool) -> list[TextColumn]:
+        """The same, for a list of arrays."""
+        if not value:
+            return [TextColumn(b"", Texts([b"[]"] * num_records))]
+        inner = [self._part.columns(part, num_records, unwrap=unwrap) for part in value]
+        if not self._is_object:
+            return _in_order([b""] * len(inner), inner, b"[", b"]")
+        names = _label_of_each(self._labels, len(inner))
+        order = sorted(range(len(inner)), key=names.__getitem__)
+        return _in_order([codec.dumps(names[i]) + b":" for i in order], [inner[i] for i in order], b"{", b"}")
+
+
+def _in_order(keys: list[bytes], columns: list[list[TextColumn]], opening: bytes, closing: bytes) -> list[TextColumn]:
+    """One list of columns: the first of each value gets its key before it, with what opens or separates."""
+    joined: list[TextColumn] = []
+    for i, (key, inner) in enumerate(zip(keys, columns, strict=True)):
+        before = (b"," if i else opening) + key
+        joined += [inner[0]._replace(before=before + inner[0].before), *inner[1:]]
+    joined[-1] = joined[-1]._replace(after=joined[-1].after + closing)
+    return joined
 
 
 def _maps(maps: list[dict[Any, float]]) -> list[TextColumn]:
@@ -119,22 +147,21 @@ def _maps(maps: list[dict[Any, float]]) -> list[TextColumn]:
     """
     keys = list(maps[0])
     if any(entry.keys() != maps[0].keys() for entry in maps):
-        return [TextColumn(b"", [codec.dumps({key: np.float32(value) for key, value in entry.items()}) for entry in maps])]
+        return [TextColumn(b"", Texts(codec.dumps({key: np.float32(value) for key, value in entry.items()}) for entry in maps))]
     return _object_columns(list(map(str, keys)), np.array([[entry[key] for key in keys] for entry in maps], dtype=np.float32))
 
 
 def _object_columns(names: list[str], array: np.ndarray) -> list[TextColumn]:
     """An object with these keys for each row of [N,k]; the keys in alphabetical order, as everywhere in a line."""
     order = sorted(range(len(names)), key=names.__getitem__)
-    opening = [(b"{" if not i else b",") + codec.dumps(names[k]) + b":" for i, k in enumerate(order)]
-    columns = [_element_column(array[:, k]) for k in order]
-    columns = [column._replace(before=text + column.before) for column, text in zip(columns, opening, strict=True)]
-    columns[-1] = columns[-1]._replace(after=columns[-1].after + b"}")
-    return columns
+    keys = [codec.dumps(names[k]) + b":" for k in order]
+    return _in_order(keys, [[_element_column(array[:, k])] for k in order], b"{", b"}")
 
 
 def build_encoder(entry: dict[str, Any], graph_type: str) -> OutputEncoder:
     """The encoder for an entry of config.json whose graph output has this type."""
+    if graph_type.startswith("seq(tensor"):
+        return SequenceEncoder(entry)
     labels = entry.get("labels")
     is_indexed = labels and entry.get("form", "list") != "object" and "int" in graph_type
     if is_indexed and all(str(key).lstrip("-").isdigit() for key in (labels if isinstance(labels, dict) else ())):
@@ -146,24 +173,27 @@ def result_columns(outputs: list[OutputEncoder], values: list[Any], num_records:
     """All columns of `result`: an object with a key for each output, or the bare value of an only output without a key."""
     if len(outputs) == 1 and outputs[0].key is None:
         return outputs[0].columns(values[0], num_records, unwrap=unwrap)
-    columns: list[TextColumn] = []
-    for i, (output, value) in enumerate(sorted(zip(outputs, values, strict=True), key=lambda pair: pair[0].key or "")):
-        opening = (b"{" if not i else b",") + codec.dumps(output.key or output.name) + b":"
-        inner = output.columns(value, num_records, unwrap=unwrap)
-        columns += [inner[0]._replace(before=opening + inner[0].before), *inner[1:]]
-    columns[-1] = columns[-1]._replace(after=columns[-1].after + b"}")
-    return columns
+    pairs = sorted(zip(outputs, values, strict=True), key=lambda pair: pair[0].key or "")
+    keys = [codec.dumps(output.key or output.name) + b":" for output, _ in pairs]
+    return _in_order(keys, [output.columns(value, num_records, unwrap=unwrap) for output, value in pairs], b"{", b"}")
 
 
 def _element_column(array: np.ndarray) -> TextColumn:
     """The JSON text of each element of a vector."""
     if array.dtype.kind in "fiub":
-        return TextColumn(b"", codec.encode_numbers(array))
+        return TextColumn(b"", Numbers(array))
     values = array.tolist()
     if set(map(type, values)) == {str}:
-        texts, quote = codec.encode_strings(values)
-        return TextColumn(quote, texts, quote)
-    return TextColumn(b"", [codec.dumps(value.decode(errors="replace") if isinstance(value, bytes) else value) for value in values])
+        return _string_column(values)
+    texts = Texts(codec.dumps(value.decode(errors="replace") if isinstance(value, bytes) else value) for value in values)
+    return TextColumn(b"", texts)
+
+
+def _string_column(values: list[str]) -> TextColumn:
+    encoded = codec.plain_strings(values)
+    if encoded is None:
+        return TextColumn(b"", Texts(map(codec.dumps, values)))
+    return TextColumn(b'"', Strings(encoded, len(values)), b'"')
 
 
 def _label_of_each(labels: Any, count: int) -> list[str]:

@@ -6,16 +6,18 @@ that makes it fail is alone. n records in, n lines out, always.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from engine.frames import LINE_END, Buffer, Header, cut
 from engine.tasks import codec
 from engine.tasks.codec import Fault, Ids, Parsed, TooManyRecords
-from engine.tasks.families import ENDS, is_harmful
+from engine.tasks.families import ENDS, Reply, is_harmful
+from engine.tasks.scoring.columns import TextColumn, Texts, join_columns, joined_runs, whole
 from engine.tasks.scoring.model import Scorer
-from engine.tasks.scoring.outputs import Form, TextColumn
+from engine.tasks.scoring.outputs import Form
+from engine.tasks.scoring.tensors import Mixed
 from engine.tasks.stages import Stages
 
 NO_IDS = Ids([], b"")
@@ -42,7 +44,7 @@ class Scored:
 def score(model: Scorer, header: Header, payload: memoryview) -> tuple[Header, list[Buffer]]:
     """Answer one frame: a block of a stream (its header has a `bulk_id`), or the single records of several requests."""
     if "bulk_id" in header:
-        return _score_stream(model, header, bytes(payload))
+        return _score_plain(model, header, payload) or _score_stream(model, header, bytes(payload))
     return _score_singles(model, header, payload)
 
 
@@ -57,7 +59,7 @@ def _score_records(model: Scorer, records: list[Any], faults: dict[int, Fault], 
         scored = _run(model, [records[i] for i in part] if faults else records[start : start + len(part)], form, stages)
         faults.update((part[i], fault) for i, fault in scored.faults.items())
         done += [part[i] for i in scored.kept]
-        columns = _extended(columns, scored.columns)
+        columns = joined_runs(columns, scored.columns)
     return Scored(done, columns, faults)
 
 
@@ -74,6 +76,8 @@ def _run(model: Scorer, records: list[Any], form: Form, stages: Stages) -> Score
         columns = model.run(feeds, len(kept), form, stages)
     except ENDS:
         raise
+    except Mixed as mixed:
+        return _run_groups(model, records, mixed.groups, form, stages)
     except BaseException as error:  # a graph or a tokenizer may raise anything, and must cost only the record that caused it
         stages.is_harmful |= is_harmful(error)
         if len(kept) == 1:
@@ -91,21 +95,21 @@ def _bisect(model: Scorer, records: list[Any], kept: list[int], faults: dict[int
         scored = _run(model, [records[i] for i in half], form, stages)
         faults.update((half[i], fault) for i, fault in scored.faults.items())
         done += [half[i] for i in scored.kept]
-        columns = _extended(columns, scored.columns)
+        columns = joined_runs(columns, scored.columns)
     return Scored(done, columns, faults)
 
 
-def _extended(columns: list[TextColumn], more: list[TextColumn]) -> list[TextColumn]:
-    """Join the columns of two runs. If their constants differ (a graph of varying width), each record becomes a single piece."""
-    if not columns or not more:
-        return columns or more
-    if [(column.before, column.after) for column in columns] != [(column.before, column.after) for column in more]:
-        columns, more = [_whole(columns)], [_whole(more)]
-    return [column._replace(pieces=column.pieces + other.pieces) for column, other in zip(columns, more, strict=True)]
-
-
-def _whole(columns: list[TextColumn]) -> TextColumn:
-    return TextColumn(b"", join_columns(columns, b"", LINE_END).split(LINE_END)[:-1])
+def _run_groups(model: Scorer, records: list[Any], groups: list[list[int]], form: Form, stages: Stages) -> Scored:
+    """Score records that cannot share one run, a run for each group; their results come in the order of the records."""
+    faults: dict[int, Fault] = {}
+    pieces: dict[int, bytes] = {}
+    for group in groups:
+        scored = _run(model, [records[i] for i in group], form, stages)
+        faults.update((group[i], fault) for i, fault in scored.faults.items())
+        if scored.kept:
+            pieces.update(zip([group[i] for i in scored.kept], whole(scored.columns).pieces.texts(), strict=True))
+    kept = sorted(pieces)
+    return Scored(kept, [TextColumn(b"", Texts(pieces[i] for i in kept))] if kept else [], faults)
 
 
 def _one_line(error: BaseException) -> str:
@@ -133,11 +137,38 @@ def _score_stream(model: Scorer, header: Header, raw: bytes) -> tuple[Header, li
     lines = _StreamLines(model, header, clock)
     payload, sizes = lines.encode(parsed, ids, scored, want_sizes=header.get("want_sizes", False))
     stages.ended("encode")
-    reply = {"results": len(scored.kept), "errors": len(faults), **stages.report()}
-    part: Header = {"size": len(payload), "results": len(scored.kept), "errors": len(faults)}
-    if header.get("want_sizes"):
-        part["line_sizes"] = _sizes_by_line(parsed, sizes, header["num_lines"])
-    return {**reply, "parts": [part]}, [payload]
+    by_line = _sizes_by_line(parsed, sizes, header["num_lines"]) if header.get("want_sizes") else None
+    return _stream_answer([payload], {"results": len(scored.kept), "errors": len(faults)}, by_line, stages)
+
+
+def _stream_answer(lines: list[Buffer], counts: Header, sizes: list[int] | None, stages: Stages) -> Reply:
+    """The answer to a block: its lines, how many of them are results and errors, and if somebody asked the bytes of each line."""
+    part: Header = {"size": sum(map(len, lines)), **counts}
+    if sizes is not None:
+        part["line_sizes"] = sizes
+    return {**counts, **stages.report(), "parts": [part]}, lines
+
+
+def _score_plain(model: Scorer, header: Header, payload: memoryview) -> Reply | None:
+    """Answer a plain block with the native kernel. None leaves the block to the careful way, which says what is wrong with it."""
+    if model.plain is None or "refuse" in header:
+        return None
+    clock, stages = _Clock(header.get("times", "go")), Stages()
+    parts = model.plain.read(payload, header["num_lines"], model.max_batch_size)
+    if parts is None:
+        return None
+    stages.ended("parse")
+    try:
+        columns = [model.run(part.tensors, len(part.ids), Form.of(header), stages) for part in parts]
+    except ENDS:
+        raise
+    except BaseException:  # the careful way runs the block again, and finds the record that is at fault
+        return None
+    opening, middle, tail = _StreamLines(model, header, clock).around()
+    lines = [model.plain.write([opening, *of_part, middle, part.ids, tail]) for part, of_part in zip(parts, columns, strict=True)]
+    stages.ended("encode")
+    sizes = [size for written in lines for size in written.sizes.tolist()] if header.get("want_sizes") else None
+    return _stream_answer([written.text for written in lines], {"results": header["num_lines"], "errors": 0}, sizes, stages)
 
 
 class _Lines:
@@ -218,11 +249,15 @@ class _StreamLines:
             lines[i] = self._error(fault, parsed.lines[i] if parsed.lines is not None else i, ids.of(i))
         return b"".join(lines), list(map(len, lines))
 
+    def around(self) -> tuple[bytes, bytes, bytes]:
+        """What each result line has before its result, between the result and the id, and at its end."""
+        return self._bulk_id + self._end_time + b',"result":', self._middle, self._tail
+
     def _joined(self, columns: list[TextColumn], ids: Ids) -> bytes:
         if not ids.texts:
             return b""
-        opening = self._bulk_id + self._end_time + b',"result":'
-        return join_columns([*columns, TextColumn(self._middle + ids.quote, ids.texts, ids.quote)], opening, self._tail)
+        opening, middle, tail = self.around()
+        return join_columns([*columns, TextColumn(middle + ids.quote, Texts(ids.texts), ids.quote)], opening, tail)
 
     def _error(self, fault: Fault, line: int, yhat_id: bytes) -> bytes:
         number = self._number_of(line)
@@ -238,26 +273,6 @@ def _line_numbers(header: Header) -> Callable[[int], int]:
         return header["lines"].__getitem__
     first: int = header["line"]
     return lambda index: first + index
-
-
-def join_columns(columns: Iterable[TextColumn], opening: bytes, closing: bytes) -> bytes:
-    """One text with all records, each of them: opening, the piece of each column between its constants, closing.
-
-    With each line as an object of its own this takes twice as long; here a record costs a few slots of one list and one join.
-    """
-    columns = list(columns)
-    num_records, width = len(columns[0].pieces), 2 * len(columns)
-    parts: list[bytes] = [b""] * (width * num_records + 1)
-    between = closing + opening
-    constant = columns[0].before
-    for i, column in enumerate(columns):
-        before = column.before if i else between + constant
-        previous = columns[i - 1].after if i else columns[-1].after
-        parts[2 * i : -1 : width] = [previous + before] * num_records
-        parts[2 * i + 1 : -1 : width] = column.pieces
-    parts[0] = opening + constant
-    parts[-1] = columns[-1].after + closing
-    return b"".join(parts)
 
 
 # Single records
@@ -290,7 +305,7 @@ def _single_bodies(model: Scorer, ids: Ids, scored: Scored) -> list[bytes]:
     name = codec.dumps(model.name)
     bodies = [b""] * len(ids.texts)
     if scored.kept:
-        middle = TextColumn(b',"version":%d,"yhat_id":' % model.version, [ids.of(i) for i in scored.kept])
+        middle = TextColumn(b',"version":%d,"yhat_id":' % model.version, Texts(ids.of(i) for i in scored.kept))
         joined = join_columns([*scored.columns, middle], b'{"result":', b',"yhat_model":%b}\n' % name)
         for i, body in zip(scored.kept, joined.split(LINE_END), strict=False):
             bodies[i] = body

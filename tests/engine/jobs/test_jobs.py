@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from engine import metrics
-from engine.jobs import JobKind, JobOptions, Jobs, Outcome, Work
+from engine.jobs import JobKind, JobOptions, Jobs, Outcome, Work, job_key
 from engine.replicas.blocks import Answer
 from engine.replicas.pool import Pool
 from engine.store import JobRow, JobStatus, Store, Subject, Transaction
@@ -163,6 +163,40 @@ async def test_what_a_task_has_left_is_removed_also_when_its_job_is_cancelled(tm
             await all.jobs.cancel(transaction, ["started"], ["steps"])
         await asyncio.wait_for(removed.wait(), 30)
     assert seen == ["removed"]
+
+
+async def test_an_attempt_of_which_nothing_is_kept_is_discarded_also_when_its_answer_came_too_late(tmp_path: Path) -> None:
+    """The job is cancelled when its replica has answered and nothing is written yet; before `left` returns, all of it is gone."""
+    seen: list[object] = []
+
+    async def cancel() -> None:
+        async with all.store.transaction() as transaction:
+            await all.jobs.cancel(transaction, ["started"], ["late"])
+        seen.append("answered")
+
+    async def begin(job: JobRow) -> Work:
+        return Work(task("swap"), {}, end=cancel)
+
+    async def commit_seen(transaction: Transaction, job: JobRow, outcome: Outcome) -> None:
+        seen.append("written")
+
+    async def discard(job: JobRow) -> None:
+        seen.append(job.attempts)
+
+    kinds = JobKind("late", "quick", begin, commit_seen, discard), JobKind("kept", "quick", _nothing, commit_seen, discard)
+    async with working(tmp_path, *kinds) as all:
+        await add(all.store, all.jobs, "late", "glue")
+        await all.over()
+        await all.jobs.left(job_key("late", "glue"))
+        assert seen == ["answered", 1]
+        await add(all.store, all.jobs, "kept", "glue")
+        await all.over(2)
+        await all.jobs.left(job_key("kept", "glue"))
+    assert seen == ["answered", 1, "written"]
+
+
+async def _nothing(job: JobRow) -> None:
+    """What a kind asks that asks no replica."""
 
 
 async def test_an_update_during_a_run_is_run_once_more_and_sees_what_is_new(tmp_path: Path) -> None:

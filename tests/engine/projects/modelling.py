@@ -16,11 +16,12 @@ from engine.projects.graphs import Graphs
 from engine.projects.models import FitParameters, FitRequest, Models
 from engine.projects.objects import Object, Objects, encoded
 from engine.projects.publishing import ProjectModels, Publishing
+from engine.projects.quota import ProjectQuota
 from engine.projects.uploads import ProjectUploads, UploadLimits
 from engine.replicas.pool import Pool
 from engine.repository.publishing import Publisher, PublishingLimits
 from engine.store import ObjectEnd, ObjectName
-from tests.engine.projects.opened import AT, DEMO
+from tests.engine.projects.opened import AT, DEMO, GIB
 from tests.engine.repository.opened import Opened, opened
 from tests.engine.tasks.projects import sets
 from tests.engine.tasks.projects.sets import Data
@@ -104,8 +105,8 @@ POOLS = {"query": QUERY_OPTIONS, "jobs": JOBS_OPTIONS}
 
 async def _house(folder: Path, world: Opened, jobs: Jobs, jobs_pool: Pool, query: Pool) -> House:
     store, disk = world.store, Disk(folder, reserve_bytes=0)
-    objects = Objects(store, jobs, jobs_per_team=50)
     folders = ProjectFolders(folder)
+    objects = Objects(store, jobs, ProjectQuota(store, folders, team_bytes=GIB), jobs_per_team=50)
     uploads = ProjectUploads(objects, folders, disk, UploadLimits(MIB, 1000))
     datasets = ProjectDatasets(objects, uploads, folders, disk, query, DatasetListener(str, told))
     data = await _dataset(objects, folders)

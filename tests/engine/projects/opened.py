@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from engine.jobs import JobOptions, Jobs, Work
+from engine.projects.files import ProjectFolders
 from engine.projects.objects import JOB_KINDS, KINDS, Object, ObjectKind, Objects, Project
+from engine.projects.quota import ProjectQuota
 from engine.projects.removal import Removal
 from engine.projects.work import Settled, object_kind
 from engine.replicas.blocks import Answer
@@ -18,6 +20,7 @@ from tests.engine.replicas.families import options, task
 
 DEMO, OTHER = Project("acme", "demo"), Project("acme", "other")
 AT = "2026-01-31T09:00:00Z"
+GIB = 1024**3
 
 
 @dataclass
@@ -53,7 +56,8 @@ async def opened(folder: Path, *, jobs_per_team: int = 50, is_started: bool = Tr
     store = await Store.open(folder / "sluice.db")
     pool = Pool("test", 2, options(folder), silence_limit_s=30)
     jobs = Jobs(store, pool, {}, JobOptions(2, sleep_s=3600, most_quick=2))
-    objects = Objects(store, jobs, jobs_per_team=jobs_per_team)
+    quota = ProjectQuota(store, ProjectFolders(folder), team_bytes=GIB)
+    objects = Objects(store, jobs, quota, jobs_per_team=jobs_per_team)
     jobs.learn({name: _kind(objects, name) for name in JOB_KINDS.values()})
     removed: list[ObjectName] = []
     removal = Removal(store, jobs, dict.fromkeys(KINDS, _note_in(removed)))

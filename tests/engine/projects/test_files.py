@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from engine.projects import files
+from engine.projects.attempts import Attempts
 from engine.projects.files import ProjectFolders, made_name
 from engine.projects.uploads import cleaned
 from engine.store import ObjectName
@@ -66,3 +67,12 @@ def test_a_file_gets_its_name_when_its_content_is_there(tmp_path: Path) -> None:
 def test_a_name_that_is_no_text_can_be_written_down() -> None:
     assert cleaned("a/b\\c\udcff.csv") == "c?.csv"
     assert cleaned("a" * 300) == "a" * 255
+
+
+async def test_an_attempt_of_which_nothing_is_kept_is_gone_and_others_stay(tmp_path: Path) -> None:
+    attempts, folders = Attempts(ProjectFolders(tmp_path)), ProjectFolders(tmp_path)
+    for number in (1, 2):
+        written(folders.attempt(NINE, number), "half")
+    await attempts.discard(NINE, 1)
+    assert [path.name for path in folders.staging.iterdir()] == ["acme.demo-dataset-9.2"]
+    await attempts.discard(NINE, 1)

@@ -349,3 +349,22 @@ async def test_a_lazy_pool_starts_all_its_replicas_when_it_is_told_to_fill_up(tm
         assert pool.num_started == 2
     finally:
         await pool.stop()
+
+
+async def test_the_work_of_one_user_leaves_a_replica_for_others(tmp_path: Path) -> None:
+    """Three blocks of ann's that never end take two replicas, and the third replica starts for bob."""
+    pool = Pool("test", 3, replace(options(tmp_path), is_lazy=True, max_per_user=2), silence_limit_s=30)
+    await pool.start()
+    mark = tmp_path / "mark"
+    arguments = {"mark": str(mark), "hears": False}
+    anns = [asyncio.create_task(pool.run(task("wait"), arguments, user="ann")) for _ in range(3)]
+    try:
+        await until(lambda: mark.exists() and mark.read_text() == "begun\n" * 2)
+        assert pool.num_started == 2
+        async with asyncio.timeout(30):
+            await pool.run(task("swap"), {}, user="bob")
+        assert pool.num_started == 3
+        assert mark.read_text() == "begun\n" * 2, "the third of ann's still waits"
+    finally:
+        await pool.stop()
+        await asyncio.gather(*anns, return_exceptions=True)

@@ -89,6 +89,21 @@ def served(batch: Batch | None) -> list[Block]:
     return batch.blocks
 
 
+# Users
+
+
+def test_the_work_of_a_user_who_has_enough_replicas_waits_and_that_of_others_goes_past(clock: Clock) -> None:
+    scheduler = scheduler_of(clock)
+    anns, bobs = [Block(SCORE, Lane.INTERACTIVE, Somebody(), {}, user=user) for user in ("ann", "bob")]
+    submit(scheduler, anns, bobs)
+    assert served(scheduler.next_batch(full_users={"ann"})) == [bobs]
+    assert scheduler.next_batch(full_users={"ann"}) is None
+    scheduler.requeue([bobs])
+    assert scheduler.next_batch(full_users={"ann", "bob"}) is None
+    assert scheduler.num_interactive_by_user() == {"ann": 1, "bob": 1}
+    assert [served(scheduler.next_batch(full_users=())) for _ in range(2)] == [[bobs], [anns]]
+
+
 # Lanes
 
 

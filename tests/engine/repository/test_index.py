@@ -194,7 +194,7 @@ FAULTS = {
     json.dumps(
         config(inputs=[{"kind": "text", "input": "x", "field": "t", "max_tokens": 9, "tokenizer": "../t.json"}])
     ): "tokenizer",
-    json.dumps(config(outputs=[{"output": "y"}])): "field 'outputs.0.as': field required",
+    json.dumps(config(outputs=[{"as": "y"}])): "field 'outputs.0.output': field required",
     json.dumps(config(outputs=[{"output": "y", "as": "y", "form": "object"}])): "form 'object' needs labels",
     json.dumps(config(outputs=[{"output": "y", "as": None}, {"output": "z", "as": "z"}])): "'as': null needs a single output",
     json.dumps(config(outputs=[{"output": "y", "as": "y"}, {"output": "z", "as": "y"}])): "two outputs have the same 'as'",

@@ -39,6 +39,7 @@ async def engine_running() -> AsyncIterator[Engine]:
         block_timeout_s=30,
         check_timeout_s=30,
         replica_memory_bytes=0,
+        native=True,
         model_faults=12,
     )
     engine = Engine(limits)

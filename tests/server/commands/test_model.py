@@ -1,185 +1,189 @@
-"""`model import` makes a listed model with the right vectors from a sentence-transformers folder, or leaves nothing behind."""
+"""The command `model`, run as people run it: files are published, listed, rolled back, deleted; one line says what went wrong."""
 
 import json
-import os
-import shutil
-import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import requests
-from tokenizers import Tokenizer
 
-from tests import sentence_folders
-from tests.serving import ROOT, Server, serving
-
-TEXTS = ["hello world", "", "Hello texts, hello worlds. " * 3, "zzz"]
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    path = tmp_path / "tiny-model"
-    path.mkdir()
-    return path
+from tests.publishing import uploads
+from tests.serving import ROOT, Server, clean_environment, serving
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(tmp_path_factory.mktemp("import") / "data", SLUICE_SCORE_REPLICAS="1") as running:
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(tmp_path_factory.mktemp("model") / "data", SLUICE_SCORE_REPLICAS="1") as running:
         yield running
 
 
-def imported(data_dir: Path, folder: Path, *options: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "server", "--data-dir", str(data_dir), "model", "import", str(folder), *options]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "server", "model", *map(str, arguments)]
 
 
-def embedded(server: Server, model: str, texts: list[str]) -> np.ndarray:
-    answer = requests.post(f"{server.url}/embeddings", json={"model": model, "input": texts}, auth=server.auth, timeout=60)
+def environment(server: Server) -> dict[str, str]:
+    """That of a person at the server's machine, who has told no client of an address or a key."""
+    return clean_environment() | {"SLUICE_PORT": str(server.port), "SLUICE_DATA_DIR": str(server.data_dir)}
+
+
+def model(server: Server, *arguments: object, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments), capture_output=True, text=True, cwd=ROOT, env=environment(server) | more, timeout=60, check=False
+    )
+
+
+def done(server: Server, *arguments: object, **more: str) -> str:
+    """Standard output of a command that ends well."""
+    ended = model(server, *arguments, **more)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    return ended.stdout
+
+
+def failed(server: Server, *arguments: object, code: int = 1, **more: str) -> str:
+    """The one line that says why a command failed."""
+    ended = model(server, *arguments, **more)
+    assert (ended.returncode, ended.stdout) == (code, ""), ended
+    [line] = ended.stderr.splitlines()
+    return line
+
+
+def listed(server: Server, *owner: str) -> dict[str, list[str]]:
+    """The fields of each model, by its title."""
+    rows = [line.split("\t") for line in done(server, "list", *owner).splitlines()]
+    return {title: fields for title, *fields in rows}
+
+
+def predicted(server: Server, title: str, x: float, auth: tuple[str, str] | None = None) -> float:
+    answer = requests.post(server.model(title), json={"x": x}, auth=auth or server.auth, timeout=30)
     assert answer.status_code == 200, answer.text
-    return np.array([item["embedding"] for item in answer.json()["data"]], np.float32)
+    return float(answer.json()["result"]["y"])
 
 
-def listed(server: Server) -> dict[str, Any]:
-    models: dict[str, Any] = requests.get(f"{server.url}/models", auth=server.auth, timeout=10).json()["data"]["models"]
-    return models
+def user(server: Server, name: str) -> tuple[str, str]:
+    made = requests.post(f"{server.url}/api/users", json={"name": name}, auth=server.auth, timeout=30)
+    return name, made.json()["key"]
 
 
-@pytest.mark.parametrize(("kind", "layers"), [("bert", 12), ("mpnet", 2)])
-def test_a_running_server_is_told_and_gives_the_vectors_of_a_forward_pass(
-    server: Server, folder: Path, kind: str, layers: int
-) -> None:
-    weights = sentence_folders.write(folder, kind, num_hidden_layers=layers)
-    done = imported(server.data_dir, folder, "--name", f"twelve-{kind}", "--url", server.url)
-    assert done.returncode == 0, done.stderr
-    config = sentence_folders.config_of(kind) | {"num_hidden_layers": layers}
-    assert listed(server)[f"twelve-{kind}"] == {"dim": config["hidden_size"]}
-    tokenizer = Tokenizer.from_file(str(server.data_dir / f"models/admin/twelve-{kind}/1/tokenizer.json"))
-    expected = [sentence_folders.embed(config, weights, tokenizer.encode(text).ids[:36]) for text in TEXTS]
-    np.testing.assert_allclose(embedded(server, f"twelve-{kind}", TEXTS), expected, atol=1e-5)
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "times.onnx"
+    path.write_bytes(uploads.times(2))
+    return path
 
 
-@pytest.mark.parametrize("form", ["sharded", "half", "vocabulary"])
-def test_a_folder_in_another_form_gives_the_same_model(server: Server, folder: Path, tmp_path: Path, form: str) -> None:
-    sentence_folders.write(folder, dtype="F16" if form == "half" else "F32", num_files=2 if form == "sharded" else 1)
-    if form == "vocabulary":
-        (folder / "tokenizer.json").unlink()
-    done = imported(server.data_dir, folder, "--name", form, "--url", server.url)
-    assert done.returncode == 0, done.stderr
-    plain = tmp_path / "plain"
-    plain.mkdir()
-    sentence_folders.write(plain)
-    assert imported(server.data_dir, plain, "--name", f"plain-{form}", "--url", server.url).returncode == 0
-    vectors, expected = embedded(server, form, TEXTS), embedded(server, f"plain-{form}", TEXTS)
-    np.testing.assert_allclose(vectors, expected, atol=1e-2 if form == "half" else 1e-6)
+def test_a_file_is_published_under_its_name_rolled_back_and_deleted(house: Server, file: Path) -> None:
+    assert done(house, "publish", file) == "admin/times\tversion 1\n"
+    assert predicted(house, "admin/times", 3) == 6
+    file.write_bytes(uploads.times(5))
+    assert done(house, "publish", file) == "admin/times\tversion 2\n"
+    assert done(house, "publish", file) == "admin/times\tversion 2\n", "the same file again is no new version"
+    assert listed(house, "admin")["admin/times"] == ["version 2", "of 1,2", "online", "predict", "private"]
+    assert done(house, "rollback", "times") == "admin/times\tversion 1\n"
+    assert predicted(house, "admin/times", 3) == 6
+    assert failed(house, "rollback", "times") == "model rollback: no version before 1 is kept"
+    assert done(house, "rollback", "admin/times", "--version", 2) == "admin/times\tversion 2\n"
+    assert "409" in failed(house, "delete", "times", "--version", 2)
+    assert done(house, "delete", "times", "--version", 1) == ""
+    assert done(house, "delete", "times") == ""
+    assert "admin/times" not in listed(house)
+    assert failed(house, "delete", "times") == "model delete: 404 model not found"
 
 
-def roberta(folder: Path) -> None:
-    sentence_folders.change_json(folder / "config.json", model_type="xlm-roberta")
+def test_a_name_a_config_and_files_with_tensors_go_along(house: Server, file: Path, tmp_path: Path) -> None:
+    config = tmp_path / "described.json"
+    config.write_text(json.dumps(uploads.config(description="doubles a number")))
+    assert done(house, "publish", file, "--name", "double", "--config", config) == "admin/double\tversion 1\n"
+    shown = requests.get(f"{house.url}/api/models/admin/double", auth=house.auth, timeout=30).json()
+    assert shown["description"] == "doubles a number"
+    file.write_bytes(uploads.external("factor.bin"))
+    (tmp_path / "factor.bin").write_bytes(b"\x00\x00\x80\x40")  # 4.0
+    done(house, "publish", "--name", "four", "--data", tmp_path / "factor.bin", file)
+    assert predicted(house, "admin/four", 3) == 12
 
 
-def dense(folder: Path) -> None:
-    modules = json.loads((folder / "modules.json").read_text())
-    modules.insert(2, {"idx": 2, "path": "2_Dense", "type": "sentence_transformers.models.Dense"})
-    (folder / "modules.json").write_text(json.dumps(modules))
+def test_a_shared_model_is_for_everybody_and_a_user_publishes_as_the_user(house: Server, file: Path) -> None:
+    eva, bob = user(house, "eva"), user(house, "bob")
+    keys = {"SLUICE_USER": eva[0], "SLUICE_KEY": eva[1]}
+    done(house, "publish", file, "--name", "own", **keys)
+    assert requests.post(house.model("eva/own"), json={"x": 1}, auth=bob, timeout=30).status_code == 404
+    done(house, "publish", file, "--name", "own", "--shared", **keys)
+    assert predicted(house, "eva/own", 1, bob) == 2
+    assert listed(house, "eva")["eva/own"][-1] == "shared"
+    assert failed(house, "publish", file, "--name", "bob/theirs", **keys).startswith("model publish: 404 ")
+    assert "sluice/iris" in listed(house)
+    assert "sluice/iris" not in listed(house, "eva")
 
 
-def pickled(folder: Path) -> None:
-    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+def test_one_line_says_why_a_file_is_not_published(house: Server, file: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.pkl").write_bytes(b"\x80\x04\x95.")
+    line = failed(house, "publish", tmp_path / "model.pkl")
+    assert line.startswith("model publish: 422 ")
+    assert failed(house, "publish", tmp_path / "none.onnx").startswith("model publish: ")
+    assert "401" in failed(house, "publish", file, SLUICE_KEY="0" * 32)
+    assert "no answer from http://127.0.0.1:1" in failed(house, "publish", file, "--url", "http://127.0.0.1:1")
+    assert "admin/model" not in listed(house)
 
 
-def no_modules(folder: Path) -> None:
-    (folder / "modules.json").unlink()
+def test_a_file_that_is_refused_while_it_is_sent_is_one_line_with_the_reason(tmp_path: Path, file: Path) -> None:
+    """The server answers after the head, and closes the connection before the rest is sent."""
+    with serving(tmp_path / "data", SLUICE_SCORE_REPLICAS="1", SLUICE_MODEL_LIMIT_BYTES="1000000") as small:
+        file.write_bytes(bytes(64_000_000))
+        assert failed(small, "publish", file).startswith("model publish: 413 ")
 
 
 @pytest.mark.parametrize(
-    ("spoil", "reason"),
+    "arguments",
     [
-        (roberta, "only bert and mpnet, not 'xlm-roberta'"),
-        (dense, "a Dense module is not served"),
-        (pickled, "convert it to safetensors"),
-        (no_modules, "the folder has no modules.json"),
-        (shutil.rmtree, "there is no folder"),
+        (),
+        ("nonsense",),
+        ("publish",),
+        ("publish", "a.onnx", "--name", "a/b/c"),
+        ("publish", "a.onnx", "--name", "/b"),
+        ("rollback", "a", "--version", "one"),
+        ("delete",),
+        ("list", "--url", "nowhere"),
+        ("list", "--nothing"),
     ],
-    ids=lambda value: getattr(value, "__name__", None),
 )
-def test_a_folder_that_cannot_be_served_is_refused_in_one_line_and_leaves_nothing_behind(
-    folder: Path, tmp_path: Path, spoil: Callable[[Path], None], reason: str
-) -> None:
-    sentence_folders.write(folder)
-    spoil(folder)
-    done = imported(tmp_path / "data", folder)
-    assert done.returncode == 1
-    last = done.stderr.splitlines()[-1]
-    assert last.startswith("model import: ")
-    assert reason in last
-    assert not list((tmp_path / "data").rglob("models/*"))
+def test_a_usage_error_is_one_line_and_64(house: Server, arguments: tuple[str, ...]) -> None:
+    assert "Traceback" not in failed(house, *arguments, code=64)
 
 
-@pytest.mark.parametrize(
-    "options", [("--name", "-x"), ("--name", "a/b"), ("--owner", "models"), ("--owner", "a b"), ("--url", "nonsense")]
-)
-def test_bad_names_and_addresses_are_refused_before_anything_is_built(
-    folder: Path, tmp_path: Path, options: tuple[str, str]
-) -> None:
-    sentence_folders.write(folder)
-    done = imported(tmp_path / "data", folder, *options)
-    assert done.returncode in (1, 64)
-    assert "building" not in done.stderr
-    assert not (tmp_path / "data" / "models").exists()
+def test_a_port_that_is_none_is_a_usage_error(house: Server) -> None:
+    assert "SLUICE_PORT=abc does not say where the server listens" in failed(house, "list", code=64, SLUICE_PORT="abc")
 
 
-def test_a_second_import_is_the_next_version_and_only_the_owner_sees_a_private_model(tmp_path: Path, folder: Path) -> None:
-    sentence_folders.write(folder)
-    data_dir = tmp_path / "data"
-    assert "admin/tiny-model version 1: 32 dimensions" in imported(data_dir, folder).stdout
-    assert "admin/tiny-model version 2" in imported(data_dir, folder).stdout
-    assert "eva/tiny-model version 1" in imported(data_dir, folder, "--owner", "eva", "--private").stdout
-    assert (data_dir / "models" / "models.txt").read_text() == "tiny-model\neva/tiny-model\n"
-    with serving(data_dir, SLUICE_SCORE_REPLICAS="1") as server:
-        nobody = requests.get(f"{server.url}/models", timeout=10).json()["data"]["models"]
-        assert "tiny-model" in nobody
-        assert "eva/tiny-model" not in nobody
-        assert "eva/tiny-model" in listed(server), "the admin acts for everybody"
-        record = requests.get(f"{server.url}/api/models/admin/tiny-model", auth=server.auth, timeout=10).json()
-        assert (record["active_version"], record["versions"]) == (2, [1, 2])
+def test_the_list_goes_through_a_pipe_that_is_closed(house: Server) -> None:
+    line = " ".join(command("list"))
+    run = subprocess.run(
+        ["bash", "-c", f"{line} | true; echo ${{PIPESTATUS[0]}}"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=environment(house),
+        check=True,
+    )
+    assert (run.stdout in ("0\n", "141\n"), run.stderr) == (True, "")
 
 
-def test_when_the_server_cannot_be_told_the_command_says_so_and_the_model_stays(tmp_path: Path, folder: Path) -> None:
-    sentence_folders.write(folder)
-    done = imported(tmp_path / "data", folder, "--url", "http://127.0.0.1:1")
-    assert done.returncode == 1
-    assert "the model is imported, but the server was not told" in done.stderr
-    assert (tmp_path / "data/models/admin/tiny-model/1/model.onnx").is_file()
+def test_the_commands_start_without_loading_the_server() -> None:
+    program = (
+        "import sys, server.commands.model, server.commands.health; "
+        "print(*sorted({'aiohttp', 'engine', 'handlers', 'server.config'} & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert run.stdout.split() == []
 
 
-def test_the_key_follows_no_redirect(tmp_path: Path, folder: Path) -> None:
-    sentence_folders.write(folder)
-    asked: list[bytes] = []
+def test_health_is_an_exit_code(house: Server) -> None:
+    def health(**more: str) -> tuple[int, str, str]:
+        line = [sys.executable, "-m", "server", "health"]
+        run = subprocess.run(line, capture_output=True, text=True, cwd=ROOT, env=environment(house) | more, check=False)
+        return run.returncode, run.stdout, run.stderr
 
-    def serve() -> None:
-        connection, _ = listener.accept()
-        with connection:
-            asked.append(connection.recv(65536))
-            connection.sendall(b"HTTP/1.1 302 Found\r\nLocation: http://%b/\r\nContent-Length: 0\r\n\r\n" % elsewhere.encode())
-
-    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_server(("127.0.0.1", 0)) as other:
-        elsewhere = f"127.0.0.1:{other.getsockname()[1]}"
-        with ThreadPoolExecutor(1) as thread:
-            served = thread.submit(serve)
-            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            done = imported(tmp_path / "data", folder, "--url", url, "--key", "mine")
-            served.result(timeout=30)
-        other.settimeout(0)
-        with pytest.raises(BlockingIOError):
-            other.accept()
-    assert b"Authorization" in asked[0]
-    assert done.returncode == 1
-    assert "the server was not told: HTTP Error 302" in done.stderr
+    assert health() == (0, "ok\n", "")
+    code, _, said = health(SLUICE_PORT="1")
+    assert (code, said.startswith("health: no answer from http://127.0.0.1:1")) == (1, True)
+    assert health(SLUICE_URL="nowhere")[0] == 64

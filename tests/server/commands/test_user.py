@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.clients import until
 from tests.serving import ROOT, serving
 
 
@@ -31,6 +32,9 @@ def test_a_key_made_beside_a_running_server_is_valid_there(tmp_path: Path) -> No
         key = user(server.data_dir, "add", "eva").stdout.strip()
         assert requests.get(f"{server.url}/models", auth=("eva", key), timeout=10).status_code == 200
         assert requests.get(f"{server.url}/models", auth=("eva", "wrong"), timeout=10).status_code == 401
+        other = user(server.data_dir, "key", "eva").stdout.strip()
+        assert requests.get(f"{server.url}/models", auth=("eva", other), timeout=10).status_code == 200
+        until(lambda: requests.get(f"{server.url}/models", auth=("eva", key), timeout=10).status_code == 401)
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,9 @@ class CsvFile:
     def close(self) -> None:
         """The file is open only while it is read."""
 
+    def check_head(self, num_rows: int, problems: Problems) -> None:
+        """A file of texts has no formulas."""
+
     def columns(self, asked: Asked, problems: Problems) -> Stage[list[Cells]]:
         reading = _Reading(self._path, asked, has_quotes=self._has_quotes)
         if len(self.head) <= asked.skip:

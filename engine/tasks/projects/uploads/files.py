@@ -47,6 +47,10 @@ class DataFile(Protocol):
         """Let go of the file."""
         ...
 
+    def check_head(self, num_rows: int, problems: Problems) -> None:
+        """Note the cells of the first records, which have headers, that are no values."""
+        ...
+
     def columns(self, asked: Asked, problems: Problems) -> Stage[list[Cells]]:
         """The columns of all records but the skipped ones and the empty ones."""
         ...

@@ -13,10 +13,10 @@ from engine.tasks.projects.uploads import archive, combinations, rows
 from engine.tasks.projects.uploads.combinations import Combination, TooManyCombinations
 from engine.tasks.projects.uploads.csv_file import CsvFile
 from engine.tasks.projects.uploads.files import MAX_COLUMNS, DataFile
-from engine.tasks.projects.uploads.long import Long
+from engine.tasks.projects.uploads.long import HEADER_ROW, Long
 from engine.tasks.projects.uploads.problems import Problems
 from engine.tasks.projects.uploads.types import DataType, type_of
-from engine.tasks.projects.uploads.wide import Wide, is_wide
+from engine.tasks.projects.uploads.wide import Wide, is_wide, num_head_rows
 
 ROWS_FILE = "rows.parquet"
 OLD_WORKBOOK = bytes.fromhex("d0cf11e0a1b11ae1")
@@ -89,6 +89,8 @@ def _layout(kind: DataType, file: DataFile, name: str) -> Long | Wide:
         problems.add("too_many_rows", f"A file has at most {MAX_COLUMNS:,} columns.")
     elif is_wide(kind, file.head) and not kind.has_wide_layout:
         problems.add("bad_layout", f"{kind.name} has the long layout only: a row for each record.")
+    problems.refuse(name)
+    file.check_head(num_head_rows(file.head) if is_wide(kind, file.head) else HEADER_ROW, problems)
     problems.refuse(name)
     layout: Long | Wide = (Wide if is_wide(kind, file.head) else Long).of(kind, file, problems)
     problems.refuse(name)

@@ -52,8 +52,8 @@ class Wide:
     @classmethod
     def of(cls, kind: DataType, file: DataFile, problems: Problems) -> "Wide":
         """What the first rows say; what is wrong with them is noted."""
-        num_head_rows = next((i for i, record in enumerate(file.head) if not _is_head(record)), len(file.head))
-        head = file.head[:num_head_rows]
+        num_rows = num_head_rows(file.head)
+        head = file.head[:num_rows]
         width = max(map(len, head))
         columns = [place for place in range(1, width) if any(len(record) > place and record[place] is not None for record in head)]
         keys: dict[Header, list[str]] = {}
@@ -63,7 +63,7 @@ class Wide:
                 padded = record + [None] * (width - len(record))
                 keys[header] = [_key(header, padded[place], number, place, problems) for place in columns]
         _check_complete(kind, keys, problems)
-        made = cls(kind, file, keys, columns, num_head_rows)
+        made = cls(kind, file, keys, columns, num_rows)
         if not columns:
             problems.add("empty_file", "The file has no series beside its headers.")
         elif not problems:
@@ -152,6 +152,11 @@ class Wide:
 
 
 # The head
+
+
+def num_head_rows(head: Sequence[Record]) -> int:
+    """How many of the first records of a wide file have keys."""
+    return next((number for number, record in enumerate(head) if not _is_head(record)), len(head))
 
 
 def _is_head(record: Record) -> bool:

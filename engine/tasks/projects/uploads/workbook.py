@@ -44,15 +44,21 @@ class WorkbookFile:
         self._size = path.stat().st_size
         self._file = open(path, "rb")  # noqa: SIM115
         self._sheet: Any = None
+        self._first_rows: list[Sequence[Any]] = []
         with _guarded(problems):
             book = openpyxl.load_workbook(self._file, read_only=True, data_only=False, keep_links=False)
             self._sheet = _only_sheet(book, problems)
             # What a sheet says of its own size is not believed.
             self._sheet.reset_dimensions()
-            self.head = [_texts(row) for row in islice(self._sheet.iter_rows(), MAX_HEAD_ROWS)]
+            self._first_rows = list(islice(self._sheet.iter_rows(), MAX_HEAD_ROWS))
+            self.head = [_texts(row) for row in self._first_rows]
 
     def close(self) -> None:
         self._file.close()
+
+    def check_head(self, num_rows: int, problems: Problems) -> None:
+        for number, row in enumerate(self._first_rows[:num_rows], 1):
+            _has_formulas(number, row, (), problems)
 
     def columns(self, asked: Asked, problems: Problems) -> Stage[list[Cells]]:
         collected = _Collected(asked)

@@ -53,6 +53,11 @@ CASES: dict[str, tuple[Any, str, str | None]] = {
     ),
     "a lag too long": ({"nodes": [SALES, TV], "edges": [edge("tv", "sales", lag=27)]}, "invalid_graph", "tv->sales"),
     "an unknown source": (star(node("cinema", "media")), "invalid_graph", "cinema"),
+    "a spend that is not there": (
+        star({**TV, "source": {**TV["source"], "spend_metric": "Invesment"}}),
+        "invalid_graph",
+        "tv",
+    ),
     "a mediator without data": (star(node("searches", "mediator")), "invalid_graph", "searches"),
     "a prior without spread": (star({**TV, "prior": {"k": 0}}), "invalid_graph", "tv"),
     "an unknown prior": (star({**TV, "prior": {"z": 1}}), "invalid_graph", "tv"),
@@ -168,6 +173,40 @@ def test_low_level_nodes_need_their_params_parents_and_priors() -> None:
     with pytest.raises(Refusal) as caught:
         check_low({"nodes": nodes, "edges": [edge("x", "h"), edge("h", "y")]})
     assert {detail["Node"] for detail in caught.value.details} == {"h", "y"}
+
+
+@pytest.mark.parametrize("place", ["params", "prior"])
+def test_what_an_op_does_not_have_is_refused_and_named(data: Data, place: str) -> None:
+    instance = data.check(star(TV, INCOME, SEASONALITY, TREND))["Instance"]
+    for number, node_of in enumerate(instance["nodes"]):
+        broken = copy.deepcopy(instance)
+        broken["nodes"][number][place]["colour"] = 1
+        with pytest.raises(Refusal, match=f"The op {node_of['op']} has no `colour` in its {place}.") as caught:
+            data.check(broken)
+        assert [detail["Node"] for detail in caught.value.details] == [node_of["id"]]
+
+
+def test_a_prior_of_what_no_edge_has_is_refused(data: Data) -> None:
+    for one in ({**INCOME, "prior": {"k": 0.3}}, {**TV, "prior": {"b": 0.3}}, {**TV, "prior": {"roi": [1.5, 0.5], "k": 0.3}}):
+        with pytest.raises(Refusal, match="no edge out of") as caught:
+            data.check(star(one))
+        assert [detail["Node"] for detail in caught.value.details] == [one["id"]]
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-20, 5e14])
+def test_values_that_the_served_model_cannot_compute_with_are_refused_with_their_node(tmp_path: Path, size: float) -> None:
+    random = np.random.default_rng(0)
+    values, dates = random.gamma(3, 1, 60), sets.weeks(60)
+    for name in ("tv", "sales"):
+        sales, tv = (values * (size if name == one else 1.0) for one in ("sales", "tv"))
+        data = sets.written(tmp_path / name, dates, sales, media={"tv": tv})
+        with pytest.raises(Refusal, match="other units") as caught:
+            data.check(star(TV))
+        assert [detail["Node"] for detail in caught.value.details] == [name]
+    fitted = sets.written(tmp_path / "plain", dates, values, media={"tv": values})
+    sets.task("fit", sets.fit_header(fitted, fitted.check(star(TV))["Instance"], tmp_path / "model"))
+    asked = {"model": str(tmp_path / "model"), "train_dates": dates, "eval_dates": [], "files": data.files}
+    assert sets.task("check_refit", asked)[0]["refused"]["details"][0]["Node"] == "sales"
 
 
 def test_a_refit_needs_the_sources_of_its_model(data: Data, tmp_path: Path) -> None:

@@ -85,3 +85,19 @@ def test_revenue_and_price_are_weighted_by_units_and_holes_of_sales_have_none(tm
     assert revenue.tolist()[:3] == [2.0, 4.0, 12.0]
     assert np.isnan(revenue[3])
     assert found.series({"dataset_name": "Sales", "metric": "PricePerUnit"}).values.tolist() == [2.0, 2.0, 4.0, 4.0, 4.0]
+
+
+def test_rows_without_a_price_share_that_of_their_period_and_revenue_needs_some_price(tmp_path: Path) -> None:
+    data = sets.written(tmp_path, sets.weeks(3), np.array([1.0, 2.0, 3.0]), price=np.array([2.0, 4.0, 5.0]))
+    table = pq.read_table(data.files["Sales"]).to_pydict()
+    extra = {**table, "product": ["other"] * 3, "PricePerUnit": [None, 6.0, None]}
+    rows = pa.table({name: [*table[name], *extra[name]] for name in table})
+    pq.write_table(rows.set_column(rows.column_names.index("date"), "date", rows["date"].cast(pa.date32())), data.files["Sales"])
+    found = Dataset(data.files, sets.COMBINATION)
+    assert found.series({"dataset_name": "Sales", "metric": "Revenue"}).values.tolist() == [2 * 2.0, 4 * 5.0, 6 * 5.0]
+    only = {"dataset_name": "Sales", "metric": "Revenue", "product": "other"}
+    assert found.series(only).values.tolist() == [6.0, 12.0, 18.0]
+    free = rows.set_column(rows.column_names.index("PricePerUnit"), "PricePerUnit", pa.nulls(6, pa.float64()))
+    pq.write_table(free, data.files["Sales"])
+    with pytest.raises(NoRows):
+        Dataset(data.files, sets.COMBINATION).series({"dataset_name": "Sales", "metric": "Revenue"})

@@ -1,4 +1,4 @@
-"""Fits of sets whose truth is known: simulated ones, and public ones."""
+"""Fits of many sets whose truth is known. One of each kind, and the public sets, go through the front door: tests/projects."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests import corpora
 from tests.engine.tasks.projects import sets
 from tests.engine.tasks.projects.sets import Data
 
@@ -30,30 +29,6 @@ def totals(data: Data, model: Path) -> dict[str, dict[str, Any]]:
     asked = {"model": str(model), "files": data.files, "start_date": data.dates[0], "end_date": data.dates[-1]}
     _, body, _ = sets.task("attribute", {**asked, "samples": 400, "title": "a", "folder": str(folder)})
     return {entry["Node"]: entry for entry in json.loads(body)["Totals"]}
-
-
-@corpora.needs(corpora.PYMC_MARKETING)
-def test_intervals_of_the_return_cover_the_true_ones(tmp_path: Path) -> None:
-    data = sets.roas(tmp_path / "data")
-    assert fitted(data, tmp_path / "model")["Diagnostics"]["Converged"]
-    found = totals(data, tmp_path / "model")
-    for name, truth in data.truth.items():
-        roi = found[f"media.{name}"]["Roi"]
-        assert roi["P5"] < truth < roi["P95"]
-
-
-@corpora.needs(corpora.PYMC_MARKETING)
-def test_held_out_weeks_of_the_example_are_predicted(tmp_path: Path) -> None:
-    answer = fitted(sets.example(tmp_path / "data"), tmp_path / "model", held_out=26)
-    assert answer["Metrics"]["Eval"]["R2"] >= 0.90
-
-
-@pytest.mark.heavy
-@corpora.needs(corpora.ROBYNPY)
-def test_events_that_share_a_node_predict_held_out_weeks(tmp_path: Path) -> None:
-    data = sets.robyn(tmp_path / "data")
-    answer = fitted(data, tmp_path / "model", sets.robyn_graph(data), held_out=30)
-    assert answer["Metrics"]["Eval"]["R2"] >= 0.95
 
 
 def calibration(folder: Path, seed: int) -> Data:
@@ -101,12 +76,6 @@ def mediated(folder: Path, seed: int) -> tuple[float, bool, float]:
     flat = sets.star(sets.node("tv", "media"), sets.node("search", "media"), sets.SEASONALITY)
     fitted(data, folder / "flat", flat)
     return tv["Mean"] / truth, tv["P5"] < truth < tv["P95"], totals(data, folder / "flat")["tv"]["Total"]["Mean"] / truth
-
-
-def test_a_graph_with_its_mediator_finds_what_a_flat_one_misses(tmp_path: Path) -> None:
-    share, _, flat = mediated(tmp_path, 0)
-    assert 0.75 < share < 1.25
-    assert flat < 0.65
 
 
 @pytest.mark.heavy

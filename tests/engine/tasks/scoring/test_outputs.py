@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from engine.tasks.scoring import outputs
+from engine.tasks.scoring.columns import join_columns
 from engine.tasks.scoring.outputs import WrongCount, result_columns
-from engine.tasks.scoring.score import join_columns
 
 F32 = np.float32
 

@@ -248,7 +248,7 @@ def test_results_of_different_widths_stay_whole(ranges: LoadedModel) -> None:
 
 def test_a_zipmap_has_the_shortest_digits_of_its_floats(zipmap: LoadedModel) -> None:
     _, [payload] = score(zipmap, {"bulk_id": BULK_ID, "num_lines": 1, "line": 1}, memoryview(b'{"x":[0.1,0.9]}\n'))
-    assert b'"result":{"no":0.1,"yes":0.9},' in payload
+    assert b'"result":{"no":0.1,"yes":0.9},' in bytes(payload)
 
 
 @settings(deadline=None)

@@ -150,6 +150,13 @@ def test_a_formula_and_an_error_are_no_values(tmp_path: Path) -> None:
     ]
 
 
+def test_a_formula_among_headers_is_told_as_one_in_both_layouts(tmp_path: Path) -> None:
+    long = as_workbook([(*EXTRA[:-1], '="Value"'), ("SWE", "2018-01-07", "x", 1)])
+    wide = as_workbook([("Country", "SWE", "SWE"), ("Name", "x", '="y"'), ("2018-01-07", 1, 2)])
+    assert read(tmp_path, long, "Extra").faults == [("formula_cell", 1, "D")]
+    assert read(tmp_path, wide, "Extra").faults == [("formula_cell", 2, "C")]
+
+
 def test_a_workbook_has_one_sheet(tmp_path: Path) -> None:
     answer = read(tmp_path, as_workbook([EXTRA, ("SWE", "2018-01-07", "x", 1)], "Notes"), "Extra")
     assert answer.faults == [("extra_sheet", None, None)]
