@@ -12,7 +12,7 @@ from aiohttp import web, web_response
 
 from engine import metrics
 from engine.accounts import Accounts
-from engine.datasets import DatasetChanges, DatasetLimits, Datasets, Lender, Sources, Upkeep
+from engine.datasets import Dataset, DatasetChanges, DatasetLimits, Datasets, Lender, Sources, Upkeep
 from engine.datasets.deletion import Deletion
 from engine.disk import Disk
 from engine.embeddings import EmbeddingLimits, Embeddings
@@ -203,13 +203,24 @@ async def _open_ingestion(app: web.Application, disk: Disk, settings: Settings) 
     """Open the changes of datasets and their upkeep, and lend the models of the embeddings surface to uploads."""
     engine = app[keys.ENGINE]
     changes = DatasetChanges(app[DATASETS], disk, settings.part(DatasetLimits))
-    changes.on_delete.append(app[PREVIEW].states.forget)
+    _tell_preview(app, changes)
     await Upkeep(changes, app[keys.JOBS], spawn=engine.spawn).begin()
     _start_queries_with_the_first_dataset(engine, changes)
     app[CHANGES] = changes
     app[INGESTION] = Ingestion(changes, engine.pool("jobs"), app[EMBEDDINGS], settings.part(IngestionLimits))
     app[DELETION] = Deletion(changes, engine.pool("jobs"), RowFinder(app[QUERIES]).find)
     app[ROW_LIMITS] = settings.part(RowLimits)
+
+
+def _tell_preview(app: web.Application, changes: DatasetChanges) -> None:
+    """Let preview know of changes that cannot wait until it looks for them."""
+    states, engine = app[PREVIEW].states, app[keys.ENGINE]
+
+    def tell(dataset: Dataset) -> None:
+        engine.spawn(states.heed_commit(dataset.title), f"tell preview of {dataset.title}")
+
+    changes.on_commit.append(tell)
+    changes.on_delete.append(states.forget)
 
 
 def _start_queries_with_the_first_dataset(engine: Engine, changes: DatasetChanges) -> None:

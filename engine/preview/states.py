@@ -5,6 +5,7 @@ What nobody has made yet is NotReady. Knows no HTTP, and no answer.
 
 import functools
 import hashlib
+import logging
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,9 @@ from engine.preview.catalogue import Access, Catalogue, is_name
 from engine.preview.faults import ROWS_ERROR, SPLIT_NOT_FOUND, SPLIT_NOT_READY, NotReady, PreviewFault, StoredError
 from engine.preview.listings import dataset_job
 from engine.preview.tasks import DATASET, KINDS, MAX_WAITING, REQUEST_PRIORITY, SPLIT
-from engine.store import CachedDataset, CachedSplit, Store, Subject
+from engine.store import CachedDataset, CachedSplit, Store, StoreError, Subject
+
+log = logging.getLogger("sluice.preview")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +128,19 @@ class States:
             dataset = await self.store.cached_dataset(transaction, name)
             if dataset is not None and await self.store.num_waiting_jobs(transaction, KINDS) < MAX_WAITING:
                 await self.jobs.add(transaction, dataset_job(name, dataset.generation, priority=REQUEST_PRIORITY))
+
+    async def heed_commit(self, name: str) -> None:
+        """An upload has changed a dataset. What is shown stays until a scan tells, for appends may be many; but what could not be
+        read, or is being read, may be of files that were not all there, or are gone."""
+        try:
+            dataset = await self.store.find_cached_dataset(name)
+            if dataset is None or dataset.is_removed:
+                return
+            parts = [dataset.status, *(one.status for one in await self.store.list_cached_splits(name))]
+            if any(status != "valid" for status in parts):
+                await self.ask_anew(name)
+        except StoreError as error:  # the next scan tells
+            log.warning("preview not told dataset=%s reason=%r", name, str(error))
 
     async def ask(self, name: str, *, priority: int) -> None:
         """Put the job of a dataset into the queue, unless too many wait there."""
