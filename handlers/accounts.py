@@ -4,9 +4,11 @@ Reads small JSON bodies and forms. The server shows a key once, in the answer to
 """
 
 import re
+from typing import NotRequired
 from urllib.parse import parse_qsl
 
 from aiohttp import hdrs, web
+from typing_extensions import TypedDict
 
 from engine.errors import INVALID_PARAMETER, NO_CREDENTIALS, EngineError
 from engine.store import KeyKind
@@ -34,6 +36,26 @@ class NewKey(Body):
     """Body of POST /api/keys."""
 
     kind: KeyKind
+
+
+class VerifyAnswer(TypedDict):
+    """`success` is the text `true`, as clients of ScienceOps expect."""
+
+    success: str
+
+
+class ProofAnswer(TypedDict):
+    """HMAC of the nonce and the server's port."""
+
+    proof: str
+
+
+class KeyAnswer(TypedDict):
+    """A new key, which is shown in this answer only; with the name of its user, where it is not the caller's own."""
+
+    key: str
+    kind: KeyKind
+    name: NotRequired[str]
 
 
 async def verify(request: web.Request) -> web.Response:
@@ -87,7 +109,8 @@ async def add_user(request: web.Request) -> web.Response:
     await _admin_with_key(request)
     body = await json_body(request, NewUser)
     key = await request.app[ACCOUNTS].add_user(body.name)
-    return json_response({"key": key, "kind": "full", "name": body.name}, status=201, headers=NO_STORE)
+    answer: KeyAnswer = {"key": key, "kind": "full", "name": body.name}
+    return json_response(answer, status=201, headers=NO_STORE)
 
 
 async def replace_key(request: web.Request) -> web.Response:
@@ -97,7 +120,8 @@ async def replace_key(request: web.Request) -> web.Response:
     require_key(caller)
     body = await json_body(request, NewKey)
     key = await request.app[ACCOUNTS].replace_key(caller.name, body.kind)
-    return json_response({"key": key, "kind": body.kind}, status=201, headers=NO_STORE)
+    answer: KeyAnswer = {"key": key, "kind": body.kind}
+    return json_response(answer, status=201, headers=NO_STORE)
 
 
 async def reset_key(request: web.Request) -> web.Response:
@@ -106,7 +130,8 @@ async def reset_key(request: web.Request) -> web.Response:
     body = await json_body(request, NewKey)
     name = request.match_info["name"]
     key = await request.app[ACCOUNTS].reset_key(name, body.kind)
-    return json_response({"key": key, "kind": body.kind, "name": name}, status=201, headers=NO_STORE)
+    answer: KeyAnswer = {"key": key, "kind": body.kind, "name": name}
+    return json_response(answer, status=201, headers=NO_STORE)
 
 
 async def _admin_with_key(request: web.Request) -> None:
@@ -127,6 +152,7 @@ ROUTES = (
         summary="Check credentials: Basic, Bearer, or username and apikey as query or url-encoded form",
         key="itself",
         answers={200: "the credentials are right", 401: "credentials are missing or wrong"},
+        reply=VerifyAnswer,
         query={"username": "the user", "apikey": "the user's key"},
     ),
     Route(
@@ -137,6 +163,7 @@ ROUTES = (
         summary="Prove that the server owns its key file, to a client that has read the file",
         key="none",
         answers={200: "proof: HMAC of the nonce and our port", 400: "there is no nonce, or it cannot be one"},
+        reply=ProofAnswer,
         query={"nonce": "32 to 128 random hex digits"},
     ),
     Route(
@@ -149,11 +176,13 @@ ROUTES = (
         body=NewUser,
         answers={
             201: "key, kind and name",
+            401: "credentials are missing or wrong",
             403: "the caller is not the admin, or has sent a token",
             409: "the name is taken",
             422: "the name is not allowed",
             507: "the disk of the server is full",
         },
+        reply=KeyAnswer,
         admit=known_caller,
     ),
     Route(
@@ -166,9 +195,11 @@ ROUTES = (
         body=NewKey,
         answers={
             201: "key, kind and name",
+            401: "credentials are missing or wrong",
             403: "the caller is not the admin, or has sent a token",
             422: "there is no such user, or no such kind",
         },
+        reply=KeyAnswer,
         admit=known_caller,
     ),
     Route(
@@ -181,10 +212,12 @@ ROUTES = (
         body=NewKey,
         answers={
             201: "key and kind",
+            401: "credentials are missing or wrong",
             403: "a full key is needed; a token makes none",
             422: "there is no such kind",
             507: "the disk of the server is full; the old key still works",
         },
+        reply=KeyAnswer,
         admit=known_caller,
     ),
 )

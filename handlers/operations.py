@@ -1,7 +1,10 @@
 """Operations: whether the server is healthy, and what it counts."""
 
+from typing import NotRequired
+
 import prometheus_client
 from aiohttp import web
+from typing_extensions import TypedDict
 
 from engine import metrics
 from handlers.http import sharing
@@ -22,6 +25,15 @@ HEALTH = Surface(
     options=sharing.OPTIONS_HEADERS,
     redirects_slash=True,
 )
+
+
+class HealthAnswer(TypedDict):
+    """`status` is the word that is the whole answer in plain text: ok, starting, draining or no replicas."""
+
+    models: int
+    replicas: int
+    status: str
+    streams: NotRequired[int]
 
 
 async def healthcheck(request: web.Request) -> web.Response:
@@ -61,6 +73,8 @@ ROUTES = (
         summary="Whether the server can score",
         key="none",
         answers={200: "ok", 503: "starting, draining or no replicas"},
+        reply=("text/plain", HealthAnswer),
+        replies={503: ("text/plain", HealthAnswer)},
     ),
     Route(
         method="GET",
@@ -70,5 +84,6 @@ ROUTES = (
         summary="Prometheus metrics",
         key="admin",
         answers={200: "text", 401: "credentials are missing or wrong", 403: "the caller is not the admin"},
+        reply="text/plain",
     ),
 )

@@ -7,9 +7,10 @@ they become a version, is known in engine/repository/publishing.py.
 import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Any
+from typing import NotRequired
 
 from aiohttp import BodyPartReader, hdrs, web
+from typing_extensions import TypedDict
 
 from engine.accounts import OWNER_NAME, Right
 from engine.errors import INVALID_REQUEST, EngineError
@@ -44,6 +45,16 @@ DATA_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 MAX_DATA_FILES = 100
 
 ADMITTED = web.RequestKey("admitted", ModelPath)
+
+
+class PublishedAnswer(TypedDict):
+    """The version that is active now."""
+
+    model: str
+    owner: str
+    status: str
+    version: int
+    warnings: NotRequired[list[str]]
 
 
 async def admit(request: web.Request) -> ModelPath:
@@ -84,8 +95,12 @@ async def publish(request: web.Request) -> web.Response:
         async with while_valid(request, path.caller, right):
             await _receive(request, incoming)
         published = await publisher.publish(incoming, confirm=lambda: confirm_change(request, path.caller, right, path.name))
-    answer: dict[str, Any] = {"model": path.name, "owner": path.owner, "status": "Successfully deployed"}
-    answer["version"] = published.version
+    answer: PublishedAnswer = {
+        "model": path.name,
+        "owner": path.owner,
+        "status": "Successfully deployed",
+        "version": published.version,
+    }
     if published.warnings:
         answer["warnings"] = published.warnings
     return json_response(answer, status=201 if published.is_new else 200)
@@ -163,6 +178,7 @@ PUT = Route(
     key=CHANGE_KEY,
     body=(OCTETS, PARTS),
     answers=ANSWERS,
+    reply=PublishedAnswer,
     admit=admit,
 )
 

@@ -8,10 +8,11 @@ import asyncio
 import logging
 import re
 from functools import lru_cache, partial
-from typing import Literal
+from typing import Any, Literal
 
 from aiohttp import hdrs, web
 from pydantic import BaseModel
+from typing_extensions import TypedDict
 
 from engine import metrics
 from engine.accounts import OWNER_NAME, Caller, Right
@@ -264,7 +265,7 @@ class QueryRequest(BaseModel):
     params: list[object] | dict[str, object] | None = None
     dataset: str | None = None
     timeout_ms: int = DEFAULT_TIMEOUT_MS
-    explain: Literal[False, "plan", "analyze"] = False
+    explain: Literal["plan", "analyze"] | Literal[False] = False  # two types, as generators of clients read no mixed enum
     format: Literal["json", "ndjson", "arrow"] | None = None
     class_labels: Literal["names", "ids"] = "names"
 
@@ -275,6 +276,30 @@ class WorkspaceQuery(BaseModel):
     query: str
     params: list[object] | dict[str, object] | None = None
     timeout_ms: int = DEFAULT_TIMEOUT_MS
+
+
+class QueryAnswer(TypedDict):
+    """`data` is a list of objects, one for each row, or with `as_list` false an object of lists. `tensors` names the columns."""
+
+    message: str
+    tensors: list[str]
+    data: list[dict[str, Any]] | dict[str, list[Any]]
+
+
+class QueryExplanation(TypedDict):
+    """The steps of a query."""
+
+    message: str
+    plan: list[dict[str, Any]]
+    warnings: list[str]
+
+
+class WorkspaceAnswer(TypedDict):
+    """Rows as lists, in the order of `columns`."""
+
+    columns: list[str]
+    rows: list[list[Any]]
+    row_count: int
 
 
 SURFACE = Surface(name="query", refuse=refuse_with_code, prefixes=("/api/query",), schema="CodedError")
@@ -299,6 +324,7 @@ ROUTES = (
         summary="Query datasets with SQL and vector similarity",
         body=QueryRequest,
         answers={200: "the rows", 406: "Accept names no format of the answer"} | REFUSALS,
+        reply=(QueryAnswer, QueryExplanation, NDJSON, ARROW),
         admit=admit,
     ),
     Route(
@@ -309,6 +335,7 @@ ROUTES = (
         summary="The same, in the shape of a workspace",
         body=WorkspaceQuery,
         answers={200: "columns and rows"} | REFUSALS,
+        reply=WorkspaceAnswer,
         admit=admit,
     ),
 )

@@ -5,22 +5,84 @@ it knows their state, and publishing.py makes the changes.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, NotRequired
 
 from aiohttp import web
 from pydantic import Field, model_validator
+from typing_extensions import TypedDict
 
 from engine.errors import model_not_found
 from engine.repository.index import Model
+from engine.repository.serving import LoadState
 from handlers.http.auth import known_caller, require_admin
 from handlers.http.bodies import Body, in_steps, json_body, send_whole
 from handlers.http.errors import dumps, json_response
 from handlers.http.keys import PUBLISHER, REPOSITORY, SERVING
 from handlers.http.models import CHANGE_KEY, admit_change
 from handlers.http.parameters import number
-from handlers.http.routes import Route, Surface
+from handlers.http.routes import Route, Surface, whole
 
 SURFACE = Surface(name="repository")
+
+
+class ModelSummary(TypedDict):
+    """One entry of the list; the task is null when config.json cannot be read."""
+
+    active_version: int
+    description: str
+    latest_version: int
+    name: str
+    owner: str
+    shared: bool
+    status: LoadState
+    task: Literal["predict", "embed"] | None
+    versions: list[int]
+
+
+class ModelList(TypedDict):
+    """The models that the caller may use, by owner and name."""
+
+    models: list[ModelSummary]
+
+
+class ModelEntry(ModelSummary):
+    """Everything that is told about one model: inputs and outputs as config.json describes them, nulls when it cannot be read.
+
+    `reason` says why a model is offline that has cost too many replicas.
+    """
+
+    example: dict[str, Any] | None
+    inputs: list[dict[str, Any]] | None
+    max_batch_size: int | None
+    outputs: list[dict[str, Any]] | None
+    reason: NotRequired[str]
+
+
+class ModelCheck(TypedDict):
+    """The state of a model, in the words of ScienceOps."""
+
+    ActiveVersion: int
+    LatestVersion: int
+    Name: str
+    Online: bool
+    Owner: str
+    Status: LoadState
+
+
+class ModelDeleted(TypedDict):
+    """What was deleted: the model, or one version of it."""
+
+    model: str
+    owner: str
+    status: str
+    version: NotRequired[int]
+
+
+class ReloadAnswer(TypedDict):
+    """How many models there are."""
+
+    models: int
+
 
 # Reading
 
@@ -50,7 +112,7 @@ async def check_model(request: web.Request) -> web.Response:
     """The state of a model, in the words of ScienceOps."""
     model = await _model(request)
     status = _status(request, model)
-    answer = {
+    answer: ModelCheck = {
         "ActiveVersion": model.active_version,
         "LatestVersion": model.latest_version,
         "Name": model.name,
@@ -69,11 +131,11 @@ async def _model(request: web.Request) -> Model:
 
 def _entry(request: web.Request, model: Model) -> dict[str, Any]:
     """Everything that is told about one model."""
-    return _summary(request, model) | _details(model) | _reason(request, model)
+    return {**_summary(request, model), **_details(model), **_reason(request, model)}
 
 
-def _summary(request: web.Request, model: Model) -> dict[str, Any]:
-    """One entry of the list; the task is null when config.json cannot be read."""
+def _summary(request: web.Request, model: Model) -> ModelSummary:
+    """One entry of the list."""
     return {
         "active_version": model.active_version,
         "description": model.description,
@@ -101,9 +163,9 @@ def _details(model: Model) -> dict[str, Any]:
     }
 
 
-def _status(request: web.Request, model: Model) -> str:
+def _status(request: web.Request, model: Model) -> LoadState:
     """The state of the active version: online, building or offline."""
-    return request.app[SERVING].status(model.active) if model.active else "offline"
+    return request.app[SERVING].status(model.active) if model.active else LoadState.OFFLINE
 
 
 def _reason(request: web.Request, model: Model) -> dict[str, str]:
@@ -187,6 +249,7 @@ ROUTES = (
         summary="Read the model folders and models.txt again",
         key="admin",
         answers={200: "the number of models", 401: "credentials are missing or wrong", 403: "the caller is not the admin"},
+        reply=ReloadAnswer,
         admit=known_caller,
     ),
     Route(
@@ -196,6 +259,7 @@ ROUTES = (
         surface=SURFACE,
         summary="The models that this caller may use",
         answers={200: "the models, by owner and name", 401: REFUSALS[401]},
+        reply=ModelList,
     ),
     Route(
         method="GET",
@@ -204,6 +268,7 @@ ROUTES = (
         surface=SURFACE,
         summary="One model, with inputs, outputs, example and versions",
         answers={200: "the model"} | REFUSALS,
+        reply=ModelEntry,
     ),
     Route(
         method="GET",
@@ -212,6 +277,7 @@ ROUTES = (
         surface=SURFACE,
         summary="The state of one model",
         answers={200: "its versions and its status"} | REFUSALS,
+        reply=ModelCheck,
     ),
     Route(
         method="PATCH",
@@ -228,6 +294,7 @@ ROUTES = (
             500: "the version does not load; the active version stays active",
         }
         | CHANGE_REFUSALS,
+        reply=ModelEntry,
         admit=known_caller,
     ),
     Route(
@@ -238,7 +305,8 @@ ROUTES = (
         summary="Delete a model, or one version that is not active, after running streams have ended",
         key=CHANGE_KEY,
         answers={200: "it is deleted", 409: "the version is active, or the model ships with the server"} | CHANGE_REFUSALS,
-        query={"version": "delete only this version"},
+        reply=ModelDeleted,
+        query={"version": whole("delete only this version", 1)},
         admit=known_caller,
     ),
 )

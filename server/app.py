@@ -31,7 +31,7 @@ from engine.store import Store
 from engine.streaming.predictions import PredictionLimits, Predictions
 from engine.teams import Teams
 from engine.tokens import Tokens
-from handlers import accounts, datasets, embeddings, openapi, operations, preview, projects, publish, query, repository
+from handlers import accounts, datasets, embeddings, front, openapi, operations, preview, projects, publish, query, repository
 from handlers.datasets.admission import CHANGES, DATASETS, INGESTION, SOURCES
 from handlers.datasets.deletion import DELETION
 from handlers.datasets.uploads import ROW_LIMITS, RowLimits
@@ -61,6 +61,7 @@ from server.traces import traced
 # Fixed paths come before `/{owner}/models/{model}`, and routes with a condition before the others of the same path.
 ROUTES: tuple[Route, ...] = (
     *operations.ROUTES,
+    *front.ROUTES,
     *openapi.ROUTES,
     *accounts.ROUTES,
     *datasets.ROUTES,
@@ -72,6 +73,10 @@ ROUTES: tuple[Route, ...] = (
     *predict.ROUTES,
     *publish.ROUTES,
 )
+
+
+# The admin's key, in the data directory.
+KEY_FILE = "admin.key"
 
 
 class CannotStart(Exception):
@@ -123,7 +128,7 @@ async def _open_datasets(store: Store, settings: Settings, stack: contextlib.Asy
 
 async def _open_accounts(app: web.Application, store: Store, settings: Settings, stack: contextlib.AsyncExitStack) -> Accounts:
     names = team_names(app[keys.REPOSITORY], app[DATASETS])
-    accounts = Accounts(store, key_file=settings.data_dir / "admin.key", is_taken=names.is_taken)
+    accounts = Accounts(store, key_file=settings.data_dir / KEY_FILE, is_taken=names.is_taken)
     stack.push_async_callback(accounts.close)
     await accounts.ensure_admin()
     app[keys.TEAMS], app[TOKENS] = Teams(store, accounts, names), Tokens(store, accounts)
@@ -250,12 +255,13 @@ def _own_data_dir(data_dir: Path) -> Iterator[None]:
 def _configure(app: web.Application, settings: Settings) -> None:
     """What handlers need to know of the settings, and what all requests share."""
     app[keys.TURN] = asyncio.Lock()
-    app[openapi.DOCUMENT] = openapi.encoded(ROUTES)
+    app[openapi.DOCUMENT] = openapi.Document(ROUTES)
     app[OPEN_REQUESTS] = OpenRequests()
     app[ORIGINS] = Origins(settings.part(OriginLimits))
     app.on_response_prepare.append(app[ORIGINS].mark)
     app[keys.ANONYMOUS] = settings.anonymous
     app[keys.COMPAT_STATUS] = settings.compat_status
+    app[keys.PUBLIC_URL] = settings.public_url
     app[keys.REQUEST_TIMEOUT] = settings.request_timeout_s
     app[keys.IDLE_TIMEOUT] = settings.idle_timeout_s
     app[keys.UPLOAD_TIMEOUT] = settings.upload_timeout_s

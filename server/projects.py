@@ -98,17 +98,18 @@ def _open_models(
 def _listener(app: web.Application, store: Store, *, is_read_on_demand: bool) -> DatasetListener:
     """Tells preview of datasets that are there from now on, or are gone.
 
-    Preview reads a new one when somebody asks for it. Its jobs would take the place of what people wait for after a join or an
-    attribution: a fit, another attribution.
+    Preview lists a new one, and reads it when somebody asks for it. Its jobs would take the place of what people wait for after a
+    join or an attribution: a fit, another attribution.
     """
 
     async def tell(title: str) -> None:
         preview = app[PREVIEW]
         preview.catalogue.changed(title)
         try:
+            is_there = await preview.catalogue.find(title) is not None  # it is listed from now on
             if await store.find_cached_dataset(title) is not None:
                 await app[HOOKS].run(asked=[title], removed=None)
-            elif not is_read_on_demand and await preview.catalogue.find(title) is not None:
+            elif is_there and not is_read_on_demand:
                 await preview.states.ask(title, priority=WARM_PRIORITY)
         except (EngineError, StoreError) as error:  # the same
             log.warning("preview not told dataset=%s reason=%r", title, str(error))

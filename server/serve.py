@@ -14,7 +14,7 @@ from engine.store import StoreError
 from handlers.http.keys import ENGINE, JOBS
 from handlers.streaming.keys import PREDICTIONS
 from server import config, logs
-from server.app import CannotStart, listening, open_app
+from server.app import KEY_FILE, CannotStart, listening, open_app
 from server.config import Settings
 from server.open_requests import OPEN_REQUESTS
 from server.signals import Signals
@@ -53,7 +53,7 @@ def _what_is_needed(settings: Settings) -> str:
 
 async def _serve(settings: Settings) -> None:
     async with open_app(settings) as app, listening(app, settings) as address:
-        log.info("server listening address=%s replicas=%d data=%s", address, settings.score_replicas, settings.data_dir)
+        _log_start(address, settings)
         if settings.native and not has_kernel():
             log.info("native kernel missing: streams are slower; `make kernel` builds it")
         signals = Signals()
@@ -61,6 +61,12 @@ async def _serve(settings: Settings) -> None:
         log.info("server draining seconds=%g", settings.drain_s)
         await _drain(app, settings.drain_s, signals)
     log.info("server stopped")
+
+
+def _log_start(address: str, settings: Settings) -> None:
+    """Say what a person needs to begin: the address, the page of all routes, and where the admin's key lies."""
+    about = f"docs={address}/docs key_file={settings.data_dir / KEY_FILE}"
+    log.info("server listening address=%s %s replicas=%d data=%s", address, about, settings.score_replicas, settings.data_dir)
 
 
 async def _drain(app: web.Application, seconds: float, signals: Signals) -> None:

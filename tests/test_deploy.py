@@ -1,11 +1,13 @@
 """What people deploy: a wheel, an image, a unit of systemd, the figures in Prometheus and Grafana. Each is used here as far as this
 machine can: the wheel is installed and serves, and the steps of the Dockerfile are run in a folder in place of an image."""
 
+import functools
 import json
 import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -20,10 +22,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from server import __version__, docs
 from tests.clients import ndjson, until
+from tests.publishing import uploads
 from tests.serving import ROOT, Server, clean_environment
 
 DEPLOY = ROOT / "deploy"
 SITE_PACKAGES = sysconfig.get_path("purelib")
+OCTETS = {"Content-Type": "application/octet-stream"}
+LINES = {"Content-Type": "application/x-ndjson"}
 EXAMPLES = {"brandon/HelloWorld", "sluice/diabetes", "sluice/iris", "sluice/language", "sluice/penguins", "sluice/wine"}
 
 
@@ -258,6 +263,52 @@ def test_systemd_takes_the_unit_and_calls_it_well_protected(tmp_path: Path) -> N
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
     protected = run("systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=20", unit, cwd=tmp_path)
     assert "Overall exposure level" in protected
+
+
+@functools.cache
+def call_sets() -> dict[str, list[str]]:
+    """The sets of system calls, such as `@system-service`, as this systemd knows them; a set may name others."""
+    sets: dict[str, list[str]] = {}
+    for line in run("systemd-analyze", "syscall-filter", "--no-pager", cwd=ROOT).splitlines():
+        if line.startswith("@"):  # what belongs to it is indented
+            sets[line] = []
+        elif line.strip() and not line.strip().startswith("#"):
+            next(reversed(sets.values())).append(line.strip())
+    return sets
+
+
+def allowed_calls(name: str) -> set[str]:
+    return {call for entry in call_sets()[name] for call in (allowed_calls(entry) if entry.startswith("@") else {entry})}
+
+
+@pytest.mark.heavy
+@pytest.mark.skipif(not (shutil.which("systemd-analyze") and shutil.which("strace")), reason="needs systemd and strace")
+def test_the_server_makes_only_the_system_calls_that_the_unit_allows(tmp_path: Path) -> None:
+    calls = tmp_path / "calls"
+
+    class Traced(Server):
+        executable = "strace"
+        program = ("-f", "-qq", "-c", "-U", "name", "-o", str(calls), sys.executable, "-m", "server")
+
+    (tmp_path / "data").mkdir()
+    server = Traced(tmp_path / "data", {"SLUICE_SCORE_REPLICAS": "1"})
+    pid = int(run("pgrep", "-P", server.process.pid, cwd=ROOT))
+    try:
+        made = requests.put(server.model("admin/times"), data=uploads.times(2), headers=OCTETS, auth=server.auth, timeout=60)
+        assert made.status_code == 201
+        rows = requests.put(f"{server.url}/api/datasets/admin/t", data=b'{"a":1}\n', headers=LINES, auth=server.auth, timeout=60)
+        assert rows.status_code == 201
+        query = {"query": 'select * from "hub://admin/t"'}
+        assert requests.post(f"{server.url}/api/query/v1", json=query, auth=server.auth, timeout=60).status_code == 200
+    finally:
+        os.kill(pid, signal.SIGTERM)
+        server.process.wait(60)
+        server.stop()
+    [names] = re.findall(r"^SystemCallFilter=(\S+)$", UNIT, re.MULTILINE)
+    words = {line.strip() for line in calls.read_text().splitlines()} - {"syscall", "total"}
+    made_calls = {word for word in words if re.fullmatch(r"\w+", word)}
+    assert len(made_calls) > 50
+    assert made_calls <= allowed_calls(names)
 
 
 # Prometheus and Grafana

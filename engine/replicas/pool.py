@@ -11,7 +11,7 @@ import itertools
 import logging
 import signal
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 from engine import frames, metrics
@@ -76,6 +76,7 @@ class Pool:
         self._watcher: asyncio.Task[None] | None = None
         self._numbers = itertools.count(1)
         self._last_alive = time.monotonic()
+        self._lost: deque[tuple[float, str]] = deque()  # when replicas died, and whose work they were at; not replaced yet
         self._is_waking = False
 
     # Life
@@ -163,6 +164,8 @@ class Pool:
             return
         log.info("replica started name=%s pid=%s", replica.name, replica.pid)
         self._last_alive = time.monotonic()
+        if self._lost:
+            self._lost.popleft()
         if self.on_ready:
             self.on_ready(replica)
         self.wake()
@@ -187,6 +190,9 @@ class Pool:
             self._check(replica, now)
         self._take_back_held(now)
         self.faults.forget_old()
+        while self._lost and now - self._lost[0][0] > LONGEST_BACKOFF_S:
+            self._lost.popleft()
+            self.wake()
         if self.replicas or not self._keepers:
             self._last_alive = now
         elif now - self._last_alive > NO_REPLICA_S:
@@ -312,9 +318,14 @@ class Pool:
         return sum(min(number, most) for number in by_user.values())
 
     def _taken_by_user(self) -> Counter[str]:
-        """The replicas that are at work, by the user whose work it is."""
+        """The replicas that are at work, by the user whose work it is.
+
+        One that died is its user's until it is replaced: else a user whose work kills replicas would have the one that is left for
+        others.
+        """
         batches = (replica.working_on for replica in self._replicas.values())
-        return Counter(batch.blocks[0].user for batch in batches if batch is not None)
+        taken = Counter(batch.blocks[0].user for batch in batches if batch is not None)
+        return taken + Counter(user for _, user in self._lost)
 
     def _full_users(self) -> set[str]:
         """The users whose work has as many replicas as it may."""
@@ -444,6 +455,7 @@ class Pool:
         if replica.heard_at > 0:
             self._last_alive = time.monotonic()
         if culprit is not None:
+            self._lost.append((time.monotonic(), culprit.blocks[0].user))
             for block in culprit.blocks:
                 block.deaths += 1
                 block.is_lost = True

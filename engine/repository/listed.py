@@ -1,7 +1,7 @@
 """Listed models: the embedding models that a request may ask for by name, and in which order they are listed.
 
 Each root has a list, models.txt; a setting may give names that replace the lists of both roots. A line is `name` or `owner/name`,
-and `#` begins a comment. A name that has no usable model is left out, with one warning. Knows nothing of requests or of replicas.
+and `#` begins a comment. A name that has no usable model is left out. Knows nothing of requests or of replicas.
 """
 
 import contextlib
@@ -20,6 +20,7 @@ log = logging.getLogger("sluice.listed")
 LIST_FILE = "models.txt"
 # Clients put this before the names of models that they know from a hub.
 PREFIX = "sentence-transformers/"
+NOT_FETCHED = "its weights are missing: fetch them with `make models`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class ListedModels:
             if model := self._resolve(name, names):
                 listed[model.owner, model.name] = None
             else:
-                log.warning("embedding model left out name=%s reason=%r", name, self._why_left_out(name))
+                self._note_left_out(name)
         self._listed = list(listed)
         self._warn_of_aliases_without_a_model()
 
@@ -128,13 +129,19 @@ class ListedModels:
         owner, _, name = line.rpartition("/")
         return [model for model in self._repository.models() if model.name == name and owner in ("", model.owner)]
 
+    def _note_left_out(self, line: str) -> None:
+        """Log that a model is left out. One that we list ourselves and nobody has fetched is no fault, so it is no warning."""
+        reason = self._why_left_out(line)
+        is_expected = reason == NOT_FETCHED and not self._instead_of_files and self._ships(line.rpartition("/")[2])
+        log.log(logging.DEBUG if is_expected else logging.WARNING, "embedding model left out name=%s reason=%r", line, reason)
+
     def _why_left_out(self, line: str) -> str:
         owner, _, name = line.rpartition("/")
         if any(owner or may_use_bare_name(model) for model in self._named(line)):
             return "it is not an embedding model, or its files cannot be used"
         folders = [folder for root in self._repository.roots for folder in root.glob(f"{owner or '*'}/{name}")]
         if any((folder / CONFIG_FILE).is_file() for folder in folders):
-            return "its weights are missing: fetch them with `make models`"
+            return NOT_FETCHED
         return f"there is no such model: import one with `sluice model import DIR --name {name}`"
 
     def _warn_of_aliases_without_a_model(self) -> None:

@@ -165,7 +165,7 @@ class Serving:
         """Why a version that cost too many replicas is offline; None for any other version."""
         return self._pool.faults.reason(_key(version))
 
-    def status(self, version: Version | None) -> str:
+    def status(self, version: Version | None) -> LoadState:
         """`online`, `building` or `offline`; None is a version whose files cannot be used."""
         if version is None:
             return LoadState.OFFLINE

@@ -29,10 +29,11 @@ from handlers.datasets.admission import (
     writable,
 )
 from handlers.datasets.options import check_known, nearest
+from handlers.datasets.shapes import DatasetDescription, DatasetList, ListedDataset
 from handlers.http.auth import known_caller
 from handlers.http.bodies import Body, in_steps, send_whole, small_body, undecodable
 from handlers.http.errors import dumps, json_response
-from handlers.http.routes import Route
+from handlers.http.routes import Route, whole
 
 JSON = {"Content-Type": "application/json"}
 MAX_DESCRIPTION_CHARACTERS = 10_000
@@ -57,7 +58,7 @@ def _list(found: Iterable[Listed]) -> Iterator[bytes]:
     yield b"]}" if before == b"," else before + b"]}"
 
 
-def _entry(one: Listed) -> dict[str, Any]:
+def _entry(one: Listed) -> ListedDataset:
     return {
         "dataset": f"hub://{one.title}",
         "rows": one.num_rows,
@@ -182,6 +183,7 @@ ROUTES = (
         summary="The datasets that the caller may read",
         key=READER,
         answers={200: "the datasets, by name", 400: "a parameter is wrong", 401: REFUSALS[401]},
+        reply=DatasetList,
         query={"org": "only those of this user"},
     ),
     Route(
@@ -192,7 +194,8 @@ ROUTES = (
         summary="One dataset: its columns, splits and versions",
         key=READER,
         answers={200: "the description; its ETag is the version in quotes", 400: "a name or a parameter is wrong"} | REFUSALS,
-        query={"version": "an earlier version"},
+        reply=DatasetDescription,
+        query={"version": whole("an earlier version", 1)},
     ),
     Route(
         method="PATCH",
@@ -203,6 +206,7 @@ ROUTES = (
         key=WRITER,
         body=DatasetChange,
         answers={200: "the description after the change", 507: "the disk of the server is full"} | CHANGE_REFUSALS,
+        reply=DatasetDescription,
         admit=writable,
     ),
     Route(
@@ -213,7 +217,7 @@ ROUTES = (
         summary="Delete a dataset, or one version of it that is not current",
         key=WRITER,
         answers={204: "it is gone"} | CHANGE_REFUSALS,
-        query={"version": "only this version"},
+        query={"version": whole("only this version", 1)},
         admit=writable,
     ),
 )

@@ -19,6 +19,7 @@ from handlers.datasets.admission import (
     writable,
 )
 from handlers.datasets.options import check_known
+from handlers.datasets.shapes import DeletionAnswer
 from handlers.datasets.uploads import ROW_LIMITS
 from handlers.http.bodies import check_head, read_whole
 from handlers.http.errors import UNSUPPORTED_MEDIA_TYPE, json_response
@@ -57,7 +58,12 @@ async def delete_rows(request: web.Request) -> web.Response:
         path.dataset, body, path.caller, wanted, confirm=lambda: confirm_change(request, path.caller, path.right, path.name)
     )
     version = deleted.version
-    answer = {"dataset": f"hub://{path.title}", "version": version.number, "rows": version.num_rows, "deleted": deleted.num_rows}
+    answer: DeletionAnswer = {
+        "dataset": f"hub://{path.title}",
+        "version": version.number,
+        "rows": version.num_rows,
+        "deleted": deleted.num_rows,
+    }
     return json_response(answer, headers=etag(version.number), sort_keys=False)
 
 
@@ -86,6 +92,7 @@ ROUTES = (
             504: "finding the rows took too long",
             507: "the disk of the server is full",
         },
+        reply=DeletionAnswer,
         admit=admit,
     ),
 )

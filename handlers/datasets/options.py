@@ -12,19 +12,21 @@ from engine.datasets.versions import DEFAULT_SPLIT
 from engine.errors import INVALID_PARAMETER, DetailedError, EngineError
 from engine.ingestion import Embedder, EmbedPair, UploadOptions
 from handlers.http.parameters import TRUE
+from handlers.http.routes import Parameter, one_word, several
 
 SCALAR = "bool|int64|float64|string|bytes|timestamp|date|json"
 TYPE = re.compile(rf"{SCALAR}|vector\([1-9][0-9]{{0,4}}\)|list<(?:{SCALAR})>")
 MAX_COLUMN_BYTES = 200
 MAX_EMBED = 16
+ON_ERROR = ("stop", "skip")
 
-QUERY = {
-    "embed": "source:column, a new vector column and the text column that it is computed from; may be given several times",
+QUERY: dict[str, str | Parameter] = {
+    "embed": several("source:column, a new vector column and the text column that it is computed from; may be given several times"),
     "model": "the embedding model; without it the first one listed",
-    "words": "a text column that gets a word index; may be given several times",
+    "words": several("a text column that gets a word index; may be given several times"),
     "types": "column:type, separated by commas, such as label:int64,when:timestamp,emb:vector(384)",
     "class_labels": "text columns whose values become class labels, separated by commas",
-    "on_error": "stop: the first bad line refuses the upload (the default); skip: bad lines are left out",
+    "on_error": one_word("stop: the first bad line refuses the upload (the default); skip: bad lines are left out", ON_ERROR),
     "split": "the split that the rows belong to; train by default",
 }
 
@@ -52,7 +54,7 @@ def parse(request: web.Request, embedder: Embedder, caller: Caller) -> UploadOpt
     if not PART_NAME.fullmatch(split):
         raise _wrong("split", "1 to 96 letters, digits, . _ and -")
     on_error = _only(request, "on_error", "stop")
-    if on_error not in ("stop", "skip"):
+    if on_error not in ON_ERROR:
         raise _wrong("on_error", "stop or skip")
     return UploadOptions(
         types=_types(request),

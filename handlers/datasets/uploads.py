@@ -26,6 +26,7 @@ from handlers.datasets.admission import (
     etag,
     writable,
 )
+from handlers.datasets.shapes import RowBody, UploadAnswer
 from handlers.http.auth import while_valid
 from handlers.http.bodies import (
     NDJSON,
@@ -204,8 +205,9 @@ PUT = Route(
     surface=SURFACE,
     summary="Make a dataset of these rows, or replace all its rows",
     key=WRITER,
-    body=LINE_TYPES[:2],
+    body=(RowBody, *LINE_TYPES[:2]),
     answers=ANSWERS,
+    reply=UploadAnswer,
     query=options.QUERY,
     admit=admit_replacement,
 )

@@ -2,10 +2,11 @@
 
 import uuid
 from collections.abc import Iterable
-from typing import Any
+from typing import Literal
 
 from aiohttp import web
 from pydantic import BaseModel
+from typing_extensions import TypedDict
 
 from engine.embeddings import CONTEXT_LENGTH_EXCEEDED, INVALID_TOKEN, TOO_MANY_INPUTS, Embedded, RefusedBody
 from engine.errors import (
@@ -83,7 +84,7 @@ async def show_model(request: web.Request) -> web.Response:
     return json_response(_model_object(listed, name), headers=_request_id(), sort_keys=False)
 
 
-def _model_object(listed: ListedModel, name: str) -> dict[str, Any]:
+def _model_object(listed: ListedModel, name: str) -> "OpenAIModel":
     return {"id": name, "object": "model", "created": listed.version.published_at, "owned_by": listed.version.config.owner}
 
 
@@ -125,10 +126,46 @@ class OpenAIRequest(BaseModel):
 
     model: str
     input: str | list[str] | list[int] | list[list[int]]
-    encoding_format: str | None = None
+    encoding_format: Literal["float", "base64"] | None = None
     dimensions: int | None = None
     truncate: bool | None = None
     user: str | None = None
+
+
+class OpenAIModel(TypedDict):
+    """One model; `created` is in seconds since 1970."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+
+class OpenAIModels(TypedDict):
+    object: Literal["list"]
+    data: list[OpenAIModel]
+
+
+class OpenAIVector(TypedDict):
+    """The vector of the input at `index`: numbers, or base64 of little-endian float32."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class OpenAIUsage(TypedDict):
+    prompt_tokens: int
+    total_tokens: int
+
+
+class OpenAIVectors(TypedDict):
+    """A vector for each input, in the order of the inputs."""
+
+    object: Literal["list"]
+    data: list[OpenAIVector]
+    model: str
+    usage: OpenAIUsage
 
 
 SURFACE = Surface(name=NAME, refuse=refuse, prefixes=("/v1/models", "/v1/embeddings"), schema="OpenAIError", is_open_to_pages=True)
@@ -142,6 +179,7 @@ ROUTES = (
         summary="The embedding models, in the shape of OpenAI",
         key=KEY,
         answers={200: "the models", 401: REFUSALS[401]},
+        reply=OpenAIModels,
     ),
     Route(
         method="GET",
@@ -151,6 +189,7 @@ ROUTES = (
         summary="One of these models; its name may contain slashes",
         key=KEY,
         answers={200: "the model", 401: REFUSALS[401], 404: "there is no such model"},
+        reply=OpenAIModel,
     ),
     Route(
         method="POST",
@@ -161,6 +200,7 @@ ROUTES = (
         key=KEY,
         body=OpenAIRequest,
         answers={200: "a vector for each input", 400: "what is wrong with the body", 404: "there is no such model"} | REFUSALS,
+        reply=OpenAIVectors,
         admit=admit,
     ),
 )

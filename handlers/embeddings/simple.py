@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from aiohttp import web
 from pydantic import BaseModel
+from typing_extensions import TypedDict
 
 from engine import metrics
 from engine.embeddings import Embedded, RefusedBody
@@ -96,6 +97,41 @@ class SimpleRequest(BaseModel):
     input: str | list[str]
 
 
+class Dimension(TypedDict):
+    """How many values a vector of the model has."""
+
+    dim: int
+
+
+class ModelsByName(TypedDict):
+    models: dict[str, Dimension]
+
+
+class ModelsAnswer(TypedDict):
+    """The embedding models that the caller sees."""
+
+    data: ModelsByName
+    generated: str
+    id: str
+
+
+class TextVector(TypedDict):
+    """The vector of the text at `index`, and how many tokens the text has."""
+
+    index: int
+    embedding: list[float]
+    num_tokens: int
+
+
+class VectorsAnswer(TypedDict):
+    """A vector for each text, in the order of the texts."""
+
+    data: list[TextVector]
+    generated: str
+    id: str
+    model: str
+
+
 SURFACE = Surface(name=NAME, refuse=refuse, prefixes=("/models", "/embeddings"), schema="DetailError", is_open_to_pages=True)
 
 ROUTES = (
@@ -107,6 +143,7 @@ ROUTES = (
         summary="The embedding models",
         key=KEY,
         answers={200: "names and dimensions", 401: REFUSALS[401]},
+        reply=ModelsAnswer,
     ),
     Route(
         method="POST",
@@ -117,6 +154,7 @@ ROUTES = (
         key=KEY,
         body=SimpleRequest,
         answers={200: "a vector for each text", 422: "what is wrong with the body, such as an unknown model"} | REFUSALS,
+        reply=VectorsAnswer,
         admit=admit,
     ),
 )

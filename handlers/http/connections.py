@@ -37,6 +37,8 @@ SEARCH_INTERVAL_S = 0.25
 # others go on after this number of them.
 LOOK_INTERVAL_S = 5.0
 LOOKS_AT_ONCE = 256
+# What is told of a request that is no HTTP.
+REASON_CHARACTERS = 200
 # struct tcp_info of Linux 4.1 and later: tcpi_bytes_acked is the u64 at byte 120.
 TCP_INFO_BYTES = 128
 ACKED_BYTES = slice(120, 128)
@@ -168,6 +170,18 @@ class Connection(web.RequestHandler):
         if self._drain_waiter is None:
             self._drain_waiter = self._loop.create_future()
         await asyncio.shield(self._drain_waiter)
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """The answer to what is no HTTP.
+
+        aiohttp would repeat all that it could not read, in escapes: up to five times what one read of the socket gives.
+        """
+        reason = message.partition("\n")[0][:REASON_CHARACTERS] if message else None
+        response = super().handle_error(request, status, exc, reason)
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        return response
 
     # What the client has let us wait for
 

@@ -1,4 +1,4 @@
-"""The page that shows /openapi.json, for the surfaces that have it. Its files lie below /docs (handlers/openapi.py)."""
+"""The page that shows /openapi.json, for the surfaces that have it. Its files lie below /docs (handlers/openapi/pages.py)."""
 
 from aiohttp import web
 

@@ -28,6 +28,7 @@ TURN = web.AppKey("turn", asyncio.Lock)
 # Settings of server/config.py, by the same names.
 ANONYMOUS = web.AppKey("anonymous", frozenset)
 COMPAT_STATUS = web.AppKey("compat_status", bool)
+PUBLIC_URL = web.AppKey[str | None]("public_url")
 REQUEST_TIMEOUT = web.AppKey("request_timeout_s", float)
 IDLE_TIMEOUT = web.AppKey("idle_timeout_s", float)  # 0 means never
 UPLOAD_TIMEOUT = web.AppKey("upload_timeout_s", float)

@@ -8,6 +8,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from aiohttp import HttpVersion11, hdrs, web
 from pydantic import BaseModel
@@ -19,6 +20,8 @@ from handlers.http.errors import EXPECTATION_FAILED, METHOD_NOT_ALLOWED, NOT_FOU
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 # What is called with a handler and a request for it.
 Around = Callable[[Handler, web.Request], Awaitable[web.StreamResponse]]
+# A JSON schema, or a part of one.
+Schema = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,7 @@ class Surface:
     name      label `surface` of the metrics, and tag in /openapi.json; two shapes of one surface share a name
     refuse    makes the answer to a request that is refused before its first byte
     prefixes  paths that the surface owns: an unknown path at or below one of them is refused in the surface's shape
-    schema    name of the schema of a refusal in /openapi.json (BASE_SCHEMAS of handlers/openapi.py)
+    schema    name of the schema of a refusal in /openapi.json (WRITTEN of handlers/openapi/schemas.py)
     is_open_to_pages  SLUICE_CORS_ORIGINS opens it to pages of other origins
     headers   of every answer
     options   headers of the answer 204 to OPTIONS; without any the method is refused
@@ -133,6 +136,36 @@ class When:
     holds: Callable[[web.Request], bool]
 
 
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter of the query whose values are known, for the documentation: the surface itself decides what a value means.
+
+    text     what it does
+    schema   what a value may be. It names no default: programs made from the document would send it, also where a setting of the
+             server has another one
+    is_list  it may be given several times
+    """
+
+    text: str
+    schema: Schema
+    is_list: bool = False
+
+
+def whole(text: str, least: int = 0, most: int | None = None) -> Parameter:
+    """A parameter that is a whole number in a range."""
+    return Parameter(text, {"type": "integer", "minimum": least} | ({} if most is None else {"maximum": most}))
+
+
+def one_word(text: str, words: Iterable[str]) -> Parameter:
+    """A parameter that is one of some words."""
+    return Parameter(text, {"type": "string", "enum": list(words)})
+
+
+def several(text: str) -> Parameter:
+    """A parameter that is a text and may be given several times."""
+    return Parameter(text, {"type": "string"}, is_list=True)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     """One method on one path.
@@ -141,7 +174,10 @@ class Route:
     key      who may call: "none", "any", "full", "admin", or a phrase for the documentation
     body     pydantic model of a JSON body, media type such as "application/x-ndjson", form, or several of these, or None
     answers  status -> what it means, for the documentation
-    query    query parameter -> what it does
+    reply    what the answers below 400 hold, for the documentation: a type that pydantic can describe, sent as JSON, or a media
+             type, or several of these; `()` for answers without a body
+    replies  status -> the same, for an answer that holds something else; a refusal may always have the shape of its surface, too
+    query    query parameter -> what it does, in a sentence or as a Parameter; a sentence that begins with `true:` is about a flag
     admit    raises EngineError for a request that must be refused; called before we answer `100 Continue`
     when     the requests that this route answers, where several routes share a method and a path; None for all the others
     is_alias  another path of a route: documents name its first path alone
@@ -155,7 +191,9 @@ class Route:
     key: str = "any"
     body: BodyKind | tuple[BodyKind, ...] | None = None
     answers: dict[int, str] = field(default_factory=dict)
-    query: dict[str, str] = field(default_factory=dict)
+    reply: object = None
+    replies: dict[int, object] = field(default_factory=dict)
+    query: Mapping[str, str | Parameter] = field(default_factory=dict)
     admit: Callable[[web.Request], Awaitable[object]] | None = None
     when: When | None = None
     is_alias: bool = False
@@ -166,6 +204,11 @@ class Route:
         if isinstance(self.body, tuple):
             return self.body
         return () if self.body is None else (self.body,)
+
+    def holds(self, status: int) -> tuple[object, ...] | None:
+        """Every kind of content that an answer with this status may have; None where the route does not say."""
+        kinds = self.replies.get(status, self.reply if status < 400 else None)
+        return kinds if kinds is None or isinstance(kinds, tuple) else (kinds,)
 
 
 # An owner as a first path segment: anything but a segment that a surface owns, in any case of letters.

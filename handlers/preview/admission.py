@@ -1,27 +1,25 @@
 """What a request of preview is about: who asks, for which dataset, and how long it may wait."""
 
-import re
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from engine.accounts import Caller
 from engine.errors import EngineError
+from handlers.http.about import address
 from handlers.http.auth import caller_of
 from handlers.http.bodies import unless_client_leaves
 from handlers.http.routes import PREVIEW_WORDS, Surface
 from handlers.http.sharing import OPEN_HEADERS, OPTIONS_HEADERS
 from handlers.preview.errors import refuse
-from handlers.preview.keys import CALLER, IS_PRIVATE, MISSING_PARAMETER, OPTIONS, PREVIEW
+from handlers.preview.keys import CALLER, IS_PRIVATE, MISSING_PARAMETER, PREVIEW
 
 Result = TypeVar("Result")
 
 KEY = "none while SLUICE_ANONYMOUS names preview, else any; a private dataset needs a key that may read it"
 LIST_KEY = "none while SLUICE_ANONYMOUS names preview, else any"
 LONGEST_WAIT_S = 30.0
-# What may stand in an address: a name, or an address of four or six bytes, and a port.
-HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?", re.ASCII)
 
 SURFACE = Surface(
     name="preview",
@@ -102,8 +100,4 @@ def _wait_s(request: web.Request) -> float:
 
 def base_of(request: web.Request) -> bytes:
     """The address of this server as clients know it, with its final slash; a slash alone where the request names no proper host."""
-    url = request.app[OPTIONS].public_url
-    if url is None:
-        host = request.headers.get(hdrs.HOST) or request.host
-        url = f"{request.scheme}://{host}" if HOST.fullmatch(host) else ""
-    return (url.rstrip("/") + "/").encode(errors="replace")
+    return f"{address(request)}/".encode(errors="replace")

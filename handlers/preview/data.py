@@ -17,12 +17,22 @@ from engine.preview.faults import SPLIT_NOT_FOUND, PreviewFault
 from engine.preview.states import Listing, folder_of, num_bytes_of, num_examples_of
 from engine.store import CachedSplit
 from handlers.http.errors import dumps
-from handlers.http.routes import Route
+from handlers.http.routes import Parameter, Route
 from handlers.preview.admission import KEY, LIST_KEY, SURFACE, base_of, dataset_of, in_time, parameter, split_of
 from handlers.preview.answers import data_answer, short_report
 from handlers.preview.errors import stored_error
 from handlers.preview.keys import OPTIONS, PREVIEW
-from handlers.preview.pages import is_page, show_page
+from handlers.preview.pages import LENGTH, OFFSET, WAIT, is_page, show_page
+from handlers.preview.shapes import (
+    FirstRowsAnswer,
+    IsValidAnswer,
+    OldRowsAnswer,
+    PageAnswer,
+    ParquetAnswer,
+    SizeAnswer,
+    SplitsAnswer,
+    StatisticsAnswer,
+)
 
 Json = dict[str, Any]
 
@@ -189,10 +199,11 @@ def _bytes_of(path: Path) -> int:
 
 # Routes
 
-DATASET = {"dataset": "`name` or `org/name`"}
-WAIT = {"wait": "seconds, up to 30, to wait while it is being processed"}
-SPLIT = DATASET | {"config": "the config", "split": "the split"}
-PART = DATASET | {"config": "only this config", "split": "only this split"} | WAIT
+Query = dict[str, str | Parameter]
+
+DATASET: Query = {"dataset": "`name` or `org/name`"}
+SPLIT: Query = DATASET | {"config": "the config", "split": "the split"}
+PART: Query = DATASET | {"config": "only this config", "split": "only this split"} | WAIT
 ANSWERS = {
     200: "the data; X-Preview-Status: stalled says that it is of an older state",
     304: "the client has it already",
@@ -211,6 +222,7 @@ ROUTES = (
         summary="The configs and splits of a dataset",
         key=KEY,
         answers=ANSWERS,
+        reply=SplitsAnswer,
         query=DATASET | WAIT,
     ),
     Route(
@@ -220,8 +232,9 @@ ROUTES = (
         surface=SURFACE,
         summary="The first rows of a split",
         key=KEY,
-        answers=ANSWERS,
-        query=SPLIT | {"offset": "answer as `/v2/rows`", "length": "the same"} | WAIT,
+        answers=ANSWERS | {422: "offset or length is not a number in its range"},
+        reply=(OldRowsAnswer, PageAnswer),
+        query=SPLIT | OFFSET | LENGTH | WAIT,
     ),
     Route(
         method="GET",
@@ -231,6 +244,7 @@ ROUTES = (
         summary="The first rows of a split, in the modern shape",
         key=KEY,
         answers=ANSWERS,
+        reply=FirstRowsAnswer,
         query=SPLIT | WAIT,
     ),
     Route(
@@ -241,6 +255,7 @@ ROUTES = (
         summary="Rows and bytes of a dataset",
         key=KEY,
         answers=ANSWERS,
+        reply=SizeAnswer,
         query=PART,
     ),
     Route(
@@ -251,6 +266,7 @@ ROUTES = (
         summary="The Parquet files of a dataset",
         key=KEY,
         answers=ANSWERS,
+        reply=ParquetAnswer,
         query=PART,
     ),
     Route(
@@ -261,6 +277,7 @@ ROUTES = (
         summary="What the values of each column are like",
         key=KEY,
         answers=ANSWERS,
+        reply=StatisticsAnswer,
         query=SPLIT | WAIT,
     ),
     Route(
@@ -271,6 +288,7 @@ ROUTES = (
         summary="Whether a dataset has rows to show",
         key=LIST_KEY,
         answers={200: '`{"valid":true}` or `{"valid":false}`', 400: "the dataset is missing", 401: "the credentials are wrong"},
+        reply=IsValidAnswer,
         query=DATASET,
     ),
 )

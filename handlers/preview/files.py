@@ -213,6 +213,7 @@ ROUTES = (
         summary="A picture or a sound: dataset, `--`, config, split, row, column and file name",
         key=KEY,
         answers=ANSWERS,
+        reply=tuple(TYPES.values()),
         query={"v": "the run that the address came with; then the file may be kept for ever"},
     ),
     Route(
@@ -223,5 +224,6 @@ ROUTES = (
         summary="A Parquet file: dataset, `--`, config, split and file name",
         key=KEY,
         answers=ANSWERS,
+        reply=PARQUET,
     ),
 )

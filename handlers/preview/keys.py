@@ -32,7 +32,6 @@ class AnswerOptions:
     preview_status_case: Literal["upper", "lower"]
     preview_tracebacks: Literal["admin", "all", "none"]
     webhook_secret: str | None
-    public_url: str | None
 
 
 OPTIONS = web.AppKey("preview_options", AnswerOptions)

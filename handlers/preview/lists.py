@@ -15,6 +15,7 @@ from handlers.preview.admission import LIST_KEY, SURFACE, who
 from handlers.preview.answers import report
 from handlers.preview.errors import stored_error
 from handlers.preview.keys import OPTIONS, REPORTS
+from handlers.preview.shapes import CacheAnswer, CacheReportsAnswer, CardsAnswer, CountsAnswer, ValidAnswer
 
 Json = dict[str, Any]
 
@@ -107,17 +108,22 @@ def _tags(tags: Iterable[str]) -> Iterable[str]:
         yield f"{OLDER_TAGS.get(key, key)}{colon}{value}"
 
 
-def _list_route(path: str, handler: Any, summary: str) -> Route:
+def _list_route(path: str, handler: Any, summary: str, reply: object) -> Route:
     answers = {200: "the report", 401: "the credentials are wrong"}
-    return Route(method="GET", path=path, handler=handler, surface=SURFACE, summary=summary, key=LIST_KEY, answers=answers)
+    return Route(
+        method="GET", path=path, handler=handler, surface=SURFACE, summary=summary, key=LIST_KEY, answers=answers, reply=reply
+    )
 
 
 ROUTES = (
-    _list_route("/cache", cache, "How many datasets and splits are cached, by status"),
-    _list_route("/cache-reports", cache_reports, "Cached datasets and splits, by status, with their errors"),
-    _list_route("/valid", valid, "The datasets that have rows to show"),
-    _list_route("/hf_datasets", hf_datasets, "The datasets of the catalogue, with what their cards say"),
+    _list_route("/cache", cache, "How many datasets and splits are cached, by status", CacheAnswer),
+    _list_route("/cache-reports", cache_reports, "Cached datasets and splits, by status, with their errors", CacheReportsAnswer),
+    _list_route("/valid", valid, "The datasets that have rows to show", ValidAnswer),
+    _list_route("/hf_datasets", hf_datasets, "The datasets of the catalogue, with what their cards say", CardsAnswer),
     _list_route(
-        "/hf-datasets-count-by-cache-status", count_by_cache_status, "Datasets of the catalogue that are valid, in error or missing"
+        "/hf-datasets-count-by-cache-status",
+        count_by_cache_status,
+        "Datasets of the catalogue that are valid, in error or missing",
+        CountsAnswer,
     ),
 )

@@ -8,10 +8,11 @@ from engine.preview.answers import Ready
 from engine.preview.pages import Page, PagePlace
 from engine.repository.index import MODEL_NAME, Version
 from handlers.http.keys import REPOSITORY
-from handlers.http.routes import Route
+from handlers.http.routes import Parameter, Route, whole
 from handlers.preview.admission import KEY, SURFACE, base_of, in_time, named_split, parameter, visible
 from handlers.preview.answers import data_answer
 from handlers.preview.keys import CALLER, PAGES
+from handlers.preview.shapes import PageAnswer
 
 PREDICTION_TIMEOUT = Code("prediction_timeout", Kind.EXPIRED, "the model gave no answer for all rows of the page within 30 s")
 
@@ -87,6 +88,13 @@ def _number(request: web.Request, name: str, default: int, least: int, most: int
     return number
 
 
+# Parameters of several routes
+OFFSET: dict[str, str | Parameter] = {"offset": whole("number of the first row, from 0")}
+LENGTH: dict[str, str | Parameter] = {"length": whole(f"1 to {MAX_LENGTH} rows", 1, MAX_LENGTH)}
+WAIT: dict[str, str | Parameter] = {
+    "wait": Parameter("seconds, up to 30, to wait while it is being processed", {"type": "number", "minimum": 0})
+}
+
 ROUTES = (
     Route(
         method="GET",
@@ -104,14 +112,15 @@ ROUTES = (
             422: "offset or length is not a number in its range",
             504: "the model did not answer in 30 s",
         },
+        reply=PageAnswer,
         query={
             "dataset": "`name` or `org/name`",
             "config": "the config",
             "split": "the split",
-            "offset": "number of the first row, from 0",
-            "length": "1 to 100 rows",
+            **OFFSET,
+            **LENGTH,
             "predict": "owner/model: what this model says of each row",
-            "wait": "seconds, up to 30, to wait while it is being processed",
+            **WAIT,
         },
     ),
 )

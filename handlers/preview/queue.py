@@ -17,12 +17,13 @@ from engine.preview.reports import JOB_STATUSES, MAX_DUMPED
 from engine.store import JobRow, StoreError
 from handlers.http.bodies import small_body
 from handlers.http.errors import dumps, refusal_headers, status_of
-from handlers.http.routes import Route
+from handlers.http.routes import Route, whole
 from handlers.http.sharing import NO_STORE
 from handlers.preview.admission import LIST_KEY, SURFACE, parameter, who
 from handlers.preview.answers import JSON, report
 from handlers.preview.keys import HOOKS, OPTIONS, PREVIEW, REPORTS
 from handlers.preview.lists import created_at, status_word
+from handlers.preview.shapes import DumpAnswer, HookAnswer, QueueAnswer, SplitBody, WebhookBody
 
 log = logging.getLogger("sluice.preview")
 
@@ -198,11 +199,19 @@ HOOK = {
     413: "the body is larger than 64 KiB",
     429: "too many jobs wait",
 }
-PAGING = {"limit": "at most this many entries, up to 10,000", "offset": "after this many"}
+HOOK_REFUSALS = [status for status in HOOK if status >= 400]
+PAGING = {"limit": whole("at most this many entries, up to 10,000"), "offset": whole("after this many")}
 
 ROUTES = (
     Route(
-        method="GET", path="/queue", handler=queue, surface=SURFACE, summary="How many jobs there are", key=LIST_KEY, answers=REPORT
+        method="GET",
+        path="/queue",
+        handler=queue,
+        surface=SURFACE,
+        summary="How many jobs there are",
+        key=LIST_KEY,
+        answers=REPORT,
+        reply=QueueAnswer,
     ),
     Route(
         method="GET",
@@ -212,6 +221,7 @@ ROUTES = (
         summary="The jobs, by status",
         key=LIST_KEY,
         answers=REPORT,
+        reply=DumpAnswer,
         query=PAGING,
     ),
     Route(
@@ -222,6 +232,7 @@ ROUTES = (
         summary="The jobs that wait or are started",
         key=LIST_KEY,
         answers=REPORT,
+        reply=DumpAnswer,
         query=PAGING,
     ),
     Route(
@@ -231,8 +242,10 @@ ROUTES = (
         surface=SURFACE,
         summary="Compute datasets anew, or take one out",
         key=HOOK_KEY,
-        body=JSON,
+        body=WebhookBody,
         answers=HOOK,
+        reply=HookAnswer,
+        replies=dict.fromkeys(HOOK_REFUSALS, HookAnswer),
     ),
     Route(
         method="POST",
@@ -241,7 +254,9 @@ ROUTES = (
         surface=SURFACE,
         summary="Read a split again",
         key=HOOK_KEY,
-        body=JSON,
+        body=SplitBody,
         answers=HOOK,
+        reply=HookAnswer,
+        replies=dict.fromkeys(HOOK_REFUSALS, HookAnswer),
     ),
 )

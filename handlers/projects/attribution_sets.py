@@ -15,6 +15,7 @@ from handlers.projects.answers import shown
 from handlers.projects.calls import ObjectCalls
 from handlers.projects.datasets import MAX_SOURCES, Number
 from handlers.projects.projects import PROJECT
+from handlers.projects.shapes import ListedSet, NoSetAnswer, SetAnswer
 
 ATTRIBUTION_SETS = web.AppKey("attribution_sets", AttributionSets)
 RESULT = ("FirstDate", "LastDate", "Combinations")
@@ -69,6 +70,8 @@ CALLS = ObjectCalls(
     role=Role.MODEL_DEVELOPER,
     shown=_shown,
     fields=_fields,
+    reply=SetAnswer,
+    list_reply=list[ListedSet],
     active_in="its project",
 )
 ROUTES = (
@@ -80,6 +83,11 @@ ROUTES = (
         path=PROJECT + "/attributionset_align_dates",
     ),
     CALLS.list_route(),
-    CALLS.active_route(show_active, "the active attribution set", "the set; without one, IId is null and Attributions empty"),
+    CALLS.active_route(
+        show_active,
+        "the active attribution set",
+        "the set; without one, IId is null and Attributions empty",
+        (SetAnswer, NoSetAnswer),
+    ),
     *CALLS.routes_of_one(),
 )

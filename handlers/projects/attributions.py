@@ -10,7 +10,7 @@ from engine.projects.datasets import hub_of
 from engine.projects.objects import Object
 from engine.roles import Role
 from handlers.http.bodies import Body
-from handlers.http.routes import Route
+from handlers.http.routes import Route, one_word
 from handlers.projects.admission import CALLER, admit, key_of, needs, read_body
 from handlers.projects.answers import iid_of, shown
 from handlers.projects.calls import ObjectCalls
@@ -18,6 +18,7 @@ from handlers.projects.datasets import Number
 from handlers.projects.errors import SURFACE
 from handlers.projects.parameters import one_of
 from handlers.projects.projects import PROJECT, REFUSALS
+from handlers.projects.shapes import Anything, AttributionAnswer, ListedAttribution
 
 ATTRIBUTIONS = web.AppKey("project_attributions", Attributions)
 RESULT = ("Observed", "Prediction", "Baseline", "Totals")
@@ -80,6 +81,8 @@ CALLS = ObjectCalls(
     role=Role.MODEL_DEVELOPER,
     shown=_shown,
     fields=_fields,
+    reply=AttributionAnswer,
+    list_reply=list[ListedAttribution],
 )
 ROUTES = (
     CALLS.make_route(
@@ -97,8 +100,9 @@ ROUTES = (
         surface=SURFACE,
         summary="what each cause brought on each date",
         key=key_of(Role.OBSERVER),
-        query={"node": "only the rows of this node", "format": "json or csv; json without it"},
+        query={"node": "only the rows of this node", "format": one_word("json or csv; json without it", MEDIA_TYPES)},
         answers={200: "the rows", 409: "the attribution is not complete", 422: "a parameter is wrong"} | REFUSALS,
+        reply=(list[Anything], MEDIA_TYPES["csv"]),
         admit=needs(Role.OBSERVER),
     ),
 )

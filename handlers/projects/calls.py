@@ -41,6 +41,7 @@ class ObjectCalls:
     role          that makes, cancels and removes them
     shown         one as an answer
     fields        what a list tells of one beside the common fields
+    reply         what an answer with one holds, for the documentation; list_reply: with a list of them
     active_in     of what one is the active one, such as `its project`; None where none can be active
     slot_of       the slot that one takes when it becomes active
     activated     called after that
@@ -56,6 +57,8 @@ class ObjectCalls:
     role: Role
     shown: Callable[[web.Request, Object], web.Response]
     fields: Callable[[Object], Mapping[str, Any]]
+    reply: object
+    list_reply: object
     active_in: str | None = None
     slot_of: Callable[[Object], str] = _only_slot
     activated: Callable[[web.Request, Object], Awaitable[None]] = _nothing_more
@@ -123,11 +126,12 @@ class ObjectCalls:
             key=key_of(self.role) if self.active_in is None else key_of_maker(self.role),
             body=body,
             answers={201: f"the new {self.noun}", 409: f"{of} is not complete"} | NO_ROOM | REFUSALS | BAD_BODY,
+            reply=self.reply,
             admit=needs(self.role),
         )
 
-    def active_route(self, handler: Handler, summary: str, answer: str) -> Route:
-        """The route of what is active."""
+    def active_route(self, handler: Handler, summary: str, answer: str, reply: object) -> Route:
+        """The route of what is active. reply: what its answer holds."""
         return Route(
             method="GET",
             path=f"{self.path}/active",
@@ -136,6 +140,7 @@ class ObjectCalls:
             summary=summary,
             key=key_of(Role.OBSERVER),
             answers={200: answer} | REFUSALS,
+            reply=reply,
             admit=needs(Role.OBSERVER),
         )
 
@@ -150,6 +155,7 @@ class ObjectCalls:
             key=key_of(Role.OBSERVER),
             query=LIST_QUERY,
             answers={200: f"the {self.noun}s", 422: "a parameter is wrong"} | REFUSALS,
+            reply=self.list_reply,
             admit=needs(Role.OBSERVER),
         )
 
@@ -163,6 +169,7 @@ class ObjectCalls:
             summary=f"{self.one}, {self.about}",
             key=key_of(Role.OBSERVER),
             answers={200: f"the {self.noun}"} | REFUSALS,
+            reply=self.reply,
             admit=needs(Role.OBSERVER),
         )
         return show, *self._activate_routes(), self._cancel_route(), self._remove_route()
@@ -179,6 +186,7 @@ class ObjectCalls:
             summary=f"make {self.one} the active one of {self.active_in}",
             key=key_of(Role.MANAGER),
             answers={200: f"the {self.noun}", 409: "it is not complete"} | REFUSALS,
+            reply=self.reply,
             admit=needs(Role.MANAGER),
         )
         return post, replace(post, method="PATCH")
@@ -192,6 +200,7 @@ class ObjectCalls:
             summary=f"stop {self.doing} {self.one}",
             key=key_of(self.role),
             answers={200: f"the {self.noun}", 409: "it is finished already"} | REFUSALS,
+            reply=self.reply,
             admit=needs(self.role),
         )
 

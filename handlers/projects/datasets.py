@@ -16,6 +16,7 @@ from handlers.projects.answers import iid_of, shown
 from handlers.projects.calls import ObjectCalls
 from handlers.projects.errors import SURFACE
 from handlers.projects.projects import BAD_BODY, PROJECT, REFUSALS
+from handlers.projects.shapes import ListedProjectDataset, ProjectDataset
 
 PROJECT_DATASETS = web.AppKey("project_datasets", ProjectDatasets)
 RESULT = ("Types", "Frequency", "Combinations")
@@ -94,6 +95,8 @@ CALLS = ObjectCalls(
     role=Role.DATA_MANAGER,
     shown=_shown,
     fields=_fields,
+    reply=ProjectDataset,
+    list_reply=list[ListedProjectDataset],
     active_in="its project",
 )
 ROUTES = (
@@ -101,7 +104,7 @@ ROUTES = (
         make_dataset, DatasetRequest, "make a dataset of uploads, or of a dataset and more uploads", of="an upload or dataset"
     ),
     CALLS.list_route(),
-    CALLS.active_route(show_active, "the active dataset", "the dataset"),
+    CALLS.active_route(show_active, "the active dataset", "the dataset", ProjectDataset),
     Route(
         method="POST",
         path=CALLS.one_path + "/dates",
@@ -112,6 +115,7 @@ ROUTES = (
         body=Combinations,
         query={"dataset_name": "the type of data, such as Sales"},
         answers={200: "the dates, ascending", 409: "the dataset is not complete"} | REFUSALS | BAD_BODY,
+        reply=list[str],
         admit=needs(Role.OBSERVER),
     ),
     *CALLS.routes_of_one(),

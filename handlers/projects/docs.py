@@ -21,4 +21,5 @@ ROUTE = Route(
     summary="The HTTP API as a page to read and to try requests on (Swagger UI)",
     key=FULL,
     answers={200: "HTML", 401: "credentials are missing or wrong; a browser asks for them", 403: "the key is read-only"},
+    reply="text/html",
 )

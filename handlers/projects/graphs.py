@@ -11,12 +11,13 @@ from engine.projects.graphs import Graphs, body_of
 from engine.roles import Role
 from handlers.http.bodies import Body
 from handlers.http.errors import json_response
-from handlers.http.routes import Route
+from handlers.http.routes import Route, whole
 from handlers.projects.admission import admit, admit_team, key_of, needs, needs_in_team, read_body
 from handlers.projects.datasets import PROJECT_DATASETS, Combination
 from handlers.projects.errors import SURFACE
 from handlers.projects.parameters import LIST_QUERY, iid, list_part, number, short_text
 from handlers.projects.projects import BAD_BODY, PROJECT, REFUSALS
+from handlers.projects.shapes import GraphAnswer, SavedGraph
 
 GRAPHS = web.AppKey("project_graphs", Graphs)
 # The parameters that name a combination, with what they are without one.
@@ -90,7 +91,7 @@ def list_of(combination: Combination) -> list[str]:
 
 def _id_of(request: web.Request) -> int:
     """The number in the path. EngineError `unknown_graph` when it is not a number."""
-    found = iid(request.match_info["id"])
+    found = iid(request.match_info["graph"])
     if found is None:
         raise EngineError(UNKNOWN_GRAPH, "There is no such graph.")
     return found
@@ -113,6 +114,7 @@ ROUTES = (
         key=key_of(Role.MODEL_DEVELOPER),
         body=GraphBody,
         answers={201: "the graph, with its Id"} | REFUSALS | BAD_BODY,
+        reply=GraphAnswer,
         admit=needs(Role.MODEL_DEVELOPER),
     ),
     Route(
@@ -124,6 +126,7 @@ ROUTES = (
         key=key_of(Role.OBSERVER),
         query=LIST_QUERY,
         answers={200: "Ids and times", 422: "a parameter is wrong"} | REFUSALS,
+        reply=list[SavedGraph],
         admit=needs(Role.OBSERVER),
     ),
     Route(
@@ -134,27 +137,29 @@ ROUTES = (
         summary="a graph of everything in a dataset; it is not saved",
         key=key_of(Role.OBSERVER),
         query={
-            "dataset_id": "IId of a dataset of the project",
+            "dataset_id": whole("IId of a dataset of the project", 1),
             "country_code": "three letters, such as SWE",
             "region_code": "`all` without it",
             "grouping": "`all` without it",
         },
         answers={200: "nodes and edges", 409: "the dataset is not complete", 422: "a parameter is wrong"} | REFUSALS,
+        reply=GraphAnswer,
         admit=needs(Role.OBSERVER),
     ),
     Route(
         method="GET",
-        path=PATH + "/{id}",
+        path=PATH + "/{graph}",
         handler=show_graph,
         surface=SURFACE,
         summary="a graph of the high level, saved or made with a model",
         key=key_of(Role.OBSERVER),
         answers={200: "nodes and edges"} | REFUSALS,
+        reply=GraphAnswer,
         admit=needs(Role.OBSERVER),
     ),
     Route(
         method="DELETE",
-        path=PATH + "/{id}",
+        path=PATH + "/{graph}",
         handler=remove_graph,
         surface=SURFACE,
         summary="remove a graph that was saved",
@@ -164,12 +169,13 @@ ROUTES = (
     ),
     Route(
         method="GET",
-        path="/graph_instances/{team}/{id}",
+        path="/graph_instances/{team}/{graph}",
         handler=show_instance,
         surface=SURFACE,
         summary="a graph of the low level, as a model was fitted with it",
         key=key_of(Role.OBSERVER),
         answers={200: "nodes and edges, and the Id of the graph of the high level"} | REFUSALS,
+        reply=GraphAnswer,
         admit=needs_in_team(Role.OBSERVER),
     ),
 )

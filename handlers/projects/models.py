@@ -20,6 +20,7 @@ from handlers.projects.datasets import Combination, Number
 from handlers.projects.errors import SURFACE
 from handlers.projects.graphs import GraphBody, list_of
 from handlers.projects.projects import PROJECT, REFUSALS
+from handlers.projects.shapes import Anything, FitAnswer, ListedFit
 
 MODELS = web.AppKey("project_models", Models)
 PUBLISHING = web.AppKey("project_publishing", Publishing)
@@ -166,6 +167,8 @@ CALLS = ObjectCalls(
     role=Role.MODEL_DEVELOPER,
     shown=_shown,
     fields=_fields,
+    reply=FitAnswer,
+    list_reply=list[ListedFit],
     active_in="its country, region and grouping",
     slot_of=slot_of,
     activated=_activated,
@@ -180,7 +183,7 @@ ROUTES = (
         path=PROJECT + "/build/model",
     ),
     CALLS.list_route(),
-    CALLS.active_route(show_active, "the active models, one for each country, region and grouping", "the models"),
+    CALLS.active_route(show_active, "the active models, one for each country, region and grouping", "the models", list[FitAnswer]),
     CALLS.make_route(
         refit_model,
         RefitRequest,
@@ -197,6 +200,7 @@ ROUTES = (
         key=key_of(Role.OBSERVER),
         query={"node": "only the curve of this node"},
         answers={200: "the curves", 409: "the model is not complete", 422: "the node has no curve"} | REFUSALS,
+        reply=list[Anything],
         admit=needs(Role.OBSERVER),
     ),
     *CALLS.routes_of_one(),

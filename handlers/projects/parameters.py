@@ -7,6 +7,7 @@ from aiohttp import web
 
 from engine.errors import ListedError
 from engine.projects.codes import BAD_FIELD
+from handlers.http.routes import whole
 
 DEFAULT_LIMIT, MAX_LIMIT = 100, 1000
 # No number of an object is larger.
@@ -15,8 +16,8 @@ NO_LIMIT = 10**MAX_DIGITS
 MAX_CHARACTERS = 200
 
 LIST_QUERY = {
-    "limit": f"how many, from 1 to {MAX_LIMIT}; {DEFAULT_LIMIT} without it",
-    "before": "only those with lower numbers than this IId",
+    "limit": whole(f"how many, from 1 to {MAX_LIMIT}; {DEFAULT_LIMIT} without it", 1, MAX_LIMIT),
+    "before": whole("only those with lower numbers than this IId", 1),
 }
 
 

@@ -6,7 +6,7 @@ from engine.projects.attributions import KIND as ATTRIBUTION
 from engine.projects.plots import ATTRIBUTION_KINDS, LARGEST, MODEL_KINDS, SMALLEST, Picture, Plots
 from engine.projects.publishing import KIND as MODEL
 from engine.roles import Role
-from handlers.http.routes import Handler, Route
+from handlers.http.routes import Handler, Route, one_word, whole
 from handlers.projects.admission import admit, key_of, needs
 from handlers.projects.answers import iid_of
 from handlers.projects.attributions import CALLS as ATTRIBUTION_CALLS
@@ -63,12 +63,13 @@ def _route(path: str, handler: Handler, kinds: tuple[str, ...], what: str) -> Ro
         summary=f"a picture of {what}, as SVG",
         key=key_of(Role.OBSERVER),
         query={
-            "kind": " or ".join((", ".join(kinds[:-1]), kinds[-1])),
-            "width": f"{sizes}; {DEFAULT_WIDTH} without it",
-            "height": f"{sizes}; {DEFAULT_HEIGHT} without it",
+            "kind": one_word(" or ".join((", ".join(kinds[:-1]), kinds[-1])), kinds),
+            "width": whole(f"{sizes}; {DEFAULT_WIDTH} without it", SMALLEST, LARGEST),
+            "height": whole(f"{sizes}; {DEFAULT_HEIGHT} without it", SMALLEST, LARGEST),
         },
         answers={200: "SVG", 304: "the picture has not changed", 409: f"{what} is not complete", 422: "a parameter is wrong"}
         | REFUSALS,
+        reply=SVG,
         admit=needs(Role.OBSERVER),
     )
 

@@ -1,6 +1,6 @@
 """Projects over HTTP: which a team has, and what is active in each."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from aiohttp import web
 from pydantic import Field
@@ -15,6 +15,7 @@ from handlers.http.errors import json_response
 from handlers.http.routes import Route
 from handlers.projects.admission import admit, admit_team, key_of, needs, needs_in_team, read_body
 from handlers.projects.errors import SURFACE
+from handlers.projects.shapes import ProjectAnswer
 
 PROJECTS = web.AppKey("projects", Projects)
 REMOVAL = web.AppKey("removal", Removal)
@@ -70,7 +71,7 @@ async def remove_project(request: web.Request) -> web.Response:
     return web.Response(status=202)
 
 
-def _shown(card: ProjectCard) -> dict[str, Any]:
+def _shown(card: ProjectCard) -> ProjectAnswer:
     return {
         "Id": card.project.id,
         "Name": card.name,
@@ -101,6 +102,7 @@ ROUTES = (
         summary="the projects of a team",
         key=key_of(Role.OBSERVER),
         answers={200: "the projects"} | REFUSALS,
+        reply=list[ProjectAnswer],
         admit=needs_in_team(Role.OBSERVER),
     ),
     Route(
@@ -112,6 +114,7 @@ ROUTES = (
         key=key_of(Role.ADMIN),
         body=ProjectRequest,
         answers={201: "the project", 409: "the id is taken"} | REFUSALS | BAD_BODY,
+        reply=ProjectAnswer,
         admit=needs_in_team(Role.ADMIN),
     ),
     Route(
@@ -122,6 +125,7 @@ ROUTES = (
         summary="a project, and what is active in it",
         key=key_of(Role.OBSERVER),
         answers={200: "the project"} | REFUSALS,
+        reply=ProjectAnswer,
         admit=needs(Role.OBSERVER),
     ),
     Route(
@@ -133,6 +137,7 @@ ROUTES = (
         key=key_of(Role.MANAGER),
         body=ProjectChange,
         answers={200: "the project"} | REFUSALS | BAD_BODY,
+        reply=ProjectAnswer,
         admit=needs(Role.MANAGER),
     ),
     Route(
@@ -143,6 +148,7 @@ ROUTES = (
         summary="remove a project with its uploads, datasets, models and attributions",
         key=key_of(Role.ADMIN),
         answers={202: "it is not found any more; its files are being removed"} | REFUSALS,
+        reply=(),
         admit=needs(Role.ADMIN),
     ),
 )

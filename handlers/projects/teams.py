@@ -1,6 +1,6 @@
 """Teams over HTTP: which there are, and who is in them with which role."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from aiohttp import web
 from pydantic import Field
@@ -14,9 +14,9 @@ from handlers.http.keys import TEAMS
 from handlers.http.routes import Route
 from handlers.projects.admission import CALLER, FULL, admit_caller, admit_team, key_of, needs_in_team, read_body
 from handlers.projects.errors import SURFACE
+from handlers.projects.shapes import MemberAnswer, RoleWord, TeamAnswer
 
 Name = Annotated[str, Field(min_length=1, max_length=100)]
-RoleWord = Literal["Observer", "Member", "DataManager", "ModelDeveloper", "Manager", "Admin"]
 
 
 class TeamRequest(Body):
@@ -146,6 +146,7 @@ ROUTES = (
         summary="The caller's teams with their projects; the admin of the server sees all",
         key=FULL,
         answers={200: "the teams, by id", 401: REFUSALS[401], 403: "the key is read-only"},
+        reply=list[TeamAnswer],
     ),
     Route(
         method="POST",
@@ -164,6 +165,7 @@ ROUTES = (
             429: "the caller is in 200 teams",
         }
         | BODY_REFUSALS,
+        reply=TeamAnswer,
         admit=admit_caller,
     ),
     Route(
@@ -174,6 +176,7 @@ ROUTES = (
         summary="A team with its projects",
         key=key_of(Role.OBSERVER),
         answers={200: "the team"} | REFUSALS,
+        reply=TeamAnswer,
     ),
     Route(
         method="PATCH",
@@ -184,6 +187,7 @@ ROUTES = (
         key=ADMIN_KEY,
         body=TeamChange,
         answers={200: "the team", 422: "a field is wrong"} | REFUSALS | BODY_REFUSALS,
+        reply=TeamAnswer,
         admit=needs_in_team(Role.ADMIN),
     ),
     Route(
@@ -203,6 +207,7 @@ ROUTES = (
         summary="Who is in a team, with which role",
         key=key_of(Role.OBSERVER),
         answers={200: "the members, by user"} | REFUSALS,
+        reply=list[MemberAnswer],
     ),
     Route(
         method="POST",
@@ -222,6 +227,7 @@ ROUTES = (
         | REFUSALS
         | {404: "there is no such team or user"}
         | BODY_REFUSALS,
+        reply=list[MemberAnswer],
         admit=needs_in_team(Role.ADMIN),
     ),
     Route(
@@ -236,6 +242,7 @@ ROUTES = (
         | REFUSALS
         | {404: "there is no such team or member"}
         | BODY_REFUSALS,
+        reply=list[MemberAnswer],
         admit=needs_in_team(Role.ADMIN),
     ),
     Route(

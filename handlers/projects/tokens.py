@@ -1,6 +1,6 @@
 """Tokens over HTTP: callers make, list and revoke their own. Only the answer that makes a token has its value."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from aiohttp import web
 from pydantic import Field
@@ -14,6 +14,7 @@ from handlers.http.routes import Route
 from handlers.projects.admission import FULL, admit_caller, read_body
 from handlers.projects.errors import SURFACE
 from handlers.projects.parameters import LIST_QUERY, iid, list_part
+from handlers.projects.shapes import TokenAnswer
 
 TOKENS = web.AppKey("tokens", Tokens)
 NO_STORE = {"Cache-Control": "no-store"}
@@ -39,7 +40,7 @@ async def make_token(request: web.Request) -> web.Response:
     caller = await admit_caller(request)
     body = await read_body(request, TokenRequest)
     made = await request.app[TOKENS].make(caller, body.name, body.expires_at)
-    return json_response(_shown(made.row) | {"Token": made.value}, status=201, headers=NO_STORE, sort_keys=False)
+    return json_response({**_shown(made.row), "Token": made.value}, status=201, headers=NO_STORE, sort_keys=False)
 
 
 async def delete_token(request: web.Request) -> web.Response:
@@ -61,7 +62,7 @@ async def _revoke(request: web.Request) -> TokenRow:
     return await request.app[TOKENS].revoke(caller.name, number)
 
 
-def _shown(row: TokenRow) -> dict[str, Any]:
+def _shown(row: TokenRow) -> TokenAnswer:
     return {
         "IId": row.iid,
         "Name": row.name,
@@ -87,6 +88,7 @@ ROUTES = (
         summary="The caller's tokens, newest first, also those that have ended",
         key=FULL,
         answers={200: "the tokens without their values", 422: "limit or before is not a number"} | REFUSALS,
+        reply=list[TokenAnswer],
         query=LIST_QUERY,
     ),
     Route(
@@ -106,6 +108,7 @@ ROUTES = (
             507: "the disk of the server is full",
         }
         | REFUSALS,
+        reply=TokenAnswer,
         admit=admit_caller,
     ),
     Route(
@@ -125,6 +128,7 @@ ROUTES = (
         summary="Revoke a token at once, and show it",
         key=FULL,
         answers={200: "the token", 404: "the caller has no such token"} | REFUSALS,
+        reply=TokenAnswer,
         admit=admit_caller,
     ),
 )

@@ -25,6 +25,7 @@ from handlers.projects.answers import shown
 from handlers.projects.calls import ObjectCalls
 from handlers.projects.errors import SURFACE
 from handlers.projects.projects import NO_ROOM, PROJECT, REFUSALS
+from handlers.projects.shapes import ListedUpload, UploadedFile
 
 UPLOADS = web.AppKey("project_uploads", ProjectUploads)
 ADMITTED = web.RequestKey("admitted_upload", Project)
@@ -134,6 +135,8 @@ CALLS = ObjectCalls(
     role=Role.DATA_MANAGER,
     shown=_shown,
     fields=_fields,
+    reply=UploadedFile,
+    list_reply=list[ListedUpload],
 )
 UPLOAD_ANSWERS = {
     201: "the upload, which will be read",
@@ -153,6 +156,7 @@ ROUTES = (
         body=FormBody({FILE_FIELD: "a CSV file in UTF-8, or a workbook (.xlsx) of one sheet without formulas"}, (FILE_FIELD,)),
         query={"dataset_name": "the type of data: Sales, Media, Events, ... or a name of your own"},
         answers=UPLOAD_ANSWERS | NO_ROOM | REFUSALS,
+        reply=UploadedFile,
         admit=admit_file,
     ),
     CALLS.list_route(),

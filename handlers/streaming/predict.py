@@ -23,9 +23,10 @@ from handlers.http.connections import guarding
 from handlers.http.errors import UNSUPPORTED_MEDIA_TYPE, json_response, status_of
 from handlers.http.keys import ACCOUNTS, COMPAT_STATUS, REPOSITORY, REQUEST_TIMEOUT
 from handlers.http.parameters import flag, number
-from handlers.http.routes import Route, Surface, When
+from handlers.http.routes import Parameter, Route, Surface, When, one_word, whole
 from handlers.streaming.bulk import BulkExchange, media_type
 from handlers.streaming.keys import PREDICTIONS, STREAMING_LIMITS
+from handlers.streaming.shapes import HeartbeatAnswer, PredictionAnswer, RecordBody
 from handlers.streaming.websocket import Conversation, Question, is_upgrade
 
 SURFACE = Surface(name="streaming")
@@ -160,7 +161,7 @@ async def _single(request: web.Request, admission: Admission) -> web.Response:
     arguments = _single_arguments(request, admission.version)
     prediction = await request.app[PREDICTIONS].predict(admission.version, record, arguments)
     return web.Response(
-        body=prediction.body,
+        body=prediction.body + b"\n",  # so that a shell shows its prompt on the next line
         status=_status(request, prediction),
         headers={
             hdrs.CONTENT_TYPE: "application/json",
@@ -235,7 +236,10 @@ async def status(request: web.Request) -> web.StreamResponse:
     if is_upgrade(request):
         return await _converse(request, admission)
     is_answering = await request.app[PREDICTIONS].is_answering(admission.version)
-    answer = {"date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "status": "OK" if is_answering else "ERROR"}
+    answer: HeartbeatAnswer = {
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "status": "OK" if is_answering else "ERROR",
+    }
     return json_response(answer, status=200 if is_answering else 503)
 
 
@@ -246,15 +250,15 @@ async def options(request: web.Request) -> web.Response:
 
 # Routes
 
-QUERY = {
+QUERY: dict[str, str | Parameter] = {
     "bulk": "true: stream newline-delimited JSON in both directions",
     "ordered": "true: results in the order of the input (streams)",
     "summary": "true: one more line at the end, with counts (streams)",
     "non_vectorized": "true: an array of one element at the top level of a result becomes that element",
-    "version": "use this kept version instead of the active one",
-    "times": "go (default) or iso: the format of start_time and end_time (streams)",
-    "encoding_format": "float (default) or base64: the form of an embedding model's vectors",
-    "dimensions": "keep only the first N values of such a vector and scale it back to length 1",
+    "version": whole("use this kept version instead of the active one", 1),
+    "times": one_word("go (default) or iso: the format of start_time and end_time (streams)", ("go", "iso")),
+    "encoding_format": one_word("float (default) or base64: the form of an embedding model's vectors", ("float", "base64")),
+    "dimensions": whole("keep only the first N values of such a vector and scale it back to length 1", 1),
 }
 REFUSALS = {
     401: "credentials are missing or wrong",
@@ -283,8 +287,9 @@ POST = Route(
     surface=SURFACE,
     summary="Predict: one record, or a stream",
     key=KEY,
-    body=NDJSON,
+    body=(RecordBody, NDJSON),
     answers=ANSWERS,
+    reply=(PredictionAnswer, NDJSON),
     query=QUERY,
     admit=admit,
 )
@@ -299,6 +304,7 @@ PUT = Route(
     key=KEY,
     body=NDJSON,
     answers=STREAM_ANSWERS,
+    reply=NDJSON,
     query=QUERY,
     admit=admit,
 )
@@ -316,6 +322,8 @@ ROUTES = (
         summary="Status, after a heartbeat of the model; with Upgrade: websocket a socket that takes one record per message",
         key=KEY,
         answers={101: "the WebSocket is open", 200: "OK", 400: "the WebSocket handshake is wrong", 503: "ERROR"} | REFUSALS,
+        reply=HeartbeatAnswer,
+        replies={503: HeartbeatAnswer},
         query={name: QUERY[name] for name in ("non_vectorized", "version")},
     ),
     Route(

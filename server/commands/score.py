@@ -165,7 +165,7 @@ class ScoreRun:
 
     def _cut(self, why: str) -> Exit:
         self._progress.close()
-        with contextlib.suppress(OSError):  # the first reason counts
+        with contextlib.suppress(OSError, KeyboardInterrupt):  # the first reason counts, and a second Ctrl-C waits for no table
             self._files.results.finish()
         self._progress.end(f"score: cut after {self._counts()}: {why}")
         return Exit.CUT

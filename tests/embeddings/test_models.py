@@ -235,11 +235,9 @@ def test_a_listed_name_without_a_model_is_left_out_with_one_warning(server: Serv
     assert "model import" in warnings[0]
 
 
-def test_a_shipped_model_without_weights_is_left_out_with_the_command_that_fetches_them(server: Server) -> None:
-    for name in (MINILM, BASE):
-        warnings = [line for line in server.log.splitlines() if "left out" in line and name in line]
-        assert len(warnings) == (not has_weights(name))
-        assert all("make models" in line for line in warnings)
+def test_a_shipped_model_without_weights_is_left_out_without_a_word(server: Server) -> None:
+    """A warning at every start for what nobody has fetched would teach people to read over warnings."""
+    assert [line for line in server.log.splitlines() if "left out" in line and (MINILM in line or BASE in line)] == []
 
 
 def test_names_of_the_files_are_not_shown(server: Server) -> None:

@@ -7,11 +7,49 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 CHROMIUM = shutil.which("chromium")
 TIMEOUT_MS = 30_000
+
+# The elements with text of their own whose contrast (WCAG 2) is below 4.5.
+CONTRAST = """() => {
+  const linear = part => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
+  const light = color => {
+    const [red, green, blue] = color.match(/[\\d.]+/g).map(part => linear(part / 255));
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+  };
+  const behind = node => {
+    for (; node; node = node.parentElement) {
+      const color = getComputedStyle(node).backgroundColor;
+      if (!color.endsWith(", 0)")) return color;
+    }
+    return "rgb(255, 255, 255)";
+  };
+  const contrast = node => {
+    const [less, more] = [light(getComputedStyle(node).color), light(behind(node))].sort((one, other) => one - other);
+    return (more + 0.05) / (less + 0.05);
+  };
+  return [...document.querySelectorAll("body *")]
+    .filter(node => node.checkVisibility() && [...node.childNodes].some(one => one.nodeType === Node.TEXT_NODE))
+    .filter(node => contrast(node) < 4.5)
+    .map(node => node.outerHTML.slice(0, 80));
+}"""
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """The browser, until the end of the context. The test is skipped where it is missing, or playwright."""
+    if CHROMIUM is None:
+        pytest.skip("needs a browser: Debian's package chromium")
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: the extra `pages` of setup.cfg")
+    with playwright.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield started
+        started.close()
 
 
 class Tab:

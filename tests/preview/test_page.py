@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import requests
 
-from handlers.preview.page import FOLDER
+from handlers.http.pages import FILES, FOLDER
 from tests.fixtures.preview import Content, front_matter, json_lines, picture, wav
 from tests.preview.asking import get, hook, is_quiet, lay_in, rows, until
-from tests.preview.browser import CHROMIUM, Tab, tab
+from tests.preview.browser import CONTRAST, Tab, chromium, tab
 from tests.preview.test_workers import worker
 from tests.serving import Server, serving
 
@@ -84,7 +84,7 @@ def test_without_javascript_the_page_names_the_json_and_shows_a_name_as_text(gal
     assert "<script>1" not in wild.text
 
 
-@pytest.mark.parametrize("name", ["preview.css", "preview.js"])
+@pytest.mark.parametrize("name", FILES)
 def test_a_file_of_the_page_is_sent_once(gallery: Server, name: str) -> None:
     first = requests.get(f"{gallery.url}/static/{name}", timeout=10)
     assert first.content == (FOLDER / name).read_bytes()
@@ -94,7 +94,7 @@ def test_a_file_of_the_page_is_sent_once(gallery: Server, name: str) -> None:
 
 def test_the_files_of_the_page_are_small_and_write_no_markup() -> None:
     assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 60_000
-    script = (FOLDER / "preview.js").read_text()
+    script = "".join(path.read_text() for path in FOLDER.glob("*.js"))
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|\beval\b", script)
 
 
@@ -108,13 +108,8 @@ def test_nothing_else_can_be_read_by_way_of_the_page(gallery: Server, path: str)
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("needs a browser: Debian's package chromium")
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: the extra `pages` of setup.cfg")
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+    with chromium() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture
@@ -339,31 +334,6 @@ def focus(page: Tab, text: str) -> None:
         if page.page.evaluate("document.activeElement.textContent") == text:
             return
     raise AssertionError(f"the keyboard does not reach {text}")
-
-
-# The elements with text of their own whose contrast (WCAG 2) is below 4.5.
-CONTRAST = """() => {
-  const linear = part => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
-  const light = color => {
-    const [red, green, blue] = color.match(/[\\d.]+/g).map(part => linear(part / 255));
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
-  };
-  const behind = node => {
-    for (; node; node = node.parentElement) {
-      const color = getComputedStyle(node).backgroundColor;
-      if (!color.endsWith(", 0)")) return color;
-    }
-    return "rgb(255, 255, 255)";
-  };
-  const contrast = node => {
-    const [less, more] = [light(getComputedStyle(node).color), light(behind(node))].sort((one, other) => one - other);
-    return (more + 0.05) / (less + 0.05);
-  };
-  return [...document.querySelectorAll("body *")]
-    .filter(node => node.checkVisibility() && [...node.childNodes].some(one => one.nodeType === Node.TEXT_NODE))
-    .filter(node => contrast(node) < 4.5)
-    .map(node => node.outerHTML.slice(0, 80));
-}"""
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -122,7 +122,8 @@ def of_catalogue(client: Client) -> list[dict[str, Any]]:
 def test_a_dataset_is_previewed_and_queried_by_its_team_alone(client: Client) -> None:
     body = shown(client, client.joined([client.uploaded("Sales", weekly(4))]))
     title = body["Hub"].removeprefix("hub://")
-    assert jobs_of_preview(client, title) == 0, "preview reads a dataset when somebody asks for it"
+    wait_until(lambda: title in client.but(base="").ask("GET", "/hf_datasets").text)
+    assert jobs_of_preview(client, title) == 0, "preview lists a dataset at once, and reads it when somebody asks for it"
     splits = previewed(client, title)
     assert jobs_of_preview(client, title) > 0
     assert splits.ok, splits.text

@@ -5,6 +5,7 @@ import re
 import pytest
 import requests
 
+from tests.described import fault
 from tests.projects.asking import BASES, refused
 from tests.projects.calls import ROWS, Call, P, attribution_body, build_body, operations, refit_body
 from tests.projects.house import OUTSIDER, READER, ROLES, House, named
@@ -46,6 +47,7 @@ def send(house: House, name: str, user: str) -> requests.Response:
     answer = ROWS[name].call(house, user).send(client, method)
     asked = answer.request.path_url.partition("?")[0].removeprefix(client.base)
     assert re.fullmatch(re.escape(path).replace(r"\{\}", "[^/]+"), asked), "the row asks another route"
+    assert fault(answer, method, "/v1" + path) is None
     return answer
 
 

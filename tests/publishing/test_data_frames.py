@@ -38,12 +38,7 @@ def frame() -> pandas.DataFrame:
 def config(graph: Any, frame: pandas.DataFrame) -> dict[str, Any]:
     """As docs/models.md shows it."""
     pairs = zip(graph.graph.input, frame.columns, strict=True)
-    return {
-        "task": "predict",
-        "inputs": [{"kind": "column", "input": tensor.name, "field": column} for tensor, column in pairs],
-        "outputs": [{"output": "label", "as": "species"}, {"output": "probabilities", "as": "probabilities"}],
-        "example": json.loads(frame.iloc[0].to_json()),
-    }
+    return {"inputs": [{"input": tensor.name, "field": column} for tensor, column in pairs]}
 
 
 def test_a_frame_is_scored_as_scikit_learn_does_it(server: Server, frame: pandas.DataFrame, tmp_path: Path) -> None:
@@ -65,7 +60,7 @@ def test_a_frame_is_scored_as_scikit_learn_does_it(server: Server, frame: pandas
     sluice(server, "score", "admin/flowers", tmp_path / "flowers.parquet", "-o", tmp_path / "out.csv", "--quiet")
     expected = pipeline.predict_proba(frame)
     for found in (pandas.read_parquet(tmp_path / "out.parquet"), pandas.read_csv(tmp_path / "out.csv")):
-        assert [*found["species"]] == [*pipeline.predict(frame)]
+        assert [*found["label"]] == [*pipeline.predict(frame)]
         rows = [json.loads(row) if isinstance(row, str) else row for row in found["probabilities"]]
         for row, wanted in zip(rows, expected, strict=True):
             assert [*row] == pytest.approx([*wanted], abs=1e-5)

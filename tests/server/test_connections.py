@@ -1,6 +1,7 @@
 """Connections that are held for nothing: half a head, answers that nobody reads, and more of them than the server can have."""
 
 import asyncio
+import contextlib
 import os
 import resource
 import signal
@@ -113,6 +114,17 @@ def test_a_body_has_more_time_than_a_head(strict: Server) -> None:
             assert client.is_quiet(0.5)
         client.send(record[5:])
         assert client.head().status == 200
+
+
+@pytest.mark.parametrize("sent", [b"\0\xff", b"GET /a", b"GET / HTTP/1.1\r\nHost: x\r\nX: a"], ids=["garbage", "path", "header"])
+def test_what_is_no_http_is_refused_and_not_repeated(strict: Server, sent: bytes) -> None:
+    with Raw(strict) as client:
+        with contextlib.suppress(ConnectionError):
+            client.send(sent + sent[-1:] * 100_000)
+        head = client.head()
+        assert head.status == 400
+        assert int(head.headers["content-length"]) <= 200
+        assert (head.headers["x-content-type-options"], head.headers["server"]) == ("nosniff", "Sluice")
 
 
 # Answers

@@ -28,7 +28,7 @@ def test_a_result_has_four_keys_in_order_and_timing_headers(server: Server) -> N
     """Acceptance 19."""
     answer = post(server, b'{"name":"Kermit","yhat_id":"mine"}')
     assert answer.status_code == 200
-    assert answer.text == '{"result":{"greeting":"Hello Kermit"},"version":1,"yhat_id":"mine","yhat_model":"HelloWorld"}'
+    assert answer.text == '{"result":{"greeting":"Hello Kermit"},"version":1,"yhat_id":"mine","yhat_model":"HelloWorld"}\n'
     assert answer.headers["Content-Type"] == "application/json"
     queue, infer, total = (float(answer.headers[f"X-{name}-Time"]) for name in ("Queue", "Inference", "Total"))
     assert 0 < infer <= total < 10_000
@@ -78,7 +78,8 @@ def test_an_undecodable_body_is_400(server: Server, body: bytes) -> None:
 def test_an_array_is_400_and_says_what_would_work(server: Server, body: bytes) -> None:
     """Acceptance 19."""
     answer = post(server, body)
-    assert (answer.status_code, answer.text) == (400, '{"error":"could not decode body: send one object; for many use ?bulk=true"}')
+    text = '{"error":"could not decode body: send one object; for many use ?bulk=true"}\n'
+    assert (answer.status_code, answer.text) == (400, text)
 
 
 @pytest.mark.parametrize("body", [b"", b" \n ", b"3", b'"x"', b"null", b"true"])

@@ -365,6 +365,13 @@ async def test_the_work_of_one_user_leaves_a_replica_for_others(tmp_path: Path) 
             await pool.run(task("swap"), {}, user="bob")
         assert pool.num_started == 3
         assert mark.read_text() == "begun\n" * 2, "the third of ann's still waits"
+        for _ in range(3):
+            for replica in [one for one in pool.replicas if one.working_on is not None]:
+                replica.kill()
+            async with asyncio.timeout(30):
+                await pool.run(task("swap"), {}, user="bob")
+        answered = [one for one in pool.replicas if one.answers_given == 4]
+        assert len(answered) == 1, "one replica has answered bob each time, and ann has not had it, although hers died"
     finally:
         await pool.stop()
         await asyncio.gather(*anns, return_exceptions=True)

@@ -64,6 +64,21 @@ def test_an_alias_of_a_model_that_is_not_listed_is_warned_of(tmp_path: Path, cap
     assert listing.accepted(None)["bob"].title == "sluice/small"
 
 
+@pytest.mark.parametrize(("names", "level"), [((), logging.DEBUG), (("small",), logging.WARNING)])
+def test_a_model_that_nobody_has_fetched_is_warned_of_only_where_the_setting_names_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, names: tuple[str, ...], level: int
+) -> None:
+    folder = tmp_path / "shipped" / "sluice" / "small"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (tmp_path / "shipped" / LIST_FILE).write_text("small\n")
+    with caplog.at_level(logging.DEBUG):
+        ListedModels(Repository([tmp_path / "shipped", tmp_path / "written"]), instead_of_files=names).read()
+    [record] = [record for record in caplog.records if record.name == "sluice.listed"]
+    assert record.levelno == level
+    assert "make models" in record.getMessage()
+
+
 def test_a_model_of_another_user_never_answers_to_the_name_of_one_that_ships(tmp_path: Path) -> None:
     """Also while the one that ships has no weights, and also when the list names the other one."""
     folder = tmp_path / "shipped" / "sluice" / "small"

@@ -124,6 +124,14 @@ def test_every_arrow_type_is_shown_and_prepared_rows_are_the_same(datasets: Data
     ]
 
 
+def test_columns_of_parquet_with_the_same_name_are_told_apart(datasets: Datasets) -> None:
+    table = pa.table([pa.array([1]), pa.array(["x"]), pa.array([2.5])], names=["a", "a", ""])
+    datasets.lay("d", {"a.parquet": parquet(table)})
+    shown = datasets.rows("d")
+    assert (shown.types, shown.rows) == ({"a": "INT", "a.1": "STRING", "": "FLOAT"}, [{"a": 1, "a.1": "x", "": 2.5}])
+    assert datasets.prepare("d").rows() == shown.rows
+
+
 def test_features_of_parquet_have_the_words_of_arrow(datasets: Datasets) -> None:
     datasets.lay("d", {"a.parquet": parquet(ARROW.select(["u8", "f32", "at", "struct", "money", "text"]))})
     features = {one["name"]: one["type"] for one in datasets.rows("d").modern["features"]}

@@ -1,4 +1,4 @@
-// The pages /datasets and /datasets/NAME. Whatever comes from a dataset is written as text, never as markup.
+// The pages /datasets and /datasets/NAME, after pages.js. Whatever comes from a dataset is written as text, never as markup.
 "use strict";
 
 const LENGTH = 100; // rows a page
@@ -8,77 +8,10 @@ const LONG_TEXT = 120; // characters that fit into three lines
 const WAIT_S = 20;
 const AGAIN_MS = 5000;
 const SELDOM_MS = 30000;
-const KEY = "sluice-key";
-const SVG = "http://www.w3.org/2000/svg";
 const BEFORE_NAME = "/datasets/";
 const SOURCE_PART = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,95}$/; // as PART_NAME of engine/datasets/names.py
 
-// Elements
-
-function put(node, attributes, children) {
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name === "text") node.textContent = value;
-    else if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else if (value === true) node.setAttribute(name, "");
-    else if (value !== false && value !== null && value !== undefined) node.setAttribute(name, value);
-  }
-  for (const child of children) if (child) node.append(child);
-  return node;
-}
-const el = (tag, attributes = {}, ...children) => put(document.createElement(tag), attributes, children);
-const svg = (tag, attributes = {}, ...children) => put(document.createElementNS(SVG, tag), attributes, children);
-const words = (text, name = "") => el("span", { text, class: name || null });
-
-function select(label, values, chosen, change) {
-  const options = values.map((one) => el("option", { value: one.value, text: one.text, selected: one.value === chosen }));
-  return el("label", {}, words(label), el("select", { onchange: (event) => change(event.target.value) }, ...options));
-}
-
 // Asking
-
-const key = () => sessionStorage.getItem(KEY);
-const wholeNumber = /^-?\d+$/;
-
-// Whole numbers that a double cannot hold stay as they were sent.
-function read(text) {
-  return JSON.parse(text, (_, value, context) =>
-    typeof value === "number" && !Number.isSafeInteger(value) && context && wholeNumber.test(context.source) ? context.source : value,
-  );
-}
-
-function address(path, parameters) {
-  const known = Object.entries(parameters).filter(([, value]) => value !== null && value !== undefined && value !== "");
-  return known.length ? `${path}?${new URLSearchParams(known)}` : path;
-}
-
-function send(url, signal) {
-  const headers = key() ? { Authorization: `Bearer ${key()}` } : {};
-  return fetch(url, { headers, signal, cache: "no-cache", credentials: "omit" });
-}
-
-class Refused extends Error {
-  constructor(response, body) {
-    const cause = body.cause_message && body.cause_message !== body.message ? ` ${body.cause_exception}: ${body.cause_message}` : "";
-    super((body.message || body.error || `status ${response.status}`) + cause);
-    this.code = response.headers.get("X-Error-Code") || "";
-    this.status = response.status;
-    this.before = Number(response.headers.get("X-Queue-Position") || 0);
-  }
-}
-
-async function ask(path, parameters, signal) {
-  const response = await send(address(path, parameters), signal);
-  let body;
-  try {
-    body = read(await response.text());
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new Error(`${path} did not answer with JSON`);
-  }
-  if (!response.ok) throw new Refused(response, body);
-  body.isStalled = response.headers.get("X-Preview-Status") === "stalled";
-  return body;
-}
 
 const isNotReady = (error) => error instanceof Refused && error.code.endsWith("NotReady");
 
@@ -116,12 +49,6 @@ async function watchQueue({ dataset, config, split }, signal, tell) {
   }
 }
 
-const pause = (milliseconds, signal) =>
-  new Promise((resolve, reject) => {
-    setTimeout(resolve, milliseconds);
-    signal.addEventListener("abort", () => reject(new DOMException("left", "AbortError")), { once: true });
-  });
-
 const inProgress = (before) =>
   `being processed, ${before === 0 ? "no job" : before === 1 ? "1 job" : `${before} jobs`} before it`;
 
@@ -139,7 +66,7 @@ let blobs = [];
 
 async function fetchMedia(node) {
   try {
-    const response = await send(pathsOfMedia.get(node));
+    const response = await send(pathsOfMedia.get(node), { headers: {} });
     if (!response.ok) throw new Error(response.status);
     const url = URL.createObjectURL(await response.blob());
     blobs.push(url);
@@ -169,37 +96,6 @@ function withSource(node, source) {
   return node;
 }
 
-// What every page has
-
-const title = el("h1");
-const state = el("p", { id: "state", role: "status", "aria-live": "polite" });
-const main = el("main", {}, title, state);
-
-function tell(text, isBad = false) {
-  if (state.textContent !== text) state.textContent = text;
-  state.className = isBad ? "bad" : "";
-}
-
-function keyForm(changed) {
-  const input = el("input", { class: "secret", type: "text", autocomplete: "off", spellcheck: "false", size: "12" });
-  input.value = key() || "";
-  const use = (event) => {
-    event.preventDefault();
-    if (input.value.trim()) sessionStorage.setItem(KEY, input.value.trim());
-    else sessionStorage.removeItem(KEY);
-    changed();
-  };
-  return el("form", { id: "key", onsubmit: use }, el("label", {}, words("Key"), input), el("button", { text: "Use key" }));
-}
-
-function failed(error) {
-  if (error.name === "AbortError") return;
-  if (error instanceof Refused && error.status === 401) {
-    tell(key() ? "The key is wrong." : "This needs a key: type it above.", true);
-  } else if (error instanceof Refused && /NotFound$/.test(error.code)) tell(`not found: ${error.message} A private one needs a key.`, true);
-  else tell(error instanceof Refused ? `broken (${error.code || error.status}): ${error.message}` : `no answer: ${error.message}`, true);
-}
-
 const reason = (error) => (error ? `${error.message} ${error.cause_message === error.message ? "" : error.cause_message}`.trim() : "");
 
 function nameInAddress() {
@@ -217,8 +113,6 @@ function bytes(number) {
   for (; number >= 1000 && unit < units.length - 1; unit++) number /= 1000;
   return `${unit ? number.toFixed(1) : number} ${units[unit]}`;
 }
-const count = (number) => Number(number).toLocaleString("en");
-
 // The list
 
 const HOW =
@@ -739,29 +633,12 @@ function showUse(section, named, where, files) {
   section.replaceChildren(el("h2", { text: "Use it" }), ...ways.map(([name, text]) => way(name, text)));
 }
 
-function way(name, text) {
-  const shown = el("pre", { text });
-  const said = el("span", { role: "status", class: "soft" });
-  const copy = async () => {
-    try {
-      await navigator.clipboard.writeText(text);
-      said.textContent = "copied";
-    } catch {
-      getSelection().selectAllChildren(shown); // a page without TLS has no clipboard
-      said.textContent = "selected";
-    }
-  };
-  const button = el("button", { type: "button", text: `Copy ${name}`, onclick: copy });
-  return el("div", {}, el("div", { class: "row" }, el("strong", { text: name }), button, said), shown);
-}
-
 // Start
 
 function start() {
   const isDataset = location.pathname.startsWith(BEFORE_NAME);
   const page = isDataset ? new DatasetPage(nameInAddress()) : new ListPage();
-  const home = el("a", { href: "/datasets", text: "Datasets" });
-  document.body.append(el("header", {}, home, keyForm(() => (isDataset ? page.keyChanged() : page.show()))), main);
+  drawPage(() => (isDataset ? page.keyChanged() : page.show()));
   page.show();
 }
 start();

@@ -1,0 +1,1 @@
+"""The OpenAPI document, and what programs make of it."""
