@@ -247,13 +247,15 @@ def parse_json(raw: bytes) -> Any:
 def parse_exactly(raw: bytes) -> Any:
     """Any JSON value, integers of any size as they are; also NaN and infinities, and bytes that are not UTF-8 as U+FFFD.
 
-    raises  NotJson; RecursionError for a value that is nested too deeply for a parser
+    raises  NotJson; RecursionError for a value that is nested too deeply for a parser; MemoryError
     """
     if not _LONG_DIGITS.search(raw):
         try:
             return orjson.loads(raw)
         except orjson.JSONDecodeError:
             pass
+        except SystemError as error:  # this is how orjson ends where memory does
+            raise MemoryError from error
     text = raw.decode(errors="replace")
     try:
         return json.loads(text, parse_int=_integer)

@@ -404,6 +404,15 @@ def test_a_value_that_is_encoded_in_pieces_has_the_same_bytes(value: object) -> 
     assert json.loads(in_pieces) == json.loads(codec.dumps(value))
 
 
+def test_a_value_for_which_there_is_no_memory_says_so() -> None:
+    program = (
+        "from engine.tasks import codec\nfrom engine.tasks.__main__ import limited\nraw = b'[' + b'{},' * 2_000_000 + b'1]'\n"
+        "with limited(100 << 20):\n    try:\n        codec.parse_exactly(raw)\n    except MemoryError:\n        print('no memory')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "no memory\n"
+
+
 def test_a_long_list_is_encoded_without_much_memory_ahead() -> None:
     """orjson would reserve half a gibibyte, and end the process where a limit refuses that."""
     program = (
