@@ -53,6 +53,12 @@ LEAST_REPLICA_BYTES = 512 * 1024 * 1024
 CGROUP_MEMORY = Path("/sys/fs/cgroup/memory.max")
 
 
+def num_runners(jobs_replicas: int) -> int:
+    """How many jobs a process does at once. With SLUICE_JOBS_REPLICAS=0 a worker is still there to do some, and a server does the
+    few that no worker may do."""
+    return max(1, jobs_replicas)
+
+
 # Where an install puts the kernel that replicas read and write blocks with.
 SCORING_FOLDER = Path(__file__).parent / "tasks" / "scoring"
 
@@ -97,8 +103,8 @@ class Engine:
         native = {"SLUICE_NATIVE": "true" if limits.native else "false"}
         options = replace(SCORE_OPTIONS, memory_bytes=memory_bytes, max_faults=limits.model_faults, environment=native)
         self._score = Pool("score", limits.score_replicas, options, silence_limit_s=limits.block_timeout_s)
-        # One place more than there are runners: what a request waits for never stands behind jobs, and goes on without runners.
-        jobs = Pool("jobs", limits.jobs_replicas + 1, JOBS_OPTIONS, silence_limit_s=limits.check_timeout_s)
+        # One place more than there are runners: what a request waits for never stands behind jobs.
+        jobs = Pool("jobs", num_runners(limits.jobs_replicas) + 1, JOBS_OPTIONS, silence_limit_s=limits.check_timeout_s)
         # The same: no look-up for a request stands behind files that jobs fetch.
         hub = Pool("hub", limits.jobs_replicas + 1, HUB_OPTIONS, silence_limit_s=limits.check_timeout_s)
         # The same among users: the queries of one may take long, and those of another find a place beside them.

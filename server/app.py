@@ -12,7 +12,7 @@ from aiohttp import web, web_response
 
 from engine import metrics
 from engine.accounts import Accounts
-from engine.datasets import DatasetChanges, DatasetLimits, Datasets, Lender, Sources, Upkeep
+from engine.datasets import Dataset, DatasetChanges, DatasetLimits, Datasets, Lender, Sources, Upkeep
 from engine.datasets.deletion import Deletion
 from engine.disk import Disk
 from engine.embeddings import EmbeddingLimits, Embeddings
@@ -46,7 +46,7 @@ from handlers import (
     repository,
     tensors,
 )
-from handlers.datasets.admission import CHANGES, DATASETS, INGESTION
+from handlers.datasets.admission import CHANGES, DATASETS, INGESTION, SOURCES
 from handlers.datasets.deletion import DELETION
 from handlers.datasets.uploads import ROW_LIMITS, RowLimits
 from handlers.embeddings.admission import EMBED_BODY_LIMIT, EMBEDDINGS, LISTED
@@ -55,6 +55,7 @@ from handlers.http.connections import ConnectionLimits, Connections
 from handlers.http.memory import BODY_MEMORY, BodyMemory
 from handlers.http.origins import ORIGINS, OriginLimits, Origins
 from handlers.http.routes import Route, RouteTable
+from handlers.preview.keys import PREVIEW
 from handlers.projects.tokens import TOKENS
 from handlers.query import QUERIES, QUERY_BODY_LIMIT
 from handlers.streaming import predict
@@ -215,7 +216,7 @@ async def _open_jobs(
 def _open_queries(app: web.Application, spill: Spill, lender: Lender, settings: Settings, stack: contextlib.AsyncExitStack) -> None:
     """Open queries, which read the datasets of the server itself and those of preview."""
     texts = Texts(app[EMBEDDINGS].embed, app[LISTED])
-    sources = Sources([app[DATASETS], lender])
+    app[SOURCES] = sources = Sources([app[DATASETS], lender])
     app[QUERIES] = Queries(app[keys.ENGINE], sources, texts, spill, settings.part(QueryLimits))
     stack.enter_context(metrics.showing(app[QUERIES].places.levels))
 
@@ -224,12 +225,24 @@ async def _open_ingestion(app: web.Application, disk: Disk, settings: Settings) 
     """Open the changes of datasets and their upkeep, and lend the models of the embeddings surface to uploads."""
     engine = app[keys.ENGINE]
     changes = DatasetChanges(app[DATASETS], disk, settings.part(DatasetLimits))
+    _tell_preview(app, changes)
     await Upkeep(changes, app[keys.JOBS], spawn=engine.spawn).begin()
     _start_queries_with_the_first_dataset(engine, changes)
     app[CHANGES] = changes
     app[INGESTION] = Ingestion(changes, engine.pool("jobs"), app[EMBEDDINGS], settings.part(IngestionLimits))
     app[DELETION] = Deletion(changes, engine.pool("jobs"), RowFinder(app[QUERIES]).find)
     app[ROW_LIMITS] = settings.part(RowLimits)
+
+
+def _tell_preview(app: web.Application, changes: DatasetChanges) -> None:
+    """Let preview know of changes that cannot wait until it looks for them."""
+    states, engine = app[PREVIEW].states, app[keys.ENGINE]
+
+    def tell(dataset: Dataset) -> None:
+        engine.spawn(states.heed_commit(dataset.title), f"tell preview of {dataset.title}")
+
+    changes.on_commit.append(tell)
+    changes.on_delete.append(states.forget)
 
 
 def _start_queries_with_the_first_dataset(engine: Engine, changes: DatasetChanges) -> None:

@@ -256,8 +256,9 @@ class Settings:
     jobs_replicas: int = _setting(
         2,
         _count,
-        "number of jobs that the server does at once, each in a process of its own; of two or more, one takes quick jobs only. One "
-        "process more is for what requests wait for, such as checks of published models. All start when first needed",
+        "number of jobs that the server does at once, each in a process of its own; of two or more, one takes quick jobs only, and "
+        "with 0 it does the upkeep of datasets alone. One process more is for what requests wait for, such as checks of published "
+        "models. All start when first needed",
     )
     query_replicas: int = _setting(
         2,

@@ -6,6 +6,7 @@ A process that has none left can neither accept a connection nor start a replica
 import logging
 import resource
 
+from engine.engine import num_runners
 from engine.repository.publishing import MAX_UPLOADS
 from engine.spill import FILE_BYTES
 from handlers.http.connections import NUM_SPARE
@@ -50,5 +51,6 @@ def _needed(settings: Settings) -> int:
     num_queries = settings.query_replicas + settings.query_queue
     spill_files = settings.spill_total_bytes // FILE_BYTES + 2 * (settings.max_streams + num_queries)
     # The pools for jobs and for queries have one replica more than their settings say.
-    replicas = FOR_REPLICA * (settings.score_replicas + settings.jobs_replicas + 1 + settings.query_replicas + 1)
+    num_jobs = num_runners(settings.jobs_replicas) + 1
+    replicas = FOR_REPLICA * (settings.score_replicas + num_jobs + settings.query_replicas + 1)
     return NUM_SPARE + spill_files + replicas + FOR_UPLOAD * MAX_UPLOADS + FOR_THE_REST

@@ -9,7 +9,8 @@ import secrets
 import socket
 from collections.abc import Callable, Mapping
 
-from engine.engine import HUB_OPTIONS, JOBS_OPTIONS
+from engine.datasets.upkeep import UPKEEP_KINDS
+from engine.engine import HUB_OPTIONS, JOBS_OPTIONS, num_runners
 from engine.gates import Gates
 from engine.jobs import JobKind, JobOptions, Jobs
 from engine.replicas.pool import Pool
@@ -32,10 +33,11 @@ def job_kinds(store: Store, settings: Settings) -> dict[str, JobKind]:
 
 
 def server_jobs(store: Store, pool: Pool, hub: Pool, settings: Settings) -> Jobs:
-    """The jobs of the server, which takes all kinds."""
+    """The jobs of the server, which takes all kinds, or with SLUICE_JOBS_REPLICAS=0 the upkeep of its datasets alone."""
     gates = _gates(settings, SERVER_LOAD_PCT, SERVER_MEMORY_PCT)
     options = JobOptions(
-        num_runners=settings.jobs_replicas,
+        num_runners=num_runners(settings.jobs_replicas),
+        takes=None if settings.jobs_replicas else UPKEEP_KINDS,
         sleep_s=settings.worker_sleep_seconds,
         most_quick=settings.max_jobs_per_dataset,
         is_open=gates.are_open,
@@ -45,7 +47,7 @@ def server_jobs(store: Store, pool: Pool, hub: Pool, settings: Settings) -> Jobs
 
 def worker_pools(settings: Settings) -> tuple[Pool, Pool]:
     """The replicas of a worker for its jobs, and those that ask a hub: one for each of its runners."""
-    number, silence_limit_s = _num_runners(settings), settings.check_timeout_s
+    number, silence_limit_s = num_runners(settings.jobs_replicas), settings.check_timeout_s
     return (
         Pool("jobs", number, JOBS_OPTIONS, silence_limit_s=silence_limit_s),
         Pool("hub", number, HUB_OPTIONS, silence_limit_s=silence_limit_s),
@@ -56,7 +58,7 @@ def worker_jobs(store: Store, pools: tuple[Pool, Pool], settings: Settings, kind
     """The jobs of a worker, which takes the kinds of its queue."""
     gates = _gates(settings, WORKER_LOAD_PCT, WORKER_MEMORY_PCT)
     options = JobOptions(
-        num_runners=_num_runners(settings),
+        num_runners=num_runners(settings.jobs_replicas),
         sleep_s=settings.worker_sleep_seconds,
         most_quick=settings.max_jobs_per_dataset,
         worker=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
@@ -65,11 +67,6 @@ def worker_jobs(store: Store, pools: tuple[Pool, Pool], settings: Settings, kind
     )
     pool, hub = pools
     return Jobs(store, pool, kinds, options, [hub])
-
-
-def _num_runners(settings: Settings) -> int:
-    """With SLUICE_JOBS_REPLICAS=0 the server takes no jobs, but a worker is there to take some."""
-    return max(1, settings.jobs_replicas)
 
 
 def _gates(settings: Settings, load_pct: int, memory_pct: int) -> Gates:

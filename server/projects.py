@@ -15,7 +15,7 @@ from engine.preview.tasks import WARM_PRIORITY
 from engine.projects.attribution_sets import AttributionSets
 from engine.projects.attributions import Attributions
 from engine.projects.datasets import ProjectDatasets
-from engine.projects.files import ProjectFolders
+from engine.projects.files import DatasetListener, ProjectFolders
 from engine.projects.fitting import FitLimits, Fitting
 from engine.projects.graphs import Graphs
 from engine.projects.models import Models
@@ -44,9 +44,6 @@ from server.config import Settings
 
 log = logging.getLogger("sluice.projects")
 
-# Is told the title of a dataset that is there from now on, or is gone.
-Tell = Callable[[str], None]
-
 PROJECT_MODELS = web.AppKey("names_of_project_models", ProjectModels)
 
 
@@ -64,11 +61,11 @@ async def open_projects(app: web.Application, store: Store, disk: Disk, settings
     quota = ProjectQuota(store, folders, team_bytes=settings.team_project_bytes)
     objects = Objects(store, jobs, quota, jobs_per_team=settings.jobs_per_team)
     uploads = ProjectUploads(objects, folders, disk, settings.part(UploadLimits))
-    tell = _teller(app, store, is_read_on_demand=settings.preview_on_demand)
-    datasets = ProjectDatasets(objects, uploads, folders, disk, engine.pool("query"), tell)
+    listener = _listener(app, store, is_read_on_demand=settings.preview_on_demand)
+    datasets = ProjectDatasets(objects, uploads, folders, disk, engine.pool("query"), listener)
     jobs.learn({kind.name: kind for kind in (uploads.kind(), datasets.kind())})
     app[OBJECTS], app[UPLOADS], app[PROJECT_DATASETS] = objects, uploads, datasets
-    remove_files = {"upload": uploads.remove, "dataset": datasets.remove} | _open_models(app, folders, settings, tell)
+    remove_files = {"upload": uploads.remove, "dataset": datasets.remove} | _open_models(app, folders, settings, listener)
     await objects.recover()
     await uploads.clean()
     await datasets.clean()
@@ -78,7 +75,9 @@ async def open_projects(app: web.Application, store: Store, disk: Disk, settings
     app[PROJECTS] = Projects(store, jobs, _names(app, folders))
 
 
-def _open_models(app: web.Application, folders: ProjectFolders, settings: Settings, tell: Tell) -> dict[str, RemoveFiles]:
+def _open_models(
+    app: web.Application, folders: ProjectFolders, settings: Settings, listener: DatasetListener
+) -> dict[str, RemoveFiles]:
     """Open graphs, models and what is made of models; gives what removes the files of each kind."""
     objects, datasets, engine, jobs = app[OBJECTS], app[PROJECT_DATASETS], app[keys.ENGINE], app[keys.JOBS]
     queries, limits = engine.pool("query"), settings.part(FitLimits)
@@ -87,7 +86,7 @@ def _open_models(app: web.Application, folders: ProjectFolders, settings: Settin
     publishing = Publishing(objects, app[keys.PUBLISHER], app[keys.SERVING], app[PROJECT_MODELS], engine.spawn)
     app[keys.PUBLISHER].quotas.is_left_out = app[PROJECT_MODELS].is_one
     fitting = Fitting(objects, models, datasets, graphs, publishing, limits)
-    attributions = Attributions(models, datasets, folders, queries, tell, limit_s=limits.job_limit_s)
+    attributions = Attributions(models, datasets, folders, queries, listener, limit_s=limits.job_limit_s)
     sets = AttributionSets(objects, attributions)
     jobs.learn({kind.name: kind for kind in (fitting.kind(), attributions.kind(), sets.kind())})
     app[GRAPHS], app[MODELS], app[PUBLISHING] = graphs, models, publishing
@@ -96,8 +95,8 @@ def _open_models(app: web.Application, folders: ProjectFolders, settings: Settin
     return {"model": publishing.remove, "attribution": attributions.remove, "attribution_set": sets.remove}
 
 
-def _teller(app: web.Application, store: Store, *, is_read_on_demand: bool) -> Tell:
-    """A function that tells preview of a dataset that is there from now on, or is gone.
+def _listener(app: web.Application, store: Store, *, is_read_on_demand: bool) -> DatasetListener:
+    """Tells preview of datasets that are there from now on, or are gone.
 
     Preview lists a new one, and reads it when somebody asks for it. Its jobs would take the place of what people wait for after a
     join or an attribution: a fit, another attribution.
@@ -118,7 +117,7 @@ def _teller(app: web.Application, store: Store, *, is_read_on_demand: bool) -> T
     def begin(title: str) -> None:
         app[keys.ENGINE].spawn(tell(title), f"tell preview of {title}")
 
-    return begin
+    return DatasetListener(begin, app[PREVIEW].states.forget)
 
 
 def _names(app: web.Application, folders: ProjectFolders) -> Callable[[str], Awaitable[Collection[str]]]:

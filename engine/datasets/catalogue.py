@@ -15,7 +15,7 @@ from pathlib import Path
 from engine.accounts import Caller, full_key_needed
 from engine.datasets.folders import HOME, DatasetFolder
 from engine.datasets.names import PREFIX, SourceName, shown
-from engine.datasets.versions import DatasetVersion, Readable, StoredSegment
+from engine.datasets.versions import DatasetVersion, Listed, Readable, StoredSegment
 from engine.errors import FORBIDDEN, Code, EngineError, Kind
 from engine.roles import Role
 from engine.store import DatasetRow, Store, Visibility
@@ -131,10 +131,10 @@ class Datasets:
         org, _, name = title.partition("/")
         return self._datasets.get((org, name))
 
-    def visible(self, caller: Caller, org: str | None = None) -> list[Dataset]:
-        """The datasets that a caller may read, perhaps those of one org only, by name."""
-        found = [one for one in self if org in (None, one.org) and may_read(caller, one)]
-        return sorted(found, key=lambda dataset: (dataset.org, dataset.name))
+    async def listed(self, caller: Caller) -> list[Listed]:
+        """As Lender (sources.py)."""
+        rows = [(one.title, one.row) for one in self if may_read(caller, one)]
+        return [Listed(title, row.num_rows, row.version, row.num_bytes, row.updated_at) for title, row in rows]
 
     def find(self, caller: Caller, org: str, name: str) -> Dataset:
         """A dataset that the caller may read. EngineError `dataset_not_found`."""

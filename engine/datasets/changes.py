@@ -6,7 +6,7 @@ Also what there must be room for, what a change may depend on, and which version
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -88,12 +88,14 @@ class DatasetChanges:
     """Makes every change of a dataset.
 
     on_commit  functions that are told of each dataset that has a new version
+    on_delete  functions that are told the title of each dataset that is gone, before its deletion is answered. StoreError
     """
 
     def __init__(self, datasets: Datasets, disk: Disk, limits: DatasetLimits) -> None:
         self.datasets = datasets
         self.disk = disk
         self.on_commit: list[Callable[[Dataset], None]] = []
+        self.on_delete: list[Callable[[str], Awaitable[None]]] = []
         self._limits = limits
         self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
@@ -205,6 +207,8 @@ class DatasetChanges:
         self.datasets.drop(dataset)
         await self.datasets.discard(dataset.folder, {segment.id for segment in dataset.segments})
         await self.datasets.store.remove_dataset(dataset.org, dataset.name)
+        for listener in self.on_delete:
+            await listener(dataset.title)
         log.info("dataset deleted dataset=%s", dataset.title)
 
     async def delete_version(self, dataset: Dataset, number: int, conditions: Conditions) -> None:

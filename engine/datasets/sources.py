@@ -11,7 +11,7 @@ from typing import Protocol
 from engine.accounts import Caller
 from engine.datasets.catalogue import dataset_not_found
 from engine.datasets.names import SourceName, parse_source
-from engine.datasets.versions import Readable
+from engine.datasets.versions import Listed, Readable
 
 
 class Lender(Protocol):
@@ -25,6 +25,10 @@ class Lender(Protocol):
         raises  EngineError: `dataset_not_found` for a part that is not there, `version_not_found`, `dataset_not_ready`, and what
                 else the lender has against it
         """
+        ...
+
+    async def listed(self, caller: Caller) -> list[Listed]:
+        """The datasets that a caller may read, in any order."""
         ...
 
 
@@ -47,3 +51,20 @@ class Sources:
                         yield readable
                         return
         raise dataset_not_found(text)
+
+    async def listed(self, caller: Caller, org: str | None = None) -> list[Listed]:
+        """What a caller may read, perhaps of one org only, by name. Where two lenders have a name, queries read the first one's."""
+        found: dict[str, Listed] = {}
+        for lender in self._lenders:
+            for one in await lender.listed(caller):
+                found.setdefault(one.title, one)
+        titles = sorted(found, key=lambda title: title.split("/"))
+        return [found[title] for title in titles if org in (None, title.rpartition("/")[0])]
+
+    async def described(self, source: SourceName, caller: Caller) -> Readable:
+        """What a source means that somebody only wants to know about. Nothing is waited for. EngineError as `Lender.lent`."""
+        for lender in self._lenders:
+            async with lender.lent(source, caller, 0) as readable:
+                if readable is not None:
+                    return readable
+        raise dataset_not_found(source.title)

@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 
+from engine.datasets import mending, merging
 from engine.datasets.catalogue import Dataset
 from engine.datasets.changes import DatasetChanges
 from engine.datasets.mending import Mending, mend_job
@@ -16,6 +17,9 @@ from engine.jobs import Jobs
 from engine.store import NewJob, StoreError
 
 log = logging.getLogger("sluice.datasets")
+
+# No worker takes them, so the server does, however few jobs it is told to do.
+UPKEEP_KINDS = (mending.KIND, merging.KIND)
 
 Spawn = Callable[[Coroutine[None, None, None], str], asyncio.Task[None]]
 

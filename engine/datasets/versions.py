@@ -159,6 +159,22 @@ class Readable:
         return next((one.model for one in self.columns if one.name == column), None)
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One dataset as lists show it. What is None is not known before the dataset is prepared.
+
+    title       `name` or `org/name`
+    num_bytes   of the files of the current version
+    updated_at  when that version was made; RFC 3339, UTC
+    """
+
+    title: str
+    num_rows: int | None = None
+    version: int | None = None
+    num_bytes: int | None = None
+    updated_at: str | None = None
+
+
 def chosen_part(parts: Sequence[tuple[str, str]], config: str | None, split: str | None) -> tuple[str, str]:
     """Config and split that a source means, of those that a dataset has, in their order; perhaps one that it does not have.
 

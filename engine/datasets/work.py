@@ -4,6 +4,7 @@ engine/tasks/ingestion/__init__.py says what each task is asked with and gives. 
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,9 @@ def _task(name: str, limit_s: float, max_deaths: int = DEATHS) -> Task:
 
 INGEST, VECTORS = _task("ingest", BLOCK_LIMIT_S), _task("vectors", BLOCK_LIMIT_S)
 SEAL, CUT = _task("seal", SEGMENT_LIMIT_S), _task("cut", SEGMENT_LIMIT_S)
-# Jobs do these, and the queue counts deaths. They need as much memory as the upload of the same rows, which has no limit either.
-MEND, MERGE = _task("mend", TIME_LIMIT_S["slow"], 1), _task("merge", TIME_LIMIT_S["slow"], 1)
+# Jobs do these, and the queue counts deaths. A word index of 60,000,000 words of natural texts takes a quarter of the memory.
+UPKEEP_BYTES = 2 * 1024 * 1024 * 1024
+MEND, MERGE = (replace(_task(name, TIME_LIMIT_S["slow"], 1), memory_bytes=UPKEEP_BYTES) for name in ("mend", "merge"))
 # After requests, and with what else the server asks for by itself.
 UPKEEP_PRIORITY = 1
 

@@ -5,6 +5,7 @@ because files may have been laid down a moment ago. Knows no HTTP and no state o
 """
 
 import asyncio
+import functools
 import logging
 import os
 import re
@@ -17,7 +18,7 @@ from engine.datasets import Dataset, Datasets
 from engine.datasets.catalogue import may_read
 from engine.datasets.names import DATASET_NAME, ORG_NAME
 from engine.preview.hub import Lookups
-from engine.preview.tasks import SCAN_TASK, PreviewFolders, ScannedDataset
+from engine.preview.tasks import LOOK_TASK, PreviewFolders, ScannedDataset
 from engine.replicas.pool import Pool
 
 log = logging.getLogger("sluice.preview")
@@ -44,11 +45,13 @@ class Catalogue:
         self._hub = hub
         self._found: dict[str, ScannedDataset] = {}
         self._shadowed: set[tuple[str, str]] = set()
-        self._lookups: dict[str, asyncio.Task[ScannedDataset | None]] = {}
+        self._lookups: dict[str, asyncio.Task[ScannedDataset | None]] = {}  # by name: those whose result is of now
+        self._tasks: set[asyncio.Task[ScannedDataset | None]] = set()  # these, and those that `changed` has overtaken
+        self._changed: set[str] = set()  # names that `changed` was told since the last scan began
         self._was_scanned = asyncio.Event()
 
     async def close(self) -> None:
-        lookups = list(self._lookups.values())
+        lookups = list(self._tasks)
         for lookup in lookups:
             lookup.cancel()
         await asyncio.gather(*lookups, return_exceptions=True)
@@ -62,6 +65,10 @@ class Catalogue:
         """Whether a dataset with this root was fetched from a hub, of which no scan tells."""
         return self._hub.has(root)
 
+    def is_own(self, root: str) -> bool:
+        """Whether this is the root that the server itself writes to; no other program is expected to mount it later."""
+        return root == str(self._roots[0])
+
     async def all(self) -> list[ScannedDataset]:
         """By name."""
         await self._was_scanned.wait()
@@ -70,16 +77,22 @@ class Catalogue:
     async def scan(self) -> None:
         """Look at everything. EngineError when no replica could."""
         started = time.monotonic()
+        self._changed.clear()
         try:
-            if not await asyncio.to_thread(_is_any, self._roots):
-                self._found = {}
-                return
-            answer = await self._jobs.run(SCAN_TASK, {"roots": list(map(str, self._roots)), "name": None})
-            self._found = {one["name"]: ScannedDataset.of_scan(one) for one in answer.header["datasets"]}
-            self._log_shadowed({(one["name"], one["root"]) for one in answer.header.get("shadowed", ())})
+            found: dict[str, ScannedDataset] = {}
+            if await asyncio.to_thread(_is_any, self._roots):
+                answer = await self._jobs.run(LOOK_TASK, {"roots": list(map(str, self._roots)), "name": None})
+                found = {one["name"]: ScannedDataset.of_scan(one) for one in answer.header["datasets"]}
+                self._log_shadowed({(one["name"], one["root"]) for one in answer.header.get("shadowed", ())})
+            self._take(found)
         finally:
             self.duration_s = time.monotonic() - started
             self._was_scanned.set()
+
+    def _take(self, found: dict[str, ScannedDataset]) -> None:
+        """A scan has found these. Of names that have changed since it began it may have seen what was there before."""
+        newer = {name: self._found[name] for name in self._changed & self._found.keys()}
+        self._found = {name: one for name, one in found.items() if name not in self._changed} | newer
 
     def _log_shadowed(self, shadowed: set[tuple[str, str]]) -> None:
         for name, root in sorted(shadowed - self._shadowed):
@@ -89,25 +102,40 @@ class Catalogue:
     def changed(self, name: str) -> None:
         """Somebody has laid down or removed a dataset: `find` looks for it anew, and nothing waits for the next scan."""
         self._found.pop(name, None)
+        self._lookups.pop(name, None)
+        self._changed.add(name)
+
+    async def is_gone(self, name: str) -> bool:
+        """Whether no root has a dataset of this name now."""
+        return name not in self._found and not await asyncio.to_thread(_is_folder, self._roots, name)
 
     async def find(self, name: str) -> ScannedDataset | None:
         """A dataset, also one that was laid down just now; None if there is none. EngineError when no replica could look."""
+        if not await asyncio.to_thread(_is_folder, self._roots, name):
+            self._found.pop(name, None)  # somebody has removed it since the last scan
+            return await self._hub.find(name)
         if name in self._found:
             return self._found[name]
-        if not await asyncio.to_thread(_is_folder, self._roots, name):
-            return await self._hub.find(name)
         lookup = self._lookups.get(name)
         if lookup is None:
             lookup = self._lookups[name] = asyncio.create_task(self._look_up(name), name=f"look for {name}")
-            lookup.add_done_callback(lambda _: self._lookups.pop(name, None))
+            self._tasks.add(lookup)
+            lookup.add_done_callback(functools.partial(self._looked_up, name))
         return await asyncio.shield(lookup)
 
     async def _look_up(self, name: str) -> ScannedDataset | None:
-        answer = await self._jobs.run(SCAN_TASK, {"roots": list(map(str, self._roots)), "name": name})
+        answer = await self._jobs.run(LOOK_TASK, {"roots": list(map(str, self._roots)), "name": name})
         for one in answer.header["datasets"]:
-            self._found[name] = ScannedDataset.of_scan(one)
-            return self._found[name]
+            found = ScannedDataset.of_scan(one)
+            if self._lookups.get(name) is asyncio.current_task():
+                self._found[name] = found
+            return found
         return await self._hub.find(name)
+
+    def _looked_up(self, name: str, lookup: "asyncio.Task[ScannedDataset | None]") -> None:
+        self._tasks.discard(lookup)
+        if self._lookups.get(name) is lookup:
+            del self._lookups[name]
 
 
 class Access:

@@ -4,9 +4,11 @@ A split that is not prepared is asked for, and waited for as long as the query h
 engine/datasets/catalogue.py. Knows no query.
 """
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from engine.accounts import Caller
 from engine.columns import Column
 from engine.datasets.catalogue import DATASET_NOT_FOUND, dataset_not_found, not_ready, version_not_found
 from engine.datasets.names import PREFIX, SourceName
-from engine.datasets.versions import Readable, StoredSegment, chosen_part
+from engine.datasets.versions import Listed, Readable, StoredSegment, chosen_part
 from engine.errors import DetailedError, EngineError
 from engine.jobs import job_key
 from engine.preview.faults import SPLIT_NOT_FOUND, SPLIT_NOT_READY, NotReady, StoredError
@@ -49,6 +51,16 @@ class PreparedDatasets:
         source = replace(source, org=org or None, name=name)
         with self._preview.holds.of(title):
             yield await self._found(source, wait_s)
+
+    async def listed(self, caller: Caller) -> list[Listed]:
+        """What a hub has is not listed. Numbers are those of what is prepared by now."""
+        versions = {one.name: one.version for one in await self._store.list_cached_datasets()}
+        prepared: dict[str, list[dict[str, Any]]] = {}
+        for split in await self._store.list_prepared_splits():
+            prepared.setdefault(split.dataset, []).append(ujson.loads(split.prepared or "{}"))
+        names = [one.name for one in await self._states.catalogue.all() if not one.has_versions]
+        seen = [name for name in names if self._states.access.may_see(caller, name)]
+        return await asyncio.to_thread(lambda: [_listed(name, versions.get(name), prepared.get(name, ())) for name in seen])
 
     async def _found(self, source: SourceName, wait_s: float) -> Readable | None:
         try:
@@ -93,6 +105,25 @@ def _readable(title: str, split: CachedSplit, prepared: dict[str, Any]) -> Reada
     part = {"config": split.config, "split": split.split}
     segments = tuple(StoredSegment.from_json(one, **part) for one in prepared["segments"])
     return Readable(title, Path(prepared["folder"]), columns, segments)
+
+
+def _listed(name: str, version: int | None, prepared: Sequence[dict[str, Any]]) -> Listed:
+    """Blocks on the disk."""
+    segments = [(Path(one["folder"]) / segment["id"], segment) for one in prepared for segment in one["segments"]]
+    if not prepared:
+        return Listed(name)
+    num_rows, num_bytes = (sum(segment[key] for _, segment in segments) for key in ("rows", "bytes"))
+    current = max(version or 0, *(one["version"] for one in prepared))
+    return Listed(name, num_rows, current, num_bytes, _latest(path for path, _ in segments))
+
+
+def _latest(folders: Iterable[Path]) -> str | None:
+    """When the last of these folders was written; None where that cannot be said. Blocks on the disk."""
+    try:
+        moment = max(folder.stat().st_mtime for folder in folders)
+    except (OSError, ValueError):  # it was replaced a moment ago, or there are no rows
+        return None
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _told(error: EngineError, source: SourceName) -> EngineError:

@@ -20,6 +20,7 @@ from engine.replicas.blocks import Answer
 from engine.store import CachedDataset, CachedSplit, JobRow, SplitAnswers, Store, Transaction
 
 FULL = PreviewFault(ROWS_ERROR, "", "DiskFull", "the disk has less than 1 GiB free")
+REPLACED = PreviewFault(ROWS_ERROR, "", "Replaced", "the rows were replaced while they were read")
 # Where ingestion keeps the segments of a dataset, below its folder.
 OWN_SEGMENTS = ".sluice/segments"
 # Of the files there that hold columns as Arrow has them in memory: all but the vectors, and each vector column.
@@ -65,7 +66,11 @@ class Splits:
             await self._add(step, PREPARE)
             return
         folder = Path(step.dataset.root) / step.dataset.name
-        segments, memory_bytes = await asyncio.to_thread(_own_segments, folder, about["segments"])
+        try:
+            segments, memory_bytes = await asyncio.to_thread(_own_segments, folder, about["segments"])
+        except (OSError, LookupError, ValueError):  # an upload has replaced the rows; its commit has asked for the new ones
+            await self._store.set_prepare(step.transaction, step.split.id, "failed", error=REPLACED.stored())
+            return
         prepared = {"folder": str(folder / OWN_SEGMENTS), "revision": revision, "widened": {}, "segments": segments}
         prepared |= {"columns": about["columns"], "numbers": {**about["numbers"], "memory_bytes": memory_bytes}}
         await self._store.set_prepare(step.transaction, step.split.id, "ok", prepared=_stored(prepared))

@@ -3,7 +3,9 @@
 What nobody has made yet is NotReady. Knows no HTTP, and no answer.
 """
 
+import functools
 import hashlib
+import logging
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +20,9 @@ from engine.preview.catalogue import Access, Catalogue, is_name
 from engine.preview.faults import ROWS_ERROR, SPLIT_NOT_FOUND, SPLIT_NOT_READY, NotReady, PreviewFault, StoredError
 from engine.preview.listings import dataset_job
 from engine.preview.tasks import DATASET, KINDS, MAX_WAITING, REQUEST_PRIORITY, SPLIT
-from engine.store import CachedDataset, CachedSplit, Store
+from engine.store import CachedDataset, CachedSplit, Store, StoreError, Subject
+
+log = logging.getLogger("sluice.preview")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +129,19 @@ class States:
             if dataset is not None and await self.store.num_waiting_jobs(transaction, KINDS) < MAX_WAITING:
                 await self.jobs.add(transaction, dataset_job(name, dataset.generation, priority=REQUEST_PRIORITY))
 
+    async def heed_commit(self, name: str) -> None:
+        """An upload has changed a dataset. What is shown stays until a scan tells, for appends may be many; but what could not be
+        read, or is being read, may be of files that were not all there, or are gone."""
+        try:
+            dataset = await self.store.find_cached_dataset(name)
+            if dataset is None or dataset.is_removed:
+                return
+            parts = [dataset.status, *(one.status for one in await self.store.list_cached_splits(name))]
+            if any(status != "valid" for status in parts):
+                await self.ask_anew(name)
+        except StoreError as error:  # the next scan tells
+            log.warning("preview not told dataset=%s reason=%r", name, str(error))
+
     async def ask(self, name: str, *, priority: int) -> None:
         """Put the job of a dataset into the queue, unless too many wait there."""
         async with self.store.transaction() as transaction:
@@ -134,6 +151,16 @@ class States:
             job = dataset_job(name, generation, priority=priority)
             await self.store.add_job(transaction, job)
             transaction.after_commit(self.jobs.wake)
+
+    async def forget(self, name: str) -> None:
+        """The files of a dataset are gone: nothing of it is shown from now on, and no job goes on with it. StoreError."""
+        self.catalogue.changed(name)
+        async with self.store.transaction() as transaction:
+            await self.jobs.cancel(transaction, ["waiting", "started"], KINDS, Subject(name))
+            dataset = await self.store.cached_dataset(transaction, name)
+            if dataset is not None:
+                await self.store.forget_dataset(transaction, dataset)
+            transaction.after_commit(functools.partial(self.store.on_preview_change, name))
 
     async def _position(self, key: str) -> int:
         """Jobs of its kind that wait before a job; 0 if it is next or started."""

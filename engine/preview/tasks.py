@@ -5,7 +5,7 @@ engine/tasks/preview/__init__.py says what each task is asked with and gives.
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,8 @@ def _task(name: str, job_class: JobClass) -> Task:
 
 
 SCAN_TASK, SPLITS_TASK, ROWS_TASK = _task("scan", "quick"), _task("splits", "quick"), _task("rows", "quick")
+# The same without a job, which nobody else would do again.
+LOOK_TASK = replace(SCAN_TASK, max_deaths=3)
 FILES_TASK = _task("files", "quick")
 PREPARE_TASK, STATISTICS_TASK = _task("prepare", "slow"), _task("statistics", "slow")
 PAGE_TASK = Task("page", family="preview", pool="query", time_limit_s=PAGE_LIMIT_S, max_deaths=1)
@@ -102,8 +104,9 @@ PAGE_TASK = Task("page", family="preview", pool="query", time_limit_s=PAGE_LIMIT
 class ScannedDataset:
     """A dataset as a scan has found it.
 
-    root  absolute path of the root that holds it
-    card  what README.md says; None without one
+    root          absolute path of the root that holds it
+    card          what README.md says; None without one
+    has_versions  uploads have written it (engine/datasets/)
     """
 
     name: str
@@ -111,6 +114,7 @@ class ScannedDataset:
     revision: str
     is_private: bool
     card: Mapping[str, Any] | None
+    has_versions: bool = False
 
     @property
     def files(self) -> FoundDataset:
@@ -118,4 +122,4 @@ class ScannedDataset:
 
     @classmethod
     def of_scan(cls, one: Mapping[str, Any]) -> "ScannedDataset":
-        return cls(one["name"], one["root"], one["revision"], bool(one["private"]), one.get("card"))
+        return cls(one["name"], one["root"], one["revision"], bool(one["private"]), one.get("card"), bool(one.get("versions")))

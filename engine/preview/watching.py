@@ -33,6 +33,7 @@ class Watch:
         self._states = preview.states
         self._store = preview.states.store
         self._queues_changed = queues_changed
+        self._was_scanned = False
         self._missed: dict[str, str] = {}  # cached datasets whose last scan had another revision, which it was; empty: not there
         self._private: set[str] = set()
 
@@ -61,12 +62,21 @@ class Watch:
     async def _scan(self) -> None:
         """Scan once, and queue the cached datasets whose revision is new in two scans running."""
         await self._states.catalogue.scan()
+        if not self._was_scanned:
+            await self._forget_removed()
+            self._was_scanned = True
         private = self._states.access.private()
         if private - self._private:
             await self._store.mark_private(private)
         self._private = private
         if self._queues_changed:
             await self._queue_changed()
+
+    async def _forget_removed(self) -> None:
+        """A process before this one may have ended between the removal of a dataset of the server's own and the news of it."""
+        for dataset in await self._store.list_cached_datasets():
+            if self._states.catalogue.is_own(dataset.root) and await self._states.catalogue.is_gone(dataset.name):
+                await self._states.forget(dataset.name)
 
     async def _queue_changed(self) -> None:
         """A dataset whose job is started is left out: what was scanned may be older than what the job reads."""

@@ -5,7 +5,7 @@ Knows no HTTP and no numbers.
 
 import asyncio
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from engine.projects.asking import ask, short_task
 from engine.projects.attempts import Attempts
 from engine.projects.codes import REFUSALS
 from engine.projects.datasets import ProjectDatasets, title_of
-from engine.projects.files import ProjectFolders
+from engine.projects.files import DatasetListener, ProjectFolders
 from engine.projects.fitting import merged
 from engine.projects.models import Models, check_values
 from engine.projects.objects import Object, ObjectKind, Objects, Project, encoded
@@ -50,7 +50,7 @@ class Attributions:
 
     queries    the pool whose replicas look at requests, and read tables
     limit_s    how long the job may take
-    on_change  is told the title of a dataset that is there from now on, or is gone
+    listener   is told of each dataset that is there from now on, or is gone
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Attributions:
         datasets: ProjectDatasets,
         folders: ProjectFolders,
         queries: Pool,
-        on_change: Callable[[str], None],
+        listener: DatasetListener,
         *,
         limit_s: float,
     ) -> None:
@@ -69,7 +69,7 @@ class Attributions:
         self._folders = folders
         self._attempts = Attempts(folders)
         self._queries = queries
-        self._on_change = on_change
+        self._listener = listener
         self._task = task_of("attribute", limit_s=limit_s)
 
     async def create(self, project: Project, wanted: AttributionRequest) -> Object:
@@ -109,7 +109,7 @@ class Attributions:
 
     async def _settled(self, transaction: Transaction, found: Object, answer: Answer) -> Settled:
         await self._attempts.put(found)
-        transaction.after_commit(functools.partial(self._on_change, title_of(found.name)))
+        transaction.after_commit(functools.partial(self._listener.made, title_of(found.name)))
         about = {name: answer.header[name] for name in ("frequency", "target_metric")}
         warnings = merged(found.request["warnings"], answer.header["warnings"])
         return Settled(str(answer.payload, "utf-8"), warnings, encoded(about))
@@ -135,6 +135,6 @@ class Attributions:
         return bytes((await ask(self._queries, EFFECTS, asked)).payload)
 
     async def remove(self, name: ObjectName, request: Mapping[str, Any]) -> None:
-        """Remove the files of an attribution. OSError when some stay."""
+        """Remove the files of an attribution. OSError when some stay; StoreError."""
         await asyncio.to_thread(files.remove_dataset, self._folders.dataset(name))
-        self._on_change(title_of(name))
+        await self._listener.removed(title_of(name))

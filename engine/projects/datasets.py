@@ -5,7 +5,7 @@ A dataset never changes. Knows no HTTP, and nothing of the rows.
 
 import asyncio
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from engine.projects import files
 from engine.projects.asking import ask, short_task
 from engine.projects.attempts import Attempts
 from engine.projects.codes import EMPTY_REQUEST, NO_ACTIVE_DATASET
-from engine.projects.files import ProjectFolders, made_name
+from engine.projects.files import DatasetListener, ProjectFolders, made_name
 from engine.projects.objects import ONLY_SLOT, Object, ObjectKind, Objects, Project, encoded
 from engine.projects.uploads import ProjectUploads
 from engine.projects.work import Settled, object_kind, task_of
@@ -54,7 +54,7 @@ class Sources:
 class ProjectDatasets:
     """The datasets of all projects.
 
-    on_change  is told the title of a dataset that is there from now on, or is gone
+    listener  is told of each dataset that is there from now on, or is gone
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class ProjectDatasets:
         folders: ProjectFolders,
         disk: Disk,
         queries: Pool,
-        on_change: Callable[[str], None],
+        listener: DatasetListener,
     ) -> None:
         self._objects = objects
         self._uploads = uploads
@@ -72,7 +72,7 @@ class ProjectDatasets:
         self._attempts = Attempts(folders)
         self._disk = disk
         self._queries = queries
-        self._on_change = on_change
+        self._listener = listener
 
     async def clean(self) -> None:
         """Remove what jobs have left that a process before this one had begun."""
@@ -102,7 +102,7 @@ class ProjectDatasets:
 
     async def _settled(self, transaction: Transaction, found: Object, answer: Answer) -> Settled:
         await self._attempts.put(found)
-        transaction.after_commit(functools.partial(self._on_change, title_of(found.name)))
+        transaction.after_commit(functools.partial(self._listener.made, title_of(found.name)))
         slot = ONLY_SLOT if found.request["activate"] else None
         types = encoded(answer.header["types"])
         return Settled(str(answer.payload, "utf-8"), answer.header["warnings"], types, slot)
@@ -140,9 +140,9 @@ class ProjectDatasets:
     # Removed
 
     async def remove(self, name: ObjectName, request: Mapping[str, Any]) -> None:
-        """Remove the files of a dataset. OSError when some stay."""
+        """Remove the files of a dataset. OSError when some stay; StoreError."""
         await asyncio.to_thread(files.remove_dataset, self._folders.dataset(name))
-        self._on_change(title_of(name))
+        await self._listener.removed(title_of(name))
 
 
 def title_of(name: ObjectName) -> str:

@@ -12,6 +12,7 @@ import contextlib
 import os
 import secrets
 import shutil
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +58,18 @@ class ProjectFolders:
     def attempt(self, name: ObjectName, attempts: int) -> Path:
         """Where an attempt at the job of an object writes."""
         return self.staging / f"{name.team}.{made_name(name)}.{attempts}"
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetListener:
+    """Is told the titles of what projects have in the catalogue of datasets.
+
+    made     a dataset is there from now on
+    removed  its files are gone. Its object goes afterwards, so a StoreError, or the end of the process, makes it be told again
+    """
+
+    made: Callable[[str], None]
+    removed: Callable[[str], Awaitable[None]]
 
 
 def made_name(name: ObjectName) -> str:

@@ -9,7 +9,7 @@ import json
 import math
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -35,6 +35,8 @@ MAX_REASON_CHARACTERS = 200
 # What may be an integer of more than 64 bits, which orjson would round to a float.
 _LONG_DIGITS = re.compile(rb"[0-9]{19}")
 MAX_DIGITS = 4000
+# Characters of a text, or items, that `dumps_large` gives to orjson at once: it reserves 16 MiB for so many items.
+PIECE_SIZE = 64 * 1024
 # A text of orjson takes at least this much memory.
 ORJSON_BYTES = 4096
 _VALUE_GAP = re.compile(r"[ \t\r]*")
@@ -249,13 +251,15 @@ def parse_json(raw: bytes) -> Any:
 def parse_exactly(raw: bytes) -> Any:
     """Any JSON value, integers of any size as they are; also NaN and infinities, and bytes that are not UTF-8 as U+FFFD.
 
-    raises  NotJson; RecursionError for a value that is nested too deeply for a parser
+    raises  NotJson; RecursionError for a value that is nested too deeply for a parser; MemoryError
     """
     if not _LONG_DIGITS.search(raw):
         try:
             return orjson.loads(raw)
         except orjson.JSONDecodeError:
             pass
+        except SystemError as error:  # this is how orjson ends where memory does
+            raise MemoryError from error
     text = raw.decode(errors="replace")
     try:
         return json.loads(text, parse_int=_integer)
@@ -397,6 +401,39 @@ def dumps(value: Any) -> bytes:
         return _trimmed(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS))
     except TypeError:
         return ujson.dumps(value, escape_forward_slashes=False).encode()
+
+
+def dumps_large(value: Any) -> bytes:
+    """The same bytes, for a value of any size: orjson gets a long text, list or object in pieces.
+
+    orjson reserves memory before it writes: 256 bytes for each item of a list, and up to 16 for each byte of a text. Where a limit
+    refuses that, orjson ends the process instead of raising MemoryError.
+    """
+    if not _is_large(value):
+        return dumps(value)
+    if isinstance(value, str):
+        return b'"%b"' % b"".join(dumps(value[i : i + PIECE_SIZE])[1:-1] for i in range(0, len(value), PIECE_SIZE))
+    if isinstance(value, dict):
+        return b"{%b}" % b",".join(dumps(str(name)) + b":" + dumps_large(one) for name, one in value.items())
+    return b"[%b]" % b",".join(_item_texts(value))
+
+
+def _item_texts(items: list[Any]) -> Iterator[bytes]:
+    for i in range(0, len(items), PIECE_SIZE):
+        piece = items[i : i + PIECE_SIZE]
+        if any(map(_is_large, piece)):
+            yield from map(dumps_large, piece)
+        else:
+            yield dumps(piece)[1:-1]
+
+
+def _is_large(value: Any) -> bool:
+    kind = type(value)
+    if kind is str:
+        return len(value) > PIECE_SIZE
+    if kind is list or kind is dict:
+        return len(value) > PIECE_SIZE or any(map(_is_large, value if kind is list else value.values()))
+    return False
 
 
 def _trimmed(text: bytes) -> bytes:

@@ -10,7 +10,7 @@ from aiohttp import hdrs, web
 
 from engine.accounts import Caller, Right, full_key_needed
 from engine.columns import Column
-from engine.datasets import Conditions, Dataset, DatasetChanges, Datasets
+from engine.datasets import Conditions, Dataset, DatasetChanges, Datasets, Sources
 from engine.datasets.catalogue import ROLE_TO_CHANGE
 from engine.datasets.names import BAD_NAME, DATASET_NAME, ORG_NAME
 from engine.datasets.versions import DatasetVersion
@@ -23,6 +23,7 @@ from handlers.http.parameters import number
 from handlers.http.routes import RESERVED, Surface
 
 DATASETS = web.AppKey("datasets", Datasets)
+SOURCES = web.AppKey("sources", Sources)
 CHANGES = web.AppKey("dataset_changes", DatasetChanges)
 INGESTION = web.AppKey("ingestion", Ingestion)
 
@@ -54,7 +55,7 @@ class DatasetPath:
 async def readable(request: web.Request) -> Dataset:
     """The dataset of the path, which the caller may read. EngineError: those of `known_caller`, `bad_name`, `dataset_not_found`."""
     caller = await known_caller(request)
-    return request.app[DATASETS].find(caller, *_names(request))
+    return request.app[DATASETS].find(caller, *names(request))
 
 
 async def writable(request: web.Request) -> DatasetPath:
@@ -66,7 +67,7 @@ async def writable(request: web.Request) -> DatasetPath:
     caller = await known_caller(request)
     if caller.kind != "full":
         raise full_key_needed()
-    org, name = _names(request)
+    org, name = names(request)
     dataset = request.app[DATASETS].writable(caller, org, name)
     await request.app[TEAMS].check_not_made(org, name)
     if request.app[ENGINE].is_draining:
@@ -74,7 +75,8 @@ async def writable(request: web.Request) -> DatasetPath:
     return DatasetPath(org, name, caller, dataset)
 
 
-def _names(request: web.Request) -> tuple[str, str]:
+def names(request: web.Request) -> tuple[str, str]:
+    """Org and name of the path. EngineError `bad_name`."""
     org, name = request.match_info["org"], request.match_info["dataset"]
     if not DATASET_NAME.fullmatch(name):
         raise EngineError(BAD_NAME, "A dataset has a name of 1 to 96 letters, digits, . _ and -, the first a letter or digit.")

@@ -7,21 +7,23 @@ from aiohttp import web
 from pydantic import Field, ValidationError
 
 from engine.datasets import Dataset
-from engine.datasets.catalogue import dataset_not_found, version_not_found
-from engine.datasets.names import shown
+from engine.datasets.catalogue import DATASET_NOT_FOUND, dataset_not_found, version_not_found
+from engine.datasets.names import SourceName, shown
+from engine.datasets.versions import DatasetVersion, Listed
 from engine.errors import INVALID_PARAMETER, UNKNOWN_FIELD, DetailedError, EngineError
 from handlers.datasets.admission import (
     CHANGE_REFUSALS,
     CHANGES,
-    DATASETS,
     PATH,
     READER,
     REFUSALS,
+    SOURCES,
     SURFACE,
     WRITER,
     columns,
     conditions,
     etag,
+    names,
     readable,
     wanted_version,
     writable,
@@ -40,42 +42,58 @@ MAX_DESCRIPTION_CHARACTERS = 10_000
 
 
 async def list_datasets(request: web.Request) -> web.StreamResponse:
-    """The datasets that the caller may read, by name."""
+    """The datasets that the caller may read, by name: also those that projects have made, or people have laid down as files."""
     caller = await known_caller(request)
     check_known(request, "org")
-    visible = request.app[DATASETS].visible(caller, request.query.get("org"))
-    return await send_whole(request, await in_steps(request, _list(visible)), dict(JSON))
+    found = await request.app[SOURCES].listed(caller, request.query.get("org"))
+    return await send_whole(request, await in_steps(request, _list(found)), dict(JSON))
 
 
-def _list(visible: Iterable[Dataset]) -> Iterator[bytes]:
+def _list(found: Iterable[Listed]) -> Iterator[bytes]:
     """The list in JSON, one part for each dataset."""
     before = b'{"datasets":['
-    for dataset in visible:
-        yield before + dumps(_entry(dataset), sort_keys=False)
+    for one in found:
+        yield before + dumps(_entry(one), sort_keys=False)
         before = b","
     yield b"]}" if before == b"," else before + b"]}"
 
 
-def _entry(dataset: Dataset) -> ListedDataset:
-    row = dataset.row
+def _entry(one: Listed) -> ListedDataset:
     return {
-        "dataset": f"hub://{dataset.title}",
-        "rows": row.num_rows,
-        "version": row.version,
-        "bytes": row.num_bytes,
-        "updated_at": row.updated_at,
+        "dataset": f"hub://{one.title}",
+        "rows": one.num_rows,
+        "version": one.version,
+        "bytes": one.num_bytes,
+        "updated_at": one.updated_at,
     }
 
 
 async def describe(request: web.Request) -> web.StreamResponse:
     """One version of a dataset, the current one without `version`, and which other versions there are."""
-    dataset = await readable(request)
+    try:
+        dataset = await readable(request)
+    except EngineError as error:
+        if error.code != DATASET_NOT_FOUND:
+            raise
+        return await _describe_prepared(request)
     check_known(request, "version")
     number = wanted_version(request)
     version = dataset.head if number is None else dataset.versions.get(number)
     if version is None:
         raise version_not_found(dataset.title, number)
     return json_response(_description(dataset, version.number), headers=etag(version.number), sort_keys=False)
+
+
+async def _describe_prepared(request: web.Request) -> web.Response:
+    """A dataset that this surface does not keep, as queries read it. EngineError also `dataset_not_ready`, `split_not_ready`."""
+    caller, (org, name) = await known_caller(request), names(request)
+    check_known(request, "version")
+    source = SourceName(org, name, version=wanted_version(request))
+    found = await request.app[SOURCES].described(source, caller)
+    number = int(found.title.rpartition("@")[2])
+    version = DatasetVersion(number, "create", "", "", found.columns, found.segments)
+    described = {"dataset": f"hub://{source.title}", "version": number, "rows": version.num_rows, "splits": version.splits}
+    return json_response(described | {"columns": columns(version)}, headers=etag(number), sort_keys=False)
 
 
 def _description(dataset: Dataset, number: int) -> dict[str, Any]:

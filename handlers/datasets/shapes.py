@@ -13,13 +13,14 @@ class RowBody(BaseModel):
 
 
 class ListedDataset(TypedDict):
-    """`dataset` is the name of a source of queries: hub://org/name."""
+    """`dataset` is the name of a source of queries: hub://org/name. The others are null until preview has prepared files that no
+    upload has made."""
 
     dataset: str
-    rows: int
-    version: int
-    bytes: int
-    updated_at: str
+    rows: int | None
+    version: int | None
+    bytes: int | None
+    updated_at: str | None
 
 
 class DatasetList(TypedDict):
@@ -52,16 +53,16 @@ class KeptVersion(TypedDict):
 
 
 class DatasetDescription(TypedDict):
-    """One version of a dataset. `splits` has the number of rows of each."""
+    """One version of a dataset. `splits` has the number of rows of each. Visibility and versions are those of uploads."""
 
     dataset: str
     version: int
     rows: int
-    visibility: Literal["public", "private"]
+    visibility: NotRequired[Literal["public", "private"]]
     description: NotRequired[str]
     splits: dict[str, int]
     columns: list[DatasetColumn]
-    versions: list[KeptVersion]
+    versions: NotRequired[list[KeptVersion]]
 
 
 class UploadAnswer(TypedDict):

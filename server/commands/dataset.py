@@ -96,7 +96,8 @@ def _list(remote: Remote, options: argparse.Namespace) -> None:
     found = asked(remote, "GET", ("api", "datasets"), {"org": options.org})
     for one in found["datasets"]:
         title = one["dataset"].removeprefix("hub://")
-        print(title, f"{one['rows']} rows", f"version {one['version']}", f"{one['bytes']} bytes", one["updated_at"], sep="\t")
+        figures = (f"{one['rows']} rows", f"version {one['version']}", f"{one['bytes']} bytes", one["updated_at"] or "")
+        print(title, *(("not prepared yet",) if one["rows"] is None else figures), sep="\t")
 
 
 def _describe(remote: Remote, options: argparse.Namespace) -> None:

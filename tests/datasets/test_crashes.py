@@ -201,8 +201,14 @@ def test_a_server_that_is_killed_in_the_middle_of_a_merge_merges_after_its_start
         check_merged(server)
 
 
-def test_a_merge_waits_in_the_queue_until_a_server_takes_jobs(tmp_path: Path) -> None:
+def test_a_server_that_takes_no_other_jobs_merges(tmp_path: Path) -> None:
     with serving(tmp_path / "data", **ONE, SLUICE_JOBS_REPLICAS="0") as server:
+        append_many(server, 17)
+        check_merged(server)
+
+
+def test_a_merge_waits_in_the_queue_until_a_server_takes_jobs(tmp_path: Path) -> None:
+    with serving(tmp_path / "data", **ONE, SLUICE_MAX_MEMORY_PCT="1") as server:
         append_many(server, 17)
         until(lambda: server.metric('sluice_jobs{kind="merge",status="waiting"}') == 1)
     with serving(tmp_path / "data", **ONE) as server:
@@ -210,7 +216,7 @@ def test_a_merge_waits_in_the_queue_until_a_server_takes_jobs(tmp_path: Path) ->
 
 
 def test_a_merge_that_fails_leaves_the_dataset_as_it_was(tmp_path: Path) -> None:
-    with serving(tmp_path / "data", **ONE, SLUICE_JOBS_REPLICAS="0") as server:
+    with serving(tmp_path / "data", **ONE, SLUICE_MAX_MEMORY_PCT="1") as server:
         append_many(server, 17)
         lost = version_file(server, "admin/facts")["segments"][3]["id"]
         (home(server, "admin/facts") / "segments" / lost / "rows.parquet").unlink()

@@ -68,6 +68,23 @@ def test_sound_is_sent_byte_by_byte_as_it_was(house: Server) -> None:
     assert asset(house, source["src"]).content == wav()
 
 
+@pytest.mark.parametrize("has_ffmpeg", [False, True])
+def test_a_wav_is_also_an_mp3_where_ffmpeg_is_installed_and_nothing_fails_where_it_is_not(tmp_path: Path, has_ffmpeg: bool) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    if has_ffmpeg:
+        (programs / "ffmpeg").write_text("#!/bin/sh\nprintf 'ID3 sound'\n")
+        (programs / "ffmpeg").chmod(0o700)
+    with serving(tmp_path / "data", SLUICE_SCORE_REPLICAS="1", PATH=str(programs)) as server:
+        lay_in(server, "sounds", {"README.md": "# Sounds\n", "train/a.wav": wav(), "train/b.wav": wav(), "train/c.wav": b"RIFF"})
+        first, second, broken = (row["audio"] for row in cells(rows(server, "sounds")))
+        found = {one["type"]: asset(server, one["src"]).content for one in first}
+        assert found == ({"audio/mpeg": b"ID3 sound"} if has_ffmpeg else {}) | {"audio/wav": wav()}
+        assert [one["type"] for one in second] == [*found]
+        assert broken is None
+        assert "Traceback" not in server.log
+
+
 @pytest.mark.parametrize(
     "path",
     [

@@ -67,18 +67,25 @@ READMES = {
     "configs-5": "configs: 5",
     "config-names": "configs: [{config_name: {a: 1}}, {config_name: .nan, data_files: train.csv}]",
     "config-markup": f"configs: [{{config_name: \"{MARKUP}'/..\", data_files: [{{split: 'a/b%2f', path: train.csv}}]}}]",
+    "config-dots": "configs: [{config_name: '..', data_files: train.csv}, {config_name: a, data_files: [{split: '.', path: '*'}]}]",
     "config-control": 'configs: [{config_name: "a\\nb", data_files: train.csv}]',
-    "files-outside": "configs: [{config_name: a, data_files: ['/etc/passwd', '../*/train.csv', 'http://127.0.0.1:1/x.csv']}]",
+    "files-outside": "configs: [{config_name: a, data_files: ['/etc/passwd', '../*/train.csv', 'http://127.83.7.11:49151/x']}]",
     "files-stars": f"configs: [{{config_name: a, data_files: '{'*' * 900}'}}]",
     "folder-outside": "configs: [{config_name: a, data_dir: '../..'}]",
     "separator": "configs: [{config_name: a, data_files: train.csv, sep: 'é'}]",
     "encoding": "configs: [{config_name: a, data_files: train.csv, encoding: rot13}]",
     "features": "dataset_info: {features: [{name: a, dtype: {class_label: {names: {x: y}}}}]}",
+    "features-list": "dataset_info: {features: {a: []}}",
     "features-deep": "dataset_info: {features: [{name: a, sequence: " + "{sequence: " * 60 + "int32" + "}" * 60 + "}]}",
     "numbers": "dataset_info: {splits: [{name: train, num_bytes: -5, num_examples: 99999999999999999999}]}",
     "tags": "tags: 5\nlanguage: {a: b}\nlicense: [1, null]\ntitle: [x]\ndescription: {a: 1}\npaperswithcode_id: 5",
 }
-OUTSIDE = ("/etc/passwd", "../secret/train.csv", "http://127.0.0.1:1/x.png", 5)
+# Here the tests listen, and no replica may come.
+CANARY = ("127.83.7.11", 49151)
+ADDRESS = "http://{}:{}/x".format(*CANARY)
+# Features that are none.
+NOTE = '{"info":{"features":{"a":[]}}}'
+OUTSIDE = ("/etc/passwd", "../secret/train.csv", ADDRESS, f"file:{ADDRESS[5:]}", "pipe", "link", 5)
 DATASETS: dict[str, dict[str, Content]] = {f"readme-{name}": {"README.md": front_matter(text)} for name, text in READMES.items()}
 for files in DATASETS.values():
     files["train.csv"] = CSV
@@ -103,6 +110,13 @@ DATASETS |= {
     "parquet-dictionary": {"train.parquet": parquet(pa.table({"a": pa.array(["x" * 10_000_000] * 100).dictionary_encode()}))},
     "parquet-zone": {"train.parquet": parquet(pa.table({"a": pa.array([0, 1], pa.timestamp("us", "Mars/Phobos"))}))},
     "parquet-dates": {"train.parquet": parquet(pa.table({"a": pa.array([2**31 - 1, -(2**31), 0], pa.date32())}))},
+    "parquet-long-list": {"train.parquet": parquet(pa.table({"a": [list(range(2_000_000)), [1]]}))},
+    "parquet-long-text": {"train.parquet": parquet(pa.table({"a": ["x" * 40_000_000, "y"]}))},
+    "parquet-note": {"train.parquet": parquet(pa.table({"a": [1]}).replace_schema_metadata({"huggingface": NOTE}))},
+    "json-field": {
+        "README.md": front_matter("configs: [{config_name: a, data_files: train.json, field: 5}]"),
+        "train.json": '{"5":[{"a":1}]}',
+    },
     "parquet-names": {"train.parquet": parquet(pa.table([pa.array([1]), pa.array([2])], names=["a.b", ""]))},
     "parquet-garbage": {"train.parquet": b"PAR1" + bytes(1000) + struct.pack("<I", 900) + b"PAR1"},
     **{f"parquet-damaged-{place}": {"train.parquet": damaged(place)} for place in (10, 500, -9, -30, -200)},
@@ -117,6 +131,10 @@ DATASETS |= {
         "train/'\"\n<b>.png": picture(),
     },
     "sounds": {"README.md": "# Sounds\n", "train/a.wav": b"RIFF" + b"\xff" * 100, "train/b.wav": MARKUP, "train/c.wav": wav()},
+    "sounds-outside": {
+        "README.md": front_matter("dataset_info: {features: [{name: sound, dtype: audio}, {name: many, sequence: image}]}"),
+        "train.jsonl": json_lines([{"sound": {"path": path}, "many": [path, {"path": path}]} for path in OUTSIDE]),
+    },
     "cells-outside": {
         "README.md": front_matter("dataset_info: {features: [{name: image, dtype: image}]}"),
         "train.jsonl": json_lines([{"image": path} for path in OUTSIDE]),
@@ -156,13 +174,17 @@ def lay_special(root: Path) -> list[str]:
         listener.bind(f"/proc/self/fd/{here}/train.csv")
         os.close(here)
     os.symlink(root / "secret", root / "linked-folder")
+    for name in ("cells-outside", "sounds-outside"):
+        os.symlink(root / "secret" / "train.csv", root / name / "link")
+        os.mkfifo(root / name / "pipe")
     return ["links", "piped-readme", "linked-readme", "socket", "linked-folder"]
 
 
 @pytest.fixture(scope="module")
 def den(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with all of them, and one whose content nobody else may show."""
-    with serving(tmp_path_factory.mktemp("den") / "data", SLUICE_SCORE_REPLICAS="1", SLUICE_PREVIEW_TRACEBACKS="all") as server:
+    settings = {"SLUICE_SCORE_REPLICAS": "1", "SLUICE_PREVIEW_TRACEBACKS": "all"}
+    with socket.create_server(CANARY) as canary, serving(tmp_path_factory.mktemp("den") / "data", **settings) as server:
         root = server.data_dir / "datasets"
         for name, files in DATASETS.items():
             lay(root, name, files)
@@ -174,6 +196,9 @@ def den(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
         assert "replica died" not in server.log
         assert "request failed" not in server.log
+        canary.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            canary.accept()
 
 
 def answers_about(server: Server, name: str) -> Iterator[tuple[str, requests.Response]]:
@@ -227,6 +252,10 @@ def test_the_lists_have_all_of_them_and_name_no_path(den: Server) -> None:
         ("parquet-equal", 10),
         ("parquet-dictionary", 10),
         ("parquet-zone", 2),
+        ("parquet-long-list", 2),
+        ("parquet-long-text", 2),
+        ("parquet-note", 1),
+        ("json-field", 1),
         ("json-halves", 1),
         ("json-names", 1),
         ("csv-names", 1),
@@ -252,6 +281,20 @@ def test_dates_that_no_calendar_has_leave_the_statistics_of_others(den: Server) 
     body = get(den, "/statistics", dataset="parquet-dates", config="default", split="train").json()
     [column] = body["statistics"]
     assert (column["column_type"], column["column_statistics"]["min"]) == ("datetime", "1970-01-01T00:00:00")
+
+
+@pytest.mark.parametrize("name", ["cells-outside", "sounds-outside"])
+def test_cells_that_name_something_outside_are_null(den: Server, name: str) -> None:
+    for row in rows(den, name).json()["rows"]:
+        shown = [*row["row"].values()]
+        assert [one for one in shown if one not in (None, [None, None])] == []
+        assert row["truncated_cells"] == list(row["row"])
+
+
+def test_a_record_that_is_too_long_is_told_with_its_line_and_the_limit(den: Server) -> None:
+    body = rows(den, "csv-long").json()
+    assert "line 2" in body["cause_message"]
+    assert "16,777,216" in body["cause_message"]
 
 
 def test_pictures_and_sounds_are_written_anew_or_not_shown(den: Server) -> None:

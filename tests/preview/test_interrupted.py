@@ -5,6 +5,7 @@ import os
 import signal
 
 import pytest
+import requests
 
 from tests.preview.asking import cells, counts, get, hook, is_quiet, lay_in, refused, rows, until
 from tests.preview.preludes import Preludes
@@ -135,6 +136,30 @@ def test_a_worker_that_was_stopped_for_two_minutes_and_continues_writes_nothing(
     assert get(server, "/rows", **PLACE).content == after.content
     assert attempts(preludes, "split") == [2]
     assert counts(server, "/queue")["splits"] == {"success": 1}
+
+
+def put_rows(server: Server, number: int) -> None:
+    lines = b"".join(b'{"n": %d}\n' % number for _ in range(number))
+    answer = requests.put(f"{server.url}/api/datasets/admin/notes", data=lines, auth=server.auth, timeout=30)
+    assert answer.status_code in (200, 201), answer.text
+
+
+@pytest.mark.parametrize("kind", ["dataset", "split"])
+def test_rows_that_an_upload_replaces_while_they_are_read_are_read_again(preludes: Preludes, kind: str) -> None:
+    """Also when the files of the old ones are gone by then, and nobody looks for changes."""
+    server = preludes.server(SLUICE_DATASETS_WATCH="false", SLUICE_DATASET_VERSIONS="1")
+    put_rows(server, 1)
+    preludes.hold_end(kind)
+    place = PLACE | {"dataset": "admin/notes"}
+    get(server, "/splits", server.auth, dataset="admin/notes")
+    preludes.wait_for_held(kind)
+    put_rows(server, 3)
+    preludes.release_end(kind)
+    until(lambda: is_quiet(server))
+    assert [one["n"] for one in cells(get(server, "/rows", server.auth, **place))] == [3, 3, 3]
+    assert get(server, "/v2/rows", server.auth, **place).json()["num_rows_total"] == 3
+    assert get(server, "/statistics", server.auth, **place).json()["num_examples"] == 3
+    assert "Traceback" not in server.log
 
 
 def test_what_a_job_had_prepared_that_was_killed_is_swept(preludes: Preludes) -> None:

@@ -86,15 +86,37 @@ def test_the_admin_sees_where_it_failed_without_paths_of_this_machine(house: Ser
 
 
 CONFIG = "configs:\n- config_name: a\n  data_files: ../*.csv"
-TOO_MANY = "The dataset has 1,001 columns, the limit is 1,000. Declare fewer or split it."
+NO_NAMES = "Cannot get the split names for the dataset."
+
+
+def many_configs(number: int) -> str:
+    return "configs:\n" + "".join(f"- {{config_name: c{i}, data_files: train.csv}}\n" for i in range(number))
+
+
+def many_splits(number: int) -> str:
+    return "configs:\n- data_files:\n" + "".join(f"  - {{split: s{i}, path: train.csv}}\n" for i in range(number))
+
+
+def too_many(what: str, limit: int) -> str:
+    return f"The dataset has {limit + 1:,} {what}, the limit is {limit:,}. Declare fewer or split it."
+
+
 UNSUPPORTED = "this dataset is not supported for now."
 # Name -> files, code and text.
 FAULTY: dict[str, tuple[dict[str, Content], str, str]] = {
     "yaml": ({"README.md": front_matter("configs: [*x]")}, "InfoError", "Cannot get the metadata info for the config."),
-    "none": ({"README.md": front_matter(CONFIG)}, "SplitsNamesError", "Cannot get the split names for the dataset."),
+    "none": ({"README.md": front_matter(CONFIG)}, "SplitsNamesError", NO_NAMES),
     "closed": ({"README.md": front_matter("viewer: false"), "train.csv": "a\n1\n"}, "DatasetNotSupported", UNSUPPORTED),
     "script": ({"README.md": "# s\n", "script.py": "print(1)\n"}, "DatasetNotSupported", UNSUPPORTED),
-    "wide": ({"train.csv": ",".join(f"c{i}" for i in range(1001)) + "\n"}, "TooBigContent", TOO_MANY),
+    "configs": ({"README.md": front_matter(many_configs(1001)), "train.csv": "a\n1\n"}, "TooBigContent", too_many("configs", 1000)),
+    "splits": ({"README.md": front_matter(many_splits(3001)), "train.csv": "a\n1\n"}, "TooBigContent", too_many("splits", 3000)),
+    "deep": ({"a/" * 16 + "train.csv": "a\n1\n", "README.md": "# d\n"}, "SplitsNamesError", NO_NAMES),
+    "line": (
+        {"train.jsonl": '{"a":1}\n{"a":"' + "x" * (16 << 20) + '"}\n'},
+        "RowsError",
+        "Cannot get the first rows for the split.",
+    ),
+    "wide": ({"train.csv": ",".join(f"c{i}" for i in range(1001)) + "\n"}, "TooBigContent", too_many("columns", 1000)),
 }
 
 

@@ -101,6 +101,10 @@ def test_what_becomes_public_is_shown_to_all_and_what_is_deleted_to_nobody(rooms
     assert answer.headers["Cache-Control"] == "public, max-age=120"
     assert requests.delete(url, auth=eva, timeout=30).status_code == 204
     refused(get(rooms, "/rows", dataset="eva/open", config="default", split="train"), 404, "DatasetNotFound")
+    for auth in (None, eva, rooms.auth):
+        for path in ("/valid", "/cache-reports", "/hf_datasets", "/queue-dump-waiting-started"):
+            assert "eva/open" not in get(rooms, path, auth=auth).text
+        assert get(rooms, "/splits", auth=auth, dataset="eva/open").headers["X-Error-Code"] == "DatasetNotFound"
     assert "eva/open" not in get(rooms, "/queue-dump").text
 
 

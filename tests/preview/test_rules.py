@@ -10,6 +10,7 @@ import requests
 from handlers.openapi import public_path
 from handlers.preview import ROUTES
 from handlers.preview.admission import SURFACE
+from tests.fixtures.preview import front_matter, picture
 from tests.preview.asking import get, lay_in, refused, rows
 from tests.serving import Server, serving
 
@@ -160,6 +161,26 @@ def test_an_age_of_zero_means_that_nobody_keeps_it(tmp_path: Any) -> None:
     ) as server:
         assert get(server, "/valid").headers["Cache-Control"] == "no-store"
         assert get(server, "/cache").headers["Cache-Control"] == "no-store"
+
+
+def test_names_of_settings_that_services_of_that_age_had_are_heeded(tmp_path: Any) -> None:
+    """Those of jobs are in test_workers, test_interrupted and test_hub, and that ours win in tests/server/test_config.py."""
+    older = {"APP_HOSTNAME": "127.0.0.2", "APP_PORT": "0", "ASSETS_DIRECTORY": str(tmp_path / "files"), "LOG_LEVEL": "debug"}
+    older |= {"MAX_AGE_LONG_SECONDS": "60", "MAX_AGE_SHORT_SECONDS": "5", "DATASETS_ENABLE_PRIVATE": "False"}
+    older |= {"ROWS_MAX_NUMBER": "4", "ROWS_MIN_NUMBER": "2", "ROWS_MAX_BYTES": "1_000", "MONGO_URL": "mongodb://x"}
+    with serving(tmp_path / "data", SLUICE_SCORE_REPLICAS="1", SLUICE_PORT="", **older) as server:
+        assert server.url.startswith("http://127.0.0.2:")
+        lay_in(server, "hidden", {"README.md": front_matter("private: true"), "train.csv": "a\n1\n"})
+        lay_in(server, "long", {"train.csv": "a,b\n" + f"{'x' * 900},1\n" * 9})
+        lay_in(server, "short", {"train.csv": "a\n" + "1\n" * 9})
+        lay_in(server, "pics", {"README.md": "# P\n", "train/a.png": picture()})
+        refused(get(server, "/splits", auth=server.auth, dataset="hidden"), 404, "DatasetNotFound")
+        answers = {name: rows(server, name) for name in ("long", "short", "pics")}
+        assert {name: len(answer.json()["rows"]) for name, answer in answers.items()} == {"long": 2, "short": 4, "pics": 1}
+        assert len(answers["long"].content) <= 1000
+        assert answers["short"].headers["Cache-Control"] == "public, max-age=60"
+        assert get(server, "/queue").headers["Cache-Control"] == "public, max-age=5"
+        assert len(list((tmp_path / "files").rglob("image.jpg"))) == 1
 
 
 @pytest.mark.parametrize("path", DATA)

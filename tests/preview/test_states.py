@@ -1,10 +1,13 @@
 """How a dataset goes from one state to the next, and what is shown meanwhile."""
 
+import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.fixtures.preview import lay
 from tests.preview.asking import cells, counts, get, hook, is_quiet, lay_in, refused, rows, until
 from tests.serving import Server, serving
 
@@ -103,6 +106,35 @@ def test_the_state_outlives_the_server(tmp_path: Path) -> None:
         after = get(server, "/rows", dataset="one", config="default", split="train")
         assert (after.content, after.headers["ETag"]) == (before.content, before.headers["ETag"])
         assert get(server, "/valid").json()["valid"] == ["one"]
+
+
+def test_what_was_removed_while_the_server_was_not_there_is_shown_by_no_list_after_its_start(tmp_path: Path) -> None:
+    """As when it was killed between the removal of a dataset and the news of it. What another root has lost may come back."""
+    settings = {"SLUICE_SCORE_REPLICAS": "1", "SLUICE_DATASETS_WATCH": "false", "SLUICE_DATASETS_DIR": str(tmp_path / "more")}
+    with serving(tmp_path / "data", **settings) as server:
+        folders = [lay_in(server, "gone", {"train.csv": GOOD}), lay_in(server, "ann/gone", {"train.csv": GOOD})]
+        folders.append(lay(tmp_path / "more", "away", {"train.csv": GOOD}))
+        lay_in(server, "kept", {"train.csv": GOOD})
+        for name in ("gone", "ann/gone", "away", "kept"):
+            assert rows(server, name).status_code == 200
+        server.stop(signal.SIGKILL)
+    for folder in folders:
+        shutil.rmtree(folder)
+    with serving(tmp_path / "data", SLUICE_JOBS_REPLICAS="0", **settings) as server:
+        assert [one["id"] for one in get(server, "/hf_datasets").json()["datasets"]] == ["kept"]
+        until(lambda: get(server, "/valid").json()["valid"] == ["away", "kept"])
+        assert counts(server)["datasets"] == {"valid": 2}
+        refused(get(server, "/splits", dataset="gone"), 404, "DatasetNotFound")
+
+
+def test_a_folder_that_was_removed_by_hand_a_moment_ago_is_not_found(tmp_path: Path) -> None:
+    """Also before the next scan; and who waits does not make jobs that find nothing, one after the other."""
+    folder = lay(tmp_path / "data" / "datasets", "one", {"train.csv": GOOD})
+    with serving(tmp_path / "data", SLUICE_SCORE_REPLICAS="1") as server:
+        assert [one["id"] for one in get(server, "/hf_datasets").json()["datasets"]] == ["one"]
+        shutil.rmtree(folder)
+        refused(get(server, "/splits", dataset="one", wait=2), 404, "DatasetNotFound")
+        assert counts(server, "/queue") == {"datasets": {}, "splits": {}}
 
 
 def test_the_second_root_is_read_and_the_first_one_wins(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_one_worker_lists_and_another_one_reads(alone: Server) -> None:
 def test_warming_queues_what_is_missing_and_cleaning_forgets_what_was_read(tmp_path: Path) -> None:
     with serving(tmp_path / "data", SLUICE_SCORE_REPLICAS="1", SLUICE_WORKER_SLEEP_SECONDS="0.1") as server:
         lay_in(server, "one", {"train.csv": "a\n1\n"})
-        lay_in(server, "ann/two", {"train.csv": "a\n2\n"})
+        lay_in(server, "ann+b@example.org/two", {"train.csv": "a\n2\n"})
         command(server, "warm")
         until(lambda: counts(server) == {"datasets": {"valid": 2}, "splits": {"valid": 2}})
         hook(server, {"remove": "datasets/one"})
@@ -76,10 +76,38 @@ def test_warming_queues_what_is_missing_and_cleaning_forgets_what_was_read(tmp_p
         command(server, "clean-queues")
         until(lambda: counts(server, "/queue") == {"datasets": {}, "splits": {}})
         refused(get(server, "/splits", dataset="one"), 404, "DatasetNotFound")
-        assert get(server, "/splits", dataset="ann/two", wait=30).status_code == 200
+        assert get(server, "/splits", dataset="ann+b@example.org/two", wait=30).status_code == 200
         command(server, "warm")
         until(lambda: get(server, "/is-valid", dataset="one").json() == {"valid": True})
         assert (server.data_dir / "datasets" / "one" / "train.csv").exists()
+
+
+def words_of_make(server: Server, *words: str) -> str:
+    """As a person types them, with the environment of the tests."""
+    line = ["make", "--old-file", f"{sys.prefix}/installed", f"VENV={sys.prefix}", *words]
+    environment = clean_environment() | {"SLUICE_DATA_DIR": str(server.data_dir)}
+    return subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+def test_the_words_of_make_do_what_they_say(alone: Server) -> None:
+    lay_in(alone, "one", {"train.csv": "a\n1\n"})
+    words_of_make(alone, "warm")
+    assert alone.metric('sluice_jobs{kind="warm",status="waiting"}') == 1
+    for word, left in (("cancel-started-jobs", 1), ("cancel-waiting-jobs", 0)):
+        words_of_make(alone, word)
+        until(lambda: alone.metric('sluice_jobs{kind="warm",status="waiting"}') == left)  # noqa: B023
+    for word, cached in (("clean-queues", 1), ("clean-cache", 0), ("clean", 0)):
+        refused(get(alone, "/splits", dataset="one"), 404, "DatasetNotReady")
+        words_of_make(alone, word)
+        until(lambda: counts(alone)["datasets"].get("empty", 0) == cached)  # noqa: B023
+        is_empty = counts(alone, "/queue") == {"datasets": {}, "splits": {}}
+        assert is_empty or word == "clean-cache"
+    assert (alone.data_dir / "datasets" / "one" / "train.csv").exists()
+
+
+@pytest.mark.parametrize(("word", "program"), [("run", "-m server"), ("watch", "-m server watch"), ("worker", "-m server worker")])
+def test_the_words_of_make_that_go_on_start_their_program(alone: Server, word: str, program: str) -> None:
+    assert words_of_make(alone, "--dry-run", word).rstrip().endswith(program)
 
 
 def test_waiting_jobs_can_be_cancelled(alone: Server) -> None:

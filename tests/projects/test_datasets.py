@@ -112,6 +112,13 @@ def staged(client: Client) -> list[Path]:
 # In the catalogue
 
 
+def of_catalogue(client: Client) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = requests.get(
+        f"{client.server.url}/api/datasets", auth=client.auth or client.server.auth, timeout=30
+    ).json()["datasets"]
+    return found
+
+
 def test_a_dataset_is_previewed_and_queried_by_its_team_alone(client: Client) -> None:
     body = shown(client, client.joined([client.uploaded("Sales", weekly(4))]))
     title = body["Hub"].removeprefix("hub://")
@@ -124,7 +131,10 @@ def test_a_dataset_is_previewed_and_queried_by_its_team_alone(client: Client) ->
     rows = query(client, f'SELECT * FROM "{body["Hub"]}/Sales/train"')
     assert rows.status_code == 200, rows.text
     assert len(rows.json()["data"]) == 4
+    [listed] = [one for one in of_catalogue(client) if one["dataset"] == body["Hub"]]
+    assert listed["rows"] == 4
     stranger = client.but(auth=user(client.server, f"stranger-{client.project}"))
+    assert body["Hub"] not in [one["dataset"] for one in of_catalogue(stranger)]
     assert previewed(stranger, title).status_code == 404
     assert query(stranger, f'SELECT * FROM "{body["Hub"]}"').status_code == 404
     assert requests.get(client.server.url + "/splits", params={"dataset": title}, timeout=30).status_code == 404

@@ -66,12 +66,16 @@ def test_a_removed_project_is_gone_with_its_files_and_datasets(server: Server) -
     client = new_project(server)
     before = folders(server)
     client.joined([client.uploaded("Sales", weekly(3))], activate=True)
+    title = {"dataset": f"admin/{client.project}-dataset-1", "wait": "30"}
+    assert requests.get(server.url + "/splits", params=title, auth=server.auth, timeout=60).status_code == 200
     assert client.delete().status_code == 202
     for answer in (client.get(), client.get(PATH), client.get("/datasets/1"), client.delete(), client.patch("", {"name": "x"})):
         refused(answer, 404, "unknown_project")
     wait_until(lambda: folders(server) == before)
     wait_until(lambda: not (server.data_dir / "datasets" / "admin" / f"{client.project}-dataset-1").exists())
     wait_until(lambda: make(client, id=client.project, name="Again").status_code == 201)
+    for path in ("/cache-reports", "/hf_datasets"):
+        assert title["dataset"] not in requests.get(server.url + path, auth=server.auth, timeout=30).text
     assert made(client.get(), 200)["ActiveDataset"] is None
     assert made(client.upload("Sales", weekly(3)))["IId"] == 2, "numbers go on"
 

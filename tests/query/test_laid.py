@@ -177,6 +177,31 @@ def test_a_private_folder_of_a_team_is_there_for_its_members(laid: Server, ann: 
     assert_refused(ask(laid, text, auth=tom), 404, "dataset_not_found")
 
 
+def test_what_queries_may_read_is_listed_and_described(laid: Server, ann: Auth, tom: Auth) -> None:
+    answer = ask(laid, 'select a from "hub://ann/hidden"', auth=ann)
+    version = int(answer.headers["X-Dataset-Versions"].rpartition("@")[2])
+    url = f"{laid.url}/api/datasets"
+    listed = {one["dataset"]: one for one in requests.get(url, auth=ann, timeout=30).json()["datasets"]}
+    hidden = listed["hub://ann/hidden"]
+    assert (hidden["rows"], hidden["version"]) == (1, version)
+    assert hidden["bytes"] > 0
+    assert hidden["updated_at"].endswith("Z")
+    assert "hub://people" in listed
+    of_org = [one["dataset"] for one in requests.get(url, auth=ann, params={"org": "ann"}, timeout=30).json()["datasets"]]
+    assert of_org == [title for title in listed if title.startswith("hub://ann/")]
+    described = requests.get(f"{url}/ann/hidden", auth=ann, timeout=30)
+    assert described.headers["ETag"] == f'"{version}"'
+    assert described.json() == {
+        **{"dataset": "hub://ann/hidden", "version": version, "rows": 1, "splits": {"train": 1}},
+        "columns": [{"name": "a", "dtype": "int64", "nulls": 0}],
+    }
+    assert "hub://ann/hidden" not in requests.get(url, auth=tom, timeout=30).text
+    refused, missing = (requests.get(f"{url}/ann/{name}", auth=tom, timeout=30) for name in ("hidden", "hiding"))
+    assert refused.status_code == 404
+    assert refused.text == missing.text.replace("hiding", "hidden")
+    assert requests.get(f"{url}/ann/hidden?version=999999", auth=ann, timeout=30).json()["code"] == "version_not_found"
+
+
 # What is not prepared
 
 

@@ -33,7 +33,8 @@ BODY is how a modern answer (`/first-rows`, `/v2/rows`) is described; all number
 
 `scan`: what is in the roots.
     asked   roots: [absolute paths], the first wins on equal names; name: null, or the only name to look for
-    gives   datasets: [{"name", "root", "revision": 40 hex, "private": bool, "card"}], ordered by name
+    gives   datasets: [{"name", "root", "revision": 40 hex, "versions": bool, "private": bool, "card"}], ordered by name
+                versions: uploads have written it
                 card: {"title", "tags": ["key:value"], "description", "citation", "paperswithcode_id", "license", "viewer": bool};
                 each text null when absent; card is null where README.md is missing or cannot be read
             shadowed: [{"name", "root"}] hidden by an equal name in an earlier root

@@ -47,7 +47,7 @@ def shown_cell(value: Any, *, may_cut: bool, max_bytes: int) -> ShownCell:
     """
     max_bytes  of an answer: a cell that is larger is certainly cut, and its JSON in full is not kept
     """
-    text = codec.dumps(value)
+    text = codec.dumps_large(value)
     # A base is written as it comes out in the end, but for the address of the server.
     size = len(text) - len(_BASE) * text.count(_BASE)
     cut = codec.dumps(cut_text(value, text)) if may_cut and size > CUT_BYTES else None

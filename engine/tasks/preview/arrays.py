@@ -62,7 +62,7 @@ def _carefully(column: Column, values: Sequence[Any], storing: Storing) -> pa.Ar
         except Misfit:
             raise RowMisfit(row, column.name) from None
     if column.dtype == "json":
-        found = [None if one is None else codec.dumps(one).decode() for one in found]
+        found = [None if one is None else codec.dumps_large(one).decode() for one in found]
     return pa.array(found, segment_type(column))
 
 

@@ -89,7 +89,7 @@ def _of_parquet(reader: SplitReader) -> Iterator[Batch]:
     first = 0
     for file in reader.split.files:
         with reader.opened(file) as opened, parquet_files.opened_parquet(opened) as parquet:
-            reader.names.update(dict.fromkeys(parquet.schema_arrow.names))
+            reader.names.update(dict.fromkeys(parquet_files.names_of(parquet)))
             for batch in parquet_files.batches(parquet, 0, PAYLOAD_ROWS):
                 columns = dict(zip(batch.schema.names, batch.columns, strict=True))
                 yield Batch(columns, batch.num_rows, range(first + 1, first + batch.num_rows + 1))

@@ -127,11 +127,15 @@ def _row(names: list[str], cells: list[str], line: int) -> dict[str, object]:
 
 
 def unique_names(cells: list[str]) -> list[str]:
-    """The names of the columns: `.1` and so on behind a name that is there already, `Unnamed: i` for an empty one."""
+    """The names of the columns, all different, with `Unnamed: i` for an empty one."""
+    return distinct([cell or f"Unnamed: {i}" for i, cell in enumerate(cells)])
+
+
+def distinct(names: list[str]) -> list[str]:
+    """The same names, with `.1` and so on behind one that is there already."""
     taken: dict[str, None] = {}
-    for i, cell in enumerate(cells):
-        wanted = name = cell or f"Unnamed: {i}"
-        count = 0
+    for wanted in names:
+        name, count = wanted, 0
         while name in taken:
             count += 1
             name = f"{wanted}.{count}"

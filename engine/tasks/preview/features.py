@@ -61,7 +61,7 @@ def declared(given: Any) -> dict[str, Any] | None:
             return _fields(given, 0)
         if isinstance(given, dict):
             return {str(name): _feature(one, 0) for name, one in given.items()}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, ParserError):
             raise
         raise ParserError(f"README.md: the features cannot be read: {error!r}") from error
@@ -175,7 +175,7 @@ def _noted(schema: pa.Schema) -> dict[str, Any]:
         return {}
     try:
         return declared(json.loads(raw)["info"]["features"]) or {}
-    except (ValueError, KeyError, TypeError, RecursionError):  # a note that cannot be read is none: the types are there
+    except (ValueError, LookupError, TypeError, RecursionError):  # a note that cannot be read is none: the types are there
         return {}
 
 

@@ -17,6 +17,8 @@ NUM_BINS = 10
 PLACES = 5
 MAX_LABELS = 1000
 ALWAYS_LABELS = 10
+# A longer text is none: the answer would have each of them in full.
+MAX_LABEL_BYTES = 1000
 LABEL_SHARE = 0.2
 _SECOND = 1_000_000
 
@@ -149,21 +151,24 @@ def truths(values: Values, num_rows: int) -> dict[str, Any]:
 
 
 def texts(values: Values, num_rows: int) -> tuple[str, dict[str, Any]]:
-    """`string_label` with frequencies for a few different texts, else `string_text` with their lengths in characters."""
+    """`string_label` with frequencies for a few different texts, none of them long, else `string_text` with their lengths."""
     asked = Asked(pa.string(), values)
     try:
-        [(present,)] = asked.rows("SELECT count(v) FROM given")
+        [(present, longest)] = asked.rows("SELECT count(v), max(strlen(v)) FROM given")
         if not present:
             return "string_text", empty(num_rows)
-        # Counting all different texts of a large column takes more memory than there is.
-        different = asked.rows(f"SELECT DISTINCT v FROM given WHERE v IS NOT NULL LIMIT {MAX_LABELS + 1}")
-        few = len(different)
-        if few <= ALWAYS_LABELS or (few <= MAX_LABELS and few / present <= LABEL_SHARE):
+        if longest <= MAX_LABEL_BYTES and _are_few(asked, present):
             statement = "SELECT v, count(*) AS n FROM given WHERE v IS NOT NULL GROUP BY v ORDER BY n DESC, v"
             return "string_label", _label_texts(dict(asked.rows(statement)), num_rows - present, num_rows)
     finally:
         asked.close()
     return "string_text", numbers(pa.int64(), lambda: _lengths(values), num_rows)
+
+
+def _are_few(asked: Asked, present: int) -> bool:
+    """Whether texts are labels. Counting all different texts of a large column takes more memory than there is."""
+    few = len(asked.rows(f"SELECT DISTINCT v FROM given WHERE v IS NOT NULL LIMIT {MAX_LABELS + 1}"))
+    return few <= ALWAYS_LABELS or (few <= MAX_LABELS and few / present <= LABEL_SHARE)
 
 
 def _label_texts(frequencies: dict[str, int], nulls: int, num_rows: int) -> dict[str, Any]:

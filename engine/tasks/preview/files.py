@@ -15,7 +15,9 @@ from typing import BinaryIO
 from engine.tasks.preview.failures import TooManyFilesError
 from engine.tasks.preview.limits import MAX_DEPTH, MAX_FILES
 
+# As engine/datasets/names.py, which the server has and replicas have not: an org is called as a user may be.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+ORG_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@+-]{0,99}")
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # A pipe without a writer would be waited for.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -51,8 +53,8 @@ def refuse_sockets() -> None:
 
 def is_dataset_name(name: str) -> bool:
     """`name` or `org/name`; no part of it can leave a folder."""
-    parts = name.split("/")
-    return len(parts) <= 2 and ".." not in name and all(NAME.fullmatch(part) for part in parts)
+    org, slash, last = name.rpartition("/")
+    return ".." not in name and NAME.fullmatch(last) is not None and (not slash or ORG_NAME.fullmatch(org) is not None)
 
 
 def parts_of(path: str) -> list[str]:

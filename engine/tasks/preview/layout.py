@@ -180,7 +180,8 @@ def _config(
 
 
 def _check_name(name: str) -> None:
-    if not name or _CONTROL.search(name) or len(name.encode(errors="replace")) > 500:
+    # A client takes the dots out of an address, so that no picture of such a config or split could be had.
+    if name in ("", ".", "..") or _CONTROL.search(name) or len(name.encode(errors="replace")) > 500:
         raise ParserError(f"{README}: {name[:100]!r} cannot name a config or a split")
 
 

@@ -55,7 +55,8 @@ class MediaFolder:
         """The one row of a file. What the readers of metadata raise."""
         row: dict[str, Any] = {self._column: file.path}
         if self._config.metadata:
-            row |= {name: None for name in self._noted_names()} | self._noted().get(file.path, {})
+            noted = {name: None for name in self._noted_names()} | self._noted().get(file.path, {})
+            row |= {name: value for name, value in noted.items() if name != self._column}
         elif self.labels():
             row[LABEL] = self._folder_of(file)
         names.update(dict.fromkeys(row))

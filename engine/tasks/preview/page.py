@@ -61,4 +61,4 @@ def _filled(source: StoredRows, header: Header, limits: Limits) -> tuple[Rows, l
 def _record(columns: Sequence[Column], values: Sequence[Any], index: int) -> bytes:
     """One line: the uncut row with its number, without pictures and sounds."""
     found = {one.name: record_value(one, value) for one, value in zip(columns, values, strict=True) if not one.is_media}
-    return codec.dumps({**found, "yhat_id": index}) + b"\n"
+    return codec.dumps_large({**found, "yhat_id": index}) + b"\n"

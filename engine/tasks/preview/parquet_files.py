@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.tasks.preview.csv_files import Records
+from engine.tasks.preview.csv_files import Records, distinct
 from engine.tasks.preview.failures import ParserError
 from engine.tasks.preview.limits import MAX_ROW_GROUP_BYTES
 
@@ -33,14 +33,21 @@ def opened_parquet(file: BinaryIO) -> Iterator[pq.ParquetFile]:
 def read_schema(file: BinaryIO) -> tuple[pa.Schema, int]:
     """The types of the columns, and how many rows there are. ParserError."""
     with opened_parquet(file) as parquet:
-        return parquet.schema_arrow, parquet.metadata.num_rows
+        schema = parquet.schema_arrow
+        fields = [field.with_name(name) for field, name in zip(schema, names_of(parquet), strict=True)]
+        return pa.schema(fields, schema.metadata), parquet.metadata.num_rows
+
+
+def names_of(parquet: pq.ParquetFile) -> list[str]:
+    """The names of the columns, with `.1` and so on behind one that is there already."""
+    return distinct(parquet.schema_arrow.names)
 
 
 def records(opened: Callable[[], BinaryIO], names: dict[str, None]) -> Records:
     """The rows of one file. ParserError."""
     number = 0
     with opened() as file, opened_parquet(file) as parquet:
-        names.update(dict.fromkeys(parquet.schema_arrow.names))
+        names.update(dict.fromkeys(names_of(parquet)))
         for batch in batches(parquet, 0):
             size = max(1, batch.nbytes // max(1, batch.num_rows))
             columns = [values(column) for column in batch.columns]
@@ -52,13 +59,15 @@ def records(opened: Callable[[], BinaryIO], names: dict[str, None]) -> Records:
 def batches(parquet: pq.ParquetFile, first_row: int, max_rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
     """The rows from the first that is wanted on, in batches of about BATCH_BYTES; earlier groups are not read. ParserError."""
     start = 0
+    names = names_of(parquet)
     for i in range(parquet.num_row_groups):
         group = parquet.metadata.row_group(i)
         if start + group.num_rows > first_row:
             if group.total_byte_size > MAX_ROW_GROUP_BYTES:
                 size = f"{group.total_byte_size:,} bytes when it is unpacked, and the limit is {MAX_ROW_GROUP_BYTES:,}"
                 raise ParserError(f"row group {i} has {size}: write the file with smaller row groups")
-            yield from _of_group(parquet, i, max(0, first_row - start), max_rows)
+            for batch in _of_group(parquet, i, max(0, first_row - start), max_rows):
+                yield batch.rename_columns(names)
         start += group.num_rows
 
 
@@ -135,6 +144,10 @@ def _readable(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         inner = _readable(kind.value_type)
         return pa.list_(inner) if inner != kind.value_type else kind
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(_readable(kind.value_type), kind.list_size)
+    if pa.types.is_map(kind):
+        return pa.map_(_readable(kind.key_type), _readable(kind.item_type))
     if pa.types.is_struct(kind):
         fields = [field.with_type(_readable(field.type)) for field in kind]
         return pa.struct(fields) if any(new.type != old.type for new, old in zip(fields, kind, strict=True)) else kind

@@ -104,20 +104,28 @@ class SplitReader:
                 yield from self._head(file)
                 return
             try:
-                for record in self._records_of(file):
+                for record in self._whole(file):
                     num_records += 1
                     yield record
-                    if len(self.names) > MAX_COLUMNS:
-                        raise Failed("TooBigContent", too_big(len(self.names), "columns", MAX_COLUMNS))
             except TooManyBytes:
                 if to_the_end or not num_records:
                     raise
                 self.is_cut = True
                 return
-            except (ParserError, JSONDecodeError, RecordTooLarge) as error:
-                if len(self.split.files) > 1:
-                    raise type(error)(f"{file.path}, {error}") from error
-                raise
+        self._check_columns()
+
+    def _whole(self, file: File) -> Records:
+        """The records of a file. A fault is told with the file where there are several. Failed `TooBigContent`."""
+        try:
+            for record in self._records_of(file):
+                yield record
+                self._check_columns()
+        except (ParserError, JSONDecodeError, RecordTooLarge) as error:
+            if len(self.split.files) > 1:
+                raise type(error)(f"{file.path}, {error}") from error
+            raise
+
+    def _check_columns(self) -> None:
         if len(self.names) > MAX_COLUMNS:
             raise Failed("TooBigContent", too_big(len(self.names), "columns", MAX_COLUMNS))
 
@@ -150,7 +158,8 @@ class SplitReader:
         if kind == JSONL:
             return json_files.line_records(opened, limit, self.names)
         if kind == JSON:
-            return json_files.file_records(opened, options.get("field"), limit, self.names)
+            array = options.get("field")
+            return json_files.file_records(opened, None if array is None else str(array), limit, self.names)
         if kind == PARQUET:
             return parquet_files.records(opened, self.names)
         if kind == TEXT:

@@ -6,6 +6,7 @@ A name is only ever found here, never joined to a path from a request. Knows no 
 import contextlib
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +14,12 @@ from typing import Any
 from engine.frames import Header
 from engine.tasks.preview import readme
 from engine.tasks.preview.failures import ParserError, TooManyFilesError
-from engine.tasks.preview.files import NAME, File, Folder
+from engine.tasks.preview.files import NAME, ORG_NAME, File, Folder
 from engine.tasks.preview.formats import format_of
 
 REVISION_BYTES = 20
+# What the server keeps of datasets that it writes itself: engine/datasets/folders.py.
+HOME = ".sluice"
 MAX_CACHED_CARDS = 10_000
 
 
@@ -45,18 +48,23 @@ class Scanner:
                 with folder:
                     if name in found:
                         shadowed.append({"name": name, "root": root})
-                    else:
-                        found[name] = self._described(root, name, folder)
+                    elif described := self._described(root, name, folder):
+                        found[name] = described
         return {"datasets": [found[name] for name in sorted(found)], "shadowed": shadowed, "empty": is_empty}
 
-    def _described(self, root: str, name: str, folder: Folder) -> Header:
+    def _described(self, root: str, name: str, folder: Folder) -> Header | None:
+        """None for a folder whose first upload has not ended, or that a query reads although it was deleted."""
         try:
             files = folder.walk()
         except (TooManyFilesError, OSError):  # the dataset job says so; a scan of others goes on
             files = folder.entries()[0]
-        about = next((file for file in files if file.path == readme.README), None)
-        card = self._card(root, name, folder, about) if about else Card(None, False)
-        return {"name": name, "root": root, "revision": revision(files), "private": card.is_private, "card": card.card}
+        has_versions = folder.has(f"{HOME}/HEAD")
+        if not files and not has_versions and HOME in folder.entries()[1]:
+            return None
+        readme_file = next((file for file in files if file.path == readme.README), None)
+        card = self._card(root, name, folder, readme_file) if readme_file else Card(None, False)
+        about = {"revision": revision(files), "versions": has_versions, "private": card.is_private, "card": card.card}
+        return {"name": name, "root": root, **about}
 
     def _card(self, root: str, name: str, folder: Folder, about: File) -> Card:
         key = (root, name, about.size, about.mtime_ns)
@@ -92,7 +100,7 @@ def _datasets(root: str, wanted: str | None) -> Iterator[tuple[str, Folder]]:
     if not os.path.isdir(root):
         return
     with Folder.at(root) as top:
-        for first in _names(top):
+        for first in _names(top, ORG_NAME):
             if wanted is None or wanted.partition("/")[0] == first:
                 yield from _below(top, first, wanted)
 
@@ -105,17 +113,17 @@ def _below(top: Folder, first: str, wanted: str | None) -> Iterator[tuple[str, F
         return
     with folder:
         if _is_dataset(folder):
-            if wanted in (None, first):
+            if wanted in (None, first) and NAME.fullmatch(first):
                 yield first, folder.folder([])
             return
-        for second in _names(folder):
+        for second in _names(folder, NAME):
             if wanted in (None, f"{first}/{second}"):
                 with contextlib.suppress(OSError):
                     yield f"{first}/{second}", folder.folder([second])
 
 
-def _names(folder: Folder) -> list[str]:
-    return [name for name in folder.entries()[1] if NAME.fullmatch(name) and ".." not in name]
+def _names(folder: Folder, form: re.Pattern[str]) -> list[str]:
+    return [name for name in folder.entries()[1] if form.fullmatch(name) and ".." not in name]
 
 
 def _is_dataset(folder: Folder) -> bool:

@@ -53,7 +53,7 @@ def plain(value: Any) -> Any:
 def text_of(value: Any) -> str:
     """The JSON of a value, whatever its depth."""
     try:
-        return codec.dumps(value).decode(errors="replace")
+        return codec.dumps_large(value).decode(errors="replace")
     except (ValueError, TypeError, RecursionError, OverflowError):
         return "[...]" if isinstance(value, list) else "{...}"
 

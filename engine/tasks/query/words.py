@@ -12,7 +12,9 @@ when it is read, with one record of lists.
 Knows no text of a query but the words to be found.
 """
 
+import os
 import re
+import tempfile
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
@@ -39,6 +41,8 @@ ASCII_WORD = re.compile("[a-z0-9]+")
 # We cut out the words of CUT_ROWS rows at once, and sort SORTED_WORDS words at once, which takes about 200 MB.
 CUT_ROWS = 8_192
 SORTED_WORDS = 4_000_000
+# An array of fewer bytes is not worth a file.
+LEAST_MAPPED_BYTES = 4 * 1024 * 1024
 
 
 # Reading
@@ -113,7 +117,7 @@ def write(folder: Path, column: ColumnInfo, texts: pa.ChunkedArray) -> None:
     texts  all rows of the segment, string or null
     """
     lengths = np.zeros(len(texts), dtype=np.int32)
-    entries = _merged([_sorted_entries(words, rows, lengths) for words, rows in _groups(texts)])
+    entries = _merged([_sorted_entries(words, rows, lengths).put_aside(folder) for words, rows in _groups(texts)], folder)
     lists = {
         "words": entries.words,
         "starts": pa.array(entries.starts, pa.int64()),
@@ -135,6 +139,26 @@ class _Entries:
     starts: Array
     rows: Array
     counts: Array
+
+    def put_aside(self, folder: Path) -> "_Entries":
+        """The same, and what grows with the rows of a segment does not take memory until all groups are there."""
+        rows, counts = (_mapped(folder, array.shape[0], array) for array in (self.rows, self.counts))
+        return _Entries(self.words, self.starts, rows, counts)
+
+
+def _mapped(folder: Path, length: int, content: Array | None = None) -> Array:
+    """int32 [length]: a short array, or one in a file without a name, which goes with it. OSError when the disk is full.
+
+    content  what it begins with
+    """
+    if 4 * length < LEAST_MAPPED_BYTES:
+        return np.empty(length, np.int32) if content is None else content
+    with tempfile.TemporaryFile(dir=folder) as file:
+        os.posix_fallocate(file.fileno(), 0, 4 * length)  # a mapping of room that the disk does not have would end the process
+        array = np.memmap(file, np.int32, "r+", shape=(length,))
+    if content is not None:
+        array[:] = content
+    return array
 
 
 def _groups(texts: pa.ChunkedArray) -> Iterator[tuple[pa.ChunkedArray, Array]]:
@@ -177,7 +201,7 @@ def _sorted_entries(words: pa.ChunkedArray, rows: Array, lengths: Array) -> _Ent
     return _Entries(kept, starts, row_of.astype(np.int32), np.diff(firsts, append=len(keys)).astype(np.int32))
 
 
-def _merged(groups: list[_Entries]) -> _Entries:
+def _merged(groups: list[_Entries], folder: Path) -> _Entries:
     """One index of all groups; the rows of each group come after those of the group before."""
     words = pa.chunked_array([group.words for group in groups], pa.large_string()).unique()
     words = words.take(pc.sort_indices(words))
@@ -186,7 +210,7 @@ def _merged(groups: list[_Entries]) -> _Entries:
     for group, place in zip(groups, places, strict=True):
         numbers[place] += np.diff(group.starts)
     starts = np.concatenate([[0], np.cumsum(numbers)])
-    merged = _Entries(words, starts, np.empty(starts[-1], dtype=np.int32), np.empty(starts[-1], dtype=np.int32))
+    merged = _Entries(words, starts, *(_mapped(folder, int(starts[-1])) for _ in range(2)))
     free = starts[:-1].copy()
     for group, place in zip(groups, places, strict=True):
         sizes = np.diff(group.starts)

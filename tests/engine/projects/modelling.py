@@ -10,7 +10,7 @@ from engine.disk import Disk
 from engine.engine import JOBS_OPTIONS, QUERY_OPTIONS
 from engine.jobs import JobOptions, Jobs
 from engine.projects.datasets import ProjectDatasets
-from engine.projects.files import ProjectFolders
+from engine.projects.files import DatasetListener, ProjectFolders
 from engine.projects.fitting import FitLimits, Fitting
 from engine.projects.graphs import Graphs
 from engine.projects.models import FitParameters, FitRequest, Models
@@ -71,6 +71,10 @@ class House:
         return self.world.files()
 
 
+async def told(title: str) -> None:
+    """Nobody previews these datasets."""
+
+
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(60):
         while not await condition():  # noqa: ASYNC110
@@ -104,7 +108,7 @@ async def _house(folder: Path, world: Opened, jobs: Jobs, jobs_pool: Pool, query
     folders = ProjectFolders(folder)
     objects = Objects(store, jobs, ProjectQuota(store, folders, team_bytes=GIB), jobs_per_team=50)
     uploads = ProjectUploads(objects, folders, disk, UploadLimits(MIB, 1000))
-    datasets = ProjectDatasets(objects, uploads, folders, disk, query, lambda title: None)
+    datasets = ProjectDatasets(objects, uploads, folders, disk, query, DatasetListener(str, told))
     data = await _dataset(objects, folders)
     graphs = Graphs(store, query)
     models = Models(objects, datasets, graphs, world.repository, query, max_parameters=400)

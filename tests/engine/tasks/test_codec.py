@@ -3,6 +3,8 @@
 import json
 import math
 import re
+import subprocess
+import sys
 import tracemalloc
 
 import numpy as np
@@ -13,6 +15,7 @@ from hypothesis.extra import numpy as arrays
 
 from engine.tasks import codec
 from engine.tasks.codec import Fault
+from tests.serving import ROOT
 
 # Lines that are records, lines that are not, and lines that make a record only together with the next one.
 GOOD = [b'{"a":1}', b'{"a":1.5,"b":"x"}', b"{}", b' {"a":[1,{"b":2}]}\t', b'{"a":"\xc3\xa4"}\r', b'{"a":1,"a":2}', b'{"a":"},{"}']
@@ -384,3 +387,38 @@ def test_json_texts_are_written_as_they_are_unless_they_are_not_strict() -> None
     assert codec.dumps(codec.as_written(['{"a":1.50}', None, "12345678901234567890"])) == b'[{"a":1.50},null,12345678901234567890]'
     assert codec.dumps(codec.as_written(["[NaN,1e999,\n2]", "1,2", '"x"'])) == b'[[null,null,2],null,"x"]'
     assert codec.as_written([]) == []
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**80), 2**80) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(ANYTHING)
+@example(["a" * 4, {"b": [1, 2, 3, 4], "\ud800": "\ud800"}, [[], {}] * 3])
+def test_a_value_that_is_encoded_in_pieces_has_the_same_bytes(value: object) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(codec, "PIECE_SIZE", 3)
+        in_pieces = codec.dumps_large(value)
+    assert json.loads(in_pieces) == json.loads(codec.dumps(value))
+
+
+def test_a_value_for_which_there_is_no_memory_says_so() -> None:
+    program = (
+        "from engine.tasks import codec\nfrom engine.tasks.__main__ import limited\nraw = b'[' + b'{},' * 2_000_000 + b'1]'\n"
+        "with limited(100 << 20):\n    try:\n        codec.parse_exactly(raw)\n    except MemoryError:\n        print('no memory')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "no memory\n"
+
+
+def test_a_long_list_is_encoded_without_much_memory_ahead() -> None:
+    """orjson would reserve half a gibibyte, and end the process where a limit refuses that."""
+    program = (
+        "from engine.tasks import codec\nfrom engine.tasks.__main__ import limited\n"
+        "value = {'a': [1] * 2_000_000, 'b': 'x' * 20_000_000}\n"
+        "with limited(150 << 20):\n    print(len(codec.dumps_large(value)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(done.stdout) == len('{"a":[],"b":""}') + 2 * 2_000_000 - 1 + 20_000_000

@@ -93,6 +93,8 @@ ARROW = pa.table(
         "map": pa.array([[("k", 1)], None], pa.map_(pa.string(), pa.int64())),
         "far": pa.array([2**60, None], pa.timestamp("us")),
         "nothing": pa.nulls(2),
+        "moments": pa.array([[1_000_000_000], [2]], pa.list_(pa.timestamp("ns"), 1)),
+        "named": pa.array([[("k", 1_000_000_000)], None], pa.map_(pa.string(), pa.timestamp("ns"))),
         "dot.ted": [1, 2],
     }
 )
@@ -101,7 +103,8 @@ SHOWN = {
     **{"day": "2020-01-02", "at": "2020-01-02T03:04:05", "utc": "2020-01-02T03:04:05.000006+00:00"},
     **{"here": "2020-01-02T04:04:05+01:00", "clock": "01:02:03", "span": "P1DT0H0M2S", "money": "1.20"},
     **{"list": [1, None], "floats": [0.5], "struct": {"a": 1, "b.c": ["eA=="]}, "map": [["k", 1]]},
-    **{"far": str(2**60), "nothing": None, "dot.ted": 1},
+    **{"far": str(2**60), "nothing": None, "moments": ["1970-01-01T00:00:01"], "named": [["k", "1970-01-01T00:00:01"]]},
+    **{"dot.ted": 1},
 }
 
 
@@ -109,7 +112,8 @@ def test_every_arrow_type_is_shown_and_prepared_rows_are_the_same(datasets: Data
     datasets.lay("d", {"a.parquet": parquet(ARROW)})
     shown = datasets.rows("d")
     assert shown.rows[0] == SHOWN
-    assert shown.rows[1] == {name: {"floats": [1.0], "dot.ted": 2, "u64": 0}.get(name) for name in SHOWN}
+    second = {"floats": [1.0], "dot.ted": 2, "u64": 0, "moments": ["1970-01-01T00:00:00"]}
+    assert shown.rows[1] == {name: second.get(name) for name in SHOWN}
     assert [name for name, kind in shown.types.items() if kind != "JSON"] == [
         *("u8", "u64", "f16", "f32", "flag", "text", "word", "dot.ted")
     ]
@@ -118,6 +122,14 @@ def test_every_arrow_type_is_shown_and_prepared_rows_are_the_same(datasets: Data
     assert [one["dtype"] for one in prepared.told["columns"] if one["name"] in ("raw", "day", "utc", "list", "u64")] == [
         *("json", "bytes", "date", "timestamp", "list<int64>")
     ]
+
+
+def test_columns_of_parquet_with_the_same_name_are_told_apart(datasets: Datasets) -> None:
+    table = pa.table([pa.array([1]), pa.array(["x"]), pa.array([2.5])], names=["a", "a", ""])
+    datasets.lay("d", {"a.parquet": parquet(table)})
+    shown = datasets.rows("d")
+    assert (shown.types, shown.rows) == ({"a": "INT", "a.1": "STRING", "": "FLOAT"}, [{"a": 1, "a.1": "x", "": 2.5}])
+    assert datasets.prepare("d").rows() == shown.rows
 
 
 def test_features_of_parquet_have_the_words_of_arrow(datasets: Datasets) -> None:

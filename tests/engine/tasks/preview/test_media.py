@@ -158,6 +158,11 @@ def test_metadata_adds_columns_in_place_of_labels(datasets: Datasets) -> None:
     assert [*shown.types] == ["image", "n", "s"]
 
 
+def test_a_column_of_metadata_does_not_take_the_place_of_the_picture(datasets: Datasets) -> None:
+    datasets.lay("d", {"a.png": flat_picture((4, 4), "PNG"), "metadata.csv": "file_name,image,n\na.png,x,1\n"})
+    assert datasets.rows("d").rows == [{"image": "assets/d/--/default/train/0/image/image.jpg", "n": 1}]
+
+
 def test_a_sound_is_sent_as_it_is(datasets: Datasets, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sounds, "_ffmpeg", lambda: None)
     datasets.lay("d", {"a.wav": wav(), "b.wav": b"RIFFbroken"})

@@ -48,6 +48,14 @@ def test_names_that_no_dataset_can_have_and_links_and_hidden_folders_are_passed_
     assert scan(datasets.root)["datasets"] == []
 
 
+def test_an_owner_may_have_a_sign_in_its_name_and_a_dataset_may_not(datasets: Datasets) -> None:
+    for name in ("ann+b@example.org/mails", "ann/a@b", "ann@x", "a+b"):
+        datasets.lay(name, {"a.csv": "x\n1\n"})
+    assert [*scan(datasets.root)["by_name"]] == ["ann+b@example.org/mails"]
+    assert [*scan(datasets.root, name="ann+b@example.org/mails")["by_name"]] == ["ann+b@example.org/mails"]
+    assert datasets.rows("ann+b@example.org/mails").rows == [{"x": 1}]
+
+
 def test_the_first_root_wins_and_the_other_is_told(datasets: Datasets, tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     lay(first, "same", {"a.csv": "x\n1\n"})
@@ -59,6 +67,14 @@ def test_the_first_root_wins_and_the_other_is_told(datasets: Datasets, tmp_path:
 
 def test_roots_that_are_empty_or_missing_are_told(tmp_path: Path, datasets: Datasets) -> None:
     assert scan(datasets.root, tmp_path / "missing") == {"datasets": [], "shadowed": [], "empty": True, "by_name": {}}
+
+
+def test_a_folder_in_which_an_upload_has_not_ended_is_no_dataset(datasets: Datasets) -> None:
+    datasets.lay("ann/begun", {".sluice/staging/1/block": "x"})
+    datasets.lay("ann/deleted", {".sluice/segments/1/rows.parquet": "x"})
+    datasets.lay("ann/made", {".sluice/HEAD": "1\n"})
+    datasets.lay("ann/laid", {".sluice/hub.json": "[]", "a.csv": "x\n1\n"})
+    assert [*scan(datasets.root)["by_name"]] == ["ann/laid", "ann/made"]
 
 
 def test_one_name_can_be_looked_for_alone(datasets: Datasets) -> None:

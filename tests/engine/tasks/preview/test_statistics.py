@@ -109,6 +109,13 @@ def test_a_few_different_texts_are_labels(datasets: Datasets, values: list[str],
     assert statistics(datasets, values)[0] == kind
 
 
+def test_long_texts_are_no_labels(datasets: Datasets) -> None:
+    kind, figures = statistics(datasets, ["x" * 1000, "y"])
+    assert (kind, len(figures["frequencies"])) == ("string_label", 2)
+    kind, figures = statistics(datasets, ["x" * 1001, "y"])
+    assert (kind, figures["max"]) == ("string_text", 1001)
+
+
 def test_texts_have_lengths_in_characters(datasets: Datasets) -> None:
     kind, figures = statistics(datasets, ["\u20ac" * i for i in range(1, 13)])
     assert (kind, figures["min"], figures["max"], figures["mean"]) == ("string_text", 1, 12, 6.5)

@@ -78,7 +78,9 @@ def test_groups_of_words_are_merged_into_one_index(tmp_path, monkeypatch):
     (tmp_path / "groups").mkdir()
     monkeypatch.setattr(words, "CUT_ROWS", 3)
     monkeypatch.setattr(words, "SORTED_WORDS", 20)
+    monkeypatch.setattr(words, "LEAST_MAPPED_BYTES", 40)
     grouped = source_of(tmp_path / "groups", texts)
+    assert [path.name for path in grouped.segments[0].folder.iterdir()] == ["c3.words"]
     files = [(source.segments[0].folder / "c3.words").read_bytes() for source in (whole, grouped)]
     assert files[0] == files[1]
     np.testing.assert_allclose(
