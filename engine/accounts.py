@@ -25,8 +25,8 @@ from engine.errors import (
     NAME_TAKEN,
     TOKEN_EXPIRED,
     TOKEN_REVOKED,
-    UNAUTHORIZED,
     EngineError,
+    unauthorized,
 )
 from engine.key_watch import KeyWatch
 from engine.keys import hash_of, new_key, read_key, write_key
@@ -90,11 +90,6 @@ class Right:
 def full_key_needed() -> EngineError:
     """The error for a caller whose read-only key does not suffice."""
     return EngineError(FULL_KEY_NEEDED, "a full key is needed for this")
-
-
-def unauthorized() -> EngineError:
-    """The error for a wrong user or key. It does not say which of the two is wrong."""
-    return EngineError(UNAUTHORIZED, "Unauthorized")
 
 
 def token_expired() -> EngineError:

@@ -29,7 +29,7 @@ from engine.errors import (
     by_word,
 )
 from engine.frames import Buffer, Header, cut
-from engine.replicas.blocks import Answer, Arguments, Block, Call, Lane, ServedModel, Task
+from engine.replicas.blocks import Answer, Arguments, Block, Call, Lane, LoneBlock, ServedModel, Task
 from engine.replicas.lines import GroupedLineQueue, LineQueue, Lines, LineSpan
 from engine.repository.listed import ListedModel
 from engine.repository.serving import Serving
@@ -69,6 +69,7 @@ class EmbeddingLimits:
     embed_max_inputs: int
     embed_max_tokens: int
     embed_text_limit_bytes: int
+    refuse_token_ids: bool
     embed_timeout_s: float
     embed_max_requests: int
     embed_max_requests_per_user: int
@@ -159,7 +160,7 @@ class Embeddings:
     async def embed(self, shape: str, body: bytes, choices: Mapping[str, ListedModel]) -> Embedded:
         """The vectors of one request's texts.
 
-        shape    `simple` or `openai`: how the body is to be read
+        shape    `simple`, `openai` or `tei`: how the body is to be read
         choices  the models that the body may name, by every name that it may use
         raises   RefusedBody for what is wrong with the body; EngineError: no_instances, model_building, internal
         """
@@ -253,6 +254,7 @@ class Embeddings:
                 "inputs": limits.embed_max_inputs,
                 "text_bytes": limits.embed_text_limit_bytes,
                 "tokens": limits.embed_max_tokens,
+                "refuse_token_ids": limits.refuse_token_ids,
             },
         }
 
@@ -263,29 +265,6 @@ class Embeddings:
         # What a model that has cost replicas is asked travels in blocks of its own, which the pool can count and confine.
         at_once = NEVER if model.key in self._pool.faults else self._pool.scheduler.worth(AT_ONCE_S, model)
         return model.key, listed.dim, at_once, record_bytes
-
-
-class LoneBlock:
-    """A source of one block, which takes its turn in the bulk lane."""
-
-    model = None
-
-    def __init__(self, block: Block, call: Call) -> None:
-        self.waiting_since = block.waiting_since = time.monotonic()
-        self._block = block
-        self._call = call
-        self._is_taken = False
-
-    @property
-    def num_waiting(self) -> int:
-        return 0 if self._is_taken else 1
-
-    def take(self, size: int) -> Block:
-        self._is_taken = True
-        return self._block
-
-    def abandon(self, error: EngineError) -> None:
-        self._call.give_up(error)
 
 
 class TextList:

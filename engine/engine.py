@@ -17,7 +17,7 @@ from engine.replicas.pool import Pool
 from engine.replicas.replica import ReplicaOptions
 
 # A replica that scores imports these before it reports ready, so that no request waits for an import.
-SCORE_OPTIONS = ReplicaOptions(families=("scoring", "embedding"))
+SCORE_OPTIONS = ReplicaOptions(families=("scoring", "embedding", "tensors"))
 # Replicas are the parallelism, so their libraries use one thread; a model that is fitted twice also has the same bytes only so. The
 # allocator that pyarrow brings reserves 1 GiB at once, which would count against the memory of the replica.
 ONE_THREAD = {

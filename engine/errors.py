@@ -75,6 +75,7 @@ RECORD_CODES = by_word(
         Kind.INVALID,
         "more than 16,384 records share the line (send a file with --data-binary, one object per line)",
     ),
+    Code("array_not_closed", Kind.MALFORMED, "the body is a JSON array, and it ends before the array does"),
     Code("missing_field", Kind.INVALID, "a field the model needs is absent or null"),
     Code("wrong_type", Kind.INVALID, "a field has a type the model does not take"),
     Code("out_of_range", Kind.INVALID, "a number does not fit the model's type"),
@@ -213,9 +214,22 @@ def short_traceback(error: BaseException) -> list[str]:
 
 # Refusals that several parts give in the same words.
 
+HOW_TO_IDENTIFY = "send user and key as HTTP Basic (curl -u USER:KEY), or the key alone as `Authorization: Bearer KEY`"
+WHERE_THE_ADMINS_KEY_IS = "The key of the user admin is in the file admin.key of the server's data directory."
+
 
 def model_not_found() -> EngineError:
     return EngineError(MODEL_NOT_FOUND, "model not found")
+
+
+def no_credentials() -> EngineError:
+    text = f"No basic authentication provided: {HOW_TO_IDENTIFY}. {WHERE_THE_ADMINS_KEY_IS}"
+    return EngineError(NO_CREDENTIALS, text)
+
+
+def unauthorized() -> EngineError:
+    """The error for a wrong user or key. It does not say which of the two is wrong."""
+    return EngineError(UNAUTHORIZED, f"Unauthorized: the user or the key is wrong. {WHERE_THE_ADMINS_KEY_IS}")
 
 
 def no_instances(*, retry_after_s: int | None = 1) -> EngineError:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from engine.accounts import Accounts, Caller, unauthorized
-from engine.errors import Code, EngineError, Kind
+from engine.accounts import Accounts, Caller
+from engine.errors import Code, EngineError, Kind, unauthorized
 from engine.keys import hash_of
 from engine.store import NewToken, Store, TokenRow
 from engine.times import as_seconds, as_text

@@ -143,6 +143,12 @@ async def _admin_with_key(request: web.Request) -> None:
 
 # Routes
 
+BODY_REFUSALS = {
+    400: "the body could not be decoded",
+    413: "the body is larger than 64 KiB",
+    415: "the Content-Encoding is unknown",
+}
+
 ROUTES = (
     Route(
         method="POST",
@@ -181,7 +187,8 @@ ROUTES = (
             409: "the name is taken",
             422: "the name is not allowed",
             507: "the disk of the server is full",
-        },
+        }
+        | BODY_REFUSALS,
         reply=KeyAnswer,
         admit=known_caller,
     ),
@@ -198,7 +205,8 @@ ROUTES = (
             401: "credentials are missing or wrong",
             403: "the caller is not the admin, or has sent a token",
             422: "there is no such user, or no such kind",
-        },
+        }
+        | BODY_REFUSALS,
         reply=KeyAnswer,
         admit=known_caller,
     ),
@@ -216,7 +224,8 @@ ROUTES = (
             403: "a full key is needed; a token makes none",
             422: "there is no such kind",
             507: "the disk of the server is full; the old key still works",
-        },
+        }
+        | BODY_REFUSALS,
         reply=KeyAnswer,
         admit=known_caller,
     ),

@@ -310,8 +310,10 @@ REFUSALS = {
     401: "the key is missing or wrong",
     404: "there is no such dataset, version or model",
     413: "the body or the text is too large",
+    415: "the body is not JSON, or its Content-Encoding is unknown",
     422: "the query needs too much memory",
     429: "too many queries; see Retry-After",
+    503: "the server is draining, or no replica is alive; see Retry-After",
     504: "the query passed its time limit",
 }
 

@@ -290,6 +290,9 @@ ROUTES = (
         answers={
             200: "the model",
             409: "the model ships with the server, and is shared as it is",
+            400: "the body could not be decoded",
+            413: "the body is larger than 64 KiB",
+            415: "the Content-Encoding is unknown",
             422: "the body changes nothing, or has an unknown field",
             500: "the version does not load; the active version stays active",
         }

@@ -30,8 +30,22 @@ from engine.spill import Spill
 from engine.store import Store
 from engine.streaming.predictions import PredictionLimits, Predictions
 from engine.teams import Teams
+from engine.tensors import TensorLimits, Tensors
 from engine.tokens import Tokens
-from handlers import accounts, datasets, embeddings, front, openapi, operations, preview, projects, publish, query, repository
+from handlers import (
+    accounts,
+    datasets,
+    embeddings,
+    front,
+    openapi,
+    operations,
+    preview,
+    projects,
+    publish,
+    query,
+    repository,
+    tensors,
+)
 from handlers.datasets.admission import CHANGES, DATASETS, INGESTION, SOURCES
 from handlers.datasets.deletion import DELETION
 from handlers.datasets.uploads import ROW_LIMITS, RowLimits
@@ -46,6 +60,7 @@ from handlers.projects.tokens import TOKENS
 from handlers.query import QUERIES, QUERY_BODY_LIMIT
 from handlers.streaming import predict
 from handlers.streaming.keys import PREDICTIONS, STREAMING_LIMITS, StreamingLimits
+from handlers.tensors.admission import TENSORS
 from server import descriptors
 from server.config import SHIPPED_MODELS, Settings
 from server.jobs import server_jobs
@@ -68,6 +83,7 @@ ROUTES: tuple[Route, ...] = (
     *query.ROUTES,
     *preview.ROUTES,
     *embeddings.ROUTES,
+    *tensors.ROUTES,
     *projects.ROUTES,
     *repository.ROUTES,
     *predict.ROUTES,
@@ -170,7 +186,7 @@ def _open_spill(disk: Disk, settings: Settings) -> Spill:
 def _open_surfaces(
     app: web.Application, store: Store, spill: Spill, disk: Disk, settings: Settings, stack: contextlib.AsyncExitStack
 ) -> None:
-    """Open predictions, embeddings and the publisher; none of them knows another."""
+    """Open predictions, embeddings, tensors and the publisher; none of them knows another."""
     engine, serving = app[keys.ENGINE], app[keys.SERVING]
     predictions = Predictions(engine, serving, spill, settings.part(PredictionLimits))
     engine.spawn(predictions.give_up_late_calls(), "late calls")
@@ -179,6 +195,7 @@ def _open_surfaces(
     app[PREDICTIONS] = predictions
     app[keys.HEALTH_DETAILS] = {"streams": lambda: predictions.num_streams}
     app[EMBEDDINGS] = Embeddings(engine, serving, settings.part(EmbeddingLimits))
+    app[TENSORS] = Tensors(engine, serving, settings.part(TensorLimits))
     app[keys.PUBLISHER] = Publisher(store, serving, engine.pool("jobs"), disk, settings.part(PublishingLimits))
 
 

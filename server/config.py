@@ -6,6 +6,7 @@ the default is used. An empty value means the default. A value that a setting ca
 and exit code 64.
 """
 
+import difflib
 import math
 import os
 import re
@@ -31,6 +32,9 @@ INSTALLED_MODELS = Path(__file__).resolve().with_name("models")
 SHIPPED_MODELS = INSTALLED_MODELS if INSTALLED_MODELS.is_dir() else Path(__file__).resolve().parent.parent / "models"
 # What services of the same kind are set up with and this one has no use for. The server logs each that it finds.
 IGNORED = ("DATASETS_REVISION", "MONGO_CACHE_DATABASE", "MONGO_QUEUE_DATABASE", "MONGO_URL", "WEB_CONCURRENCY")
+PREFIX = "SLUICE_"
+# What the commands that ask a server read, in the same environment.
+CLIENT_NAMES = frozenset({"SLUICE_URL", "SLUICE_USER", "SLUICE_KEY"})
 # The word for a setting without a value.
 UNSET = "unset"
 CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
@@ -331,6 +335,12 @@ class Settings:
     decoded_limit_bytes: int = _setting(
         64 * GIB, _positive, "largest stream, or upload of rows, with a content encoding, in bytes after decoding"
     )
+    times: str = _setting(
+        "go",
+        _one_of("go", "iso"),
+        "how the lines of a stream write start_time and end_time, unless the request says `times=`: go (local time, as ScienceOps "
+        "did) or iso (RFC 3339 in UTC)",
+    )
     spill_limit_bytes: int = _setting(
         4 * GIB, _positive, "bytes of results that the server keeps on disk for one stream whose client does not read"
     )
@@ -409,6 +419,11 @@ class Settings:
         300_000, _positive, "largest number of tokens in one embeddings request, counted after long texts were truncated"
     )
     embed_text_limit_bytes: int = _setting(MIB, _positive, "longest text of an embeddings request, in bytes of UTF-8")
+    refuse_token_ids: bool = _setting(
+        False,
+        _flag,
+        "true refuses token ids in embeddings requests: those of another tokenizer give vectors that look right and are wrong",
+    )
     embed_timeout_s: float = _setting(120.0, _positive_seconds, "seconds after which the server gives up an embeddings request")
     embed_max_requests: int = _setting(
         256, _positive, "embeddings requests that may be open at once; the server answers a further one with 429"
@@ -547,7 +562,7 @@ class Settings:
 
 
 def environment_name(name: str) -> str:
-    return f"SLUICE_{name.upper()}"
+    return f"{PREFIX}{name.upper()}"
 
 
 def default_text(setting: "Field[Any]") -> str:
@@ -585,8 +600,17 @@ def ignored_names(environment: Mapping[str, str]) -> list[str]:
     return [name for name in IGNORED if environment.get(name, "").strip()]
 
 
+def unknown_names(environment: Mapping[str, str]) -> dict[str, str | None]:
+    """The variables that look like settings of ours and are none, each with the nearest name that is one."""
+    known = sorted({environment_name(setting.name) for setting in fields(Settings)} | CLIENT_NAMES)
+    ours = sorted(name for name in environment if name.startswith(PREFIX) and environment[name].strip() and name not in known)
+    words = [name.removeprefix(PREFIX) for name in known]  # names are not alike because all begin alike
+    found = {name: difflib.get_close_matches(name.removeprefix(PREFIX), words, 1) for name in ours}
+    return {name: PREFIX + nearest[0] if nearest else None for name, nearest in found.items()}
+
+
 def _parsed(setting: "Field[Any]", name: str, text: str) -> Any:
     try:
         return setting.metadata["parse"](text)
     except ValueError as error:
-        raise BadSetting(f"{name}={text}: {error}") from None
+        raise BadSetting(f"{name}={text}: this value {error}. What it sets: {setting.metadata['text']}") from None

@@ -34,6 +34,8 @@ def serve(settings: Settings) -> int:
     logs.configure(settings.log_level, settings.log_format)
     for name in config.ignored_names(os.environ):
         log.info("setting ignored name=%s", name)
+    for name, nearest in config.unknown_names(os.environ).items():
+        log.warning("setting unknown name=%s nearest=%s", name, nearest or "-")
     try:
         uvloop.run(_serve(settings))
     except (CannotStart, MissingPackages, StoreError, EngineError) as error:

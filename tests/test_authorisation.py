@@ -14,7 +14,7 @@ from engine.roles import Role
 from handlers.accounts import ADMINS_KEY, FULL_KEY
 from handlers.datasets.admission import READER, WRITER
 from handlers.embeddings.admission import KEY as WHILE_OPEN
-from handlers.http.models import CHANGE_KEY
+from handlers.http.models import CHANGE_KEY, USE_KEY
 from handlers.http.routes import Route
 from handlers.openapi import public_path
 from handlers.preview.admission import KEY as PREVIEW_KEY
@@ -23,7 +23,6 @@ from handlers.preview.queue import HOOK_KEY
 from handlers.projects import BASES
 from handlers.projects.admission import key_of, key_of_maker
 from handlers.projects.teams import MEMBER_KEY
-from handlers.streaming.predict import KEY as PREDICT_KEY
 from server.app import ROUTES
 from tests.described import fault
 from tests.embeddings.small_models import SmallModels
@@ -187,7 +186,7 @@ RULES: dict[str, Rule] = {
     "admin": admins_key,
     FULL_KEY: no_token(full_key),
     ADMINS_KEY: no_token(admins_key),
-    PREDICT_KEY: any_key,
+    USE_KEY: any_key,
     CHANGE_KEY: changes_with(Role.MODEL_DEVELOPER),
     WRITER: changes_with(Role.DATA_MANAGER),
     **ROLE_RULES,
@@ -282,6 +281,7 @@ def ask(house: House, route: Route, auth: Auth, target: Target) -> Expected:
     named |= {"team": target.owner, "project": PROJECT, "user": "nobody", "iid": "999", "graph": "999"}
     if (route.method, route.path) in DELETED_PROJECTS:
         named["project"] = "none"
+    named |= {"version": "1"}
     named |= {"address": f"{target.owner}/{target.name}/--/default/train/0000.parquet"}
     path = re.sub(r"\{(\w+)\}", lambda found: named[found[1]], public_path(route))
     query = "?bulk=true" if route.when else QUERIES.get(f"{route.method} {route.path}", "")

@@ -19,6 +19,7 @@ NAMED_BY_REPLICAS = {
     ("scoring", "Refused"): RECORD_CODES,
     ("query", "Refused"): QUERY_CODES,
     ("embedding", "BodyFault"): REQUEST_CODES,
+    ("tensors", "Rejected"): REQUEST_CODES | RECORD_CODES,
 }
 # Every code, with the variable that holds it: its own name, except for codes of records, which are held by their words.
 CODES = [*REQUEST_CODES.values(), *STREAM_CODES, *RECORD_CODES.values()]

@@ -77,6 +77,15 @@ class _Running:
     job: JobRow
     work: asyncio.Task[Outcome]
     over: asyncio.Event = field(default_factory=asyncio.Event)
+    is_cancelled: bool = False
+
+    def cancel(self) -> bool:
+        """End the work; False if it is done, or was ended before: a second time would cut off what it removes behind itself."""
+        if self.is_cancelled or self.work.done():
+            return False
+        self.is_cancelled = True
+        self.work.cancel()
+        return True
 
 
 class Jobs:
@@ -135,7 +144,7 @@ class Jobs:
         if self._tasks and grace_s:
             await asyncio.wait(self._tasks, timeout=grace_s)
         for running in self._running.values():
-            running.work.cancel()
+            running.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=GIVE_BACK_S)
         tasks = [*self._tasks, *([self._watcher] if self._watcher else [])]
@@ -192,7 +201,7 @@ class Jobs:
         ended = "unwritten"
         try:
             if self._is_stopping:
-                work.cancel()
+                running.cancel()
             await asyncio.wait((work,))
             ended = await self._give_back(job, is_counted=False) if work.cancelled() else await self._end(job, work.result())
         finally:
@@ -317,9 +326,8 @@ class Jobs:
             return
         ours = await self._store.beat(self._worker, running.keys())
         for job_id, one in running.items():
-            if (job_id, one.job.attempts) not in ours and not one.work.done():
+            if (job_id, one.job.attempts) not in ours and one.cancel():
                 log.warning("job taken from us kind=%s id=%d attempt=%d", one.job.kind, job_id, one.job.attempts)
-                one.work.cancel()
 
     async def _reclaim(self, worker: str) -> None:
         """Let the started jobs of this worker wait again, and those of others that have been silent for long."""

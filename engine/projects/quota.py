@@ -12,8 +12,11 @@ from pathlib import Path
 
 from engine.accounts import ADMIN
 from engine.projects.files import ProjectFolders
+from engine.projects.kinds import ObjectKind
 from engine.repository.quotas import exceeded
 from engine.store import ObjectName, Store
+
+MODEL: ObjectKind = "model"
 
 
 class ProjectQuota:
@@ -37,13 +40,13 @@ class ProjectQuota:
             raise exceeded(text)
 
     def _kept_bytes(self, objects: Iterable[tuple[ObjectName, str | None]]) -> int:
-        return sum(_size(folder) for name, upload in objects for folder in self._folders_of(name, upload))
+        return sum(_size(self._folder_of(name, upload)) for name, upload in objects)
 
-    def _folders_of(self, name: ObjectName, upload: str | None) -> tuple[Path, ...]:
-        """Where an object may have files. upload: the folder that an upload has."""
+    def _folder_of(self, name: ObjectName, upload: str | None) -> Path:
+        """Where an object has its files, if it has any. upload: the folder that an upload has."""
         if upload is not None:
-            return (self._folders.upload(upload),)
-        return self._folders.dataset(name), self._folders.model(name)
+            return self._folders.upload(upload)
+        return self._folders.model(name) if name.kind == MODEL else self._folders.dataset(name)
 
 
 def _size(folder: Path) -> int:

@@ -5,6 +5,7 @@ Plain data. Knows nothing of sockets, of processes, of any particular task, or o
 
 import asyncio
 import enum
+import time
 from asyncio import Future
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -346,3 +347,26 @@ class WatchedCall(Call):
 
     def progressed(self, block: Block, header: Header) -> None:
         self._on_progress(header)
+
+
+class LoneBlock:
+    """A source of one block, which takes its turn in the bulk lane."""
+
+    model = None
+
+    def __init__(self, block: Block, call: Call) -> None:
+        self.waiting_since = block.waiting_since = time.monotonic()
+        self._block = block
+        self._call = call
+        self._is_taken = False
+
+    @property
+    def num_waiting(self) -> int:
+        return 0 if self._is_taken else 1
+
+    def take(self, size: int) -> Block:
+        self._is_taken = True
+        return self._block
+
+    def abandon(self, error: EngineError) -> None:
+        self._call.give_up(error)

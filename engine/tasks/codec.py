@@ -26,6 +26,7 @@ Record = dict[str, Any]
 SEPARATOR_VALUE = secrets.randbits(62)
 SEPARATOR = b",%d," % SEPARATOR_VALUE
 ONE_OBJECT_HINT = "(use --data-binary, one object per line)"
+SEVERAL_VALUES = "it holds more than one JSON value; to send many records in one request, add ?bulk=true to the address"
 # The results of this many records take about 5 MB, which is what a stream may hold in memory anyway; 1 MiB of `{}` would be half a
 # million records and 160 MB of results.
 MAX_LINE_RECORDS = 16 * 1024
@@ -176,6 +177,9 @@ def parse_object(raw: bytes) -> Record | Fault:
             value = _decoder.decode(raw.decode())
         except UnicodeDecodeError:
             return Fault("invalid_json", "not UTF-8")
+        except json.JSONDecodeError as error:
+            is_many = error.msg == "Extra data" and error.doc[error.pos :].startswith(("{", "["))
+            return Fault("invalid_json", SEVERAL_VALUES if is_many else _reason(error.doc))
         except (ValueError, RecursionError):
             return Fault("invalid_json", _reason(raw.decode(errors="replace")))
     if type(value) is list:
@@ -476,6 +480,18 @@ def encode_numbers(values: np.ndarray) -> list[bytes]:
     if not len(values):
         return []
     return orjson.dumps(_plain(values), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
+
+
+def encode_items(values: np.ndarray) -> bytes:
+    """The JSON text of all elements, in C order and without brackets; null for NaN and infinities.
+
+    values  any shape; numbers, booleans, or strings as objects
+    """
+    flat = values.reshape(-1)
+    if flat.dtype == object:
+        return dumps(flat.tolist())[1:-1]
+    flat = flat.astype(np.float32) if flat.dtype == np.float16 else flat
+    return orjson.dumps(_plain(flat), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
 
 
 def encode_rows(values: np.ndarray) -> list[bytes]:

@@ -205,7 +205,13 @@ ROUTES = (
         summary="Change who may read a dataset, or its description",
         key=WRITER,
         body=DatasetChange,
-        answers={200: "the description after the change", 507: "the disk of the server is full"} | CHANGE_REFUSALS,
+        answers={
+            200: "the description after the change",
+            413: "the body is larger than 64 KiB",
+            415: "the Content-Encoding is unknown",
+            507: "the disk of the server is full",
+        }
+        | CHANGE_REFUSALS,
         reply=DatasetDescription,
         admit=writable,
     ),

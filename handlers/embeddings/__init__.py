@@ -1,5 +1,10 @@
-"""The embeddings surface: text to vectors over HTTP, in two shapes. `simple` is ours, `openai` is what OpenAI's clients expect."""
+"""The embeddings surface: text to vectors over HTTP, in three shapes.
 
-from handlers.embeddings import openai, simple
+simple  ours
+openai  what OpenAI's clients expect
+tei     what clients of Text Embeddings Inference expect
+"""
 
-ROUTES = (*simple.ROUTES, *openai.ROUTES)
+from handlers.embeddings import openai, simple, tei
+
+ROUTES = (*simple.ROUTES, *openai.ROUTES, *tei.ROUTES)

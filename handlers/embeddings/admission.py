@@ -1,6 +1,6 @@
-"""What both shapes of the embeddings surface share: who may ask, whether there is room, and the way from a body to its vectors.
+"""What all shapes of the embeddings surface share: who may ask, whether there is room, and the way from a body to its vectors.
 
-Decides before a byte of the body is read. Knows neither shape; a replica reads what the body says.
+Decides before a byte of the body is read. Knows no shape; a replica reads what the body says.
 """
 
 import asyncio
@@ -103,7 +103,7 @@ def refusal_headers(error: EngineError, status: int) -> dict[str, str]:
     return errors.refusal_headers(status, retry_after_s)
 
 
-# Words of both shapes for /openapi.json
+# Words of all shapes for /openapi.json
 
 KEY = "none while SLUICE_ANONYMOUS names embeddings, else any"
 REFUSALS = {

@@ -10,7 +10,7 @@ from typing_extensions import TypedDict
 
 from engine import metrics
 from engine.embeddings import Embedded, RefusedBody
-from engine.errors import EngineError
+from engine.errors import NO_CREDENTIALS, UNAUTHORIZED, EngineError
 from engine.frames import Buffer
 from handlers.embeddings.admission import (
     JSON,
@@ -38,6 +38,10 @@ DETAILS = {
     500: "Internal Server Error",
     503: "Service Unavailable",
 }
+
+
+# The same for credentials that are missing or wrong; of a token that has ended the message says more.
+CREDENTIALS = {NO_CREDENTIALS: "Not authenticated", UNAUTHORIZED: "Unauthorized"}
 
 
 async def list_models(request: web.Request) -> web.Response:
@@ -86,7 +90,7 @@ def _one_fault(error: RefusedBody) -> bytes:
 def refuse(request: web.Request, error: EngineError) -> web.Response:
     """Refuse with one sentence. The faults of a body, which FastAPI writes as a list, come encoded from a replica."""
     status = status_of(error.code)
-    detail = "Not authenticated" if error.code == "no_credentials" else DETAILS.get(status, error.message)
+    detail = CREDENTIALS.get(error.code) or DETAILS.get(status, error.message)
     return json_response({"detail": detail}, status=status, headers=refusal_headers(error, status), sort_keys=False)
 
 

@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator
 
 from aiohttp import hdrs, web
 
-from engine.accounts import Caller, Right, unauthorized
-from engine.errors import FORBIDDEN, FULL_KEY_NEEDED, NO_CREDENTIALS, UNAUTHORIZED, EngineError
+from engine.accounts import Caller, Right
+from engine.errors import FORBIDDEN, FULL_KEY_NEEDED, HOW_TO_IDENTIFY, UNAUTHORIZED, EngineError, no_credentials, unauthorized
 from handlers.http.keys import ACCOUNTS, ANONYMOUS
 
 
@@ -41,13 +41,17 @@ def credential(request: web.Request) -> tuple[str | None, str]:
     """
     header = request.headers.get(hdrs.AUTHORIZATION)
     if header is None:
-        raise EngineError(NO_CREDENTIALS, "No basic authentication provided")
+        raise no_credentials()
     scheme, _, value = header.strip().partition(" ")
     if scheme.lower() == "bearer":
         return None, value.strip()
     if scheme.lower() == "basic":
         return _basic(value.strip())
-    raise EngineError(UNAUTHORIZED, "Unauthorized")
+    raise malformed_credentials()
+
+
+def malformed_credentials() -> EngineError:
+    return EngineError(UNAUTHORIZED, f"Unauthorized: the header Authorization cannot be read; {HOW_TO_IDENTIFY}")
 
 
 def _basic(value: str) -> tuple[str, str]:
@@ -55,9 +59,9 @@ def _basic(value: str) -> tuple[str, str]:
     try:
         user, colon, key = binascii.a2b_base64(value, strict_mode=True).decode("utf-8").partition(":")
     except ValueError:
-        raise EngineError(UNAUTHORIZED, "Unauthorized") from None
+        raise malformed_credentials() from None
     if not colon:
-        raise EngineError(UNAUTHORIZED, "Unauthorized")
+        raise malformed_credentials()
     return user, key
 
 

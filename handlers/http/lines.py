@@ -47,7 +47,7 @@ class LineCutter:
         else:
             self._tail += data
         if self._is_too_long(self._tail):
-            yield self._refusal()
+            yield self.refusal("line_too_long")
             self._tail.clear()
             self._is_skipping = True
             self._line -= 1  # the line is counted again when its end is found
@@ -80,7 +80,7 @@ class LineCutter:
                 continue
             if position > start:
                 yield self._span(data, start, position)
-            yield self._refusal()
+            yield self.refusal("line_too_long")
             start = position = data.index(LINE_END, position) + 1
         if end > start:
             yield self._span(data, start, end)
@@ -95,7 +95,8 @@ class LineCutter:
         self._line += num_lines
         return span
 
-    def _refusal(self) -> LineSpan:
-        span = LineSpan(b"", 0, 0, 1, self._line, refusal="line_too_long")
+    def refusal(self, code: str) -> LineSpan:
+        """One line that gets an error whatever it held; the code is one of RECORD_CODES."""
+        span = LineSpan(b"", 0, 0, 1, self._line, refusal=code)
         self._line += 1
         return span

@@ -11,6 +11,8 @@ from handlers.http.errors import NOT_FOUND
 from handlers.http.keys import ENGINE, REPOSITORY, TEAMS
 from handlers.http.routes import RESERVED
 
+# `key` of a route that uses a model.
+USE_KEY = "full, or any of the owner or of a Member in its team"
 # `key` of a route that changes a model.
 CHANGE_KEY = "the full key of the owner, of a ModelDeveloper in its team, or of the admin"
 

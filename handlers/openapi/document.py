@@ -22,14 +22,16 @@ DESCRIPTION = """One asyncio server for predictions: one record in one request, 
 A trailing slash is optional on every path. What stands below `/v1`, but for models and embeddings, is answered below `/api/v1/api`
 as well. Credentials are HTTP Basic `user:key` or `Authorization: Bearer key`. A request that is refused before its first byte is
 answered `{"error": "..."}`. Below `/models` and `/embeddings` refusals have the shape of FastAPI, below `/v1/models` and
-`/v1/embeddings` the shape of OpenAI, and below the rest of `/v1` the shape `{"Error": {"Code", "Message", ...}}`.
+`/v1/embeddings` the shape of OpenAI, at `/embed` and `/info` that of Text Embeddings Inference, and below the rest of `/v1` the
+shape `{"Error": {"Code", "Message", ...}}`.
 
 Programs that make a client of this document read the first media type of each body and answer: JSON, where there is some."""
 
 # The sections, in the order in which the page shows them; those of other surfaces follow.
 SECTIONS = {
     "streaming": "predictions: one record, a stream of records, or a WebSocket",
-    "embeddings": "vectors of texts, in two shapes",
+    "embeddings": "vectors of texts, in three shapes",
+    "tensors": "the same models for clients of the Open Inference Protocol: tensors in, tensors out",
     "repository": "which models there are, and changes of those that are there",
     "publish": "new versions of models",
     "datasets": "rows that are sent and kept in versions",

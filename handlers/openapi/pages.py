@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from engine.errors import EngineError
+from handlers.http.bodies import send_whole
 from handlers.http.docs_page import docs_page
 from handlers.http.errors import NOT_FOUND
 from handlers.http.routes import Handler, Route, Surface
@@ -61,9 +62,9 @@ SWAGGER_UI_FILES = {
 }
 
 
-async def openapi(request: web.Request) -> web.Response:
+async def openapi(request: web.Request) -> web.StreamResponse:
     """The document."""
-    return web.Response(body=await request.app[DOCUMENT].encoded(), content_type=JSON)
+    return await send_whole(request, [await request.app[DOCUMENT].encoded()], {hdrs.CONTENT_TYPE: JSON})
 
 
 async def docs(request: web.Request) -> web.Response:

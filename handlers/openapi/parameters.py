@@ -36,6 +36,7 @@ IN_PATHS: Mapping[str, Json] = {
     "user": _named("a user who is in the team", OWNER_NAME, "eva"),
     "name": _named("the user", OWNER_NAME, "eva"),
     "project": _named("the project", PROJECT_ID, "demo"),
+    "version": _numbered("the number of the version"),
     "iid": _numbered("the number of the object"),
     "graph": _numbered("the Id of the graph"),
     "file": _named("the name of a file", re.compile("[^/]+"), "records.ndjson"),

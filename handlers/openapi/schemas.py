@@ -65,6 +65,11 @@ WRITTEN: Json = {
             }
         },
     ),
+    "TypedError": _refusal(
+        "A refusal in the shape of Text Embeddings Inference.",
+        ["error", "error_type"],
+        {"error": TEXT, "error_type": TEXT},
+    ),
     "SixKeysError": _refusal(
         "`message` says what was wrong, and the keys that begin with `cause` what was behind it.",
         ["status_code", "exception", "message", "cause_exception", "cause_message", "cause_traceback"],

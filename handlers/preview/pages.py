@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from engine.accounts import OWNER_NAME
-from engine.errors import INVALID_REQUEST, NO_CREDENTIALS, Code, EngineError, Kind, model_not_found
+from engine.errors import INVALID_REQUEST, Code, EngineError, Kind, model_not_found, no_credentials
 from engine.preview.answers import Ready
 from engine.preview.pages import Page, PagePlace
 from engine.repository.index import MODEL_NAME, Version
@@ -65,7 +65,7 @@ def _version(request: web.Request) -> Version | None:
         return None
     caller = request.get(CALLER)
     if caller is None:
-        raise EngineError(NO_CREDENTIALS, "No basic authentication provided")
+        raise no_credentials()
     owner, _, name = model.partition("/")
     if not OWNER_NAME.fullmatch(owner) or not MODEL_NAME.fullmatch(name):
         raise model_not_found()

@@ -9,13 +9,14 @@ from engine.streaming.predictions import Predictions
 
 @dataclass(frozen=True, slots=True)
 class StreamingLimits:
-    """The limits of this surface. Settings of server/config.py, by the same names; an idle timeout of 0 means never."""
+    """What this surface is held to. Settings of server/config.py, by the same names; an idle timeout of 0 means never."""
 
     body_limit_bytes: int
     line_limit_bytes: int
     decoded_limit_bytes: int
     idle_timeout_s: float
     stall_timeout_s: float
+    times: str
 
 
 PREDICTIONS = web.AppKey("predictions", Predictions)

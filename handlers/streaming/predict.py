@@ -22,6 +22,7 @@ from handlers.http.bodies import NDJSON, check_head, read_whole, undecodable
 from handlers.http.connections import guarding
 from handlers.http.errors import UNSUPPORTED_MEDIA_TYPE, json_response, status_of
 from handlers.http.keys import ACCOUNTS, COMPAT_STATUS, REPOSITORY, REQUEST_TIMEOUT
+from handlers.http.models import USE_KEY
 from handlers.http.parameters import flag, number
 from handlers.http.routes import Parameter, Route, Surface, When, one_word, whole
 from handlers.streaming.bulk import BulkExchange, media_type
@@ -31,6 +32,8 @@ from handlers.streaming.websocket import Conversation, Question, is_upgrade
 
 SURFACE = Surface(name="streaming")
 ALLOWED = "GET, HEAD, POST, PUT, DELETE, OPTIONS"
+# The formats of times; any other word is ignored, as an unknown parameter is.
+TIMES = ("go", "iso")
 
 
 class Admission(NamedTuple):
@@ -136,7 +139,8 @@ async def _stream(request: web.Request, admission: Admission) -> web.StreamRespo
 
 def _stream_arguments(request: web.Request, version: Version) -> Arguments:
     """What the replica is told of the query parameters."""
-    times = "iso" if request.query.get("times", "go").lower() == "iso" else "go"
+    given = request.query.get("times", "").lower()
+    times = given if given in TIMES else request.app[STREAMING_LIMITS].times
     return {"times": times, "non_vectorized": flag(request, "non_vectorized")} | _vector_arguments(request, version)
 
 
@@ -256,7 +260,7 @@ QUERY: dict[str, str | Parameter] = {
     "summary": "true: one more line at the end, with counts (streams)",
     "non_vectorized": "true: an array of one element at the top level of a result becomes that element",
     "version": whole("use this kept version instead of the active one", 1),
-    "times": one_word("go (default) or iso: the format of start_time and end_time (streams)", ("go", "iso")),
+    "times": one_word("go or iso: the format of start_time and end_time (streams); the default is SLUICE_TIMES", TIMES),
     "encoding_format": one_word("float (default) or base64: the form of an embedding model's vectors", ("float", "base64")),
     "dimensions": whole("keep only the first N values of such a vector and scale it back to length 1", 1),
 }
@@ -278,7 +282,6 @@ ANSWERS = {
 } | REFUSALS
 STREAM_ANSWERS = {200: "result lines as they finish", 400: "a parameter is wrong"} | REFUSALS
 PATH = "/{owner}/models/{model}"
-KEY = "full, or any of the owner or of a Member in its team"
 
 POST = Route(
     method="POST",
@@ -286,7 +289,7 @@ POST = Route(
     handler=predict,
     surface=SURFACE,
     summary="Predict: one record, or a stream",
-    key=KEY,
+    key=USE_KEY,
     body=(RecordBody, NDJSON),
     answers=ANSWERS,
     reply=(PredictionAnswer, NDJSON),
@@ -301,7 +304,7 @@ PUT = Route(
     when=BULK,
     surface=SURFACE,
     summary="predict a stream",
-    key=KEY,
+    key=USE_KEY,
     body=NDJSON,
     answers=STREAM_ANSWERS,
     reply=NDJSON,
@@ -320,7 +323,7 @@ ROUTES = (
         handler=status,
         surface=SURFACE,
         summary="Status, after a heartbeat of the model; with Upgrade: websocket a socket that takes one record per message",
-        key=KEY,
+        key=USE_KEY,
         answers={101: "the WebSocket is open", 200: "OK", 400: "the WebSocket handshake is wrong", 503: "ERROR"} | REFUSALS,
         reply=HeartbeatAnswer,
         replies={503: HeartbeatAnswer},
@@ -332,7 +335,7 @@ ROUTES = (
         handler=status,
         surface=SURFACE,
         summary="Status without a body",
-        key=KEY,
+        key=USE_KEY,
         answers={200: "OK", 503: "ERROR"} | REFUSALS,
     ),
     Route(

@@ -28,7 +28,8 @@ from tests.embeddings.asking import (
     post,
     vectors,
 )
-from tests.serving import ROOT, Server
+from tests.embeddings.small_models import SmallModels
+from tests.serving import ROOT, Server, serving
 
 
 def ask_openai(server: Server, inputs: Any, model: str = BERT, **keys: Any) -> requests.Response:
@@ -190,6 +191,17 @@ def test_a_token_id_out_of_range_is_named(server: Server, model: str, token: int
         message = assert_openai_fault(ask_openai(server, inputs, model), "input", "invalid_token")
         assert str(token) in message
         assert "check_embedding_ctx_length=False" in message
+
+
+def test_a_server_may_refuse_token_ids(tmp_path: Path, small: SmallModels) -> None:
+    small.put(tmp_path / "data", f"admin/{BERT}")
+    settings = {"SLUICE_REFUSE_TOKEN_IDS": "true", "SLUICE_EMBEDDING_MODELS": BERT, "SLUICE_SCORE_REPLICAS": "1"}
+    with serving(tmp_path / "data", **settings) as server:
+        for inputs in ([5, 6], [[5, 6], [7]]):
+            message = assert_openai_fault(ask_openai(server, inputs), "input", "invalid_token")
+            assert "this server takes texts only" in message
+            assert "check_embedding_ctx_length=False" in message
+        assert vectors(ask_openai(server, ["a", "b"])).shape == (2, DIMS[BERT])
 
 
 def test_a_token_id_of_more_than_64_bits_is_out_of_range(server: Server) -> None:

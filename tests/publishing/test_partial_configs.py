@@ -95,6 +95,22 @@ def test_all_faults_of_a_config_come_in_one_answer(house: Server) -> None:
     assert "(8) " not in reason
 
 
+def test_the_faults_of_outputs_and_of_the_example_come_in_one_answer(house: Server) -> None:
+    outputs = [{"output": "y", "labels": ["a"]}, {"output": "z"}]
+    given = {"outputs": outputs, "example": {"x0": "one", "x1": 2}}
+    reason = refused(put(house, "admin/faulty", uploads.row(2), config=given), 422)
+    assert reason == (
+        "(1) the example is refused: field 'x0' must be a number, not a string; "
+        "(2) output 'y' is a tensor(float), and a list of labels names integers; (3) the graph has no output 'z'; it has 'y'"
+    )
+
+
+def test_of_very_many_faults_the_first_are_told(house: Server) -> None:
+    reason = refused(put(house, "admin/faulty", times(1), config={f"key{i}" + "y" * 1000: i for i in range(500)}), 422)
+    assert reason.endswith("; and 480 more")
+    assert len(reason) < 12_000
+
+
 def test_an_embedding_model_hears_what_it_lacks(house: Server) -> None:
     reason = refused(put(house, "admin/vectors", times(1), config={"task": "embed"}), 422)
     for lacking in ("dim and max_tokens", "one input of kind 'text'", "one output, 'as' embedding"):

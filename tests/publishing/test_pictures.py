@@ -15,6 +15,8 @@ from tests.clients import bulk, ndjson
 from tests.publishing.asking import predict, put, refused
 from tests.publishing.uploads import FLOAT, identities
 from tests.serving import Server
+from tests.tensors.asking import infer, outputs
+from tests.tensors.asking import tensor as v2_tensor
 
 UINT8 = TensorProto.UINT8
 NOISE = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
@@ -54,6 +56,16 @@ def test_a_picture_is_resized_and_normalised_as_the_config_says(house: Server) -
     pictures = [file(NOISE + i) for i in range(20)]
     lines = bulk(house, "admin/photos", ndjson({"photo": text} for text in pictures), "&ordered=true").lines
     assert [line["result"] for line in lines] == [predict(house, "admin/photos", photo=text)["result"] for text in pictures]
+
+
+@pytest.mark.parametrize("field", ["photo", "p"])
+def test_a_request_with_tensors_has_files_or_what_the_graph_takes(house: Server, field: str) -> None:
+    published(house, f"tensors-{field}", ("N", 3, 4, 6), field=field)
+    whole = predict(house, f"admin/tensors-{field}", **{field: file()})["result"]["p_out"]
+    flat = np.ravel(whole).tolist()
+    of_files = infer(house, f"admin/tensors-{field}", v2_tensor(field, "BYTES", [2], [file(), file()]))
+    assert outputs(of_files) == {"p_out": flat + flat}
+    assert outputs(infer(house, f"admin/tensors-{field}", v2_tensor("p", "FP32", [1, 3, 4, 6], whole))) == {"p_out": flat}
 
 
 @pytest.mark.parametrize(

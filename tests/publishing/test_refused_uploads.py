@@ -1,6 +1,8 @@
 """An upload that makes no model is refused with its reason, and nothing of it is left behind."""
 
+import gzip
 import json
+import pickle
 
 import pytest
 import requests
@@ -16,6 +18,10 @@ HEAD = {"kind": "matrix", "input": "X"}
 BAD = {
     "garbage": (b"\x00\x01garbage" * 100, {}, "the file is not an ONNX graph"),
     "empty": (b"", {}, "the file is not an ONNX graph"),
+    "a pickle": (pickle.dumps({"a": HEAD}), {}, "the file is not an ONNX graph: the file is a pickle, which could"),
+    "a pickle by joblib": (gzip.compress(pickle.dumps([1])), {}, "the file is not an ONNX graph: the file is compressed"),
+    "a model of PyTorch": (b"PK\x03\x04" + bytes(99), {}, "the file is not an ONNX graph: the file is a zip file, such as PyTorch"),
+    "JSON": (b'{"learner":{}}', {}, "the file is not an ONNX graph: the file is JSON"),
     "custom domain": (uploads.foreign(), {}, "operators of the domain 'evil' are not allowed"),
     "external data": (uploads.external("../x"), {}, "a tensor lies outside of the model's folder"),
     "external data not sent": (uploads.external("weights.bin"), {}, "a tensor lies in the file 'weights.bin': send it"),

@@ -13,8 +13,8 @@ def test_who_may_publish(house: Server, eva: tuple[str, str], tom: tuple[str, st
     """Acceptance 20, for changes of models."""
     graph, may = times(2), read_only(house, eva)
     anonymous = requests.put(house.model("eva/mine"), data=graph, headers=OCTETS, timeout=30)
-    assert refused(anonymous, 401) == "No basic authentication provided"
-    assert refused(put(house, "eva/mine", graph, auth=("eva", "0" * 32)), 401) == "Unauthorized"
+    assert refused(anonymous, 401).startswith("No basic authentication provided: ")
+    assert refused(put(house, "eva/mine", graph, auth=("eva", "0" * 32)), 401).startswith("Unauthorized: ")
     assert refused(put(house, "eva/mine", graph, auth=may), 403) == "a full key is needed for this"
     assert refused(put(house, "eva/mine", graph, auth=tom), 404) == "model not found"
     assert put(house, "eva/mine", graph, auth=eva).status_code == 201

@@ -4,6 +4,7 @@ import pytest
 import requests
 
 from tests import corpora
+from tests.clients import ndjson
 from tests.query.asking import MINILM, ask, column, has_minilm, put, rows
 from tests.serving import Server
 
@@ -25,6 +26,24 @@ def about(server: Server) -> str:
     (embedding,) = [one for one in said["columns"] if one["name"] == "embedding"]
     assert (embedding["dtype"], embedding["dim"], embedding["model"]) == ("vector", 384, MINILM)
     return "hub://admin/about"
+
+
+@pytest.mark.heavy
+def test_all_facts_are_embedded_on_the_way_in_and_an_earlier_version_answers_as_before(server: Server) -> None:
+    facts = corpora.facts()
+    first = put(server, "admin/every-fact", ({"text": text} for text in facts), embed="text:embedding")
+    assert (first["version"], first["rows"]) == (1, 7193)
+    described = requests.get(f"{server.url}/api/datasets/admin/every-fact", auth=server.auth, timeout=60).json()
+    [embedding] = [one for one in described["columns"] if one["name"] == "embedding"]
+    assert embedding == {"name": "embedding", "dtype": "vector", "dim": 384, "nulls": 0, "source": "text", "model": MINILM}
+    order = f"order by cosine_similarity(embedding, embed('{QUESTION}')) desc limit 20"
+    before = rows(server, f'select text from "admin/every-fact" {order}')
+    url = f"{server.url}/api/datasets/admin/every-fact/rows"
+    body = ndjson({"text": f"{QUESTION} {i}"} for i in range(10))
+    more = requests.post(url, data=body, auth=server.auth, timeout=60).json()
+    assert (more["version"], more["rows"]) == (2, 7203)
+    assert rows(server, f'select text from "admin/every-fact@1" {order}') == before
+    assert rows(server, f'select text from "admin/every-fact" {order}') != before
 
 
 def test_facts_are_found_by_meaning(server: Server, about: str) -> None:

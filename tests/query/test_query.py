@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -14,6 +15,7 @@ import pytest
 import requests
 
 from tests.clients import Raw, answers, spill_files, until
+from tests.disks import MIB, fill, small_disk
 from tests.query.asking import API, ARROW, NDJSON, Auth, ask, assert_refused, put, rows
 from tests.serving import Server, serving
 
@@ -62,6 +64,11 @@ def cpu_seconds(pid: int) -> float:
     """That a process has used."""
     numbers = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(numbers[11]) + int(numbers[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def state_of(pid: int) -> str:
+    """Of a process: S while it waits."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def heavy(server: Server, **fields: object) -> requests.Response:
@@ -260,6 +267,26 @@ def test_an_answer_that_cannot_be_kept_passes_its_time_and_is_cut(tmp_path: Path
         assert (last["status"], last["code"], last["rows"]) == ("error", "timeout", len(lines))
         assert 0 < len(lines) < MANY // 10
         assert [line["n"] for line in lines] == list(range(len(lines)))
+
+
+def test_answers_that_a_short_disk_cannot_keep_wait_for_their_readers_and_hold_up_no_other_user(tmp_path: Path) -> None:
+    """A file of the spill needs 64 MiB, so the two replicas wait for the clients of the admin."""
+    with small_disk(tmp_path / "disk", 96) as disk, serving(disk / "data", SLUICE_DISK_RESERVE_BYTES="0") as server:
+        ann = user(server, "ann")
+        put(server, "ann/own", [{"n": 1}], auth=ann)
+        put(server, "admin/many", ({"n": n, "text": f"{n} " + "x" * 1000} for n in range(20_000)))
+        fill(disk / "filler", shutil.disk_usage(disk).free - 8 * MIB)
+        with asked(server, LONG, timeout_ms=60_000) as one, asked(server, LONG, timeout_ms=60_000) as other:
+            assert [client.head().status for client in (one, other)] == [200, 200]
+            until(lambda: all(state == "S" for state in map(state_of, query_pids(server))), what="replicas that wait")
+            started = time.monotonic()
+            assert ask(server, 'select n from "ann/own"', auth=ann).json()["data"] == [{"n": 1}]
+            assert time.monotonic() - started < 5
+            for client in (one, other):
+                *lines, last = answers(client.rest())
+                assert (len(lines), last["status"]) == (20_000, "ok")
+        until(lambda: not spill_files(server))
+        assert "Traceback" not in server.log
 
 
 # Versions

@@ -231,9 +231,11 @@ def test_every_older_name_has_a_value_here() -> None:
 
 
 def test_a_bad_value_under_an_older_name_is_refused_under_that_name() -> None:
-    with pytest.raises(BadSetting, match=r"^APP_PORT=x: must be a whole number$"):
+    with pytest.raises(
+        BadSetting, match=r"^APP_PORT=x: this value must be a whole number. What it sets: port that the server listens on"
+    ):
         read_settings({"APP_PORT": "x"})
-    with pytest.raises(BadSetting, match=r"^WORKER_QUEUE=all: must be datasets or splits$"):
+    with pytest.raises(BadSetting, match=r"^WORKER_QUEUE=all: this value must be datasets or splits\."):
         read_settings({"WORKER_QUEUE": "all"})
 
 
@@ -247,6 +249,13 @@ def test_the_names_of_other_services_that_mean_nothing_here_are_found_once_each(
     }
     assert config.ignored_names(found) == ["DATASETS_REVISION", "MONGO_URL", "WEB_CONCURRENCY"]
     assert read_settings(found) == Settings()
+
+
+def test_a_variable_that_looks_like_a_setting_and_is_none_is_found_with_the_nearest_name() -> None:
+    found = {"SLUICE_PROT": "9001", "SLUICE_MAX_STREAM": "3", "SLUICE_ZZZZ": "x", "SLUICE_EMPTY": " ", "PORT": "1"}
+    known = {"SLUICE_PORT": "9001", "SLUICE_URL": "x", "SLUICE_USER": "x", "SLUICE_KEY": "x"}
+    nearest = {"SLUICE_MAX_STREAM": "SLUICE_MAX_STREAMS", "SLUICE_PROT": "SLUICE_PORT", "SLUICE_ZZZZ": None}
+    assert config.unknown_names(found | known) == nearest
 
 
 @pytest.mark.parametrize("name", ["assets_dir", "max_load_pct", "max_memory_pct", "hf_token", "datasets_enable_private"])

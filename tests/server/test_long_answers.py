@@ -1,7 +1,8 @@
-"""With 300 models, a scrape, a list and a document are long answers. Making them lets the event loop go on."""
+"""With 300 models and 300 datasets, a scrape, a list and a document are long answers. Making them lets the event loop go on."""
 
 import asyncio
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -11,13 +12,17 @@ from engine import metrics
 from server.app import listening, open_app
 from server.config import Settings
 from tests.publishing import uploads
+from tests.query.asking import put
+from tests.serving import serving
 
-NUM_MODELS = 300
-PATHS = ("/metrics", "/api/models", "/openapi.json")
+NUM_MODELS = NUM_DATASETS = 300
+PATHS = ("/metrics", "/api/models", "/openapi.json", "/api/datasets", "/hf_datasets")
 REPORT = {"stages": {"parse": 0.001, "tokenise": 0.002, "infer": 0.02, "encode": 0.003}, "padding": 0.5, "results": 3, "errors": 1}
 # The most CPU time that the loop may use before another task has its turn. A loop that is held uses 500 ms. We look at its CPU time
-# and not at the clock, because the machine may be shared with other programs.
-LONGEST_HOLD_S = 0.02
+# and not at the clock, because the machine may be shared with other programs, and at the best of some answers, because these slow
+# down even the CPU.
+LONGEST_HOLD_S = 0.005
+NUM_ANSWERS = 3
 
 
 def write_models(root: Path) -> None:
@@ -27,6 +32,14 @@ def write_models(root: Path) -> None:
         (folder / "1" / "model.onnx").write_bytes(uploads.times(i))
         config = uploads.config(owner="eva", name=f"model{i}", description="words " * 10_000)
         (folder / "config.json").write_text(json.dumps(config))
+
+
+def write_datasets(data_dir: Path) -> None:
+    """Copies of one dataset that a server has made."""
+    with serving(data_dir) as server:
+        put(server, "eva/one", [{"n": 1, "text": "a"}])
+    for i in range(NUM_DATASETS):
+        shutil.copytree(data_dir / "datasets" / "eva" / "one", data_dir / "datasets" / "eva" / f"copy{i}")
 
 
 class Watch:
@@ -60,6 +73,7 @@ async def ask(url: str, key: str, watch: Watch) -> bytes:
 
 @pytest.mark.heavy
 async def test_no_long_answer_holds_the_loop(tmp_path: Path) -> None:
+    await asyncio.to_thread(write_datasets, tmp_path)
     write_models(tmp_path / "models")
     settings = Settings(data_dir=tmp_path, port=0, score_replicas=1)
     async with open_app(settings) as app, listening(app, settings) as address:
@@ -70,8 +84,9 @@ async def test_no_long_answer_holds_the_loop(tmp_path: Path) -> None:
         for i in range(NUM_MODELS):
             metrics.observe_frame(f"eva/model{i}", 4, REPORT)
         for path in PATHS:
-            watch = Watch()
-            assert len(await ask(address + path, key, watch)) > 10_000
-            print(f"{path}: at most {watch.latest_s * 1000:.1f} ms late, held for {watch.longest_hold_s * 1000:.1f} ms")
-            assert watch.longest_hold_s < LONGEST_HOLD_S
+            watches = [Watch() for _ in range(NUM_ANSWERS)]
+            for watch in watches:
+                assert len(await ask(address + path, key, watch)) > 10_000
+                print(f"{path}: at most {watch.latest_s * 1000:.1f} ms late, held for {watch.longest_hold_s * 1000:.1f} ms")
+            assert min(watch.longest_hold_s for watch in watches) < LONGEST_HOLD_S
     metrics.keep_models(())

@@ -67,3 +67,17 @@ def test_everything_in_the_data_directory_is_for_its_user_only(tmp_path: Path) -
         assert "closed to others" not in server.log
     with serving(tmp_path / "new" / "data", SLUICE_SCORE_REPLICAS="1"):
         assert stat.S_IMODE(os.stat(tmp_path / "new" / "data").st_mode) == 0o700
+
+
+def test_an_unknown_variable_is_a_warning_that_names_the_nearest_setting(tmp_path: Path) -> None:
+    with serving(tmp_path / "data", SLUICE_MAX_STREAM="3", SLUICE_SCORE_REPLICAS="1") as server:
+        assert "WARNING sluice.server setting unknown name=SLUICE_MAX_STREAM nearest=SLUICE_MAX_STREAMS" in server.log
+
+
+def test_a_wrong_value_is_one_line_in_plain_words() -> None:
+    done = start("--port", "abc")
+    assert done.returncode == 64
+    assert done.stderr.startswith(
+        "SLUICE_PORT=abc: this value must be a whole number. What it sets: port that the server listens on"
+    )
+    assert done.stderr.count("\n") == 1

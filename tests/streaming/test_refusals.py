@@ -15,8 +15,14 @@ from tests.streaming import graphs
 HELLO = "brandon/HelloWorld"
 PATH = "/brandon/models/HelloWorld"
 WRONG = ("admin", "0" * 32)
-NO_KEY = b'{"error":"No basic authentication provided"}'
-BAD_KEY = b'{"error":"Unauthorized"}'
+NO_KEY = (
+    b'{"error":"No basic authentication provided: send user and key as HTTP Basic (curl -u USER:KEY), or the key alone as '
+    b"`Authorization: Bearer KEY`. The key of the user admin is in the file admin.key of the server's data directory.\"}"
+)
+BAD_KEY = (
+    b'{"error":"Unauthorized: the user or the key is wrong. '
+    b"The key of the user admin is in the file admin.key of the server's data directory.\"}"
+)
 CHALLENGE = 'Basic realm="sluice"'
 
 
@@ -48,6 +54,7 @@ def test_a_header_that_is_no_credential_is_401(server: Server, header: str) -> N
     with Raw(server) as client:
         client.ask("POST", PATH + "?bulk=true", auth=None, Authorization=header, Content_Length="0")
         assert client.head().status == 401
+        assert client.rest().startswith(b'{"error":"Unauthorized: the ')
 
 
 def test_a_bearer_key_is_as_good_as_basic(server: Server) -> None:

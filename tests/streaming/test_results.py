@@ -85,6 +85,13 @@ def test_times_iso_are_utc_with_nine_digits(server: Server) -> None:
     assert abs(time.time() - _utc(line["start_time"])) < 60
 
 
+def test_times_iso_may_be_the_default_of_a_server(tmp_path: Path) -> None:
+    with serving(tmp_path / "data", SLUICE_TIMES="iso", SLUICE_SCORE_REPLICAS="1") as server:
+        [line], [asked] = (bulk(server, HELLO, b'{"name":"a"}\n', query).lines for query in ("", "&times=go"))
+        assert ISO_TIME.match(line["start_time"])
+        assert GO_TIME.match(asked["start_time"])
+
+
 def _utc(text: str) -> float:
     return time.mktime(time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S")) - time.timezone
 

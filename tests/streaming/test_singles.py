@@ -46,7 +46,7 @@ def test_an_id_is_generated_for_a_record_without_one(server: Server) -> None:
     ("body", "code", "error"),
     [
         (b"{}", "missing_field", "field 'name' is missing"),
-        (b'{"name":null}', "missing_field", "field 'name' is missing"),
+        (b'{"name":null}', "missing_field", "field 'name' is null, and the model needs a string"),
         (b'{"name":3}', "wrong_type", "field 'name' must be a string, not an integer"),
         (b'{"name":"a","yhat_id":true}', "invalid_yhat_id", None),
     ],
@@ -361,3 +361,22 @@ def test_metrics_take_the_admin_and_show_what_was_done(server: Server) -> None:
     shown = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
     for name in names:
         assert f"sluice_{name}" in shown or f"sluice_{name}".removesuffix("_total") in shown, name
+
+
+@pytest.mark.parametrize("body", [b'{"name":"a"}\n{"name":"b"}\n', b'{"name":"a"}{"name":"b"}', b'{"name":\n"a"}\r\n[1]'])
+def test_lines_without_bulk_are_told_of_bulk(server: Server, body: bytes) -> None:
+    told = "it holds more than one JSON value; to send many records in one request, add ?bulk=true to the address"
+    assert post(server, body).json() == {"error": f"could not decode body: {told}"}
+    assert "bulk" not in post(server, b'{"name":"a"} x').json()["error"]
+
+
+def test_an_array_without_bulk_is_told_of_bulk(server: Server) -> None:
+    told = "could not decode body: send one object; for many use ?bulk=true"
+    assert post(server, b'[{"name":"a"}]').json() == {"error": told}
+
+
+def test_lists_in_a_list_are_told_of_one_flat_list(tmp_path: Path) -> None:
+    with serving(graphs.write_all(tmp_path / "data"), SLUICE_SCORE_REPLICAS="1") as tester:
+        record = {"flag": True, "small": 1, "exact": 0.5, "wide": 1, "three": [[1, 2, 3]]}
+        answer = requests.post(tester.model("tester/kinds"), json=record, auth=tester.auth, timeout=30)
+        assert answer.json()["error"] == "field 'three' has lists in a list, and the model takes one flat list of 3 values"

@@ -18,6 +18,7 @@ import aiohttp
 import pytest
 import requests
 
+from engine.errors import no_credentials, unauthorized
 from tests.clients import Raw, basic, open_files, until
 from tests.serving import Server, serving
 from tests.streaming import graphs
@@ -220,9 +221,9 @@ async def test_a_kept_version_answers_when_it_is_asked_for(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("path", "auth", "status", "error"),
     [
-        ("/brandon/models/HelloWorld", None, 401, "No basic authentication provided"),
-        ("/brandon/models/HelloWorld", ("admin", "wrong"), 401, "Unauthorized"),
-        ("/brandon/models/nothing", ("admin", "wrong"), 401, "Unauthorized"),
+        ("/brandon/models/HelloWorld", None, 401, no_credentials().message),
+        ("/brandon/models/HelloWorld", ("admin", "wrong"), 401, unauthorized().message),
+        ("/brandon/models/nothing", ("admin", "wrong"), 401, unauthorized().message),
         ("/brandon/models/nothing", True, 404, "model not found"),
         ("/tester/models/unread", True, 503, "no instances of model found"),
         ("/api/models/x", True, 404, None),

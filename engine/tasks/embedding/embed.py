@@ -13,6 +13,7 @@ import numpy as np
 from engine.frames import Buffer, Header, cut
 from engine.tasks.embedding.embedder import Embedder
 from engine.tasks.embedding.reading import (
+    OTHER_TOKENIZER,
     AcceptedBody,
     BodyFault,
     BodyLimits,
@@ -24,13 +25,14 @@ from engine.tasks.embedding.reading import (
     read_simple,
     write_lines,
 )
+from engine.tasks.embedding.tei import read_tei
 from engine.tasks.scoring.loaded import LoadedModels
 from engine.tasks.scoring.model import Scorer
 from engine.tasks.scoring.outputs import Form
 from engine.tasks.scoring.text import Tokens, UnknownToken
 from engine.tasks.stages import Stages
 
-READERS = {"simple": read_simple, "openai": read_openai}
+READERS = {"simple": read_simple, "openai": read_openai, "tei": read_tei}
 # A token id takes four digits and a comma in its line.
 BYTES_PER_ID = 5
 
@@ -109,7 +111,7 @@ def _plan_of_body(models: LoadedModels, header: Header, raw: bytes, stages: Stag
     if model is None or not is_short:
         part = {"name": body.model, "lines": len(body.inputs), "arguments": _arguments(body)}
         return Part(part, [write_lines(body.inputs)])
-    form = Form(False, body.is_base64, body.dimensions)
+    form = Form.of(_arguments(body))
     told = {"name": body.model, "units": max(1, units)}
     return _tokenised(_embedder(model), body.inputs, form, told, stages, may_cut=body.truncate)
 
@@ -122,7 +124,8 @@ def _line_bytes(one: str | TokenIds) -> int:
 def _arguments(body: AcceptedBody) -> Header:
     """What the header of the lines says, beside the model."""
     encoding = "base64" if body.is_base64 else "float"
-    return {"encoding_format": encoding, "dimensions": body.dimensions, "truncate": body.truncate}
+    arguments: Header = {"encoding_format": encoding, "dimensions": body.dimensions, "truncate": body.truncate}
+    return arguments | ({"normalise": True} if body.normalise else {})
 
 
 def _embedder(model: Scorer) -> Embedder:
@@ -150,7 +153,7 @@ def _tokens(model: Embedder, inputs: Sequence[Any]) -> list[Tokens]:
     except UnknownToken as unknown:
         text = (
             f"Token id {unknown.token} is not in the vocabulary of this model: ids must come from its own tokenizer. "
-            "LangChain sends those of another one unless it is told check_embedding_ctx_length=False."
+            f"{OTHER_TOKENIZER}"
         )
         raise BodyFault("invalid_token", text, param="input") from None
 

@@ -15,6 +15,7 @@ import numpy as np
 from engine.tasks import codec
 from engine.tasks.codec import Fault, Record
 from engine.tasks.runtime import onnxruntime
+from engine.tasks.scoring.arrays import ANY, ModelTensors, TensorInfo
 from engine.tasks.scoring.columns import TextColumn, Texts
 from engine.tasks.scoring.inputs import Irregular, Refused
 from engine.tasks.scoring.model import LoadedModel, timed_runs
@@ -83,6 +84,17 @@ class Embedder:
         counts = Texts(b'%d,"truncated":true' % len(ids) if is_cut else b"%d" % len(ids) for ids, is_cut in tokens)
         return [TextColumn(b'{"embedding":', Texts(self.encoded(vectors, form))), TextColumn(b',"num_tokens":', counts, b"}")]
 
+    def arrays(self, tokens: list[Tokens], num_records: int) -> dict[str, np.ndarray]:
+        """The vectors, as one array."""
+        return {"embedding": self.vectors(tokens, Stages())}
+
+    @property
+    def as_tensors(self) -> ModelTensors:
+        """Texts in, vectors out."""
+        told = self._model.as_tensors
+        vectors = TensorInfo("embedding", np.dtype(np.float32), (ANY, self.dim))
+        return ModelTensors(told.inputs, told.fields, [vectors], is_direct=False)
+
     def warm_up(self, example: Record) -> float:
         """Compare the example's vector with the fingerprint, then embed it a few times; seconds per text. WrongVector."""
         self.check_fingerprint(example)
@@ -93,7 +105,7 @@ class Embedder:
     @staticmethod
     def encoded(vectors: np.ndarray, form: Form) -> list[bytes]:
         """The JSON text of each vector of [N, dim], or its bytes if the form says so."""
-        if form.dimensions:
+        if form.dimensions or form.is_unit:
             vectors = normalised(vectors[:, : form.dimensions])
         if form.is_raw:
             return [vector.tobytes() for vector in vectors.astype("<f4", copy=False)]

@@ -43,11 +43,15 @@ class Choice(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class BodyLimits:
-    """The most that a body may hold: inputs, bytes of one text in UTF-8, and tokens of all inputs after cutting."""
+    """The most that a body may hold: inputs, bytes of one text in UTF-8, and tokens of all inputs after cutting.
+
+    refuse_token_ids  inputs must be texts
+    """
 
     inputs: int
     text_bytes: int
     tokens: int
+    refuse_token_ids: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,7 @@ class AcceptedBody:
     inputs      texts, or lists of token ids
     dimensions  how many values of each vector to keep; None for all
     truncate    cut an input that is longer than the model takes; if false, refuse it
+    normalise   scale each vector to length 1, whatever the model gives
     """
 
     model: str
@@ -65,6 +70,7 @@ class AcceptedBody:
     is_base64: bool = False
     dimensions: int | None = None
     truncate: bool = True
+    normalise: bool = False
 
 
 class BodyFault(Exception):
@@ -205,76 +211,98 @@ def read_openai(raw: bytes, models: Mapping[str, Choice], limits: BodyLimits) ->
     if not isinstance(body, dict):
         raise BodyFault("invalid_body", "The body must be a JSON object with 'model' and 'input'.")
     model = _given(body, "model", str, "a string: the name of a model")
-    inputs = _inputs(body, limits)
-    encoding = _optional(body, "encoding_format", str, "'float' or 'base64'")
+    inputs = read_inputs(body, "input", limits)
+    encoding = optional_field(body, "encoding_format", str, "'float' or 'base64'")
     if encoding not in (None, "float", "base64"):
-        raise _wrong("encoding_format", "'float' or 'base64'")
-    truncate = _optional(body, "truncate", bool, "true or false")
-    dimensions = _optional(body, "dimensions", int, "an integer")
+        raise wrong_field("encoding_format", "'float' or 'base64'")
+    truncate = optional_field(body, "truncate", bool, "true or false")
+    dimensions = optional_field(body, "dimensions", int, "an integer")
     if model not in models:
         text = f"The model `{model[:200]}` does not exist or you do not have access to it."
         raise BodyFault("model_not_found", text, param="model")
     if dimensions is not None and not 1 <= dimensions <= models[model].dim:
-        raise _wrong("dimensions", f"between 1 and {models[model].dim}")
+        raise wrong_field("dimensions", f"between 1 and {models[model].dim}")
     return AcceptedBody(model, inputs, encoding == "base64", dimensions, truncate is not False)
 
 
 def _given(body: dict[str, Any], name: str, kind: type, what: str) -> Any:
     if body.get(name) is None:
         raise BodyFault("invalid_parameter", f"'{name}' is missing: it must be {what}.", param=name)
-    return _optional(body, name, kind, what)
+    return optional_field(body, name, kind, what)
 
 
-def _optional(body: dict[str, Any], name: str, kind: type, what: str) -> Any:
+def optional_field(body: dict[str, Any], name: str, kind: type, what: str) -> Any:
     """The value of a field, None if it is absent or null. `true` is not an integer."""
     value = body.get(name)
     if value is not None and type(value) is not kind:
-        raise _wrong(name, what)
+        raise wrong_field(name, what)
     return value
 
 
-def _wrong(name: str, what: str) -> BodyFault:
+def wrong_field(name: str, what: str) -> BodyFault:
     return BodyFault("invalid_parameter", f"'{name}' must be {what}.", param=name)
 
 
-def _inputs(body: dict[str, Any], limits: BodyLimits) -> list[str] | list[TokenIds]:
-    """The inputs, as a list of texts or of lists of ids. A string, or a list of integers, is one input."""
-    value = body.get("input")
+def read_inputs(body: dict[str, Any], field: str, limits: BodyLimits) -> list[str] | list[TokenIds]:
+    """The inputs in a field, as a list of texts or of lists of ids. A string, or a list of integers, is one input."""
+    value = body.get(field)
     if value is None:
-        raise BodyFault("invalid_parameter", f"'input' is missing: it must be {INPUT_FORMS}.", param="input")
+        raise BodyFault("invalid_parameter", f"'{field}' is missing: it must be {INPUT_FORMS}.", param=field)
     many = value if type(value) is list and value and type(value[0]) in (str, list) else [value]
     if len(many) > limits.inputs:
-        text = f"'input' has {len(many)} inputs; one request takes {limits.inputs}."
-        raise BodyFault("too_many_inputs", text, param="input")
+        text = f"'{field}' has {len(many)} inputs; one request takes {limits.inputs}."
+        raise BodyFault("too_many_inputs", text, param=field)
     check = _check_text if type(many[0]) is str else _check_ids
     for i, one in enumerate(many):
-        check(one, f"'input[{i}]'" if many is value else "'input'", limits)
+        check(one, Place(field, i if many is value else None), limits)
     return many
+
+
+class Place(NamedTuple):
+    """Where an input stands: in a field, and in its list if that holds several."""
+
+    field: str
+    number: int | None
+
+    def __str__(self) -> str:
+        return f"'{self.field}'" if self.number is None else f"'{self.field}[{self.number}]'"
 
 
 INPUT_FORMS = "a string, a list of strings, a list of token ids, or a list of such lists"
 
 
-def _check_text(text: Any, name: str, limits: BodyLimits) -> None:
+def _check_text(text: Any, place: Place, limits: BodyLimits) -> None:
     if type(text) is not str:
-        raise BodyFault("invalid_parameter", f"{name} is not a string: 'input' must be {INPUT_FORMS}.", param="input")
+        raise _unusable(place, f"{place} is not a string: '{place.field}' must be {INPUT_FORMS}.")
     if not text:
-        raise BodyFault("invalid_parameter", f"{name} is empty.", param="input")
+        raise _unusable(place, f"{place} is empty.")
     if num_bytes(text) > limits.text_bytes:
-        raise BodyFault("invalid_parameter", f"{name} is longer than {limits.text_bytes} bytes.", param="input")
+        raise _unusable(place, f"{place} is longer than {limits.text_bytes} bytes.")
 
 
-def _check_ids(ids: Any, name: str, limits: BodyLimits) -> None:
+def _check_ids(ids: Any, place: Place, limits: BodyLimits) -> None:
     if type(ids) is list and any(
         type(one) is float and abs(one) >= 2**63 for one in ids
     ):  # the parser makes floats of longer integers
-        raise BodyFault("invalid_token", f"{name} has a token id of more than 64 bits.", param="input")
+        raise BodyFault("invalid_token", f"{place} has a token id of more than 64 bits.", param=place.field)
     if type(ids) is not list or set(map(type, ids)) - {int}:
-        raise BodyFault("invalid_parameter", f"{name} is wrong: 'input' must be {INPUT_FORMS}.", param="input")
+        raise _unusable(place, f"{place} is wrong: '{place.field}' must be {INPUT_FORMS}.")
     if not ids:
-        raise BodyFault("invalid_parameter", f"{name} is empty.", param="input")
+        raise _unusable(place, f"{place} is empty.")
+    if limits.refuse_token_ids:
+        raise BodyFault(
+            "invalid_token", f"{place} has token ids, and this server takes texts only. {OTHER_TOKENIZER}", param=place.field
+        )
     if 4 * len(ids) > limits.text_bytes:
-        raise BodyFault("invalid_parameter", f"{name} is longer than {limits.text_bytes // 4} tokens.", param="input")
+        raise _unusable(place, f"{place} is longer than {limits.text_bytes // 4} tokens.")
+
+
+# Ids of another tokenizer are nearly all ids of the model's own as well, where they stand for other words.
+OTHER_TOKENIZER = "LangChain sends ids of another tokenizer unless it is told check_embedding_ctx_length=False."
+
+
+def _unusable(place: Place, text: str) -> BodyFault:
+    return BodyFault("invalid_parameter", text, param=place.field)
 
 
 def num_bytes(text: str) -> int:

@@ -80,7 +80,8 @@ def _checked(folder: Path, header: Header, sent: Config, providers: Sequence[str
         raise Unfit(joined(faults))
     title = {"owner": header["owner"], "name": header["name"]}
     model = _built(f"{header['owner']}/{header['name']}@0", folder, config | title, session)
-    config["example"] = sent.get("example") or first_that_runs(model, config, examples(config, graph))
+    if config.get("example") is None:
+        config["example"] = first_that_runs(model, config, examples(config, graph))
     if faults := labels_fit(model, config, graph):
         raise Unfit(joined(faults))
     if effect := batch_effect(model, config):

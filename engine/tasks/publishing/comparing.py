@@ -12,17 +12,28 @@ from engine.tasks.scoring.inputs import NUMPY_TYPES, Refused, Scalars
 from engine.tasks.scoring.model import build_input
 from engine.tasks.scoring.tensors import open_dims
 
+# What a person reads of the faults of one config.
+MAX_FAULTS = 20
+MAX_FAULT_CHARACTERS = 500
+
 
 def faults_of(config: Config, graph: Graph, folder: Path) -> list[str]:
     """Why the inputs and outputs of a whole config are not those of the graph; empty if they are."""
     nodes = {node.name: node for node in graph.inputs}
     outputs = {node.name: node for node in graph.outputs}
-    return [*_input_faults(config, nodes, folder), *_tokenizer_faults(config, folder), *_output_faults(config, outputs, graph)]
+    faults = [*_input_faults(config, nodes, folder), *_tokenizer_faults(config, folder)]
+    if not faults and config.get("example") is not None:
+        faults += _example_faults(config, nodes)
+    return [*faults, *_output_faults(config, outputs, graph)]
 
 
 def joined(faults: list[str]) -> str:
-    """Several sentences as one text, numbered."""
-    return faults[0] if len(faults) == 1 else "; ".join(f"({i}) {fault}" for i, fault in enumerate(faults, 1))
+    """Several sentences as one text, numbered; of very many, or very long ones, only the beginning."""
+    told = [fault[:MAX_FAULT_CHARACTERS] for fault in faults[:MAX_FAULTS]]
+    if len(faults) == 1:
+        return told[0]
+    more = [f"and {len(faults) - MAX_FAULTS} more"] if len(faults) > MAX_FAULTS else []
+    return "; ".join([*(f"({i}) {fault}" for i, fault in enumerate(told, 1)), *more])
 
 
 def _input_faults(config: Config, nodes: dict[str, Node], folder: Path) -> Iterator[str]:
@@ -138,6 +149,17 @@ def _text_faults(entry: Config, node: Node, folder: Path) -> Iterator[str]:
 def _tokenizer_faults(config: Config, folder: Path) -> Iterator[str]:
     if (folder / "tokenizer.json").is_file() and not any(entry["kind"] == "text" for entry in config["inputs"]):
         yield "a tokenizer needs a config with an input of kind 'text'"
+
+
+def _example_faults(config: Config, nodes: dict[str, Node]) -> Iterator[str]:
+    """Why inputs that fit the graph refuse the example; texts refuse none."""
+    for entry in config["inputs"]:
+        node = nodes[entry["input"]]
+        try:
+            if entry["kind"] != "text":
+                build_input(entry, node.type, node.shape).check(config["example"])
+        except Refused as refused:
+            yield f"the example is refused: {refused.fault.reason}"
 
 
 def _output_faults(config: Config, nodes: dict[str, Node], graph: Graph) -> Iterator[str]:

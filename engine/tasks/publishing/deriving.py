@@ -83,7 +83,7 @@ def _derived(node: Node) -> Config:
     dims = open_dims(node.shape[1:])
     if len(node.shape) < 2 or dims == [1]:
         return {"kind": "column", "input": node.name, "field": node.name}
-    if len(dims) > 1 or dims[0] is None or dims[0] > MAX_FEATURES:
+    if len(dims) > 1 or not dims[0] or dims[0] > MAX_FEATURES:
         return {"kind": "tensor", "input": node.name, "field": node.name}
     return {"kind": "matrix", "input": node.name, "features": [f"x{i}" for i in range(dims[0])], "field": node.name}
 

@@ -27,17 +27,36 @@ class Unfit(Exception):
     """The files cannot be served as a model; one sentence for the person who sent them, without a path."""
 
 
+# How files of other formats begin, and what their owner can do. A pickle begins with its protocol; a pickle is a program, so it is
+# never opened here. joblib writes pickles, packed or not, and PyTorch puts them into a zip file.
+_TO_ONNX = "convert the model on the machine where it was trained, with skl2onnx (scikit-learn), onnxmltools (LightGBM, XGBoost)"
+OTHER_FORMATS = {
+    **{b"\x80" + bytes([protocol]): f"the file is a pickle, which could run any code: {_TO_ONNX}" for protocol in range(2, 6)},
+    b"PK\x03\x04": "the file is a zip file, such as PyTorch saves: export the model with torch.onnx.export and send the .onnx file",
+    b"\x89HDF\r\n": "the file is HDF5, such as Keras saves: convert the model with tf2onnx and send the .onnx file",
+    **{head: f"the file is compressed, as joblib writes pickles: {_TO_ONNX}" for head in (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")},
+    b"{": "the file is JSON: send the graph itself as the body, and a config as the part `config` of a form",
+}
+
+
+def _no_graph(raw: bytes) -> Unfit:
+    """The refusal of a file that is no graph: by its first bytes it may be something that can be converted."""
+    told = next((text for head, text in OTHER_FORMATS.items() if raw.startswith(head)), None)
+    return Unfit("the file is not an ONNX graph" if told is None else f"the file is not an ONNX graph: {told}")
+
+
 class OnnxFile:
     """One model.onnx. Unfit if it is not an ONNX graph."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        raw = path.read_bytes()
         try:
-            self._proto = onnx.ModelProto.FromString(path.read_bytes())
+            self._proto = onnx.ModelProto.FromString(raw)
         except DecodeError:
-            raise Unfit("the file is not an ONNX graph") from None
+            raise _no_graph(raw) from None
         if not self._proto.HasField("graph"):
-            raise Unfit("the file is not an ONNX graph")
+            raise _no_graph(raw)
 
     def refuse_foreign(self, data_files: set[str]) -> None:
         """Unfit for operators of other domains, and for tensors outside the uploaded files.

@@ -82,11 +82,11 @@ class Answering:
     def _run(self, read: Asked, header: Header, payload: memoryview, clock: "_Clock") -> LongReply:
         grants = header["grants"].items()
         sources = {None if name == DEFAULT_SOURCE else name: self._opened.granted(grant) for name, grant in grants}
+        control = Stoppable(self._stopping, self._helper if header["threads"] > 1 else None)
         if read.request.explain == "plan":
-            steps, warnings = running.plan(read.parsed, read.request, sources, self._database)
+            steps, warnings = running.plan(read.parsed, read.request, sources, control, self._database)
             return (yield from _whole(results.explanation(steps, warnings), header, clock, plan=steps))
         embedded = _embedded(header["embedded"], payload[header["body_bytes"] :])
-        control = Stoppable(self._stopping, self._helper if header["threads"] > 1 else None)
         result = running.run(read.parsed, read.request, sources, embedded, control, self._database)
         clock.result = result
         # An answer that is given up leaves rows half read, and its refusal may keep them alive: the next query needs their tables.

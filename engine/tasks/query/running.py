@@ -23,7 +23,7 @@ from engine.tasks.query.refusals import Refused
 from engine.tasks.query.relational import Emitter
 from engine.tasks.query.request import Request
 from engine.tasks.query.segments import PAYLOAD_ROWS, Source
-from engine.tasks.query.stopping import Control, Unstoppable
+from engine.tasks.query.stopping import Control
 from engine.tasks.query.taking import score_array, taken_column, vector_array
 from engine.tasks.query.tql import ParsedText
 
@@ -51,10 +51,10 @@ def run(
 
 
 def plan(
-    parsed: ParsedText, request: Request, sources: Mapping[str | None, Source], database: Database
+    parsed: ParsedText, request: Request, sources: Mapping[str | None, Source], control: Control, database: Database
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """The steps and the warnings for `explain`. Filters run, because the way of a score depends on the rows that are left."""
-    planning = Planning(database, Unstoppable(), is_dry=True)
+    planning = Planning(database, control, is_dry=True)
     rows, planning, warnings = _settled(parsed, request, sources, None, planning)
     if _direct(rows) is None:
         planning.steps.describe_sql(rows.node)

@@ -37,16 +37,3 @@ class Stoppable:
 
     def interrupt_with(self, interrupt: Callable[[], object] | None) -> None:
         self.stopping.interrupt_with(interrupt)
-
-
-@dataclass(slots=True)
-class Unstoppable:
-    """The control of a query that nobody stops."""
-
-    helper: Helper | None = None
-
-    def check(self) -> None:
-        """Never raises."""
-
-    def interrupt_with(self, interrupt: Callable[[], object] | None) -> None:
-        """Nobody interrupts."""

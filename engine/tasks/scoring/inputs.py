@@ -81,6 +81,8 @@ class Scalars:
     def check(self, value: Any, name: str) -> Any:
         """One value as the model takes it. Refused says what is wrong with it."""
         if value is None:
+            raise Refused("missing_field", f"field '{name}' is null, and the model needs {self._expected()}")
+        if value is MISSING:
             raise Refused("missing_field", f"field '{name}' is missing")
         if self._coerce:
             value = self._coerced(value)
@@ -147,6 +149,12 @@ def json_type(value: Any) -> str:
     return names.get(type(value), "null")
 
 
+def absent(record: Record, name: str, wanted: str) -> Refused:
+    """The refusal of a field that has no value: it is not there, or it is null."""
+    text = f"field '{name}' is null, and the model needs {wanted}" if name in record else f"field '{name}' is missing"
+    return Refused("missing_field", text)
+
+
 def default_of(entry: dict[str, Any], scalars: Scalars) -> Any:
     """The value that stands for an absent field; MISSING if the field is required. "nan" means NaN for float inputs only."""
     missing = entry.get("missing")
@@ -187,8 +195,8 @@ class Column:
             raise Irregular from None
 
     def check(self, record: Record) -> Any:
-        value = record.get(self._field)
-        if value is None and self._default is not MISSING:
+        value = record.get(self._field, MISSING)
+        if (value is None or value is MISSING) and self._default is not MISSING:
             return self._default
         return self._scalars.check(value, self._field)
 
@@ -246,8 +254,8 @@ class Matrix:
         return type(record.get(name)) is list and not all(feature in record for feature in self._features)
 
     def _check_feature(self, record: Record, name: str) -> Any:
-        value = record.get(name)
-        if value is None and self._default is not MISSING:
+        value = record.get(name, MISSING)
+        if (value is None or value is MISSING) and self._default is not MISSING:
             return self._default
         return self._scalars.check(value, name)
 
@@ -302,7 +310,7 @@ class Vector:
         if row is None and self._default is not MISSING:
             return self._default
         if row is None:
-            raise Refused("missing_field", f"field '{self._field}' is missing")
+            raise absent(record, self._field, f"a list of {self._width} values")
         if type(row) is not list:
             raise Refused("wrong_type", f"field '{self._field}' must be a list, not {json_type(row)}")
         return _check_list(self._scalars, row, self._field, self._width)
@@ -343,11 +351,11 @@ class PeriodDays:
 
     def check(self, record: Record) -> np.datetime64:
         """The date of one record. Refused unless it is the first day of a period."""
-        return self._date(record.get(self._field))
+        if record.get(self._field) is None:
+            raise absent(record, self._field, "a date")
+        return self._date(record[self._field])
 
     def _date(self, text: Any) -> np.datetime64:
-        if text is None:
-            raise Refused("missing_field", f"field '{self._field}' is missing")
         if type(text) is not str or not DATE.fullmatch(text):
             raise Refused("wrong_type", f"field '{self._field}' must be a date such as 2018-01-07")
         try:
@@ -370,6 +378,8 @@ class PeriodDays:
 
 
 def _check_list(scalars: Scalars, row: list[Any], name: str, width: int) -> list[Any]:
+    if any(type(value) is list for value in row):
+        raise Refused("wrong_type", f"field '{name}' has lists in a list, and the model takes one flat list of {width} values")
     if len(row) != width:
         raise Refused("wrong_length", f"field '{name}' has {len(row)} values, the model takes {width}")
     return [scalars.check(value, f"{name}[{i}]") for i, value in enumerate(row)]

@@ -3,6 +3,7 @@
 Turns records into tensors, runs the graph, and turns tensors into encoded results. Knows nothing of blocks, lines or ids.
 """
 
+import functools
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,6 +13,7 @@ import numpy as np
 from engine.tasks.codec import Fault, Record
 from engine.tasks.runtime import onnxruntime
 from engine.tasks.scoring import inputs, outputs
+from engine.tasks.scoring.arrays import ModelTensors, as_array, model_tensors, output_name
 from engine.tasks.scoring.columns import TextColumn
 from engine.tasks.scoring.inputs import Column, Irregular, Refused
 from engine.tasks.scoring.outputs import Form
@@ -32,7 +34,7 @@ WARM_UP_S = 1.0
 
 
 class Scorer(Protocol):
-    """What the task `score` needs of a model: it prepares records, and makes columns of results from what it prepared.
+    """What the tasks `score` and `infer` need of a model: it prepares records, and makes results from what it prepared.
 
     plain  what reads its plain blocks without making records of them, if anything does
     """
@@ -49,6 +51,15 @@ class Scorer(Protocol):
 
     def run(self, prepared: Any, num_records: int, form: Form, stages: Stages) -> list[TextColumn]:
         """The encoded results in columns; each has one piece for each record."""
+        ...
+
+    def arrays(self, prepared: Any, num_records: int) -> dict[str, np.ndarray]:
+        """The results as arrays with the records along the first axis, by the names of `as_tensors`."""
+        ...
+
+    @property
+    def as_tensors(self) -> ModelTensors:
+        """What the model takes and gives as tensors."""
         ...
 
     def warm_up(self, example: Record) -> float:
@@ -80,6 +91,7 @@ class LoadedModel:
         self.name: str = config["name"]
         self.version = int(key.rpartition("@")[2])
         self.max_batch_size: int = config["max_batch_size"]
+        self._config = config
         self._session = session or open_session(folder / "model.onnx", config.get("providers") or ())
         self.is_tokenised = any(entry["kind"] == "text" for entry in config["inputs"])
         self.inputs = [self._input(entry, folder) for entry in config["inputs"]]
@@ -135,6 +147,15 @@ class LoadedModel:
         """The outputs that the config names, in its order: arrays, or lists of maps; pooled and normalised if it says so."""
         values: list[Any] = self._session.run(self._output_names, feeds)
         return [_finished(entry, value, feeds) for entry, value in zip(self._entries, values, strict=True)]
+
+    def arrays(self, feeds: dict[str, np.ndarray], num_records: int) -> dict[str, np.ndarray]:
+        """The same outputs as arrays. WrongCount."""
+        values = self.values(feeds)
+        return {output_name(entry): as_array(entry, value, num_records) for entry, value in zip(self._entries, values, strict=True)}
+
+    @functools.cached_property
+    def as_tensors(self) -> ModelTensors:
+        return model_tensors(self._config, self._session.get_inputs(), self._session.get_outputs())
 
     def warm_up(self, example: Record) -> float:
         """Score the example alone and in a batch; seconds per record of the batch."""

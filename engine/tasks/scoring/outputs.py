@@ -18,18 +18,26 @@ class Form(NamedTuple):
     is_base64   vectors of an embedding model as base64 of their little-endian float32 bytes
     dimensions  keep only the first N values of such a vector and scale it back to length 1; None keeps all
     is_raw      vectors of an embedding model as these bytes themselves
+    is_unit     scale such vectors to length 1, whatever the model gives
     """
 
     unwrap: bool = False
     is_base64: bool = False
     dimensions: int | None = None
     is_raw: bool = False
+    is_unit: bool = False
 
     @classmethod
     def of(cls, header: dict[str, Any]) -> "Form":
         """The form that the header of a frame asks for."""
         encoding = header.get("encoding_format")
-        return cls(header.get("non_vectorized", False), encoding == "base64", header.get("dimensions"), encoding == "f32")
+        return cls(
+            unwrap=header.get("non_vectorized", False),
+            is_base64=encoding == "base64",
+            dimensions=header.get("dimensions"),
+            is_raw=encoding == "f32",
+            is_unit=header.get("normalise", False),
+        )
 
 
 class WrongCount(Exception):

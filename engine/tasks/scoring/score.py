@@ -81,7 +81,7 @@ def _run(model: Scorer, records: list[Any], form: Form, stages: Stages) -> Score
     except BaseException as error:  # a graph or a tokenizer may raise anything, and must cost only the record that caused it
         stages.is_harmful |= is_harmful(error)
         if len(kept) == 1:
-            faults[kept[0]] = Fault("model_failed", _one_line(error))
+            faults[kept[0]] = Fault("model_failed", one_line(error))
             return Scored([], [], faults)
         return _bisect(model, records, kept, faults, form, stages)
     return Scored(kept, columns, faults)
@@ -112,7 +112,7 @@ def _run_groups(model: Scorer, records: list[Any], groups: list[list[int]], form
     return Scored(kept, [TextColumn(b"", Texts(pieces[i] for i in kept))] if kept else [], faults)
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """A reason that strangers may see: the first line, without paths, at most 200 characters."""
     text = (str(error).splitlines() or [""])[0]
     words = [word for word in text.split() if "/" not in word]

@@ -13,7 +13,7 @@ from tokenizers import Encoding, Tokenizer
 
 from engine.tasks import codec
 from engine.tasks.codec import Record
-from engine.tasks.scoring.inputs import Irregular, Scalars, default_of
+from engine.tasks.scoring.inputs import MISSING, Irregular, Scalars, default_of
 
 # No token of a real text is longer. Text beyond this many characters for each token would be tokenised and then thrown away.
 MAX_CHARACTERS_PER_TOKEN = 250
@@ -65,8 +65,8 @@ class Text:
         return texts
 
     def check(self, record: Record) -> str:
-        value = record.get(self._field)
-        if value is None and type(self._default) is str:
+        value = record.get(self._field, MISSING)
+        if (value is None or value is MISSING) and type(self._default) is str:
             return self._default
         return self._scalars.check(value, self._field)
 

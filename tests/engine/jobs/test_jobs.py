@@ -195,6 +195,32 @@ async def test_an_attempt_of_which_nothing_is_kept_is_discarded_also_when_its_an
     assert seen == ["answered", 1, "written"]
 
 
+async def test_what_a_cancelled_job_removes_is_removed_to_the_end_whatever_else_is_cancelled(tmp_path: Path) -> None:
+    """Every cancel lets the process look at all of its jobs, also at those that it has ended already."""
+    arguments = gate(tmp_path)
+    began, may_go_on, removed = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def end() -> None:
+        began.set()
+        await may_go_on.wait()
+        removed.set()
+
+    async def begin(job: JobRow) -> Work:
+        return Work(PASS_GATE, arguments, end=end)
+
+    async with working(tmp_path, JobKind("steps", "quick", begin, commit)) as all:
+        await add(all.store, all.jobs, "steps", "glue")
+        await begun(arguments)
+        for kinds in (["steps"], ["another"]):
+            async with all.store.transaction() as transaction:
+                await all.jobs.cancel(transaction, ["started"], kinds)
+            await asyncio.wait_for(began.wait(), 30)
+        await all.jobs._beat()
+        may_go_on.set()
+        await all.jobs.left(job_key("steps", "glue"))
+    assert removed.is_set()
+
+
 async def _nothing(job: JobRow) -> None:
     """What a kind asks that asks no replica."""
 

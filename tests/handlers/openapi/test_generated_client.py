@@ -1,5 +1,6 @@
 """A client that openapi-python-client makes of the running server's document: it predicts, embeds, queries and sends rows."""
 
+import io
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import pytest
 import requests
 
 from tests.embeddings.small_models import SmallModels
-from tests.serving import Server, serving
+from tests.serving import ROOT, Server, serving
 
 # Nothing is run on what was made: the program would look for its own version of ruff.
 CONFIG = "post_hooks: []\n"
@@ -87,6 +88,16 @@ def test_it_embeds_in_both_shapes(made: SimpleNamespace, client: Any) -> None:
     other = call(made, "embeddings.post_v1_embeddings").sync(client=client, body=models.OpenAIRequest(model="small", input_="a"))
     assert other.data[0].embedding == pytest.approx(small.data[0].embedding)
     assert other.usage.total_tokens == small.data[0].num_tokens
+
+
+def test_it_publishes_a_file_and_a_form(made: SimpleNamespace, client: Any) -> None:
+    models, types = module(made, "models"), module(made, "types")
+    publish = call(made, "streaming.put_owner_models_model")
+    graph = (ROOT / "models" / "brandon" / "HelloWorld" / "1" / "model.onnx").read_bytes()
+    first = publish.sync("admin", "hello", client=client, body=types.File(io.BytesIO(graph)))
+    assert (first.version, first.status) == (1, "Successfully deployed")
+    form = models.PutOwnerModelsModelFilesBody(model=types.File(io.BytesIO(graph), "model.onnx"))
+    assert publish.sync("admin", "other", client=client, body=form).version == 1
 
 
 def test_it_sends_rows_and_queries_them(made: SimpleNamespace, client: Any) -> None:

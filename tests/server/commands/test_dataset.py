@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import requests
 
 from tests.clients import ndjson
 from tests.datasets.asking import described, made, post, put, rows, titles
@@ -86,6 +87,11 @@ def test_files_of_four_kinds_become_one_dataset(house: Server, tmp_path: Path) -
     stored = rows(house, "admin/kinds")
     assert [row["name"] for row in stored] == [*(row["name"] for row in ROWS), "b", "c", "d"]
     assert stored[-1]["when"] == when
+    answer = requests.get(f"{house.url}/rows?dataset=admin/kinds&config=default&split=train&wait=30", auth=house.auth, timeout=60)
+    assert [one["row"]["name"] for one in answer.json()["rows"]] == [row["name"] for row in stored]
+    body = {"query": "select n from \"admin/kinds\" where bm25_similarity(name, 'd') > 0"}
+    answer = requests.post(f"{house.url}/api/query/v1", json=body, auth=house.auth, timeout=60)
+    assert answer.json()["data"] == [{"n": 3}]
 
 
 def test_columns_of_a_parquet_file_that_begin_with_nulls_keep_their_types(house: Server, tmp_path: Path) -> None:

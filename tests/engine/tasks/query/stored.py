@@ -1,7 +1,8 @@
 """Small datasets on disk for the tests of queries: real segments, written from Python rows."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,29 @@ import pyarrow as pa
 
 from engine.tasks.query import words
 from engine.tasks.query.database import Database
+from engine.tasks.query.helping import Helper
 from engine.tasks.query.output import Result
 from engine.tasks.query.request import Request
 from engine.tasks.query.running import run
 from engine.tasks.query.segments import PAYLOAD, PAYLOAD_ROWS, ColumnInfo, Segment, Source
-from engine.tasks.query.stopping import Unstoppable
 from engine.tasks.query.tql import parse
 
 # A new one costs 30 ms.
 DATABASE = Database()
 Row = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Unstoppable:
+    """The control of a query that nobody stops."""
+
+    helper: Helper | None = None
+
+    def check(self) -> None:
+        """Never raises."""
+
+    def interrupt_with(self, interrupt: Callable[[], object] | None) -> None:
+        """Nobody interrupts."""
 
 
 def columns_of(**dtypes: str) -> tuple[ColumnInfo, ...]:

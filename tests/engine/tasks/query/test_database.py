@@ -8,7 +8,7 @@ import pytest
 from engine.tasks.query.database import MAX_STATEMENTS, Connection, Database, Interrupted, refusal_of
 from engine.tasks.query.refusals import Refused
 from engine.tasks.query.sql import Sql
-from engine.tasks.query.stopping import Unstoppable
+from tests.engine.tasks.query.stored import Unstoppable
 
 
 @pytest.mark.parametrize(

@@ -20,10 +20,9 @@ from engine.tasks.query.planning import Planning
 from engine.tasks.query.relational import Emitter
 from engine.tasks.query.segments import Source
 from engine.tasks.query.sql import Sql, fill
-from engine.tasks.query.stopping import Unstoppable
 from engine.tasks.query.tql import parse
 from tests.engine.tasks.query.facts import facts
-from tests.engine.tasks.query.stored import columns_of, rows_of, store
+from tests.engine.tasks.query.stored import Unstoppable, columns_of, rows_of, store
 
 # The emitter's own words, generated names, punctuation and `?`: all that a statement may have.
 OWN_WORDS = """

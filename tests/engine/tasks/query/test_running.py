@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from engine.tasks.query.request import Request
 from engine.tasks.query.running import plan
 from engine.tasks.query.segments import Source
 from engine.tasks.query.tql import parse
+from engine.tasks.stopping import Stopped as StoppedTask
 from tests.engine.tasks.query.facts import BIG, facts, utc
-from tests.engine.tasks.query.stored import DATABASE, answer, columns_of, rows_of, store
+from tests.engine.tasks.query.stored import DATABASE, Unstoppable, answer, columns_of, rows_of, store
 
 HONEY, BEES, SKY, ZERO = "Honey never spoils", "Bees make honey", "The sky is blue", "zero"
 QUERY = "ARRAY[1,0,0]"
@@ -105,6 +107,21 @@ def test_vectors_of_joined_rows_are_compared_too(named: dict[str | None, Source]
     assert list(row.values()) == pytest.approx([0.1104315, 1.2727922, 1.8, 0.9], abs=1e-6)
     zero = 'select cosine_similarity(a.v, b.v) as c from "ann/facts" a join "ann/facts" b on a.genre = b.genre where a.n > 3'
     assert column_of(zero, named) == [0.0, 0.0]
+
+
+class Stopped(Unstoppable):
+    """Somebody has asked to stop before the database begins."""
+
+    def interrupt_with(self, interrupt: Callable[[], object] | None) -> None:
+        if interrupt is not None:
+            raise StoppedTask
+
+
+def test_a_filter_that_runs_for_a_plan_can_be_stopped_as_well(tmp_path: Path) -> None:
+    many = store(tmp_path, columns_of(i="int64", v="vector 2"), [{"i": i, "v": [i, 1]} for i in range(100)])
+    text = "select i where i > 3 order by dot(v, ARRAY[1,0]) desc limit 2"
+    with pytest.raises(StoppedTask):
+        plan(parse(text, has_default_source=True), Request(text), {None: many}, Stopped(), DATABASE)
 
 
 def test_a_filter_runs_first_and_few_rows_are_gathered(tmp_path: Path) -> None:
@@ -571,7 +588,7 @@ def test_an_analysed_plan_has_rows_and_times(source: Source) -> None:
 
 
 def plan_of(text: str, source: Source) -> tuple[list[dict[str, Any]], list[str]]:
-    return plan(parse(text, has_default_source=True), Request(text), {None: source}, DATABASE)
+    return plan(parse(text, has_default_source=True), Request(text), {None: source}, Unstoppable(), DATABASE)
 
 
 @pytest.mark.parametrize(

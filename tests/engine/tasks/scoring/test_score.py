@@ -337,6 +337,6 @@ def test_an_example_that_is_refused_is_said_in_words(gather: LoadedModel) -> Non
 
 
 def test_a_reason_for_strangers_has_no_path_and_one_line() -> None:
-    assert scoring._one_line(ValueError("cannot open /secret/place now\nmore")) == "cannot open now"
-    assert scoring._one_line(ValueError("")) == "ValueError"
-    assert len(scoring._one_line(ValueError("x" * 1000))) == 200
+    assert scoring.one_line(ValueError("cannot open /secret/place now\nmore")) == "cannot open now"
+    assert scoring.one_line(ValueError("")) == "ValueError"
+    assert len(scoring.one_line(ValueError("x" * 1000))) == 200
