@@ -306,7 +306,7 @@ class Pool:
 
     def _grow(self) -> None:
         """Start one more replica if there is more work than replicas."""
-        if len(self._keepers) < min(self.size, self._num_wanted()):
+        if len(self._keepers) < self.size and len(self._keepers) < self._num_wanted():
             self._keep_one_more()
 
     def _num_wanted(self) -> int:

@@ -127,7 +127,7 @@ def bomb() -> str:
 
 
 BAD = {
-    "absent": (None, "missing_field", "field 'photo' is missing"),
+    "null": (None, "missing_field", "field 'photo' is null, and the model needs a picture in base64"),
     "numbers": ([[1, 2]], "wrong_type", "field 'photo' must be a picture in base64, not an array"),
     "no base64": ("not base64!", "wrong_type", "field 'photo' must be a picture in base64, and is not base64"),
     "no picture": ("aGVsbG8=", "wrong_type", "field 'photo' holds no picture that can be read (JPEG, PNG, WEBP, GIF, BMP, TIFF)"),

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 
 from engine.tasks.codec import Record
 from engine.tasks.pixels import FORMATS, MAX_PIXELS, webp_pixels
-from engine.tasks.scoring.inputs import Irregular, Refused, json_type
+from engine.tasks.scoring.inputs import Irregular, Refused, absent, json_type
 from engine.tasks.scoring.tensors import open_dims
 
 # Channels of the tensor -> the mode in which Pillow has as many.
@@ -78,7 +78,9 @@ class Picture:
 
     def check(self, record: Record) -> np.ndarray:
         """The picture of one record, uint8 [H,W,C]. Refused."""
-        return self._decoded(record.get(self._field))
+        if record.get(self._field) is None:
+            raise absent(record, self._field, "a picture in base64")
+        return self._decoded(record[self._field])
 
     def stack(self, pictures: list[np.ndarray]) -> dict[str, np.ndarray]:
         batch = np.stack(pictures)
@@ -93,8 +95,6 @@ class Picture:
         return {self.name: np.ascontiguousarray(batch, dtype=self._dtype)}
 
     def _decoded(self, text: Any) -> np.ndarray:
-        if text is None:
-            raise Refused("missing_field", f"field '{self._field}' is missing")
         if type(text) is not str:
             raise Refused("wrong_type", f"field '{self._field}' must be a picture in base64, not {json_type(text)}")
         try:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from engine.tasks.codec import Record
-from engine.tasks.scoring.inputs import MISSING, Column, Irregular, Refused, Scalars, default_of, json_type
+from engine.tasks.scoring.inputs import MISSING, Column, Irregular, Refused, Scalars, absent, default_of, json_type
 
 # A padded tensor has at most this many values: one long list would pad those of a whole block to its length.
 MAX_PADDED_VALUES = 4 * 1024 * 1024
@@ -94,6 +94,8 @@ class Tensor:
         value = record.get(self.field)
         if value is None and self._default is not MISSING:
             return self._default
+        if value is None:
+            raise absent(record, self.field, "a list" if self.dims else "a value")
         checked = self._checked(value, self.field, 0)
         try:
             self._flat([checked])
@@ -132,7 +134,7 @@ class Tensor:
         if level == len(self.dims):
             return self._scalars.check(value, name)
         if value is None:
-            raise Refused("missing_field", f"field '{name}' is missing")
+            raise Refused("missing_field", f"field '{name}' is null, and the model needs a list")
         if type(value) is not list:
             raise Refused("wrong_type", f"field '{name}' must be a list, not {json_type(value)}")
         dim = self.dims[level]
