@@ -11,7 +11,8 @@ import pytest
 from engine.streaming.predictions import PredictionLimits
 from handlers.streaming.keys import StreamingLimits
 from server import config
-from server.config import SURFACES, BadSetting, Settings, default_text, environment_name, read_settings, usable_cores
+from server.config import BadSetting, Settings, default_text, environment_name, read_settings, usable_cores
+from server.values import SURFACES
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 NAMES = [setting.name for setting in fields(Settings)]
