@@ -215,7 +215,8 @@ def test_a_command_line_that_makes_no_sense_is_refused(
 def test_a_bad_setting_is_reported_as_the_server_reports_it(run: Run, package: Package, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLUICE_FETCH_MODELS", "perhaps")
     answer = run("--first", sources=(source(package),))
-    assert (answer.code, answer.err) == (64, "SLUICE_FETCH_MODELS=perhaps: must be true or false\n")
+    assert answer.code == 64
+    assert answer.err.startswith("SLUICE_FETCH_MODELS=perhaps: this value must be true or false.")
 
 
 # Two at once
