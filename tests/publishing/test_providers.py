@@ -71,7 +71,5 @@ def test_a_server_whose_provider_is_missing_does_not_start_and_says_so_in_one_li
 
 def test_a_value_that_names_no_providers_is_a_usage_error(tmp_path: Path) -> None:
     done = start("--data-dir", str(tmp_path / "data"), "--providers", "cuda:0")
-    assert (done.returncode, done.stderr.strip()) == (
-        64,
-        "SLUICE_PROVIDERS=cuda:0: must be names such as cuda,cpu, separated by commas",
-    )
+    assert done.returncode == 64
+    assert done.stderr.startswith("SLUICE_PROVIDERS=cuda:0: this value must be names such as cuda,cpu, separated by commas.")
