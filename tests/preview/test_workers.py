@@ -84,7 +84,7 @@ def test_warming_queues_what_is_missing_and_cleaning_forgets_what_was_read(tmp_p
 
 def words_of_make(server: Server, *words: str) -> str:
     """As a person types them, with the environment of the tests."""
-    line = ["make", "--old-file", f"{sys.prefix}/installed", f"VENV={sys.prefix}", *words]
+    line = ["make", "--no-print-directory", "--old-file", f"{sys.prefix}/installed", f"VENV={sys.prefix}", *words]
     environment = clean_environment() | {"SLUICE_DATA_DIR": str(server.data_dir)}
     return subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=True).stdout
 

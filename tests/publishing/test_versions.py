@@ -67,14 +67,14 @@ def test_the_old_version_is_unloaded_when_its_last_stream_has_ended(house: Serve
 
 
 def test_the_same_bytes_are_the_same_version(house: Server) -> None:
-    assert put(house, "admin/same", times(2)).status_code == 201
-    again = put(house, "admin/same", times(2))
+    assert put(house, "admin/same_bytes", times(2)).status_code == 201
+    again = put(house, "admin/same_bytes", times(2))
     assert (again.status_code, again.json()["version"], again.json()["status"]) == (200, 1, "Successfully deployed")
-    other = put(house, "admin/same", times(2), config=config(description="another"))
+    other = put(house, "admin/same_bytes", times(2), config=config(description="another"))
     assert (other.status_code, other.json()["version"]) == (201, 2)
-    assert put(house, "admin/same", times(2), config=config(description="another")).status_code == 200
-    assert shown(house, "admin/same")["versions"] == [1, 2]
-    assert not [name for name in files(house, "admin/same") if name.startswith(".")]
+    assert put(house, "admin/same_bytes", times(2), config=config(description="another")).status_code == 200
+    assert shown(house, "admin/same_bytes")["versions"] == [1, 2]
+    assert not [name for name in files(house, "admin/same_bytes") if name.startswith(".")]
 
 
 def test_what_is_not_said_about_the_model_stays_as_it_is(house: Server, eva: tuple[str, str]) -> None:
@@ -109,10 +109,10 @@ def test_numbers_are_never_used_again(house: Server) -> None:
 
 def test_the_newest_versions_are_kept_and_the_active_one_always(house: Server) -> None:
     for number in range(1, 6):
-        put(house, "admin/kept", times(number))
-    assert shown(house, "admin/kept")["versions"] == [3, 4, 5]
-    assert sorted(name for name in files(house, "admin/kept") if "/" not in name) == ["3", "4", "5"]
-    assert predict(house, "admin/kept", "?version=2", x=1) == {"error": "model not found"}
+        put(house, "admin/newest", times(number))
+    assert shown(house, "admin/newest")["versions"] == [3, 4, 5]
+    assert sorted(name for name in files(house, "admin/newest") if "/" not in name) == ["3", "4", "5"]
+    assert predict(house, "admin/newest", "?version=2", x=1) == {"error": "model not found"}
 
 
 def test_patches_that_change_nothing(house: Server) -> None:

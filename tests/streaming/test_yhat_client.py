@@ -32,6 +32,12 @@ def pandas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", module)
 
 
+@pytest.fixture
+def no_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make pandas impossible to import: with it the client encodes a text once more, to any server."""
+    monkeypatch.setitem(sys.modules, "pandas", None)
+
+
 def test_it_constructs_with_the_right_key_and_refuses_a_wrong_one(
     server: Server, yhat: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -53,6 +59,7 @@ def test_it_predicts_from_a_dict(server: Server, yhat: Any, raw_input: bool) -> 
     assert client.predict("iris", FLOWER, model_owner="sluice")["result"]["label"] == "setosa"
 
 
+@pytest.mark.usefixtures("no_pandas")
 def test_it_predicts_from_json_text(server: Server, yhat: Any) -> None:
     client = yhat.Yhat("admin", server.key, server.url)
     answer = client.predict("HelloWorld", json.dumps({"name": "Gonzo", "yhat_id": "x"}), model_owner="brandon")
@@ -92,6 +99,7 @@ def test_its_user_predicts_with_shared_models(server: Server, yhat: Any) -> None
     assert client.predict("HelloWorld", {"name": "x"}, model_owner="brandon")["result"] == {"greeting": "Hello x"}
 
 
+@pytest.mark.usefixtures("no_pandas")
 def test_its_key_is_in_every_query_and_in_no_log(tmp_path: Any, yhat: Any) -> None:
     """Acceptance 31: the client sends user and key as query parameters too."""
     with serving(tmp_path / "data", SLUICE_LOG_LEVEL="DEBUG", SLUICE_SCORE_REPLICAS="1") as server:

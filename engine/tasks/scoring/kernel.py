@@ -25,6 +25,8 @@ VERSION = 2
 NOT_PLAIN = -1
 ID_KEY = b"yhat_id"
 ID_BYTES = 16
+# The lines of a usual block take less.
+KEPT_BYTES = 8 * 1024 * 1024
 
 # The same numbers as in kernel.cpp: what fields hold, and the kinds of pieces.
 READ_TYPES = {np.dtype(np.float32): 0, np.dtype(np.float64): 1, np.dtype(np.int64): 2, np.dtype(object): 3}
@@ -205,15 +207,29 @@ def _strings(row: np.ndarray, end: int) -> list[str]:
 class _Layout:
     """The pieces of the lines of one run, and the memory they point to."""
 
-    def __init__(self) -> None:
-        self.pieces: list[tuple[Any, ...]] = []
-        self.fixed_bytes = 0  # of each line
-        self.more_bytes = 0  # of all lines together
+    def __init__(self, line: Sequence[bytes | TextColumn | PlainIds]) -> None:
         self.count = 0
+        self._pieces: list[tuple[Any, ...]] = []
+        self._fixed_bytes = 0  # of each line
+        self._more_bytes = 0  # of all lines together
         self._alive: list[Any] = []
+        for part in line:
+            self._add(part)
 
-    def add(self, part: bytes | TextColumn | PlainIds) -> None:
-        """Put this at the end of every line."""
+    @property
+    def num_bytes(self) -> int:
+        """The most that all lines can take."""
+        return self._fixed_bytes * self.count + self._more_bytes
+
+    def write(self, library: Kernel, out: np.ndarray, sizes: np.ndarray) -> int:
+        """Write the lines and their sizes; returns the bytes of all. RuntimeError."""
+        pieces = (_Piece * len(self._pieces))(*starmap(_Piece, self._pieces))
+        written: int = library.write_lines(pieces, len(pieces), self.count, out.ctypes.data, len(out), sizes.ctypes.data)
+        if written == NOT_PLAIN:
+            raise RuntimeError("the columns do not fit the ids")
+        return written
+
+    def _add(self, part: bytes | TextColumn | PlainIds) -> None:
         if isinstance(part, bytes):
             self._constant(part)
         elif isinstance(part, TextColumn):
@@ -226,16 +242,16 @@ class _Layout:
 
     def _constant(self, text: bytes) -> None:
         if text:
-            self.fixed_bytes += len(text)
-            self.pieces.append((CONSTANT, self._pointer(np.frombuffer(text, np.int8)), len(text)))
+            self._fixed_bytes += len(text)
+            self._pieces.append((CONSTANT, self._pointer(np.frombuffer(text, np.int8)), len(text)))
 
     def _ids(self, ids: PlainIds) -> None:
         if ids.places is None:
-            self.fixed_bytes += 2 * ID_BYTES + 2
-            self.pieces.append((DIGITS, self._pointer(np.frombuffer(secrets.token_bytes(ID_BYTES * ids.count), np.int8))))
+            self._fixed_bytes += 2 * ID_BYTES + 2
+            self._pieces.append((DIGITS, self._pointer(np.frombuffer(secrets.token_bytes(ID_BYTES * ids.count), np.int8))))
         else:
-            self.more_bytes += int((ids.places[:, 1] - ids.places[:, 0]).sum())
-            self.pieces.append((SPANS, self._pointer(ids.block), 0, 0, None, self._pointer(ids.places)))
+            self._more_bytes += int((ids.places[:, 1] - ids.places[:, 0]).sum())
+            self._pieces.append((SPANS, self._pointer(ids.block), 0, 0, None, self._pointer(ids.places)))
 
     def _column(self, pieces: Pieces) -> None:
         if (
@@ -245,18 +261,18 @@ class _Layout:
         ):
             self._numbers(pieces.values)
         elif isinstance(pieces, Labels):
-            self.fixed_bytes += max(map(len, pieces.labels))
+            self._fixed_bytes += max(map(len, pieces.labels))
             labels, offsets = self._texts(pieces.labels)
             indexes = np.ascontiguousarray(pieces.indexes, np.int64)
-            self.pieces.append((LABELS, self._pointer(indexes), 0, 8, labels, offsets, len(pieces.labels)))
+            self._pieces.append((LABELS, self._pointer(indexes), 0, 8, labels, offsets, len(pieces.labels)))
         elif isinstance(pieces, Strings):
-            self.more_bytes += len(pieces.encoded)
+            self._more_bytes += len(pieces.encoded)
             encoded = np.frombuffer(pieces.encoded, np.int8)[2:]
-            self.pieces.append((STRINGS, self._pointer(encoded), len(encoded)))
+            self._pieces.append((STRINGS, self._pointer(encoded), len(encoded)))
         else:
             texts = pieces.texts()
-            self.more_bytes += sum(map(len, texts))
-            self.pieces.append((TEXTS, None, 0, 0, *self._texts(texts)))
+            self._more_bytes += sum(map(len, texts))
+            self._pieces.append((TEXTS, None, 0, 0, *self._texts(texts)))
 
     def _numbers(self, values: np.ndarray) -> None:
         """Numbers of types that the kernel does not know become the next wider one, whose texts are the same."""
@@ -265,8 +281,8 @@ class _Layout:
         values = np.ascontiguousarray(values)
         count = values.shape[1] if values.ndim == 2 else 1
         kind = NUMBER_KINDS[values.dtype]
-        self.fixed_bytes += NUMBER_BYTES[kind] * count
-        self.pieces.append((kind, self._pointer(values), count, values.strides[0]))
+        self._fixed_bytes += NUMBER_BYTES[kind] * count
+        self._pieces.append((kind, self._pointer(values), count, values.strides[0]))
 
     def _texts(self, texts: list[bytes]) -> tuple[int, int]:
         offsets = np.fromiter(accumulate(map(len, texts), initial=0), np.int64, len(texts) + 1)
@@ -287,18 +303,34 @@ class Lines(NamedTuple):
     sizes: np.ndarray
 
 
-def write(library: Kernel, line: Sequence[bytes | TextColumn | PlainIds]) -> Lines:
-    """A line for each id. RuntimeError if the kernel finds a column shorter than the ids, or a label that is not there.
+class Memory:
+    """Where the lines of a block are written: memory that blocks share, since each answer is sent before the next block is read.
 
-    line  what each line is made of, in order
+    To fetch it anew for each block made a replica 50 MiB larger, because other memory comes to lie between.
     """
-    layout = _Layout()
-    for part in line:
-        layout.add(part)
-    out = np.empty(layout.fixed_bytes * layout.count + layout.more_bytes, np.int8)
-    sizes = np.empty(layout.count, np.int64)
-    pieces = (_Piece * len(layout.pieces))(*starmap(_Piece, layout.pieces))
-    written = library.write_lines(pieces, len(pieces), layout.count, out.ctypes.data, len(out), sizes.ctypes.data)
-    if written == NOT_PLAIN:
-        raise RuntimeError("the columns do not fit the ids")
-    return Lines(out.data.cast("B")[:written], sizes)
+
+    def __init__(self) -> None:
+        self._kept = np.empty(0, np.int8)
+
+    def of(self, num_bytes: int) -> np.ndarray:
+        """At least so much memory. What is more than KEPT_BYTES is not kept."""
+        if num_bytes > KEPT_BYTES:
+            return np.empty(num_bytes, np.int8)
+        if num_bytes > len(self._kept):
+            self._kept = np.empty(num_bytes, np.int8)
+        return self._kept
+
+
+def write(library: Kernel, runs: Sequence[Sequence[bytes | TextColumn | PlainIds]], memory: Memory) -> Lines:
+    """The lines of several runs: one for each id. RuntimeError if a column is shorter than the ids, or a label is not there.
+
+    runs  what each line of a run is made of, in order
+    """
+    layouts = [_Layout(line) for line in runs]
+    out = memory.of(sum(layout.num_bytes for layout in layouts))
+    sizes = np.empty(sum(layout.count for layout in layouts), np.int64)
+    end = num_lines = 0
+    for layout in layouts:
+        end += layout.write(library, out[end:], sizes[num_lines:])
+        num_lines += layout.count
+    return Lines(out.data.cast("B")[:end], sizes)

@@ -9,7 +9,7 @@ from engine.frames import Buffer
 from engine.tasks.scoring import kernel
 from engine.tasks.scoring.columns import TextColumn
 from engine.tasks.scoring.inputs import Input, Irregular
-from engine.tasks.scoring.kernel import BlockReader, Kernel, Lines, PlainIds, Wanted
+from engine.tasks.scoring.kernel import BlockReader, Kernel, Lines, Memory, PlainIds, Wanted
 
 # A model that takes fewer records in a run spends its time in runs, not in reading and writing.
 LEAST_BATCH = 16
@@ -30,6 +30,7 @@ class PlainBlocks:
         self._library = library
         self._inputs = inputs
         self._reader = BlockReader(library, wanted)
+        self._memory = Memory()
 
     def read(self, payload: Buffer, num_lines: int, most: int) -> list[Part] | None:
         """The records of a block in parts of at most so many; None if the block is not plain."""
@@ -46,12 +47,12 @@ class PlainBlocks:
         starts = range(0, num_lines, most)
         return [Part({name: it[i : i + most] for name, it in tensors.items()}, ids.between(i, i + most)) for i in starts]
 
-    def write(self, line: Sequence[bytes | TextColumn | PlainIds]) -> Lines:
-        """The lines of the records of a part, and the size of each.
+    def write(self, runs: Sequence[Sequence[bytes | TextColumn | PlainIds]]) -> Lines:
+        """The lines of the records of all parts, and the size of each. They are gone when the next block is written.
 
-        line  what each line is made of, in order
+        runs  what each line of a part is made of, in order
         """
-        return kernel.write(self._library, line)
+        return kernel.write(self._library, runs, self._memory)
 
 
 def plain_blocks(inputs: Sequence[object], max_batch_size: int) -> PlainBlocks | None:

@@ -165,10 +165,10 @@ def _score_plain(model: Scorer, header: Header, payload: memoryview) -> Reply | 
     except BaseException:  # the careful way runs the block again, and finds the record that is at fault
         return None
     opening, middle, tail = _StreamLines(model, header, clock).around()
-    lines = [model.plain.write([opening, *of_part, middle, part.ids, tail]) for part, of_part in zip(parts, columns, strict=True)]
+    lines = model.plain.write([[opening, *of_part, middle, part.ids, tail] for part, of_part in zip(parts, columns, strict=True)])
     stages.ended("encode")
-    sizes = [size for written in lines for size in written.sizes.tolist()] if header.get("want_sizes") else None
-    return _stream_answer([written.text for written in lines], {"results": header["num_lines"], "errors": 0}, sizes, stages)
+    sizes = lines.sizes.tolist() if header.get("want_sizes") else None
+    return _stream_answer([lines.text], {"results": header["num_lines"], "errors": 0}, sizes, stages)
 
 
 class _Lines:

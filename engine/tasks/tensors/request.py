@@ -273,5 +273,5 @@ def row_units(request: InferRequest, record_bytes: int | None) -> np.ndarray:
     texts = [array for array in request.tensors.values() if array.dtype == STRINGS]
     if record_bytes is None or not texts:
         return np.ones(request.num_rows, np.int64)
-    lengths = [sum(map(len, np.ravel(row).tolist())) for array in texts for row in array]
+    lengths = [sum(map(len, row)) for array in texts for row in array.reshape(request.num_rows, -1).tolist()]
     return np.clip(np.reshape(lengths, (len(texts), -1)).sum(axis=0), 1, record_bytes)

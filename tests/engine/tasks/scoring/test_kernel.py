@@ -209,7 +209,7 @@ for turn in range(100_000):
     if found is not None and len(found[1]):
         read += 1
         columns = [ours.TextColumn(b"<", ours.Numbers(found[0][0]), b">"), ours.TextColumn(b"", ours.Numbers(found[0][3]))]
-        kernel.write(library, [*columns, found[1], b"\\n"])
+        kernel.write(library, [[*columns, found[1], b"\\n"]], kernel.Memory())
 print(read)
 """
 
@@ -251,7 +251,7 @@ def library() -> Kernel:
 def written(values: np.ndarray) -> list[bytes]:
     """What the kernel writes for each of these numbers."""
     ids = PlainIds(np.zeros(1, np.int8), np.zeros((len(values), 2), np.int64), len(values))
-    return bytes(kernel.write(library(), [TextColumn(b"", Numbers(values)), b"\n", ids]).text).split(b"\n")[:-1]
+    return bytes(kernel.write(library(), [[TextColumn(b"", Numbers(values)), b"\n", ids]], kernel.Memory()).text).split(b"\n")[:-1]
 
 
 def expected(values: np.ndarray) -> list[bytes]:
