@@ -34,7 +34,7 @@ All routes: {url}/docs
 Datasets:   {url}/datasets
 """
 ASK = """Ask a model:
-  export KEY=$(cat data/admin.key)
+  export KEY=...  # the text of the file admin.key in the data directory
   curl -sS -u "admin:$KEY" -d {record} {url}/{owner}/models/{name}
 
 """

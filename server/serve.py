@@ -67,8 +67,9 @@ async def _serve(settings: Settings) -> None:
 
 def _log_start(address: str, settings: Settings) -> None:
     """Say what a person needs to begin: the address, the page of all routes, and where the admin's key lies."""
-    about = f"docs={address}/docs key_file={settings.data_dir / KEY_FILE}"
-    log.info("server listening address=%s %s replicas=%d data=%s", address, about, settings.score_replicas, settings.data_dir)
+    docs, key_file = f"{address}/docs", settings.data_dir / KEY_FILE
+    listening = "server listening address=%s docs=%s key_file=%s replicas=%d data=%s"
+    log.info(listening, address, docs, key_file, settings.score_replicas, settings.data_dir)
 
 
 async def _drain(app: web.Application, seconds: float, signals: Signals) -> None:

@@ -36,13 +36,15 @@ def traced(destination: str, around: Around) -> Iterator[Around]:
         yield around
         return
     try:
-        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.resources import OTELResourceDetector, Resource
         from opentelemetry.sdk.trace import TracerProvider
 
         processor = _processor(destination)
     except ImportError as error:
         raise MissingPackages(f"SLUICE_TRACES={destination} needs more packages: pip install 'sluice[otel]' ({error})") from None
-    provider = TracerProvider(resource=Resource.create({"service.name": "sluice"}), shutdown_on_exit=False)
+    # What the variables of OpenTelemetry say comes last, because it holds.
+    resource = Resource.create({"service.name": "sluice"}).merge(OTELResourceDetector().detect())
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(processor)
     try:
         yield _within_span(provider.get_tracer("sluice"), around)

@@ -72,6 +72,10 @@ def url(text: str) -> str:
 
 
 def port(text: str) -> int:
+    if text.startswith("tcp://"):
+        raise ValueError(
+            "must be a number; Kubernetes sets it for a Service named sluice, unless you set enableServiceLinks: false"
+        )
     number = count(text)
     if number > 65535:
         raise ValueError("must be at most 65535")

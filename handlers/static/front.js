@@ -51,7 +51,7 @@ function pretty(text) {
 
 // Lists of plain values stay on one line: vectors are long.
 const indented = (value) =>
-  JSON.stringify(value, null, 2).replace(/\[\s+([^[\]{}]*?)\s+\]/g, (_, inner) => `[${inner.replace(/\s*\n\s*/g, " ")}]`);
+  JSON.stringify(value, null, 2).replace(/\[\n\s*([^[\]{}]*?)\n\s*\]/g, (_, inner) => `[${inner.replace(/\s*\n\s*/g, " ")}]`);
 
 // Models
 

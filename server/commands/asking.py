@@ -42,10 +42,12 @@ def asked(
 
 
 def told(remote: Remote, answer: http.client.HTTPResponse) -> Any:
-    """The JSON of an answer; None for an empty one. Refused when it is something else, so that no Sluice has answered."""
-    body = answer.read()
+    """The JSON of an answer; None for an empty one. Refused when it is something else, which is what another server gives."""
     try:
+        body = answer.read()
         return json.loads(body) if body else None
+    except (OSError, http.client.HTTPException) as error:
+        raise Refused(no_answer(remote, error)) from None
     except ValueError:
         raise Refused(not_sluice(remote)) from None
 
@@ -63,7 +65,7 @@ def answered(
     body: bytes | Iterator[bytes] | None,
     timeout_s: float = TIMEOUT_S,
 ) -> Iterator[http.client.HTTPResponse]:
-    """The answer to one request. Refused for any status that is no success."""
+    """The answer to one request. Refused for any status but a success."""
     kind = http.client.HTTPSConnection if remote.url.scheme == "https" else http.client.HTTPConnection
     with contextlib.closing(kind(remote.url.netloc, timeout=timeout_s)) as connection:
         try:

@@ -4,6 +4,7 @@ Exit codes: 0 it can, 1 it cannot or does not answer, 64 usage error.
 """
 
 import argparse
+import http.client
 import os
 import sys
 
@@ -24,7 +25,7 @@ def main(arguments: list[str]) -> int:
     except UsageError as error:
         print(f"health: {error}", file=sys.stderr)
         return EXIT_USAGE
-    except Refused as error:
+    except (Refused, OSError, http.client.HTTPException) as error:
         print(f"health: {error}", file=sys.stderr)
         return 1
     return 0

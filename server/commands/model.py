@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from server.commands.asking import Refused, answered, asked, told
+from server.commands.asking import Refused, answered, asked, not_sluice, told
 from server.commands.multipart import Multipart, PartFile
 from server.commands.remote import Remote, add_arguments, find_remote
 from server.commands.usage import EXIT_USAGE, Parser, UsageError, program
@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> int:
     """Run the command; returns its exit code."""
     options = _parser().parse_args(arguments)
     try:
-        ACTIONS[options.action](find_remote(options, os.environ), options)
+        _run(find_remote(options, os.environ), options)
     except UsageError as error:
         print(f"model: {error}", file=sys.stderr)
         return EXIT_USAGE
@@ -40,6 +40,13 @@ def main(arguments: list[str]) -> int:
         print(f"model {options.action}: interrupted", file=sys.stderr)
         return 1
     return 0
+
+
+def _run(remote: Remote, options: argparse.Namespace) -> None:
+    try:
+        ACTIONS[options.action](remote, options)
+    except (LookupError, TypeError, AttributeError):  # the JSON of the answer has another shape
+        raise Refused(not_sluice(remote)) from None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -97,9 +104,9 @@ def _publish(remote: Remote, options: argparse.Namespace) -> None:
         published = told(remote, answer)
     for warning in published.get("warnings", ()):
         print(f"warning: {warning}", file=sys.stderr)
+    print(f"{owner}/{name}", f"version {published['version']}", sep="\t", flush=True)
     if options.shared:
         asked(remote, "PATCH", ("api", "models", owner, name), body={"shared": True})
-    print(f"{owner}/{name}", f"version {published['version']}", sep="\t")
 
 
 def _list(remote: Remote, options: argparse.Namespace) -> None:
@@ -118,7 +125,7 @@ def _fields(model: dict[str, Any]) -> tuple[str, ...]:
 def _rollback(remote: Remote, options: argparse.Namespace) -> None:
     owner, name = _named(options.model, remote)
     path = ("api", "models", owner, name)
-    number = options.version or _version_before(asked(remote, "GET", path))
+    number = options.version if options.version is not None else _version_before(asked(remote, "GET", path))
     changed = asked(remote, "PATCH", path, body={"active_version": number})
     print(f"{owner}/{name}", f"version {changed['active_version']}", sep="\t")
 

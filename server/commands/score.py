@@ -74,6 +74,9 @@ def main(arguments: list[str]) -> int:
     except (UsageError, OSError) as error:
         print(f"score: {error}", file=sys.stderr)
         return Exit.USAGE
+    except KeyboardInterrupt:  # before the first record was sent
+        print("score: interrupted", file=sys.stderr)
+        return Exit.CUT
 
 
 def _parser() -> argparse.ArgumentParser:

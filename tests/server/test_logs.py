@@ -42,7 +42,8 @@ def test_every_line_of_a_server_is_an_object_with_its_fields(tmp_path: Path) -> 
         server.stop()
         found = events(server.log)
     [listening] = [event for event in found if event["message"].startswith("server listening")]
-    assert listening["fields"] == {"address": server.url, "replicas": 1, "data": str(server.data_dir)}
+    about = {"docs": f"{server.url}/docs", "key_file": str(server.data_dir / "admin.key")}
+    assert listening["fields"] == {"address": server.url, **about, "replicas": 1, "data": str(server.data_dir)}
     assert (listening["level"], listening["logger"]) == ("INFO", "sluice.server")
     assert [event["message"] for event in found if "not HTTP" in event["message"]]
     assert found[-1]["message"] == "server stopped"

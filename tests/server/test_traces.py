@@ -111,9 +111,10 @@ def collector(answers: threading.Event) -> Iterator[tuple[str, list[bytes]]]:
 def test_a_collector_gets_the_spans_at_the_end_at_the_latest(tmp_path: Path) -> None:
     answers = threading.Event()
     answers.set()
+    settings = {"SLUICE_TRACES": "otlp", "SLUICE_SCORE_REPLICAS": "1"}
     with (
         collector(answers) as (url, got),
-        serving(tmp_path / "data", SLUICE_TRACES="otlp", OTEL_EXPORTER_OTLP_ENDPOINT=url, SLUICE_SCORE_REPLICAS="1") as server,
+        serving(tmp_path / "data", OTEL_SERVICE_NAME="shop", OTEL_EXPORTER_OTLP_ENDPOINT=url, **settings) as server,
     ):
         requests.post(server.model(HELLO), json={"name": "Kermit"}, auth=server.auth, timeout=30)
         assert server.stop() == 0
@@ -121,6 +122,7 @@ def test_a_collector_gets_the_spans_at_the_end_at_the_latest(tmp_path: Path) -> 
     assert text.startswith(b"/v1/traces ")
     assert b"POST /{owner}/models/{model}" in text
     assert HELLO.encode() in text
+    assert b"shop" in text
 
 
 def test_a_collector_that_hangs_does_not_keep_the_server_alive(tmp_path: Path) -> None:

@@ -83,6 +83,7 @@ def test_a_file_is_published_under_its_name_rolled_back_and_deleted(house: Serve
     assert done(house, "rollback", "times") == "admin/times\tversion 1\n"
     assert predicted(house, "admin/times", 3) == 6
     assert failed(house, "rollback", "times") == "model rollback: no version before 1 is kept"
+    assert failed(house, "rollback", "times", "--version", 0).startswith("model rollback:")
     assert done(house, "rollback", "admin/times", "--version", 2) == "admin/times\tversion 2\n"
     assert "409" in failed(house, "delete", "times", "--version", 2)
     assert done(house, "delete", "times", "--version", 1) == ""
