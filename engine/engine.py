@@ -8,6 +8,7 @@ import contextlib
 import os
 from collections.abc import Coroutine
 from dataclasses import dataclass, replace
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 from engine import metrics
@@ -64,8 +65,8 @@ SCORING_FOLDER = Path(__file__).parent / "tasks" / "scoring"
 
 
 def has_kernel() -> bool:
-    """Whether the native kernel was built when Sluice was installed."""
-    return any(SCORING_FOLDER.glob("_kernel*"))
+    """Whether the native kernel was built for this Python when Sluice was installed."""
+    return any((SCORING_FOLDER / f"_kernel{suffix}").exists() for suffix in EXTENSION_SUFFIXES)
 
 
 def share_of_memory(num_replicas: int) -> int:

@@ -1,11 +1,13 @@
 """Rows of a request, as requests of their own: every row once, in order, in parts of about the wanted size."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.tasks.tensors.request import MAX_PARTS, InferRequest, Wanted, cut_rows, framed, read_request, write_rows
+from engine.tasks.tensors.request import MAX_PARTS, InferRequest, Rejected, Wanted, cut_rows, framed, read_request, write_rows
 
 
 def request_of(count: int, **tensors: np.ndarray) -> InferRequest:
@@ -43,3 +45,18 @@ def test_a_part_is_a_request_for_its_rows() -> None:
     assert (part.outputs, part.num_rows, part.id) == (request.outputs, 2, None)
     whole = read_request(memoryview(framed(0, b'{"inputs":[{"name":"x","datatype":"INT8","shape":[1],"data":[7]}]}')))
     assert (whole.outputs, whole.is_binary, whole.tensors["x"].tolist()) == (None, False, [7])
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"outputs": [{"name": "y"}, {"name": "y"}]}, "twice"),
+        ({"outputs": [{"name": f"y{i}"} for i in range(1025)]}, "at most 1024"),
+        ({"inputs": [{"name": "x", "datatype": "FP32", "shape": [0, 2**64 - 1], "data": []}]}, "values"),
+        ({"inputs": [{"name": "x" * 10_000, "datatype": "none", "shape": [1], "data": [1]}]}, "^.{1,2000}$"),
+    ],
+)
+def test_what_would_cost_much_is_refused_shortly(change: dict[str, object], reason: str) -> None:
+    request = {"inputs": [{"name": "x", "datatype": "INT8", "shape": [1], "data": [7]}]} | change
+    with pytest.raises(Rejected, match=reason):
+        read_request(memoryview(framed(0, json.dumps(request).encode())))

@@ -4,7 +4,7 @@
 // same bytes, and says "not plain" for all others: escapes, duplicate keys, absent or nested values in wanted fields, integers of
 // more than 18 digits, ids that are not plain strings or integers, and faults of any kind. kernel.py describes the calls.
 //
-// It never allocates, so nothing that a line says can make it take memory. It never reads beyond a block: each block ends in a
+// It never allocates; kernel.py gives it memory, whose size follows from that of the block and not from what a line says. It never reads beyond a block: each block ends in a
 // newline, no token may hold one, and every loop stops at it. It never writes beyond a buffer: `write_lines` compares what is left
 // of it before each record and before each text.
 
@@ -31,7 +31,8 @@ struct Field {
     int64_t last_line;  // 1 + the line that had the field last; 0 before the first line
 };
 
-// The keys of the line before, by place: nearly all lines of a block have the same keys in the same order.
+// The keys of the line before, by place: nearly all lines of a block have the same keys in the same order. A line with more keys is
+// not plain, because each key that is not known is compared with all fields.
 constexpr int64_t KNOWN_KEYS = 256;
 struct Key {
     const char* text;
@@ -42,7 +43,7 @@ struct Key {
 // More nesting in a field that nobody wants is for the careful way.
 constexpr int MAX_DEPTH = 64;
 constexpr int64_t MAX_ID_BYTES = 1024;
-// So many digits always fit into an int64.
+// 18 digits always fit into an int64.
 constexpr int MAX_INTEGER_DIGITS = 18;
 
 // Powers of ten that a double holds exactly.
@@ -285,13 +286,11 @@ struct Reader {
                 return quote + 1;
             }
         }
-        const char* quote = text_end(at);
+        const char* quote = place < KNOWN_KEYS ? text_end(at) : nullptr;
         if (quote == nullptr) return nullptr;
         field = wanted(at, quote - at);
-        if (place < KNOWN_KEYS && place <= num_known) {
-            known[place] = Key{at, quote - at, field};
-            if (place == num_known) ++num_known;
-        }
+        known[place] = Key{at, quote - at, field};
+        if (place == num_known) ++num_known;
         return quote + 1;
     }
 
@@ -500,7 +499,7 @@ int64_t bounded_bytes(const Piece* pieces, int64_t num_pieces) {
 extern "C" {
 
 // The number of this contract; kernel.py takes no library with another.
-int64_t kernel_version() { return 2; }
+int64_t kernel_version() { return 3; }
 
 // Reads `num_lines` lines of a block into the places of the fields. Returns how many had an id, or NOT_PLAIN.
 int64_t read_lines(const char* block, int64_t size, int64_t num_lines, Field* fields, int64_t num_fields) {

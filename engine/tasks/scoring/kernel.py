@@ -21,10 +21,14 @@ import numpy as np
 from engine.frames import Buffer
 from engine.tasks.scoring.columns import Labels, Numbers, Pieces, Strings, TextColumn
 
-VERSION = 2
+VERSION = 3
 NOT_PLAIN = -1
 ID_KEY = b"yhat_id"
 ID_BYTES = 16
+# Keys of a line that the kernel remembers, as in kernel.cpp.
+KNOWN_KEYS = 256
+# Each field of texts gets as much memory as the block has. Beyond this, the block is not worth it.
+MAX_TEXT_BYTES = 64 * 1024 * 1024
 # The lines of a usual block take less.
 KEPT_BYTES = 8 * 1024 * 1024
 
@@ -132,20 +136,22 @@ class PlainIds:
 
 
 class BlockReader:
-    """Reads the plain blocks of one model. ValueError if its fields are none that the kernel can tell apart."""
+    """Reads the plain blocks of one model. ValueError if two fields have one name, a name needs escapes, or fields are too many."""
 
     def __init__(self, library: Kernel, inputs: Sequence[Wanted]) -> None:
         self._library = library
         self._inputs = inputs
         keys = [_plain_key(key) for wanted in inputs for key in wanted.keys]
-        if not keys or len({*keys, ID_KEY}) != len(keys) + 1:
-            raise ValueError("a field is wanted twice, or none is")
+        if not 0 < len(keys) < KNOWN_KEYS or len({*keys, ID_KEY}) != len(keys) + 1:
+            raise ValueError("a field is wanted twice, none is, or too many are")
         self._keys = [*keys, ID_KEY]
         self._types = [READ_TYPES[np.dtype(wanted.dtype)] for wanted in inputs for _ in wanted.keys] + [ID_TYPE]
 
     def read(self, payload: Buffer, num_lines: int) -> tuple[list[np.ndarray], PlainIds] | None:
         """The array of each input, [N, columns], and the ids; None if the block is not plain."""
         block = np.frombuffer(payload, np.int8)
+        if len(block) * sum(len(wanted.keys) for wanted in self._inputs if wanted.dtype == object) > MAX_TEXT_BYTES:
+            return None
         ids = np.empty((num_lines, 2), np.int64)
         memory = [self._memory(wanted, num_lines, len(block)) for wanted in self._inputs]
         fields = (_Field * len(self._keys))(*starmap(_Field, self._fields(memory, ids)))

@@ -124,7 +124,7 @@ class Picture:
 
     def _fitted(self, image: Image.Image) -> np.ndarray:
         """The picture upright, in the model's colours and size: uint8 [H,W,C]."""
-        upright = ImageOps.exif_transpose(image).convert(MODES[self._plan.channels])
+        upright = of_8_bits(ImageOps.exif_transpose(image)).convert(MODES[self._plan.channels])
         size = (self._plan.width, self._plan.height)
         if self._resize == "crop":
             fitted = ImageOps.fit(upright, size, self._filter)
@@ -133,6 +133,15 @@ class Picture:
         else:
             fitted = upright if upright.size == size else upright.resize(size, self._filter)
         return np.asarray(fitted, np.uint8).reshape(self._plan.height, self._plan.width, self._plan.channels)
+
+
+def of_8_bits(image: Image.Image) -> Image.Image:
+    """A grey picture of 16 bits with the upper 8 of them, where Pillow would make all above 255 white. ValueError for floats."""
+    if image.mode == "F":
+        raise ValueError("a picture of floats has no known range")
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
 
 
 class TooManyPixels(Exception):

@@ -17,6 +17,7 @@ from engine.tasks.families import ENDS, Reply, is_harmful
 from engine.tasks.scoring.columns import TextColumn, Texts, join_columns, joined_runs, whole
 from engine.tasks.scoring.model import Scorer
 from engine.tasks.scoring.outputs import Form
+from engine.tasks.scoring.plain import PlainBlocks
 from engine.tasks.scoring.tensors import Mixed
 from engine.tasks.stages import Stages
 
@@ -153,19 +154,24 @@ def _score_plain(model: Scorer, header: Header, payload: memoryview) -> Reply | 
     """Answer a plain block with the native kernel. None leaves the block to the careful way, which says what is wrong with it."""
     if model.plain is None or "refuse" in header:
         return None
-    clock, stages = _Clock(header.get("times", "go")), Stages()
-    parts = model.plain.read(payload, header["num_lines"], model.max_batch_size)
-    if parts is None:
-        return None
-    stages.ended("parse")
     try:
-        columns = [model.run(part.tensors, len(part.ids), Form.of(header), stages) for part in parts]
+        return _plain_answer(model, model.plain, header, payload)
     except ENDS:
         raise
     except BaseException:  # the careful way runs the block again, and finds the record that is at fault
         return None
+
+
+def _plain_answer(model: Scorer, plain: PlainBlocks, header: Header, payload: memoryview) -> Reply | None:
+    """The answer to a plain block, None for any other. Raises what the model raises, and MemoryError."""
+    clock, stages = _Clock(header.get("times", "go")), Stages()
+    parts = plain.read(payload, header["num_lines"], model.max_batch_size)
+    if parts is None:
+        return None
+    stages.ended("parse")
+    columns = [model.run(part.tensors, len(part.ids), Form.of(header), stages) for part in parts]
     opening, middle, tail = _StreamLines(model, header, clock).around()
-    lines = model.plain.write([[opening, *of_part, middle, part.ids, tail] for part, of_part in zip(parts, columns, strict=True)])
+    lines = plain.write([[opening, *of_part, middle, part.ids, tail] for part, of_part in zip(parts, columns, strict=True)])
     stages.ended("encode")
     sizes = lines.sizes.tolist() if header.get("want_sizes") else None
     return _stream_answer([lines.text], {"results": header["num_lines"], "errors": 0}, sizes, stages)

@@ -67,6 +67,9 @@ def _request_part(models: LoadedModels, header: Header, raw: memoryview) -> Part
     stages = Stages()
     try:
         request = read_request(raw)
+    except Rejected as rejected:
+        return _refused(rejected)
+    try:
         model = None if header["at_once"] < 0 or header.get("careful", False) else models.find(header["key"])
         if model is None:
             return _divided(request, header)

@@ -19,6 +19,9 @@ from engine.tasks.tensors.datatypes import DATATYPES, STRINGS, BadBytes, datatyp
 MAX_RANK = 16
 # A request that is answered within a minute has no part of more than 0.1 s on two replicas, however few rows that is.
 MAX_PARTS = 1024
+MAX_OUTPUTS = 1024
+MAX_VALUES = 2**31
+MAX_MESSAGE_CHARACTERS = 2_000
 MAX_ID_CHARACTERS = 1024
 NO_PARAMETERS: dict[str, Any] = {}
 # What the server would have to do something for, by the object that has the parameter.
@@ -36,6 +39,7 @@ class Rejected(Exception):
     """
 
     def __init__(self, code: str, message: str) -> None:
+        message = message[:MAX_MESSAGE_CHARACTERS]
         super().__init__(message)
         self.code = code
         self.message = message
@@ -126,7 +130,12 @@ def _wanted(given: Any, *, is_binary: bool) -> list[Wanted] | None:
         return None
     if not isinstance(given, list):
         raise Rejected("invalid_parameter", "`outputs` must be a list of objects with a `name`")
-    return [Wanted(_name(one, "output"), _parameters(one, "an output").get("binary_data", is_binary) is True) for one in given]
+    if len(given) > MAX_OUTPUTS:
+        raise Rejected("invalid_parameter", f"`outputs` may name at most {MAX_OUTPUTS} outputs")
+    wanted = [Wanted(_name(one, "output"), _parameters(one, "an output").get("binary_data", is_binary) is True) for one in given]
+    if len({one.name for one in wanted}) < len(wanted):
+        raise Rejected("invalid_parameter", "an output is asked for twice")
+    return wanted
 
 
 def _name(given: Any, kind: str) -> str:
@@ -185,6 +194,8 @@ def _form(one: dict[str, Any], name: str) -> tuple[np.dtype, tuple[int, ...]]:
     if not isinstance(shape, list) or not 1 <= len(shape) <= MAX_RANK or not all(type(one) is int and one >= 0 for one in shape):
         text = f"`shape` of input '{name}' must be a list of numbers, of which the first counts the rows: one record is [1, ...]"
         raise Rejected("invalid_parameter", text)
+    if math.prod(max(1, length) for length in shape) > MAX_VALUES:  # a 0 beside a huge number would pass for few values
+        raise Rejected("invalid_parameter", f"`shape` of input '{name}' must mean at most {MAX_VALUES:,} values")
     return DATATYPES[datatype], tuple(shape)
 
 

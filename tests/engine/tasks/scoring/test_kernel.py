@@ -116,6 +116,15 @@ def test_blanks_and_carriage_returns_around_tokens_are_plain(model: LoadedModel)
     assert with_kernel == without
 
 
+def test_a_line_with_very_many_keys_is_left_to_the_careful_way(model: LoadedModel) -> None:
+    example = example_of(model.key)
+    few, many = ({**{f"k{i}": i for i in range(count)}, **example} for count in (200, 300))
+    assert is_plain(model, lines_of([few] * 3))
+    assert not is_plain(model, lines_of([many] * 3))
+    with_kernel, without = both_ways(model, lines_of([few, many]))
+    assert with_kernel == without
+
+
 # Blocks of any kind
 
 numbers = st.one_of(st.floats(), st.integers(-(2**70), 2**70), st.floats(width=32), st.sampled_from([0, -0.0, 1e-7, 1e22, 1e400]))
