@@ -97,3 +97,12 @@ def test_models_in_folders_have_their_tolerance_in_config_json(house: Server, qu
     warning(house, "tolerant", quantised, batch_tolerance=0.5)
     [written] = sorted(Path(house.data_dir, "models/admin/tolerant").glob("*/config.json"))[-1:]
     assert '"batch_tolerance": 0.5' in written.read_text()
+
+
+def test_a_tolerance_bounds_the_share_of_records_with_another_class(house: Server) -> None:
+    """Each record's class is that of the batch: numbers do not tell, because there are none."""
+    nodes = [node("ReduceMax", ["X"], ["m"], keepdims=1), node("Equal", ["X", "m"], ["e"]), node("Cast", ["e"], ["label"], to=7)]
+    graph = model(nodes, [value("X", FLOAT, "N", 1)], [value("label", uploads.TensorProto.INT64, "N", 1)], [])
+    answer = put(house, "admin/classes", graph, config={"example": {"X": 0.5}, "batch_tolerance": 0.05})
+    assert answer.status_code == 201, answer.text
+    assert "batch_tolerance 0.05 does not allow that" in answer.json()["warnings"][0]

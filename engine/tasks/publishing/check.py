@@ -139,7 +139,8 @@ def _built(key: str, folder: Path, config: Config, session: onnxruntime.Inferenc
 def _allowed_batch(config: Config, effect: BatchEffect, warnings: list[str]) -> int:
     """The most records of a run for a graph that answers them differently in a batch; a warning says what that costs or brings."""
     tolerance: float = config.get("batch_tolerance") or 0.0
-    is_allowed = 0.0 < tolerance >= effect.difference
+    # Classes and words have no difference: the share of the records that get another one stands for it.
+    is_allowed = 0.0 < tolerance >= max(effect.difference, effect.num_flipped / effect.size)
     flipped = f", another class for {effect.num_flipped} of {effect.size}" if effect.num_flipped else ""
     speeds = f"{effect.alone_per_s:,.0f} records/s alone, {effect.together_per_s:,.0f} in batches of {effect.size}"
     if is_allowed:
