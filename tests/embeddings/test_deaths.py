@@ -167,7 +167,7 @@ def test_a_text_is_answered_when_both_replicas_are_killed_under_it(own: Server) 
         f'sluice_model_loads_total{{model="admin/{HEAVY}",outcome="loaded"}}',
     )
     for i, path in enumerate((*SURFACES, *SURFACES)):
-        until(lambda i=i: own.metric(loads) >= 2 * i + 2)  # type: ignore[misc]
+        until(lambda i=i: own.metric(loads) == 2 * i + 2)  # type: ignore[misc]
         pids, num_fed = both(own), own.metric(fed)
         with ThreadPoolExecutor(1) as thread:
             for pid in pids:

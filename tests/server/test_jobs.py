@@ -229,9 +229,9 @@ def test_a_worker_with_a_queue_that_does_not_exist_says_so_in_one_line_and_exits
     environment = {**clean_environment(), "WORKER_QUEUE": "everything", "SLUICE_DATA_DIR": str(tmp_path)}
     command = [sys.executable, "-m", "server", "worker"]
     ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
-    assert ended.returncode == 64
-    [line] = ended.stderr.splitlines()
-    assert line.startswith("WORKER_QUEUE=everything: this value must be datasets or splits.")
+    reason = "this value must be datasets or splits."
+    sets = "which jobs `sluice worker` takes: datasets (lists of splits) or splits (first rows, Parquet, statistics)"
+    assert (ended.returncode, ended.stderr) == (64, f"WORKER_QUEUE=everything: {reason} What it sets: {sets}\n")
 
 
 @pytest.fixture

@@ -53,8 +53,8 @@ class Killer:
 @pytest.mark.parametrize(
     ("count", "interval_s", "query"),
     [
-        (100_000, 0.5, ""),
-        (100_000, 0.5, "&ordered=true"),
+        (200_000, 0.5, ""),
+        (200_000, 0.5, "&ordered=true"),
         pytest.param(3_000_000, 0.5, "", marks=pytest.mark.heavy),
     ],
 )
@@ -77,7 +77,7 @@ def test_killed_replicas_lose_no_record_and_repeat_none(tmp_path: Path, count: i
         ids = [int(line[line.index(b'"yhat_id":') + 10 : line.rindex(b",")]) for line in lines]
         assert sorted(ids) == list(range(count))
         assert not query or ids == sorted(ids)
-        assert killer.num_killed >= 2
+        assert killer.num_killed > 2
         until(lambda: server.metric(RESTARTS) >= killer.num_killed - 1)
         assert "Traceback" not in server.log
 
