@@ -1,8 +1,6 @@
 """The life of the server process: open the application, listen, serve, drain, stop."""
 
 import asyncio
-import contextlib
-import ctypes
 import logging
 import os
 
@@ -30,16 +28,9 @@ GRACE_S = 1.0
 # However long the drain takes, jobs that have not ended by then are given back, for another process to do.
 JOBS_GRACE_S = 7.0
 
-# <malloc.h>
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-# glibc keeps this much freed memory and gives back the rest. By default it adapts to the largest answer: 12 cut streams left 22 to
-# 45 MiB in place of 16, and a short stream of iris took a third longer.
-KEPT_BYTES, LEAST_MAPPED_BYTES = 8 * 1024 * 1024, 4 * 1024 * 1024
-
 
 def serve(settings: Settings) -> int:
     """Serve until a signal stops the server. Returns exit code 0, or 1 after one line in the log when the server cannot start."""
-    _bound_kept_memory()
     logs.configure(settings.log_level, settings.log_format)
     for name in config.ignored_names(os.environ):
         log.info("setting ignored name=%s", name)
@@ -60,13 +51,6 @@ def serve(settings: Settings) -> int:
 
 def _what_is_needed(settings: Settings) -> str:
     return f"the disk with the data directory {settings.data_dir} is full: free at least 1 MiB on it, then start the server again"
-
-
-def _bound_kept_memory() -> None:
-    with contextlib.suppress(OSError, AttributeError):  # glibc only; other libraries have no such call
-        libc = ctypes.CDLL(None)
-        libc.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
-        libc.mallopt(M_MMAP_THRESHOLD, LEAST_MAPPED_BYTES)
 
 
 async def _serve(settings: Settings) -> None:
