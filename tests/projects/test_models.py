@@ -266,7 +266,7 @@ def test_the_same_build_gives_the_same_bytes_and_another_seed_gives_others(serve
 def test_a_kill_of_the_replica_or_the_server_during_a_fit_costs_one_attempt_and_changes_nothing(
     tmp_path: Path, plain: dict[str, Sheet]
 ) -> None:
-    params = LONG | {"epochs": 1500}
+    params = LONG | {"epochs": 4000}
     with serving(tmp_path / "data", SLUICE_SCORE_REPLICAS="1") as server:
         client = new_project(server)
         dataset = client.dataset(plain)
