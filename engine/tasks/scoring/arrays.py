@@ -12,12 +12,13 @@ import numpy as np
 
 from engine.tasks import codec
 from engine.tasks.scoring.inputs import NUMPY_TYPES
-from engine.tasks.scoring.outputs import WrongCount
+from engine.tasks.scoring.outputs import require_count
 
 ANY = -1
 STRINGS = np.dtype(object)
 # A graph takes of these something that no client has: ids of tokens, or days since a date.
 MADE_OF_FIELDS = frozenset({"text", "period_days"})
+MAX_SHAPES_TOLD = 10
 
 
 class TensorInfo(NamedTuple):
@@ -26,6 +27,16 @@ class TensorInfo(NamedTuple):
     name: str
     dtype: np.dtype
     shape: tuple[int, ...]
+
+
+class Formless(NamedTuple):
+    """An output of a run that no tensor can hold."""
+
+    reason: str
+
+
+# The outputs of a run by their names; arrays have the records along the first axis.
+Outputs = dict[str, np.ndarray | Formless]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +109,10 @@ def output_name(entry: dict[str, Any]) -> str:
 
 def _output(entry: dict[str, Any], node: Any) -> TensorInfo:
     name = output_name(entry)
-    if node.type not in NUMPY_TYPES:  # a sequence of maps gives [N,k], one of tensors [N,outputs,k]
-        return TensorInfo(name, np.dtype(np.float32), (ANY, ANY) if "map" in node.type else (ANY, ANY, ANY))
+    if "map" in node.type:  # a sequence of maps gives [N,k], one of tensors [N,outputs,k]
+        return TensorInfo(name, np.dtype(np.float32), (ANY, ANY))
+    if node.type.startswith("seq("):
+        return TensorInfo(name, np.dtype(NUMPY_TYPES[node.type[len("seq(") : -1]]), (ANY, ANY, ANY))
     dtype = np.dtype(NUMPY_TYPES[node.type])
     lengths = list(_lengths(node.shape))
     del lengths[entry.get("axis", 0) : entry.get("axis", 0) + 1]
@@ -110,34 +123,49 @@ def _output(entry: dict[str, Any], node: Any) -> TensorInfo:
     return TensorInfo(name, dtype, (ANY, *lengths))
 
 
-def as_array(entry: dict[str, Any], value: Any, num_records: int) -> np.ndarray:
+def as_array(entry: dict[str, Any], value: Any, num_records: int) -> np.ndarray | Formless:
     """An output of a run as one array [N, ...]; integers that have labels become them. WrongCount.
 
     value  what the session returned: an array with the batch on `axis`, a list of maps, or a list of arrays
     """
     if isinstance(value, list):
-        value = _of_sequence(value)
+        return _of_sequence(entry, value, num_records)
     if value.ndim == 0 and num_records == 1:  # a graph without an axis for records, which runs one at a time
         value = value.reshape(1)
-    array: np.ndarray = np.moveaxis(value, entry["axis"], 0) if entry.get("axis") else value
-    count = array.shape[0] if array.ndim else 0
-    if count != num_records:
-        raise WrongCount(f"the model gave {count} results for {num_records} records")
+    array = _records_first(entry, value, num_records)
     if _is_labelled(entry, array.dtype) and array.size == num_records:
         return _labelled(_labels(entry), array.reshape(-1))
     return array
 
 
-def _of_sequence(values: list[Any]) -> np.ndarray:
-    """Maps of one record each as [N,k]; arrays [N,k] of one output each as [N,outputs,k]. WrongCount where they differ."""
+def _records_first(entry: dict[str, Any], value: np.ndarray, num_records: int) -> np.ndarray:
+    """The same values with the batch on the first axis. WrongCount."""
+    array: np.ndarray = np.moveaxis(value, entry["axis"], 0) if entry.get("axis") else value
+    count = array.shape[0] if array.ndim else 0
+    require_count(count, num_records)
+    return array
+
+
+def _of_sequence(entry: dict[str, Any], values: list[Any], num_records: int) -> np.ndarray | Formless:
+    """Maps of one record each as [N,k]; arrays [N,k] of one target each as [N,targets,k]. WrongCount."""
     if values and isinstance(values[0], dict):
-        keys = values[0].keys()
-        if any(one.keys() != keys for one in values):
-            raise WrongCount("the model gave other labels for some records")
-        return np.array([[one[key] for key in keys] for one in values], np.float32)
-    if len({np.shape(one) for one in values}) != 1:
-        raise WrongCount("the outputs of the model differ in their shapes, and one tensor cannot hold them")
-    return np.stack(values, axis=1)
+        require_count(len(values), num_records)
+        return _of_maps(values)
+    arrays = [_records_first(entry, one, num_records) for one in values]
+    shapes = [list(one.shape[1:]) for one in arrays]
+    if not shapes:
+        return Formless("the model gives an empty list for it")
+    if any(shape != shapes[0] for shape in shapes):
+        told = ", ".join(map(str, shapes[:MAX_SHAPES_TOLD]))
+        return Formless(f"the model gives {len(shapes)} arrays for each record, whose shapes differ: {told}")
+    return np.stack(arrays, axis=1)
+
+
+def _of_maps(maps: list[dict[Any, float]]) -> np.ndarray | Formless:
+    keys = maps[0].keys()
+    if any(one.keys() != keys for one in maps):
+        return Formless("the model gives other classes for some records than for others")
+    return np.array([[one[key] for key in keys] for one in maps], np.float32)
 
 
 def _is_labelled(entry: dict[str, Any], dtype: np.dtype) -> bool:

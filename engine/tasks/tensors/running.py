@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from engine.tasks.codec import Record
-from engine.tasks.scoring.arrays import ANY, STRINGS, ModelTensors, TensorInfo
+from engine.tasks.scoring.arrays import ANY, STRINGS, Formless, ModelTensors, Outputs, TensorInfo
 from engine.tasks.scoring.model import Scorer
 from engine.tasks.scoring.tensors import Mixed, TooWide
 from engine.tasks.stages import Stages
@@ -13,6 +13,7 @@ from engine.tasks.tensors.datatypes import datatype_of
 from engine.tasks.tensors.request import InferRequest, Rejected, Wanted
 
 Feeds = dict[str, np.ndarray]
+SEVERAL_SHAPES = "the model gives it in other shapes for some rows than for others"
 
 
 def outputs_of(request: InferRequest, model: Scorer) -> list[Wanted]:
@@ -26,7 +27,7 @@ def outputs_of(request: InferRequest, model: Scorer) -> list[Wanted]:
     return request.outputs
 
 
-def run(model: Scorer, request: InferRequest, stages: Stages) -> dict[str, np.ndarray]:
+def run(model: Scorer, request: InferRequest, stages: Stages) -> Outputs:
     """The outputs of all rows. Rejected for tensors that the model does not take; else whatever a run raises."""
     taken = model.as_tensors
     _refuse_unknown(request, taken)
@@ -39,17 +40,17 @@ def run(model: Scorer, request: InferRequest, stages: Stages) -> dict[str, np.nd
         stages.ended("parse")
         size = model.max_batch_size
         parts = [_run_records(model, records[start : start + size], start, stages) for start in range(0, len(records), size)]
-    return parts[0] if len(parts) == 1 else {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return _put_together(parts)
 
 
-def _run_feeds(model: Scorer, feeds: Feeds, start: int, stages: Stages) -> dict[str, np.ndarray]:
+def _run_feeds(model: Scorer, feeds: Feeds, start: int, stages: Stages) -> Outputs:
     rows = {name: array[start : start + model.max_batch_size] for name, array in feeds.items()}
     outputs = model.arrays(rows, len(next(iter(rows.values()))))
     stages.ended("infer")
     return outputs
 
 
-def _run_records(model: Scorer, records: list[Record], start: int, stages: Stages) -> dict[str, np.ndarray]:
+def _run_records(model: Scorer, records: list[Record], start: int, stages: Stages) -> Outputs:
     try:
         prepared, faults = model.tensors(records)
     except Mixed as mixed:
@@ -66,11 +67,25 @@ def _run_records(model: Scorer, records: list[Record], start: int, stages: Stage
     return outputs
 
 
-def _run_groups(model: Scorer, records: list[Record], groups: list[list[int]], start: int, stages: Stages) -> dict[str, np.ndarray]:
+def _run_groups(model: Scorer, records: list[Record], groups: list[list[int]], start: int, stages: Stages) -> Outputs:
     """The outputs of records that cannot share one run, in their order."""
     parts = [_run_records(model, [records[i] for i in group], start, stages) for group in groups]
     order = np.argsort([i for group in groups for i in group])
-    return {name: np.concatenate([part[name] for part in parts])[order] for name in parts[0]}
+    return {name: one if isinstance(one, Formless) else one[order] for name, one in _put_together(parts).items()}
+
+
+def _put_together(parts: list[Outputs]) -> Outputs:
+    """The outputs of several runs, one after the other."""
+    return parts[0] if len(parts) == 1 else {name: _concatenated([part[name] for part in parts]) for name in parts[0]}
+
+
+def _concatenated(pieces: list[np.ndarray | Formless]) -> np.ndarray | Formless:
+    arrays = [piece for piece in pieces if not isinstance(piece, Formless)]
+    if len(arrays) < len(pieces):
+        return next(piece for piece in pieces if isinstance(piece, Formless))
+    if len({(array.dtype, array.shape[1:]) for array in arrays}) > 1:
+        return Formless(SEVERAL_SHAPES)
+    return np.concatenate(arrays)
 
 
 # From the tensors of a request to what a model takes
