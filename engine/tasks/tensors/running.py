@@ -36,7 +36,7 @@ def run(model: Scorer, request: InferRequest, stages: Stages) -> Outputs:
         stages.ended("parse")
         parts = [_run_feeds(model, feeds, start, stages) for start in range(0, request.num_rows, model.max_batch_size)]
     else:
-        records = _records(request)
+        records = _records(request, taken.fields)
         stages.ended("parse")
         size = model.max_batch_size
         parts = [_run_records(model, records[start : start + size], start, stages) for start in range(0, len(records), size)]
@@ -93,9 +93,10 @@ def _concatenated(pieces: list[np.ndarray | Formless]) -> np.ndarray | Formless:
 
 def _refuse_unknown(request: InferRequest, taken: ModelTensors) -> None:
     """Rejected for an input that the model has no use for, and for tensors of the graph beside fields."""
-    known = taken.fields | taken.inputs.keys()
+    known = taken.fields.keys() | taken.inputs.keys()
     unknown = [name for name in request.tensors if name not in known]
-    is_mixed = taken.is_direct and not request.tensors.keys() <= taken.fields and request.tensors.keys() != taken.inputs.keys()
+    given = request.tensors.keys()
+    is_mixed = taken.is_direct and not given <= taken.fields.keys() and given != taken.inputs.keys()
     if not unknown and not is_mixed:
         return
     told = ", ".join(f"{info.name} ({_told(info.dtype, info.shape)})" for info in taken.inputs.values())
@@ -109,21 +110,21 @@ def _is_direct(request: InferRequest, taken: ModelTensors) -> bool:
     if not taken.is_direct or request.tensors.keys() != taken.inputs.keys():
         return False
     texts = {name for name, array in request.tensors.items() if array.dtype == STRINGS and taken.inputs[name].dtype != STRINGS}
-    return not texts & taken.fields
+    return not texts & taken.fields.keys()
 
 
 def _told(dtype: np.dtype, shape: tuple[int, ...]) -> str:
     return f"{datatype_of(dtype)} {list(shape)}"
 
 
-def _records(request: InferRequest) -> list[Record]:
-    """The rows as records: a tensor [N] or [N,1] gives each its value, any other one a list."""
-    columns = [_values(array) for array in request.tensors.values()]
+def _records(request: InferRequest, fields: dict[str, bool]) -> list[Record]:
+    """The rows as records: a tensor [N], or [N,1] for a field that takes no list, gives each its value, any other one a list."""
+    columns = [_values(array, takes_list=fields.get(name, False)) for name, array in request.tensors.items()]
     return [dict(zip(request.tensors, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
-def _values(array: np.ndarray) -> list[Any]:
-    values: list[Any] = (array.reshape(-1) if array.shape[1:] == (1,) else array).tolist()
+def _values(array: np.ndarray, *, takes_list: bool) -> list[Any]:
+    values: list[Any] = (array.reshape(-1) if array.shape[1:] == (1,) and not takes_list else array).tolist()
     return values
 
 
