@@ -1,4 +1,4 @@
-"""Pictures: each is decoded once, and of those with more than 8 bits the upper 8 count, where Pillow would make all above 255 white."""
+"""Pictures: each is decoded once. Of more than 8 bits the upper 8 count, where Pillow would make all above 255 white."""
 
 import base64
 import io
