@@ -11,7 +11,6 @@ from typing import ClassVar, NamedTuple
 
 from engine.frames import LINE_END, Buffer
 
-
 # So many lines are gone through one by one.
 FEW_LINES = 64
 
@@ -19,8 +18,8 @@ FEW_LINES = 64
 def position_after(data: bytes, num_lines: int, start: int, end: int, num_all: int) -> int:
     """The position after the `num_lines`-th newline of data[start:end], in which there are `num_all`.
 
-    It is looked for where it would be if all lines were equally long, as most nearly are; where that brings it little closer, in the
-    middle of what is left. So a cut costs a pass or two at memory speed, and not one step of Python per line.
+    It is looked for where it would be if all lines were equally long, as most nearly are; where that brings it little closer, in
+    the middle of what is left. So a cut costs a pass or two at memory speed, and not one step of Python per line.
     """
     does_guess = True
     while num_lines > FEW_LINES:
