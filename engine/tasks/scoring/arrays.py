@@ -105,13 +105,13 @@ def _output(entry: dict[str, Any], node: Any) -> TensorInfo:
     del lengths[entry.get("axis", 0) : entry.get("axis", 0) + 1]
     if entry.get("pooling"):
         lengths = lengths[-1:]
-    if _is_labelled(entry, dtype) and lengths in ([], [1]):
-        return TensorInfo(name, label_dtype(_labels(entry)), (ANY,))
+    if is_labelled(entry, dtype) and lengths in ([], [1]):
+        return TensorInfo(name, label_dtype(labels_of(entry)), (ANY,))
     return TensorInfo(name, dtype, (ANY, *lengths))
 
 
-def as_array(entry: dict[str, Any], value: Any, num_records: int) -> np.ndarray:
-    """An output of a run as one array [N, ...]; integers that have labels become them. WrongCount.
+def as_array(entry: dict[str, Any], value: Any, num_records: int, *, with_labels: bool = True) -> np.ndarray:
+    """An output of a run as one array [N, ...]; integers that have labels become them, if wanted. WrongCount.
 
     value  what the session returned: an array with the batch on `axis`, a list of maps, or a list of arrays
     """
@@ -123,8 +123,8 @@ def as_array(entry: dict[str, Any], value: Any, num_records: int) -> np.ndarray:
     count = array.shape[0] if array.ndim else 0
     if count != num_records:
         raise WrongCount(f"the model gave {count} results for {num_records} records")
-    if _is_labelled(entry, array.dtype) and array.size == num_records:
-        return _labelled(_labels(entry), array.reshape(-1))
+    if with_labels and is_labelled(entry, array.dtype) and array.size == num_records:
+        return _labelled(labels_of(entry), array.reshape(-1))
     return array
 
 
@@ -140,11 +140,13 @@ def _of_sequence(values: list[Any]) -> np.ndarray:
     return np.stack(values, axis=1)
 
 
-def _is_labelled(entry: dict[str, Any], dtype: np.dtype) -> bool:
-    return bool(entry.get("labels")) and entry.get("form") != "object" and dtype.kind in "iu" and bool(_labels(entry))
+def is_labelled(entry: dict[str, Any], dtype: np.dtype) -> bool:
+    """Whether the integers of an output stand for labels."""
+    return bool(entry.get("labels")) and entry.get("form") != "object" and dtype.kind in "iu" and bool(labels_of(entry))
 
 
-def _labels(entry: dict[str, Any]) -> dict[int, Any]:
+def labels_of(entry: dict[str, Any]) -> dict[int, Any]:
+    """The label of each integer."""
     labels = entry["labels"]
     pairs = labels.items() if isinstance(labels, dict) else enumerate(labels)
     return {int(index): label for index, label in pairs if str(index).lstrip("-").isdigit()}
