@@ -94,10 +94,15 @@ class ArrowQueue:
         self._waiting.append(batch)
 
     def put_back(self, pieces: Sequence[RecordBatch]) -> None:
-        """The pieces of a record batch that was taken out to be cut; they come before everything else."""
+        """The pieces of a record batch that was taken out to be cut, in its place."""
         for piece in pieces:
             self._count(piece, 1)
-        self._waiting.extendleft(reversed(pieces))
+        self._waiting = deque(sorted((*pieces, *self._waiting), key=lambda batch: batch.first_row))
+
+    @property
+    def first_row(self) -> int:
+        """Number of the first row that waits; 0 if none does."""
+        return self._waiting[0].first_row + self._waiting[0].num_taken if self._waiting else 0
 
     def must_be_cut(self, max_rows: int) -> bool:
         """Whether the first record batch is too large to travel once for each block of its rows. One must be waiting."""

@@ -17,7 +17,8 @@ from engine.streaming.arrow_queue import SHARED_BYTES, ArrowQueue, Prelude, Reco
 from engine.streaming.failures import BAD_ARROW, StreamFailure
 from engine.streaming.stream import Stream, StreamWork
 
-# Rows in one block at most. A replica divides them into runs of `max_batch_size`.
+# Runs in one block at most, and rows. What the scheduler knows of a model's cost may be wrong, and a block must not time out.
+BLOCK_RUNS = 16
 BLOCK_ROWS = 64 * 1024
 # To cut a record batch costs more than to cut lines. 65,536 rows of iris, a usual batch, take about 4 ms.
 ARROW_PACE = replace(PLAIN_PACE, smallest_block_s=0.008)
@@ -51,7 +52,7 @@ class ArrowModel(ServedModel):
     @classmethod
     def of(cls, model: ServedModel) -> "ArrowModel":
         values = {name: getattr(model, name) for name in ServedModel.__dataclass_fields__}
-        return cls(**values | {"max_batch_size": max(model.max_batch_size, BLOCK_ROWS)})
+        return cls(**values | {"max_batch_size": max(model.max_batch_size, min(model.max_batch_size * BLOCK_RUNS, BLOCK_ROWS))})
 
 
 @dataclass(slots=True)
@@ -133,6 +134,12 @@ class ArrowStream(Stream):
     def _num_lines(self) -> int:
         """Rows that no replica has taken, or that one has returned; one more while the answer has not begun."""
         return super()._num_lines + self._must_open
+
+    @property
+    def _is_window_full(self) -> bool:
+        """Results that are held back must not keep the rows waiting that they wait for: these may have been away to be cut."""
+        is_next = self._reordering is not None and self._record_batches.first_row == self._reordering.next_line
+        return super()._is_window_full and not is_next
 
     @property
     def _must_open(self) -> bool:

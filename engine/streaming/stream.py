@@ -206,9 +206,13 @@ class Stream:
     @property
     def num_waiting(self) -> int:
         """What waits to be cut into blocks; 0 while there is no place for results, so that memory stays bounded."""
-        if self.has_left or self.outbox.is_over_memory_limit or self.outbox.is_full or self._unanswered_blocks >= WINDOW_BLOCKS:
+        if self.has_left or self.outbox.is_over_memory_limit or self.outbox.is_full or self._is_window_full:
             return 0
         return self.model.units(self._num_lines, self._queue.num_bytes)
+
+    @property
+    def _is_window_full(self) -> bool:
+        return self._unanswered_blocks >= WINDOW_BLOCKS
 
     @property
     def _num_lines(self) -> int:

@@ -44,6 +44,8 @@ def plain_feeds(inputs: Sequence[object], rows: pa.RecordBatch) -> Feeds | None:
             tensors |= entry.from_plain(_tensor(columns, wanted.dtype, wanted.width, irregular))
     except Irregular:
         return None
+    if not tensors:  # a model that does not say what its inputs are made of
+        return None
     return Feeds(tensors, np.logical_or.reduce(irregular) if irregular else None)
 
 

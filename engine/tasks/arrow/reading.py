@@ -21,6 +21,7 @@ BLOCK_BYTES = 32 * 1024 * 1024
 
 TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 BINARIES = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
+VIEWS = (pa.types.is_string_view, pa.types.is_binary_view)
 LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_null)
 # These become texts or numbers, as JSON would have them.
@@ -45,7 +46,9 @@ def is_any(kind: pa.DataType, checks: Collection[Any]) -> bool:
 def read_schema(payload: Buffer) -> pa.Schema:
     """The schema at the beginning of a stream. BadArrow."""
     try:
-        return pa.ipc.read_schema(pa.py_buffer(bytes(payload)))
+        schema = pa.ipc.read_schema(pa.py_buffer(bytes(payload)))
+        _ = schema.names  # raises UnicodeDecodeError for a name that is not UTF-8
+        return schema
     except (pa.ArrowException, OSError, ValueError) as error:
         raise BadArrow(one_line(error)) from None
 
@@ -144,11 +147,20 @@ def value_bytes(column: pa.Array) -> np.ndarray | None:
     if pa.types.is_dictionary(kind):
         sizes = value_bytes(column.dictionary)
         return None if sizes is None else sizes[_filled(column.indices).astype(np.int64)] if len(sizes) else None
+    if is_any(kind, VIEWS):
+        return _view_bytes(column)
     if is_any(kind, (*TEXTS, *BINARIES)):
         return _filled(pc.binary_length(column)).astype(np.int64)
     if is_any(kind, LISTS) and len(column):
         return _filled(pc.list_value_length(column)).astype(np.int64) * max(1, column.nbytes // max(1, len(column.flatten())))
     return None
+
+
+def _view_bytes(column: pa.Array) -> np.ndarray:
+    """A view has four 32-bit numbers, of which the first is its length. pyarrow has no function for that."""
+    views = np.frombuffer(column.buffers()[1], np.int32).reshape(-1, 4)
+    sizes = views[column.offset : column.offset + len(column), 0].astype(np.int64)
+    return np.where(column.is_valid().to_numpy(zero_copy_only=False), sizes, 0) if column.null_count else sizes
 
 
 def _filled(column: pa.Array) -> np.ndarray:
@@ -175,8 +187,8 @@ def _plain(column: pa.Array) -> pa.Array:
         return _plain(column.storage)
     if pa.types.is_dictionary(kind):
         return _plain(column.dictionary.take(column.indices))
-    if pa.types.is_string_view(kind):
-        return column.cast(pa.string())
+    if is_any(kind, VIEWS):
+        return column.cast(pa.string() if pa.types.is_string_view(kind) else pa.binary())
     if pa.types.is_decimal(kind):
         return column.cast(pa.float64())
     if pa.types.is_timestamp(kind):
