@@ -37,8 +37,9 @@ LATE_CALLS_INTERVAL_S = 0.25
 DISK_INTERVAL_S = 1.0
 # The first death under a block may be an accident; after the second the block is divided.
 SCORE_DEATHS = 2
-# What opens an Arrow stream or cuts a record batch cannot be divided, and replicas may be killed from outside.
-WHOLE_DEATHS = 4
+# What opens an Arrow stream or cuts a record batch cannot be divided. A replica that is killed from outside while it does this has
+# perhaps just begun to import pyarrow, which takes 0.14 s and more on a busy machine, so another one is tried more often.
+WHOLE_DEATHS = 8
 
 
 @dataclass(frozen=True, slots=True)

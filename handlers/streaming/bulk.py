@@ -110,6 +110,7 @@ class BulkExchange:
             stream.body_ended(StreamFailure(IDLE_TIMEOUT))
         except StreamFailure as failure:
             stream.body_ended(failure)
+            stream.offer()  # what came before in the same bytes
         except ConnectionError:
             self._leave()
         except Exception:  # a fault of ours must cut this stream, or its client would wait for ever
