@@ -26,7 +26,7 @@ from handlers.http.models import USE_KEY
 from handlers.http.parameters import flag, number
 from handlers.http.routes import Parameter, Route, Surface, When, one_word, whole
 from handlers.streaming.bulk import BulkExchange
-from handlers.streaming.forms import Forms, forms_of
+from handlers.streaming.forms import ARROW, Forms, forms_of
 from handlers.streaming.keys import PREDICTIONS, STREAMING_LIMITS
 from handlers.streaming.shapes import HeartbeatAnswer, PredictionAnswer, RecordBody
 from handlers.streaming.websocket import Conversation, Question, is_upgrade
@@ -262,9 +262,9 @@ async def options(request: web.Request) -> web.Response:
 # Routes
 
 QUERY: dict[str, str | Parameter] = {
-    "bulk": "true: stream newline-delimited JSON in both directions",
+    "bulk": "true: stream newline-delimited JSON, or record batches of Arrow, in both directions",
     "ordered": "true: results in the order of the input (streams)",
-    "summary": "true: one more line at the end, with counts (streams)",
+    "summary": "true: one more line at the end, with counts (streams); of record batches, in the metadata of one without rows",
     "non_vectorized": "true: an array of one element at the top level of a result becomes that element",
     "version": whole("use this kept version instead of the active one", 1),
     "times": one_word("go or iso: the format of start_time and end_time (streams); the default is SLUICE_TIMES", TIMES),
@@ -275,19 +275,20 @@ REFUSALS = {
     401: "credentials are missing or wrong",
     403: "a read-only key cannot use a model of another owner",
     404: "there is no such model",
+    406: "Accept asks for record batches, and the body has none",
     415: "the body is a form, or its Content-Encoding is unknown",
     417: "Expect names something other than 100-continue",
     429: "too many streams or requests; see Retry-After",
     503: "the server is draining, no replica is alive, or the model does not load; see Retry-After",
 }
 ANSWERS = {
-    200: "a result, or result lines as they finish",
+    200: "a result, or the results of a stream as they finish",
     400: "the body could not be decoded, or a parameter is wrong",
     413: "the record is larger than SLUICE_BODY_LIMIT_BYTES",
     422: "the record was refused",
     500: "the model failed on the record",
 } | REFUSALS
-STREAM_ANSWERS = {200: "result lines as they finish", 400: "a parameter is wrong"} | REFUSALS
+STREAM_ANSWERS = {200: "results as they finish", 400: "a parameter is wrong, or a schema cannot be read"} | REFUSALS
 PATH = "/{owner}/models/{model}"
 
 POST = Route(
@@ -297,9 +298,9 @@ POST = Route(
     surface=SURFACE,
     summary="Predict: one record, or a stream",
     key=USE_KEY,
-    body=(RecordBody, NDJSON),
+    body=(RecordBody, NDJSON, ARROW),
     answers=ANSWERS,
-    reply=(PredictionAnswer, NDJSON),
+    reply=(PredictionAnswer, NDJSON, ARROW),
     query=QUERY,
     admit=admit,
 )
@@ -312,9 +313,9 @@ PUT = Route(
     surface=SURFACE,
     summary="predict a stream",
     key=USE_KEY,
-    body=NDJSON,
+    body=(NDJSON, ARROW),
     answers=STREAM_ANSWERS,
-    reply=NDJSON,
+    reply=(NDJSON, ARROW),
     query=QUERY,
     admit=admit,
 )
