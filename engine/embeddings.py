@@ -32,7 +32,7 @@ from engine.frames import Buffer, Header, cut
 from engine.replicas.blocks import Answer, Arguments, Block, Call, Lane, LoneBlock, ServedModel, Task
 from engine.replicas.lines import GroupedLineQueue, LineQueue, Lines, LineSpan
 from engine.repository.listed import ListedModel
-from engine.repository.serving import Serving
+from engine.repository.serving import LoadState, Serving
 
 TOO_MANY_INPUTS = Code("too_many_inputs", Kind.MALFORMED, "an embeddings request has more than SLUICE_EMBED_MAX_INPUTS texts")
 CONTEXT_LENGTH_EXCEEDED = Code(
@@ -181,6 +181,19 @@ class Embeddings:
                 MODEL_NOT_FOUND, "There is no embedding model." if name is None else f'There is no model "{name[:80]}".'
             )
         return found
+
+    def why_not_ready(self, model: ListedModel | None) -> str | None:
+        """Why requests for a model would be refused or would wait; None if a replica has it open, or opens it when it is asked.
+
+        model  None where there is no model that could answer
+        """
+        if model is None:
+            return "There is no embedding model."
+        state = self._serving.status(model.version)
+        if state is LoadState.OFFLINE:
+            return f"The model `{model.name}` does not load."
+        is_opened_ahead = model.version == self._serving.listed.first
+        return f"The model `{model.name}` is being opened." if state is LoadState.BUILDING and is_opened_ahead else None
 
     async def embed_lines(self, model: ListedModel, lines: memoryview, num_lines: int) -> list[Buffer]:
         """The vectors of any number of texts, in order, each as its little-endian float32 bytes; long texts are cut.

@@ -80,10 +80,16 @@ class TensorOutput:
 
 @dataclass(frozen=True, slots=True)
 class Inferred:
-    """The answer to one request: the id that it had, and its outputs in their order."""
+    """The answer to one request.
+
+    id        the one that the request had
+    outputs   in their order
+    formless  the names of outputs that were not asked for by name, and that no tensor can hold
+    """
 
     id: str | None
     outputs: list[TensorOutput]
+    formless: list[str]
 
 
 class Tensors:
@@ -276,17 +282,30 @@ def _accepted(answer: Answer) -> Answer:
 
 
 def _joined(request_id: str | None, answers: list[Answer]) -> Inferred:
-    """The answers for consecutive rows as one. EngineError `model_failed` when they do not go together."""
+    """The answers for consecutive rows as one. EngineError `invalid_parameter` for an output that no tensor can hold, unless the
+    request leaves the choice of outputs to the server and another one can be answered.
+    """
+    asked: list[Header] = answers[0].header["outputs"]
+    reasons = {one["name"]: reason for place, one in enumerate(asked) if (reason := _why_formless(place, answers))}
+    if reasons and (answers[0].header["is_named"] or len(reasons) == len(asked)):
+        name, reason = next(iter(reasons.items()))
+        text = f"output '{name}' has no form as one tensor: {reason}. Ask for other `outputs`, or ask in JSON at /{{owner}}/models/"
+        raise EngineError(INVALID_PARAMETER, text)
+    pieces = [cut(answer.payload, [one["size"] for one in answer.header["outputs"]]) for answer in answers]
+    num_rows = sum(answer.header["rows"] for answer in answers)
     outputs = [
-        TensorOutput(one["name"], one["datatype"], [0, *one["shape"]], one["is_binary"], []) for one in answers[0].header["outputs"]
+        TensorOutput(one["name"], one["datatype"], [num_rows, *one["shape"]], one["is_binary"], [piece[place] for piece in pieces])
+        for place, one in enumerate(asked)
+        if one["name"] not in reasons
     ]
-    for answer in answers:
-        told = answer.header["outputs"]
-        for output, one, piece in zip(outputs, told, cut(answer.payload, [one["size"] for one in told]), strict=True):
-            if (one["datatype"], one["shape"]) != (output.datatype, output.shape[1:]):
-                raise EngineError(
-                    MODEL_FAILED, f"the model gave '{output.name}' in several shapes, and one tensor cannot hold them"
-                )
-            output.shape[0] += answer.header["rows"]
-            output.pieces.append(piece)
-    return Inferred(request_id, outputs)
+    return Inferred(request_id, outputs, list(reasons))
+
+
+def _why_formless(place: int, answers: list[Answer]) -> str | None:
+    """Why no tensor can hold the output at this place of each answer; None if one can."""
+    told = [answer.header["outputs"][place] for answer in answers]
+    for one in told:
+        if "reason" in one:
+            return str(one["reason"])
+    forms = {(one["datatype"], *one["shape"]) for one in told}
+    return "the model gives it in other shapes for some rows than for others" if len(forms) > 1 else None

@@ -16,14 +16,18 @@ CLIENTS = {
     "dataset": "put files into datasets, list, export them",
     "health": "whether the server can score",
 }
+# The same for the words behind `model`.
+MODEL_CLIENTS = ("publish", "list", "rollback", "delete")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     parser = _parser()
-    options = parser.parse_args(arguments)
-    if options.command in CLIENTS:
-        parser.error(f"{options.command} is a client and takes none of these settings: write the word {options.command} first")
+    options, unknown = parser.parse_known_args(arguments)
+    if options.command in CLIENTS or (options.command == "model" and options.action in MODEL_CLIENTS):
+        parser.error(_misplaced(options))
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         settings = config.read_settings(os.environ, vars(options))
     except BadSetting as error:
@@ -46,6 +50,13 @@ def main(arguments: list[str] | None = None) -> int:
     return serve(settings)
 
 
+def _misplaced(options: argparse.Namespace) -> str:
+    """Why a client takes no settings before its word, and where those that were given belong."""
+    given = [config.environment_name(setting.name) for setting in fields(Settings) if getattr(options, setting.name) is not None]
+    word = options.command
+    return f"{word} asks a running server: write the word {word} first, and set {', '.join(given)} in the environment"
+
+
 def _parser() -> argparse.ArgumentParser:
     usage = "%(prog)s [--SETTING VALUE ...] [COMMAND ...]"
     parser = Parser(prog=program(), usage=usage, description="Sluice: a streaming prediction server.")
@@ -62,6 +73,8 @@ def _parser() -> argparse.ArgumentParser:
         client = commands.add_parser(name, add_help=False, help=f"{text}; see {name} --help")
         client.add_argument("arguments", nargs=argparse.REMAINDER)
     models = commands.add_parser("model", help="publish, list, roll back, delete and import models; see model --help")
-    model_import.add_arguments(models)
+    actions = model_import.add_arguments(models)
+    for name in MODEL_CLIENTS:
+        actions.add_parser(name, add_help=False).add_argument("arguments", nargs=argparse.REMAINDER)
     user.add_arguments(commands.add_parser("user", help="list, add and remove the users of a data directory"))
     return parser

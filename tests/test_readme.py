@@ -111,6 +111,15 @@ def test_the_examples_name_the_server_and_the_key_once(document: Path) -> None:
         assert all("$URL/" in command for command in re.findall(r"\bcurl (?:.*\\\n)*.*", text)), block.place
 
 
+@pytest.mark.parametrize("document", [path for path in DOCUMENTS if examples(path)], ids=lambda path: path.name)
+def test_no_example_shows_a_key_to_other_users_of_the_machine(document: Path) -> None:
+    """`ps` shows the arguments of programs; `echo` is no program to a shell, and curl overwrites what it got with -u."""
+    for block in blocks(document):
+        text = block.text.replace("export KEY=", "")
+        for line in re.sub(r'echo "Authorization: Bearer \$\w+" \|| -u "?admin:\$KEY"?', "", text).splitlines():
+            assert not re.search(r"\$\{?(KEY|TOKEN)\b", line), block.place
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_example_is_run_or_marked(document: Path) -> None:
     text = document.read_text(encoding="utf-8")

@@ -81,7 +81,7 @@ class Objects:
         uses: Sequence[tuple[ObjectKind, int]] = (),
         on_commit: Callable[[], object] | None = None,
     ) -> Object:
-        """A new object with its number and its job, all in one transaction.
+        """A new object with its number and its job, all in one transaction; it is shown as it was before its job was taken.
 
         uses       what it is made of, which cannot be deleted before it
         on_commit  called once the object is there
@@ -97,7 +97,10 @@ class Objects:
             await self._jobs.add(transaction, job_of(name))
             if on_commit is not None:
                 transaction.after_commit(on_commit)
-        return await self.get(project, kind, name.iid)
+            row = await self.store.object_row(transaction, name, key_prefix(project, kind))
+        if row is None:
+            raise unknown(kind)
+        return Object.of_row(row)
 
     async def _add(self, transaction: Transaction, project: Project, kind: ObjectKind, request: str, by: str) -> ObjectName:
         """A new row, with the next number. EngineError `unknown_project`."""

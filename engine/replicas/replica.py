@@ -137,7 +137,8 @@ class Replica(asyncio.BufferedProtocol):
     async def start(self) -> None:
         """Start the child and wait for its first sign of life; raises ReplicaGone when there is none."""
         ours, theirs = _socketpair()
-        with theirs:
+        with contextlib.ExitStack() as unless_connected, theirs:
+            unless_connected.enter_context(ours)  # a start may be cancelled, and the child ends with the connection
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *("-m", "engine.tasks", str(theirs.fileno()), self._options.for_process(yields=self.yields)),
@@ -145,7 +146,8 @@ class Replica(asyncio.BufferedProtocol):
                 stdin=asyncio.subprocess.DEVNULL,
                 env=self._environment(),
             )
-        await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=ours)
+            await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=ours)
+            unless_connected.pop_all()
         await self.ask_for_sign_of_life()
         self.is_ready = True
 

@@ -196,4 +196,9 @@ def all_faults(error: ValidationError) -> list[str]:
 def _fault_text(place: tuple[int | str, ...], kind: str, message: str) -> str:
     message = "a JSON object is needed" if kind == "model_type" else message.removeprefix("Value error, ")
     where = ".".join(str(part) for part in place)
-    return f"field '{where}': {message[0].lower()}{message[1:]}" if where else message
+    return f"field '{on_one_line(where)}': {message[0].lower()}{message[1:]}" if where else message
+
+
+def on_one_line(text: str) -> str:
+    """Text of a sender as a sentence can name it: with escapes where it has characters that do not print."""
+    return text if text.isprintable() else text.encode("unicode_escape").decode()

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from engine.repository.config import MAX_DESCRIPTION_CHARACTERS, SentConfig, all_faults, read_json
+from engine.repository.config import MAX_DESCRIPTION_CHARACTERS, SentConfig, all_faults, on_one_line, read_json
 
 # The keys with a list of entries, of which a faulty one is left out of a draft alone.
 LISTS = ("inputs", "outputs")
@@ -48,7 +48,7 @@ def parse_draft(text: bytes, owner: str, name: str) -> Draft:
 def _misnamed(raw: dict[str, Any], title: dict[str, str]) -> list[str]:
     """A config that was sent to the path of another model."""
     given, wanted = (f"{names['owner']}/{names['name']}" for names in (raw, title))
-    return [] if given == wanted else [f"it names {given[:200]}, but the path names {wanted}"]
+    return [] if given == wanted else [f"it names {on_one_line(given[:200])}, but the path names {wanted}"]
 
 
 def _without_faulty(raw: dict[str, Any], error: ValidationError) -> dict[str, Any]:

@@ -87,11 +87,21 @@ async def info(request: web.Request) -> web.Response:
 
 
 async def health(request: web.Request) -> web.Response:
-    """200 without a body while a replica can embed, else a refusal."""
-    state = request.app[ENGINE].health
-    if state != "ok":
-        return json_response({"error": state, "error_type": "Unhealthy"}, status=503, sort_keys=False)
-    return web.Response(headers={"Cache-Control": "no-store"})
+    """200 without a body while the model that /embed would ask can answer, else a refusal. From memory."""
+    state, headers = request.app[ENGINE].health, {"Cache-Control": "no-store"}
+    model = request.app[LISTED].find(await _prober(request), request.query.get("model"))
+    reason = request.app[EMBEDDINGS].why_not_ready(model) if state == "ok" else state
+    if reason is not None:
+        return json_response({"error": reason, "error_type": "Unhealthy"}, status=503, headers=headers, sort_keys=False)
+    return web.Response(headers=headers)
+
+
+async def _prober(request: web.Request) -> Caller | None:
+    """The caller, who decides which models there are. A health check needs no key, so a wrong one counts as none."""
+    try:
+        return await visitor(request)
+    except EngineError:
+        return None
 
 
 def refuse(request: web.Request, error: EngineError) -> web.Response:
@@ -161,9 +171,10 @@ ROUTES = (
         path="/health",
         handler=health,
         surface=SURFACE,
-        summary="Whether a replica can embed",
+        summary="Whether the model that /embed would ask can answer",
         key="none",
-        answers={200: "one can", 503: "none can"},
+        answers={200: "it can", 503: "no replica is alive, there is no such model, or the model is being opened or does not load"},
         reply=(),
+        query=MODEL,
     ),
 )

@@ -14,6 +14,7 @@ from handlers.http.errors import dumps
 from handlers.http.routes import FormBody, Parameter, Route
 from handlers.openapi.parameters import parameters, public_path
 from handlers.openapi.schemas import JSON, Json, Schemas, refer
+from handlers.openapi.shared import references, responses
 
 OPENAPI_VERSION = "3.1.0"
 
@@ -24,6 +25,9 @@ as well. Credentials are HTTP Basic `user:key` or `Authorization: Bearer key`. A
 answered `{"error": "..."}`. Below `/models` and `/embeddings` refusals have the shape of FastAPI, below `/v1/models` and
 `/v1/embeddings` the shape of OpenAI, at `/embed` and `/info` that of Text Embeddings Inference, and below the rest of `/v1` the
 shape `{"Error": {"Code", "Message", ...}}`.
+
+What stands around all routes is described once, in the shared responses: 403 for a page of another origin or a foreign name of the
+server, 417, 500, 503, and for bodies 413, 415 and 429.
 
 Programs that make a client of this document read the first media type of each body and answer: JSON, where there is some."""
 
@@ -65,6 +69,7 @@ def document(routes: Sequence[Route]) -> Json:
         "paths": _paths(operations, schemas),
         "components": {
             "schemas": schemas.components,
+            "responses": responses(operations),
             "securitySchemes": {
                 "basic": {"type": "http", "scheme": "basic", "description": "user and key"},
                 "bearer": {"type": "http", "scheme": "bearer", "description": "the key alone"},
@@ -161,7 +166,7 @@ def _operation(route: Route, schemas: Schemas) -> Json:
         "description": f"Key needed: {route.key}.",
         "operationId": "_".join(re.findall(r"\w+", f"{route.method.lower()} {public_path(route)}")),
         "security": _security(route),
-        "responses": {str(status): _answer(route, status, schemas) for status in sorted(route.answers)},
+        "responses": _answers(route, schemas),
     }
     if taken := parameters(route):
         operation["parameters"] = taken
@@ -192,6 +197,12 @@ def _content(kinds: Iterable[object], schemas: Schemas, refusal: str | None = No
 def _either(one: Json, other: Json) -> Json:
     """What is the one or the other."""
     return {**other, **one, "schema": {"anyOf": [*one["schema"].get("anyOf", [one["schema"]]), other["schema"]]}}
+
+
+def _answers(route: Route, schemas: Schemas) -> Json:
+    """All answers of an operation by their status: its own, and those that every route may give."""
+    own = {str(status): _answer(route, status, schemas) for status in route.answers}
+    return dict(sorted((own | references(route)).items()))
 
 
 def _answer(route: Route, status: int, schemas: Schemas) -> Json:

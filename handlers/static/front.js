@@ -94,10 +94,10 @@ class Form {
 
   // The same for a terminal. The address is the one under which this browser reaches the server.
   showCommand() {
-    const proof = key() ? '-H "Authorization: Bearer $KEY" ' : "";
+    const [proof, from] = key() ? ['echo "Authorization: Bearer $KEY" | ', "-H @- "] : ["", ""]; // arguments can be seen by others
     const type = this.asked.path === "/embeddings" ? "-H 'Content-Type: application/json' " : "";
     const body = this.body().replaceAll("'", "'\\''");
-    this.command.replaceChildren(way("curl", `curl -sS ${proof}${type}-d '${body}' ${location.origin}${this.asked.path}`));
+    this.command.replaceChildren(way("curl", `${proof}curl -sS ${from}${type}-d '${body}' ${location.origin}${this.asked.path}`));
   }
 
   async submit(event) {

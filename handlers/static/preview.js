@@ -618,13 +618,13 @@ function chart(label, bars) {
 function showUse(section, named, where, files) {
   const parameters = { ...named, offset: where.offset, length: LENGTH, predict: where.predict };
   const url = (location.origin + address("/v2/rows", parameters)).replaceAll("'", "%27");
-  const bearer = key() ? ' -H "Authorization: Bearer $KEY"' : "";
-  const headers = key() ? ', headers={"Authorization": "Bearer " + key}' : "";
+  const [proof, from] = key() ? ['echo "Authorization: Bearer $KEY" | ', " -H @-"] : ["", ""]; // arguments can be seen by others
+  const headers = key() ? ', headers={"Authorization": "Bearer " + os.environ["KEY"]}' : "";
   const asked = `answer = requests.get(${JSON.stringify(url)}${headers})`;
-  const python = ["import requests", "", asked, 'rows = [one["row"] for one in answer.json()["rows"]]'];
+  const python = [...(key() ? ["import os", ""] : []), "import requests", "", asked, 'rows = [one["row"] for one in answer.json()["rows"]]'];
   const source = `hub://${named.dataset}/${named.config}/${named.split}`;
   const ways = [
-    ["curl", `curl -sS${bearer} '${url}'`],
+    ["curl", `${proof}curl -sS${from} '${url}'`],
     ["Python", python.join("\n")],
   ];
   // Other names of configs and splits cannot stand in a source of the query language.

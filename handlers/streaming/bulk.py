@@ -11,7 +11,7 @@ from typing import Any
 
 from aiohttp import hdrs, web
 
-from engine import metrics
+from engine import heap, metrics
 from engine.disk import is_full
 from engine.errors import DISK_FULL, INTERNAL, SHUTTING_DOWN, EngineError
 from engine.streaming.failures import BAD_ENCODING, IDLE_TIMEOUT, SPILL_FULL, STALLED, TOO_LARGE, StreamFailure
@@ -243,6 +243,8 @@ class BulkExchange:
             await cut(self._request, self._response, self._last_line(self._stream.failure), flush_s=self._flush_s)
         else:
             await self._finish()
+            return self._response
+        asyncio.get_running_loop().call_soon(heap.give_back)  # when what waited for the client is freed
         return self._response
 
     async def _finish(self) -> None:

@@ -73,8 +73,9 @@ async def infer(request: web.Request) -> web.StreamResponse:
 
 async def _answer(request: web.Request, found: Asked, inferred: Inferred) -> web.StreamResponse:
     version = found.version
-    told = {"model_name": version.title, "model_version": str(version.number)}
+    told: dict[str, object] = {"model_name": version.title, "model_version": str(version.number)}
     told |= {} if inferred.id is None else {"id": inferred.id}
+    told |= {"parameters": {"outputs_without_tensor": ",".join(inferred.formless)}} if inferred.formless else {}
     head = [dumps(told, sort_keys=False)[:-1], b',"outputs":[', *_heads(inferred.outputs), b"]}"]
     raw = [piece for output in inferred.outputs if output.is_binary for piece in output.pieces]
     if not any(output.is_binary for output in inferred.outputs):
@@ -139,12 +140,19 @@ class OutputAnswer(TypedDict):
     parameters: NotRequired[dict[str, int]]
 
 
+class FormlessAnswer(TypedDict):
+    """The names of outputs that no tensor can hold, separated by commas."""
+
+    outputs_without_tensor: str
+
+
 class TensorsAnswer(TypedDict):
     """The outputs of a model, and the id that the request had."""
 
     model_name: str
     model_version: str
     id: NotRequired[str]
+    parameters: NotRequired[FormlessAnswer]
     outputs: list[OutputAnswer]
 
 

@@ -48,8 +48,8 @@ class Order:
     is_shared: bool
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What stands behind the word `model` on the command line."""
+def add_arguments(parser: argparse.ArgumentParser) -> "argparse._SubParsersAction[argparse.ArgumentParser]":
+    """What stands behind the word `model` on the command line; returns the place of further words."""
     actions = parser.add_subparsers(dest="action", required=True)
     action = actions.add_parser("import", help="make an embedding model from a sentence-transformers folder")
     action.add_argument("folder", metavar="DIR", type=Path, help="folder with modules.json, config.json, model.safetensors, ...")
@@ -57,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     action.add_argument("--owner", default=ADMIN, help=f"owner of the model [{ADMIN}]")
     action.add_argument("--private", action="store_true", help="only the owner may use the model [every user may]")
     remote.add_arguments(action)
+    return actions
 
 
 def run(data_dir: Path, options: argparse.Namespace) -> int:

@@ -272,6 +272,40 @@ def measure_litserve(bench: Bench) -> list[Figure]:
     ]
 
 
+def measure_fastapi(bench: Bench) -> list[Figure]:
+    """Single predictions / those of FastAPI on two workers of uvicorn, on 64 connections."""
+    python = others.fastapi_python()
+    if python is None:
+        return []
+    ours, theirs, duration_s = [], [], bench.seconds(5)
+    with server() as running:
+        for _ in range(bench.rounds):
+            found = clients.many_singles(running, IRIS, one_of(IRIS), others.SINGLES_CONNECTIONS, duration_s)
+            ours.append(found["per_second"])
+            theirs.append(others.fastapi_singles(python, duration_s))
+    what = f"iris, singles on {others.SINGLES_CONNECTIONS} connections / FastAPI's"
+    return [_against("fastapi", what, "requests/s", ours, theirs, Bar(1.0))]
+
+
+def measure_mlserver(bench: Bench) -> list[Figure]:
+    """Records of a stream / those of MLServer in bare tensors, without ids, times or errors of their own."""
+    python = others.mlserver_python()
+    if python is None:
+        return []
+    ours, theirs, count = [], [], bench.count(1_000_000)
+    path = file_of(IRIS, count)
+    with server() as running:
+        for _ in range(bench.rounds):
+            ours.append(count / clients.stream(running, IRIS, path, count))
+            theirs.append(others.mlserver_records_per_second(python, bench.seconds(5)))
+    return [_against("mlserver", "iris, one stream / MLServer's bare tensors", "records/s", ours, theirs, Bar(1.0))]
+
+
+def _against(name: str, what: str, unit: str, ours: list[float], theirs: list[float], bar: Bar) -> Figure:
+    ratio = max(ours) / max(theirs)
+    return Figure(name, what, unit, max(ours), max(theirs), ratio, "x", bar, {"ours": ours, "baseline": theirs})
+
+
 LINES: Lines = lines_of(
     measure_a,
     measure_b1,
@@ -286,6 +320,8 @@ LINES: Lines = lines_of(
     measure_native,
     measure_cost,
     measure_litserve,
+    measure_fastapi,
+    measure_mlserver,
 )
 
 

@@ -446,6 +446,18 @@ def test_the_log_says_why_a_model_is_offline(damaged: House, name: str, reason: 
     assert all(reason in line for line in lines)
 
 
+def test_health_in_the_shape_of_tei_tells_of_the_model_that_embed_would_ask(damaged: House) -> None:
+    """The first listed model is asked, and it does not load."""
+
+    def health(query: str = "") -> requests.Response:
+        return requests.get(f"{damaged.server.url}/health{query}", timeout=30)
+
+    assert requests.post(f"{damaged.server.url}/embed", json={"inputs": "a"}, timeout=30).status_code == 503
+    assert (health().status_code, health().json()["error_type"]) == (503, "Unhealthy")
+    assert health().json()["error"].endswith("does not load.")
+    assert health(f"?model={BERT}").status_code == 200
+
+
 def test_models_beside_a_damaged_one_go_on(damaged: House) -> None:
     assert damaged.names() == [*OFFLINE, UNPRINTED, BERT]
     assert_same(vector(damaged, UNPRINTED), vector(damaged, BERT))

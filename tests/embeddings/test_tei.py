@@ -1,14 +1,16 @@
 """The shape of Text Embeddings Inference: /embed, /info and /health, with huggingface_hub's client and by hand."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import requests
 
+from tests.clients import until
 from tests.embeddings.asking import BERT, DIMS, MAX_TOKENS, MPNET, SEED_TEXTS, Alone, ask, assert_same, cosines, stacked, vectors
 from tests.publishing.asking import user
-from tests.serving import Server
+from tests.serving import Server, serving
 
 FIRST = BERT  # the first of the server's list that is not one of those that ship
 MODEL = f"?model={FIRST}"
@@ -111,6 +113,21 @@ def test_refusals_have_the_shape_of_that_server(server: Server) -> None:
     )
 
 
-def test_health_is_empty_and_200_while_a_replica_can_embed(server: Server) -> None:
-    answer = requests.get(f"{server.url}/health", timeout=30)
+def health(server: Server, query: str = "", **headers: str) -> requests.Response:
+    return requests.get(f"{server.url}/health{query}", headers=headers, timeout=30)
+
+
+def test_health_is_empty_and_200_while_the_model_can_embed(server: Server) -> None:
+    answer = until(lambda: (found := health(server)).status_code == 200 and found, what="a replica has opened the first model")
     assert (answer.status_code, answer.content) == (200, b"")
+    assert health(server, MODEL, Authorization="Bearer wrong").status_code == 200
+
+
+def test_health_is_503_where_embed_finds_no_model(server: Server, tmp_path: Path) -> None:
+    unknown = "?model=nothing"
+    assert refused(health(server, unknown), 503, "Unhealthy") == "There is no embedding model."
+    assert refused(embed(server, "a", unknown), 404, "NotFound")
+    with serving(tmp_path / "data", SLUICE_EMBEDDING_MODELS="nothing", SLUICE_SCORE_REPLICAS="1") as empty:
+        assert requests.get(f"{empty.url}/healthcheck", timeout=30).status_code == 200
+        assert refused(health(empty), 503, "Unhealthy") == "There is no embedding model."
+        assert refused(embed(empty, "a", ""), 404, "NotFound") == "There is no embedding model."

@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -153,6 +154,19 @@ def test_the_command_beside_a_form_gives_the_same_answer(house: Server, page: Ta
     assert command.endswith(f"{house.url}/brandon/models/HelloWorld")
     done = subprocess.run(["sh", "-c", command], env={"KEY": house.key, "PATH": "/usr/bin:/bin"}, capture_output=True, timeout=30)
     assert json.loads(done.stdout)["result"] == {"greeting": "Hello it's Ann"}
+
+
+def test_the_command_beside_a_form_shows_the_key_to_no_other_user_of_the_machine(house: Server, page: Tab, tmp_path: Path) -> None:
+    """A program in curl's place tells which arguments it got."""
+    use_key(page, house.key)
+    command = opened(page, "brandon/HelloWorld").locator("pre", has_text="curl").inner_text()
+    (tmp_path / "curl").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\ncat\n')
+    (tmp_path / "curl").chmod(0o700)
+    environment = {"KEY": house.key, "PATH": f"{tmp_path}:/usr/bin:/bin"}
+    done = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, text=True, check=True, timeout=30)
+    *arguments, header = done.stdout.splitlines()
+    assert not [argument for argument in arguments if house.key in argument]
+    assert header == f"Authorization: Bearer {house.key}"
 
 
 def test_every_model_that_ships_answers_its_form(house: Server, page: Tab) -> None:

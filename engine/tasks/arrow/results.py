@@ -65,7 +65,7 @@ def type_of(column: ResultColumn) -> pa.DataType:
 
 def to_column(column: ResultColumn, array: np.ndarray) -> pa.Array:
     """An array of results [M, ...] as one column of its type."""
-    if column.labels is not None:
+    if column.labels is not None and array.dtype.kind in "iu":
         return _labelled(column.labels, array)
     if column.keys:
         return pa.StructArray.from_arrays([_flat(array[:, i], type_of(column)[i].type) for i in range(array.shape[1])], column.keys)

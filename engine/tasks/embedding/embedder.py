@@ -15,7 +15,7 @@ import numpy as np
 from engine.tasks import codec
 from engine.tasks.codec import Fault, Record
 from engine.tasks.runtime import onnxruntime
-from engine.tasks.scoring.arrays import ANY, ModelTensors, TensorInfo
+from engine.tasks.scoring.arrays import ANY, ModelTensors, Outputs, TensorInfo
 from engine.tasks.scoring.columns import TextColumn, Texts
 from engine.tasks.scoring.inputs import Irregular, Refused
 from engine.tasks.scoring.model import LoadedModel, timed_runs
@@ -86,7 +86,7 @@ class Embedder:
         counts = Texts(b'%d,"truncated":true' % len(ids) if is_cut else b"%d" % len(ids) for ids, is_cut in tokens)
         return [TextColumn(b'{"embedding":', Texts(self.encoded(vectors, form))), TextColumn(b',"num_tokens":', counts, b"}")]
 
-    def arrays(self, tokens: list[Tokens], num_records: int) -> dict[str, np.ndarray]:
+    def arrays(self, tokens: list[Tokens], num_records: int) -> Outputs:
         """The vectors, as one array."""
         return {"embedding": self.vectors(tokens, Stages())}
 

@@ -74,7 +74,7 @@ def feature_of(kinds: Kinds | None) -> Any:
 
 
 def _word(found: Iterable[str]) -> str:
-    """The Arrow word for scalars of these kinds."""
+    """The Arrow word for scalars of these kinds in lists and objects. No word is right for integers beyond 64 bits."""
     words = {
         frozenset(): "null",
         frozenset({BOOL}): "bool",
@@ -82,8 +82,6 @@ def _word(found: Iterable[str]) -> str:
         frozenset({FLOAT}): "float64",
         frozenset({INT, FLOAT}): "float64",
         frozenset({TEXT}): "string",
-        frozenset({LONG}): "string",
-        frozenset({INT, LONG}): "string",
         frozenset({BYTES}): "binary",
     }
     return words.get(frozenset(found), "json")

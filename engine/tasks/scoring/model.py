@@ -14,7 +14,7 @@ import numpy as np
 from engine.tasks.codec import Fault, Record
 from engine.tasks.runtime import onnxruntime
 from engine.tasks.scoring import inputs, outputs
-from engine.tasks.scoring.arrays import ModelTensors, as_array, model_tensors, output_name
+from engine.tasks.scoring.arrays import ModelTensors, Outputs, as_array, model_tensors, output_name
 from engine.tasks.scoring.columns import TextColumn
 from engine.tasks.scoring.inputs import Column, Irregular, Refused
 from engine.tasks.scoring.outputs import Form
@@ -57,7 +57,7 @@ class Scorer(Protocol):
         """The encoded results in columns; each has one piece for each record."""
         ...
 
-    def arrays(self, prepared: Any, num_records: int) -> dict[str, np.ndarray]:
+    def arrays(self, prepared: Any, num_records: int) -> Outputs:
         """The results as arrays with the records along the first axis, by the names of `as_tensors`."""
         ...
 
@@ -160,7 +160,7 @@ class LoadedModel:
         values: list[Any] = self._session.run(self._output_names, feeds)
         return [_finished(entry, value, feeds) for entry, value in zip(self._entries, values, strict=True)]
 
-    def arrays(self, feeds: dict[str, np.ndarray], num_records: int) -> dict[str, np.ndarray]:
+    def arrays(self, feeds: dict[str, np.ndarray], num_records: int) -> Outputs:
         """The same outputs as arrays. WrongCount."""
         values = self.values(feeds)
         return {output_name(entry): as_array(entry, value, num_records) for entry, value in zip(self._entries, values, strict=True)}

@@ -62,12 +62,12 @@ class OutputEncoder:
         unwrap  arrays of one element become that element, whatever `squeeze` says
         """
         if isinstance(value, list):
-            _check_count(len(value), num_records)
+            require_count(len(value), num_records)
             return _maps(value)
         if value.ndim == 0 and num_records == 1:  # a graph without a batch axis, which runs one record at a time
             value = value.reshape(1)
         array = np.moveaxis(value, self._axis, 0) if self._axis else value
-        _check_count(array.shape[0] if array.ndim else 0, num_records)
+        require_count(array.shape[0] if array.ndim else 0, num_records)
         if (self._squeeze or unwrap) and array.ndim == 2 and array.shape[1] == 1:
             array = array[:, 0]
         return self._scalar(array) if array.ndim == 1 else self._rows(array)
@@ -211,7 +211,8 @@ def label_of_each(labels: Any, count: int) -> list[str]:
     return [str(labels[i]) if i < len(labels) else str(i) for i in range(count)]
 
 
-def _check_count(count: int, num_records: int) -> None:
+def require_count(count: int, num_records: int) -> None:
+    """WrongCount, unless there is one result for each record."""
     if count != num_records:
         raise WrongCount(f"the model gave {count} results for {num_records} records")
 

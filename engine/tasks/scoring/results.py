@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from engine.tasks import codec
-from engine.tasks.scoring.arrays import ANY, STRINGS, TensorInfo, as_array, is_labelled, labels_of, output_name
+from engine.tasks.scoring.arrays import ANY, STRINGS, Formless, TensorInfo, as_array, labels_of, output_name
 from engine.tasks.scoring.outputs import Form, label_of_each
 
+INTEGERS = np.dtype(np.int64)
 # The name of the only result of a model whose results have no names.
 BARE = "result"
 
@@ -19,7 +20,7 @@ class ResultColumn:
     """One column of results.
 
     shape   of its array; the records are along the first axis, and a length of ANY may be anything
-    labels  its array has integers, each of which stands for one of these strings
+    labels  if its array has integers, each of them stands for one of these strings
     keys    the columns of [N, k] have names
     """
 
@@ -40,9 +41,9 @@ def result_columns(entries: Sequence[dict[str, Any]], outputs: Sequence[TensorIn
 def _column(name: str, entry: dict[str, Any], info: TensorInfo, form: Form) -> ResultColumn:
     is_one = info.shape == (ANY, 1) and (entry.get("squeeze", True) or form.unwrap)
     shape = (ANY,) if is_one else info.shape
-    if is_labelled(entry, np.dtype(np.int64)) and info.dtype == STRINGS:
-        labels = {index: one if isinstance(one, str) else codec.dumps(one).decode() for index, one in labels_of(entry).items()}
-        return ResultColumn(name, info.dtype, shape, labels=labels)
+    if info.dtype == STRINGS and (labels := labels_of(entry, INTEGERS)):
+        texts = {index: one if isinstance(one, str) else codec.dumps(one).decode() for index, one in labels.items()}
+        return ResultColumn(name, info.dtype, shape, labels=texts)
     if entry.get("form") == "object" and len(shape) == 2 and (count := _num_keys(entry, shape)):
         keys = tuple(label_of_each(entry.get("labels") or (), count))
         if len(set(keys)) == count:
@@ -62,7 +63,10 @@ def result_arrays(
 
 
 def _array(entry: dict[str, Any], value: Any, column: ResultColumn, num_records: int) -> np.ndarray:
-    array = as_array(entry, value, num_records, with_labels=column.labels is None and column.dtype.kind != "O")
+    is_indexed = column.labels is not None and isinstance(value, np.ndarray) and value.dtype.kind in "iu"
+    array = as_array(entry, value, num_records, with_labels=not is_indexed)
+    if isinstance(array, Formless):
+        raise ValueError(array.reason)
     if column.shape == (ANY,) and array.shape == (num_records, 1):
         array = array[:, 0]
     if array.ndim != len(column.shape) or any(want not in (ANY, has) for want, has in zip(column.shape, array.shape, strict=True)):

@@ -12,6 +12,7 @@ import numpy as np
 from engine.frames import Buffer, Header, cut
 from engine.tasks import codec
 from engine.tasks.families import ENDS, is_harmful
+from engine.tasks.scoring.arrays import Formless
 from engine.tasks.scoring.loaded import LoadedModels
 from engine.tasks.scoring.model import Scorer
 from engine.tasks.scoring.score import one_line
@@ -34,8 +35,9 @@ def infer(models: LoadedModels, header: Header, payload: memoryview) -> tuple[He
     header   of requests: `key` of the model, `at_once` and `most_units` (what to run here, and what a block has at most, in
              units of the model's cost), `record_bytes` (see `cut_rows`), perhaps `careful` (run nothing here); of rows: `model`
     returns  a part for each block. Of a refused one: `refused` and `message`. Of one that was run: `id`, `rows`, `units`, `stages`,
-             and `outputs`, each with name, datatype, shape of a row, whether it is raw bytes, and the size of these. Of one to be
-             divided: `id`, `pieces` (their sizes) and `rows` of each
+             `is_named` (the request names its outputs), and `outputs`, each with name, datatype, shape of a row, whether it is raw
+             bytes, and the size of these; or with a `reason` why no tensor can hold it. Of one to be divided: `id`, `pieces` (their
+             sizes) and `rows` of each
     """
     stages = Stages()
     raws = cut(payload, header["sizes"])
@@ -102,13 +104,17 @@ def _answer(model: Scorer, request: InferRequest, outputs: list[Wanted], stages:
     pieces = [_encoded(arrays[wanted.name], wanted) for wanted in outputs]
     told = [_told(arrays[wanted.name], wanted, len(piece)) for wanted, piece in zip(outputs, pieces, strict=True)]
     stages.ended("encode")
-    return Part({"rows": request.num_rows, "outputs": told}, pieces)
+    return Part({"rows": request.num_rows, "is_named": request.outputs is not None, "outputs": told}, pieces)
 
 
-def _encoded(array: np.ndarray, wanted: Wanted) -> bytes:
+def _encoded(array: np.ndarray | Formless, wanted: Wanted) -> bytes:
+    if isinstance(array, Formless):
+        return b""
     return to_bytes(array) if wanted.is_binary else codec.encode_items(array)
 
 
-def _told(array: np.ndarray, wanted: Wanted, size: int) -> dict[str, Any]:
+def _told(array: np.ndarray | Formless, wanted: Wanted, size: int) -> dict[str, Any]:
+    if isinstance(array, Formless):
+        return {"name": wanted.name, "reason": array.reason, "size": size}
     form = {"name": wanted.name, "datatype": datatype_of(array.dtype), "shape": list(array.shape[1:])}
     return form | {"is_binary": wanted.is_binary, "size": size}

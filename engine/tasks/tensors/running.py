@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from engine.tasks.codec import Record
-from engine.tasks.scoring.arrays import ANY, STRINGS, ModelTensors, TensorInfo
+from engine.tasks.scoring.arrays import ANY, STRINGS, Formless, ModelTensors, Outputs, TensorInfo
 from engine.tasks.scoring.model import Scorer
 from engine.tasks.scoring.tensors import Mixed, TooWide
 from engine.tasks.stages import Stages
@@ -13,6 +13,7 @@ from engine.tasks.tensors.datatypes import datatype_of
 from engine.tasks.tensors.request import InferRequest, Rejected, Wanted
 
 Feeds = dict[str, np.ndarray]
+SEVERAL_SHAPES = "the model gives it in other shapes for some rows than for others"
 
 
 def outputs_of(request: InferRequest, model: Scorer) -> list[Wanted]:
@@ -26,7 +27,7 @@ def outputs_of(request: InferRequest, model: Scorer) -> list[Wanted]:
     return request.outputs
 
 
-def run(model: Scorer, request: InferRequest, stages: Stages) -> dict[str, np.ndarray]:
+def run(model: Scorer, request: InferRequest, stages: Stages) -> Outputs:
     """The outputs of all rows. Rejected for tensors that the model does not take; else whatever a run raises."""
     taken = model.as_tensors
     _refuse_unknown(request, taken)
@@ -35,21 +36,21 @@ def run(model: Scorer, request: InferRequest, stages: Stages) -> dict[str, np.nd
         stages.ended("parse")
         parts = [_run_feeds(model, feeds, start, stages) for start in range(0, request.num_rows, model.max_batch_size)]
     else:
-        records = _records(request)
+        records = _records(request, taken.fields)
         stages.ended("parse")
         size = model.max_batch_size
         parts = [_run_records(model, records[start : start + size], start, stages) for start in range(0, len(records), size)]
-    return parts[0] if len(parts) == 1 else {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return _put_together(parts)
 
 
-def _run_feeds(model: Scorer, feeds: Feeds, start: int, stages: Stages) -> dict[str, np.ndarray]:
+def _run_feeds(model: Scorer, feeds: Feeds, start: int, stages: Stages) -> Outputs:
     rows = {name: array[start : start + model.max_batch_size] for name, array in feeds.items()}
     outputs = model.arrays(rows, len(next(iter(rows.values()))))
     stages.ended("infer")
     return outputs
 
 
-def _run_records(model: Scorer, records: list[Record], start: int, stages: Stages) -> dict[str, np.ndarray]:
+def _run_records(model: Scorer, records: list[Record], start: int, stages: Stages) -> Outputs:
     try:
         prepared, faults = model.tensors(records)
     except Mixed as mixed:
@@ -66,11 +67,25 @@ def _run_records(model: Scorer, records: list[Record], start: int, stages: Stage
     return outputs
 
 
-def _run_groups(model: Scorer, records: list[Record], groups: list[list[int]], start: int, stages: Stages) -> dict[str, np.ndarray]:
+def _run_groups(model: Scorer, records: list[Record], groups: list[list[int]], start: int, stages: Stages) -> Outputs:
     """The outputs of records that cannot share one run, in their order."""
     parts = [_run_records(model, [records[i] for i in group], start, stages) for group in groups]
     order = np.argsort([i for group in groups for i in group])
-    return {name: np.concatenate([part[name] for part in parts])[order] for name in parts[0]}
+    return {name: one if isinstance(one, Formless) else one[order] for name, one in _put_together(parts).items()}
+
+
+def _put_together(parts: list[Outputs]) -> Outputs:
+    """The outputs of several runs, one after the other."""
+    return parts[0] if len(parts) == 1 else {name: _concatenated([part[name] for part in parts]) for name in parts[0]}
+
+
+def _concatenated(pieces: list[np.ndarray | Formless]) -> np.ndarray | Formless:
+    arrays = [piece for piece in pieces if not isinstance(piece, Formless)]
+    if len(arrays) < len(pieces):
+        return next(piece for piece in pieces if isinstance(piece, Formless))
+    if len({(array.dtype, array.shape[1:]) for array in arrays}) > 1:
+        return Formless(SEVERAL_SHAPES)
+    return np.concatenate(arrays)
 
 
 # From the tensors of a request to what a model takes
@@ -78,9 +93,10 @@ def _run_groups(model: Scorer, records: list[Record], groups: list[list[int]], s
 
 def _refuse_unknown(request: InferRequest, taken: ModelTensors) -> None:
     """Rejected for an input that the model has no use for, and for tensors of the graph beside fields."""
-    known = taken.fields | taken.inputs.keys()
+    known = taken.fields.keys() | taken.inputs.keys()
     unknown = [name for name in request.tensors if name not in known]
-    is_mixed = taken.is_direct and not request.tensors.keys() <= taken.fields and request.tensors.keys() != taken.inputs.keys()
+    given = request.tensors.keys()
+    is_mixed = taken.is_direct and not given <= taken.fields.keys() and given != taken.inputs.keys()
     if not unknown and not is_mixed:
         return
     told = ", ".join(f"{info.name} ({_told(info.dtype, info.shape)})" for info in taken.inputs.values())
@@ -94,21 +110,21 @@ def _is_direct(request: InferRequest, taken: ModelTensors) -> bool:
     if not taken.is_direct or request.tensors.keys() != taken.inputs.keys():
         return False
     texts = {name for name, array in request.tensors.items() if array.dtype == STRINGS and taken.inputs[name].dtype != STRINGS}
-    return not texts & taken.fields
+    return not texts & taken.fields.keys()
 
 
 def _told(dtype: np.dtype, shape: tuple[int, ...]) -> str:
     return f"{datatype_of(dtype)} {list(shape)}"
 
 
-def _records(request: InferRequest) -> list[Record]:
-    """The rows as records: a tensor [N] or [N,1] gives each its value, any other one a list."""
-    columns = [_values(array) for array in request.tensors.values()]
+def _records(request: InferRequest, fields: dict[str, bool]) -> list[Record]:
+    """The rows as records: a tensor [N], or [N,1] for a field that takes no list, gives each its value, any other one a list."""
+    columns = [_values(array, takes_list=fields.get(name, False)) for name, array in request.tensors.items()]
     return [dict(zip(request.tensors, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
-def _values(array: np.ndarray) -> list[Any]:
-    values: list[Any] = (array.reshape(-1) if array.shape[1:] == (1,) else array).tolist()
+def _values(array: np.ndarray, *, takes_list: bool) -> list[Any]:
+    values: list[Any] = (array.reshape(-1) if array.shape[1:] == (1,) and not takes_list else array).tolist()
     return values
 
 

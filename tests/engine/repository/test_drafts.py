@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -38,6 +38,8 @@ def drafted(value: Any) -> Draft | None:
 
 
 @given(lists=LISTS, other=OTHER)
+@example(lists={}, other={"\n": None})
+@example(lists={}, other={"owner": "\n"})
 def test_no_config_is_too_wild(lists: dict[str, Any], other: dict[str, Any]) -> None:
     draft = drafted(other | lists)
     if draft is not None:

@@ -1,15 +1,21 @@
 """The document as programs read it: valid, with the content of each answer, and with the values that parameters may have."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
+import requests
+from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from handlers.http.origins import SAFE_METHODS
 from handlers.http.routes import Route
 from handlers.openapi.document import BODILESS_METHODS, WITHOUT_BODY, document, merged
+from handlers.openapi.parameters import public_path
 from server.app import ROUTES
 from tests.described import described
+from tests.serving import Server
 
 OPERATIONS = merged(ROUTES)
 
@@ -46,11 +52,46 @@ def test_every_route_says_what_its_answers_hold() -> None:
 
 @pytest.mark.parametrize("route", OPERATIONS, ids=lambda route: f"{route.method} {route.path}")
 def test_every_answer_with_a_body_has_its_schema(route: Route) -> None:
-    [operations] = document([route])["paths"].values()
+    made = document([route])
+    [operations] = made["paths"].values()
     for status, answer in operations[route.method.lower()]["responses"].items():
+        if "$ref" in answer:
+            shared = made["components"]["responses"][answer["$ref"].rpartition("/")[2]]
+            assert ("content" in shared) == (int(status) >= 400 and route.method != "HEAD"), status
+            continue
         has_body = route.method not in BODILESS_METHODS and int(status) not in WITHOUT_BODY and route.holds(int(status)) != ()
         assert ("content" in answer) == has_body, status
         assert all(one["schema"] for one in answer.get("content", {}).values()), status
+
+
+def shared_fault(answer: requests.Response, route: Route) -> str | None:
+    """What of an answer is not as the document says of every route, or of this one; None if nothing is."""
+    told = described()["paths"][public_path(route)][route.method.lower()]["responses"][str(answer.status_code)]
+    if "$ref" in told:
+        told = described()["components"]["responses"][told["$ref"].rpartition("/")[2]]
+    if not answer.content:
+        return None if "content" not in told else "it has no body"
+    schema = told["content"][answer.headers["Content-Type"].partition(";")[0]]["schema"]
+    error = next(Draft202012Validator({**schema, "components": described()["components"]}).iter_errors(answer.json()), None)
+    return error and error.message
+
+
+@pytest.mark.parametrize("route", OPERATIONS, ids=lambda route: f"{route.method} {route.path}")
+def test_what_stands_around_a_route_answers_as_the_document_says(server: Server, route: Route) -> None:
+    """A wrong Expect, a page of another origin, and a slash at the end."""
+    url = server.url + re.sub(r"\{[^}]*\}", "1", public_path(route))
+
+    def ask(end: str = "", **headers: str) -> requests.Response:
+        return requests.request(route.method, url + end, headers=headers, auth=server.auth, allow_redirects=False, timeout=30)
+
+    expecting = ask(Expect="a miracle")
+    assert (expecting.status_code, shared_fault(expecting, route)) == (417, None)
+    if route.method not in SAFE_METHODS and not route.surface.is_open_to_all:
+        foreign = ask(Origin="http://evil.example")
+        assert (foreign.status_code, shared_fault(foreign, route)) == (403, None)
+    if "307" in described()["paths"][public_path(route)][route.method.lower()]["responses"]:
+        redirected = ask("/")
+        assert (redirected.status_code, shared_fault(redirected, route)) == (307, None)
 
 
 def test_parameters_have_types_and_words() -> None:

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.engine.tasks.preview.asking import Datasets, run
@@ -80,6 +80,8 @@ def ask(datasets: Datasets, task: str) -> Any:
 
 @WILD
 @given(rows=ROWS)
+@example(rows=[{"a": [2**63]}])
+@example(rows=[{"a": {"b": [1, 2**64]}}])
 def test_lines_and_an_array_of_any_objects_show_the_same_and_are_prepared_as_they_are_shown(rows: list[dict[str, Any]]) -> None:
     def check(datasets: Datasets) -> None:
         datasets.lay("lines", {"a.jsonl": "".join(json.dumps(row) + "\n" for row in rows)})
