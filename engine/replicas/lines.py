@@ -67,6 +67,7 @@ class Lines(NamedTuple):
     first_line  1-based number of the first line in its body, when the lines are consecutive; 0 when they have no numbers
     numbers     the number of each line, when they are not consecutive
     refusal     an error code when this stands for one line that was thrown away; then the buffers are empty
+    origin      number of the first row in the buffers, if these lines are some of the rows in there; 0 for lines of text
     """
 
     buffers: Sequence[Buffer] = ()
@@ -75,6 +76,7 @@ class Lines(NamedTuple):
     first_line: int = 0
     numbers: list[int] | None = None
     refusal: str | None = None
+    origin: int = 0
 
     @classmethod
     def of_body(cls, body: bytes) -> "Lines":
