@@ -9,13 +9,14 @@ from typing import Any, NamedTuple, Protocol
 from aiohttp import hdrs, web
 
 from engine.frames import LINE_END
-from engine.streaming.arrow_messages import END_OF_STREAM
+from engine.streaming.arrow_cutter import ArrowCutter
+from engine.streaming.arrow_messages import END_OF_STREAM, BadMessage
 from engine.streaming.arrow_stream import ArrowStream
+from engine.streaming.failures import BAD_ARROW, StreamFailure
 from engine.streaming.stream import Stream
 from handlers.http.arrays import BodyCutter
 from handlers.http.bodies import NDJSON
 from handlers.http.errors import NOT_ACCEPTABLE, EngineError, dumps
-from handlers.streaming.arrow import ArrowBody
 from handlers.streaming.keys import StreamingLimits
 
 ARROW = "application/vnd.apache.arrow.stream"
@@ -60,7 +61,7 @@ def _wanted(accept: str, known: Sequence[str]) -> str | None:
 # The body
 
 
-class Body(Protocol):
+class StreamBody(Protocol):
     """Hands what comes from the socket to the stream.
 
     is_plain  the next bytes are cheap to cut
@@ -98,12 +99,35 @@ class LineBody:
             self._stream.feed(span)
 
 
-def body_of(stream: Stream, limits: StreamingLimits) -> Body:
-    """What cuts the body of this stream."""
-    if isinstance(stream, ArrowStream):
+class ArrowBody:
+    """Record batches, behind their schema."""
+
+    is_plain = True
+
+    def __init__(self, stream: ArrowStream, limits: StreamingLimits) -> None:
         limit, metadata_limit = limits.arrow_batch_limit_bytes, limits.line_limit_bytes
-        return ArrowBody(stream, metadata_limit_bytes=metadata_limit, batch_limit_bytes=limit)
-    return LineBody(stream, limits)
+        self._cutter = ArrowCutter(stream, metadata_limit_bytes=metadata_limit, batch_limit_bytes=limit)
+
+    def feed(self, data: bytes) -> None:
+        try:
+            self._cutter.feed(data)
+        except BadMessage as error:
+            raise _bad_arrow(error) from None
+
+    def finish(self) -> None:
+        try:
+            self._cutter.finish()
+        except BadMessage as error:
+            raise _bad_arrow(error) from None
+
+
+def _bad_arrow(error: BadMessage) -> StreamFailure:
+    return StreamFailure(BAD_ARROW, f"the body is not an Arrow stream that can be read: {error}")
+
+
+def body_of(stream: Stream, limits: StreamingLimits) -> StreamBody:
+    """What cuts the body of this stream."""
+    return ArrowBody(stream, limits) if isinstance(stream, ArrowStream) else LineBody(stream, limits)
 
 
 # The end of the answer

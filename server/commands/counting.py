@@ -121,12 +121,12 @@ class AnswerLines:
         if data.startswith(self._summary_head, last):
             self.summary = json.loads(data[last:end])["summary"]
             return last
-        if data.startswith(self._error_head, last) and (reason := _fatal_reason(json.loads(data[last:end]))):
+        if data.startswith(self._error_head, last) and (reason := fatal_reason(json.loads(data[last:end]))):
             self.failure = reason
             return last
         return end
 
 
-def _fatal_reason(line: dict[str, Any]) -> str | None:
+def fatal_reason(line: dict[str, Any]) -> str | None:
     """Why the server cut the stream, if this line says so. The error of a record has no key `fatal`."""
     return f"{line['error']} ({line['code']})" if line.get("fatal") else None

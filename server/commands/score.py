@@ -18,14 +18,16 @@ from collections.abc import Iterable, Iterator
 from typing import NoReturn
 
 from server.commands.asking import no_answer, not_sluice, reason
+from server.commands.batches import AnswerRows, SentRows
 from server.commands.counting import AnswerLines, Buffer, RecordCounter
 from server.commands.duplex import READ_BYTES, Duplex, Upload
 from server.commands.files import Files, LineSink, RecordSource
 from server.commands.progress import Progress
 from server.commands.remote import Remote, add_arguments, find_remote
-from server.commands.tables import FORMATS, TABLES, TableSink, TableSource, format_of, is_readable, results_only
+from server.commands.tables import FORMATS, TABLES, TableSink, TableSource, Transport, format_of, is_readable, results_only
 from server.commands.usage import EXIT_USAGE, Parser, UsageError, program
 
+NDJSON, ARROW = "application/x-ndjson", "application/vnd.apache.arrow.stream"
 # The fastest level: a higher one seldom makes up for its time, since few networks are that slow.
 GZIP_LEVEL = 1
 CONNECT_TIMEOUT_S = 30.0
@@ -66,6 +68,8 @@ def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.format = options.format or format_of(options.output)
+        needs_lines = options.errors is not None or options.max_errors is not None
+        options.transport = Transport.of(options.file, options.format, needs_lines=needs_lines)
         remote = find_remote(options, os.environ)
         model = _model_path(options.model)
         with _opened_files(options) as files:
@@ -85,15 +89,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "file",
         metavar="FILE",
-        help="one JSON object on each line, or a table: .csv, .tsv or .parquet, each row a record; - for lines on standard input",
+        help="one JSON object on each line, or a table: .csv, .tsv, .parquet or .arrow, each row a record; - for lines on standard "
+        "input",
     )
     parser.add_argument("-o", "--output", metavar="OUT", help="write the results to this file [standard output]")
     parser.add_argument("--errors", metavar="FILE", help="write the error lines to this file [among the results]")
     parser.add_argument(
         "--format",
         choices=FORMATS,
-        help="ndjson: whole lines; results: what the model says, and nothing else; csv, parquet: a table, written at the end. All "
-        "but ndjson are in the order of the records [what the name of OUT ends in, else ndjson]",
+        help="ndjson: whole lines; results: what the model says, and nothing else; csv, parquet, arrow: a table, written at the "
+        "end. All but ndjson are in the order of the records [what the name of OUT ends in, else ndjson]",
     )
     parser.add_argument("--max-errors", metavar="N", type=_count, help="stop when more than N records have an error [never]")
     parser.add_argument("--ordered", action="store_true", help="write the results in the order of the records")
@@ -113,9 +118,14 @@ def _count(text: str) -> int:
 @contextlib.contextmanager
 def _opened_files(options: argparse.Namespace) -> Iterator[Files]:
     """All files of a run. UsageError when two of them are the same file or one is no table; OSError when one cannot be opened."""
-    source = TableSource.opened(options.file) if is_readable(options.file) else RecordSource.opened(options.file)
+    way: Transport = options.transport
+    source = RecordSource.opened(options.file)
+    if is_readable(options.file):
+        source = TableSource.opened(options.file, is_arrow=way.is_arrow_in)
     is_table = options.format in TABLES
-    results = TableSink.table(options.output, options.format) if is_table else LineSink.opened(options.output)
+    results = LineSink.opened(options.output)
+    if is_table:
+        results = TableSink.table(options.output, options.format, is_arrow=way.is_arrow_out)
     with source as records, results as sink, contextlib.ExitStack() as stack:
         errors = stack.enter_context(LineSink.opened(options.errors)) if options.errors else None
         files = Files(records, sink, errors)
@@ -139,8 +149,9 @@ class ScoreRun:
         self._model_path = model_path
         self._files = files
         self._options = options
-        self._sent = RecordCounter()
-        self._lines = AnswerLines("", is_divided=False)
+        self._way: Transport = options.transport
+        self._sent: RecordCounter | SentRows = SentRows() if self._way.is_arrow_in else RecordCounter()
+        self._lines: AnswerLines | AnswerRows = AnswerLines("", is_divided=False)
         self._compressor = zlib.compressobj(GZIP_LEVEL, wbits=31) if options.gzip else None
         num_bytes = files.source.num_bytes
         # With a known length neither side has to deal with chunks.
@@ -228,7 +239,8 @@ class ScoreRun:
         ordered = "&ordered=true" if self._options.ordered or self._options.format != "ndjson" else ""
         path = self._remote.path(*self._model_path)
         connection.putrequest("POST", f"{path}?bulk=true&summary=true{ordered}", skip_accept_encoding=True)
-        headers = self._remote.headers | {"Content-Type": "application/x-ndjson", "Expect": "100-continue"}
+        kinds = {"Content-Type": self._media_type(self._way.is_arrow_in), "Accept": self._media_type(self._way.is_arrow_out)}
+        headers = self._remote.headers | kinds | {"Expect": "100-continue"}
         if self._compressor is not None:
             headers["Content-Encoding"] = "gzip"
         if self._compressor is None and self._files.source.num_bytes is not None:
@@ -239,11 +251,16 @@ class ScoreRun:
             connection.putheader(name, value)
         connection.endheaders()
 
+    @staticmethod
+    def _media_type(is_arrow: bool) -> str:
+        return ARROW if is_arrow else NDJSON
+
     def _begin(self, response: http.client.HTTPResponse) -> None:
         bulk_id = response.headers.get("X-Bulk-Id")
         if response.status != 200 or bulk_id is None:
             self._refuse(response)
-        self._lines = AnswerLines(bulk_id, is_divided=self._files.errors is not None)
+        is_divided = self._files.errors is not None
+        self._lines = AnswerRows() if self._way.is_arrow_out else AnswerLines(bulk_id, is_divided=is_divided)
         self._files.results.begin()
         if self._files.errors is not None:
             self._files.errors.begin()

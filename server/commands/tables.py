@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -23,7 +24,12 @@ from server.commands.usage import UsageError
 ROOT = Path(__file__).resolve().parents[2]
 # What a child reads. Lines of JSON that are not compressed go to the server as they are.
 READABLE = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".jsonl.gz", ".ndjson.gz")
-TABLES = ("csv", "parquet")
+# What goes to the server as record batches if that is of use; Arrow files always do.
+ARROW_FILES = (".arrow", ".arrows", ".feather", ".ipc")
+BATCHED = (*ARROW_FILES, ".parquet")
+TABLES = ("csv", "parquet", "arrow")
+# The tables that are made of record batches.
+BATCHED_TABLES = ("parquet", "arrow")
 FORMATS = ("ndjson", "results", *TABLES)
 END_TIMEOUT_S = 1.0
 # A line of an answer with a result, which stands between the two times. No string in the line can hold what stands around it.
@@ -32,7 +38,31 @@ RESULT = re.compile(rb'^\{"bulk_id":"[^"]*","end_time":"[^"]*","result":(.*),"st
 
 def is_readable(path: str) -> bool:
     """Whether a child must read the file for us."""
-    return path.lower().endswith(READABLE)
+    return path.lower().endswith((*READABLE, *ARROW_FILES))
+
+
+@dataclass(frozen=True, slots=True)
+class Transport:
+    """How records and results travel.
+
+    is_arrow_in   records as record batches, from a child that reads the file
+    is_arrow_out  results as record batches, to a child that writes the file
+    """
+
+    is_arrow_in: bool
+    is_arrow_out: bool
+
+    @classmethod
+    def of(cls, path: str, form: str, *, needs_lines: bool) -> "Transport":
+        """How a file goes through a model into a table or lines of this form. UsageError.
+
+        needs_lines  errors are written elsewhere or counted as they come
+        """
+        is_batched = path.lower().endswith(BATCHED)
+        is_arrow_out = is_batched and form in BATCHED_TABLES and not needs_lines
+        if form == "arrow" and not is_arrow_out:
+            raise UsageError(f"an Arrow table is made of {', '.join(BATCHED)}, without --errors and --max-errors")
+        return cls(is_arrow_out or path.lower().endswith(ARROW_FILES), is_arrow_out)
 
 
 def format_of(output: str | None) -> str:
@@ -56,9 +86,12 @@ class TableSource(RecordSource):
 
     @classmethod
     @contextlib.contextmanager
-    def opened(cls, path: str) -> Iterator["TableSource"]:
+    def opened(cls, path: str, *, is_arrow: bool = False) -> Iterator["TableSource"]:
         """The file at this path. UsageError when it cannot be read from its beginning; OSError when there is none."""
-        with open(path, "rb"), _child("read", path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+        with (
+            open(path, "rb"),
+            _child("read-arrow" if is_arrow else "read", path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process,
+        ):
             source = cls(path, process)
             poll = select.poll()
             poll.register(source.fd, select.POLLIN)
@@ -81,12 +114,14 @@ class TableSink(LineSink):
 
     @classmethod
     @contextlib.contextmanager
-    def table(cls, path: str | None, form: str) -> Iterator["TableSink"]:
+    def table(cls, path: str | None, form: str, *, is_arrow: bool = False) -> Iterator["TableSink"]:
         """The file at this path, or standard output for None; a file keeps its old content until the table is written. OSError."""
         folder = tempfile.gettempdir() if path is None else str(Path(path).resolve().parent)
         with LineSink.opened(path) as target:
             options = ["--empty"] if target.fd != STDOUT and stat.S_ISREG(target.status.st_mode) else []
-            with _child("write", form, folder, *options, stdin=subprocess.PIPE, stdout=target.fd) as process:
+            with _child(
+                "write-arrow" if is_arrow else "write", form, folder, *options, stdin=subprocess.PIPE, stdout=target.fd
+            ) as process:
                 yield cls(process, target.fd)
 
     def begin(self) -> None:

@@ -259,7 +259,7 @@ def _cpu_by_process(running: Server) -> dict[str, float]:
 def measure_arrow(bench: Bench) -> list[Figure]:
     """Record batches in and out / lines in and out, in turn: a table in parts, and a whole data frame as one record batch."""
     count = bench.count(1_000_000)
-    lines, sizes = file_of(IRIS, count), {"65,536 rows a batch": 65_536, "one batch": count}
+    lines, sizes = file_of(IRIS, count), {"8,192 rows a batch": 8192, "65,536 rows": 65_536, "one batch": count}
     files = {what: arrow_file_of(IRIS, count, size) for what, size in sizes.items()}
     ours: dict[str, list[float]] = {what: [] for what in files}
     costs: dict[str, list[float]] = {what: [] for what in files}
@@ -280,7 +280,7 @@ def measure_arrow(bench: Bench) -> list[Figure]:
 
 def _arrow(what: str, ours: list[float], theirs: list[float], costs: list[float], their_costs: list[float]) -> Iterator[Figure]:
     rates, cpu = {"ours": ours, "baseline": theirs}, {"ours": costs, "baseline": their_costs}
-    bar = Bar(3.0 if what.startswith("65") else None)
+    bar = Bar(3.0 if what.startswith("8,192") else None)
     yield Figure(
         "arrow", f"iris, Arrow ({what}) / lines", "records/s", max(ours), max(theirs), max(ours) / max(theirs), "x", bar, rates
     )

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from engine.frames import Buffer, Header
-from engine.tasks.arrow.reading import BadArrow, TooMuch, plain_rows, read_rows
+from engine.tasks.arrow.reading import BadArrow, TooMuch, aligned, plain_rows, read_rows
 from engine.tasks.families import Reply
 from engine.tasks.stages import Stages
 
@@ -21,7 +21,7 @@ def cut_batch(header: Header, payload: memoryview) -> Reply:
     """
     stages = Stages()
     try:
-        rows = read_rows(payload, header["fields"], header["skip"], None)
+        rows = read_rows(aligned(payload), header["fields"], header["skip"], None)
         schema, pieces, counts = b"", [], []
         for piece in _pieces(rows, header["piece_rows"]):
             schema = schema or piece.schema.serialize()

@@ -40,13 +40,18 @@ def is_any(kind: pa.DataType, checks: Collection[Any]) -> bool:
     return any(check(kind) for check in checks)
 
 
+def aligned(payload: Buffer) -> pa.Buffer:
+    """The bytes in memory that is aligned as Arrow wants it; in a frame they stand anywhere."""
+    return pa.py_buffer(bytes(payload))
+
+
 # Schemas
 
 
-def read_schema(payload: Buffer) -> pa.Schema:
+def read_schema(data: pa.Buffer) -> pa.Schema:
     """The schema at the beginning of a stream. BadArrow."""
     try:
-        schema = pa.ipc.read_schema(pa.py_buffer(bytes(payload)))
+        schema = pa.ipc.read_schema(data)
         _ = schema.names  # raises UnicodeDecodeError for a name that is not UTF-8
         return schema
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -88,7 +93,7 @@ def is_readable(kind: pa.DataType) -> bool:
 # Rows
 
 
-def read_rows(payload: Buffer, fields: Collection[str], skip: int, count: int | None) -> pa.RecordBatch:
+def read_rows(data: pa.Buffer, fields: Collection[str], skip: int, count: int | None) -> pa.RecordBatch:
     """Some rows of the record batches: the columns that are read, as they came, checked in full. BadArrow.
 
     skip     rows before them
@@ -96,7 +101,7 @@ def read_rows(payload: Buffer, fields: Collection[str], skip: int, count: int | 
     returns  at least one column, so that it has a number of rows: one without a name if no column is read
     """
     try:
-        table = _table(payload, fields)
+        table = _table(data, fields)
         if count is not None and table.num_rows < skip + count:
             raise BadArrow("a record batch has fewer rows than it says")
         table = table.slice(skip, count)
@@ -120,9 +125,8 @@ def plain_rows(rows: pa.RecordBatch) -> pa.RecordBatch:
         raise BadArrow(one_line(error)) from None
 
 
-def _table(payload: Buffer, fields: Collection[str]) -> pa.Table:
-    """The columns of all record batches that are read, not checked yet. Their memory is aligned as Arrow wants it."""
-    data = pa.py_buffer(bytes(payload))
+def _table(data: pa.Buffer, fields: Collection[str]) -> pa.Table:
+    """The columns of all record batches that are read, not checked yet."""
     names = pa.ipc.read_schema(data).names
     places = [i for i, name in enumerate(names) if name in fields or name == ID]
     # An empty list would mean all columns, and any column tells the number of rows.

@@ -14,7 +14,7 @@ import pyarrow as pa
 from engine.frames import Header
 from engine.tasks.arrow.cutting import answer
 from engine.tasks.arrow.feeds import Feeds, plain_feeds, records_of
-from engine.tasks.arrow.reading import ID, BadArrow, TooMuch, check_schema, plain_rows, read_rows, read_schema, row_bytes
+from engine.tasks.arrow.reading import ID, BadArrow, TooMuch, aligned, check_schema, plain_rows, read_rows, read_schema, row_bytes
 from engine.tasks.arrow.results import Part, answer_schema, fault_columns, id_type, ids_of, joined, to_column
 from engine.tasks.codec import Fault, Parsed, Record
 from engine.tasks.families import ENDS, Reply, is_harmful
@@ -27,6 +27,8 @@ from engine.tasks.stages import Stages
 # Holds the place of the last line in the metadata of a record batch without rows; that line is shorter.
 MARKER = b"#" * 1024
 LAST_LINE = "last_line"
+# More than the metadata of a record batch and the mark of the end take.
+METADATA_BYTES = 4096
 
 
 def open_stream(model: Scorer, header: Header, payload: memoryview) -> Reply:
@@ -37,7 +39,7 @@ def open_stream(model: Scorer, header: Header, payload: memoryview) -> Reply:
     """
     stages = Stages()
     try:
-        schema = read_schema(payload)
+        schema = read_schema(aligned(payload))
         fields = check_schema(schema, model.as_tensors.fields)
     except BadArrow as error:
         return answer(stages, {"refused": str(error)})
@@ -54,13 +56,15 @@ def _answer_schema(model: Scorer, header: Header, schema: pa.Schema) -> pa.Schem
 
 
 def _message(batch: pa.RecordBatch, metadata: dict[str, str]) -> memoryview:
-    """A record batch as a message, without the schema before it."""
-    sink = pa.BufferOutputStream()
+    """A record batch as a message, without the schema before it. A buffer that grows would copy the batch again and again."""
+    start = len(batch.schema.serialize())
+    most = start + pa.ipc.get_record_batch_size(batch) + METADATA_BYTES
+    memory = pa.allocate_buffer(most)
+    sink = pa.FixedSizeBufferWriter(memory)
     with pa.ipc.new_stream(sink, batch.schema) as writer:
-        start = len(batch.schema.serialize())
         writer.write_batch(batch, custom_metadata=metadata)
         end = sink.tell()
-    return memoryview(sink.getvalue())[start:end]
+    return memoryview(memory)[start:end]
 
 
 def score(model: Scorer, header: Header, payload: memoryview) -> Reply:
@@ -68,14 +72,14 @@ def score(model: Scorer, header: Header, payload: memoryview) -> Reply:
 
     header  line: number of the first row that is meant; origin: of the first row there is; is_arrow_out; row_limit_bytes
     """
-    clock, stages = Clock(header["times"]), Stages()
+    clock, stages, data = Clock(header["times"]), Stages(), aligned(payload)
     try:
-        schema = read_schema(payload)
+        schema = read_schema(data)
         skip, count = header["line"] - header["origin"], header["num_lines"]
         if "refuse" in header and header["num_lines"] == 1:
-            rows, faults = _refused(header, payload, skip)
+            rows, faults = _refused(header, data, skip)
         else:
-            rows = plain_rows(read_rows(payload, model.as_tensors.fields, skip, count))
+            rows = plain_rows(read_rows(data, model.as_tensors.fields, skip, count))
             faults = _too_long(rows, header["row_limit_bytes"])
     except TooMuch:
         return too_much(stages)
@@ -86,11 +90,11 @@ def score(model: Scorer, header: Header, payload: memoryview) -> Reply:
     return _answer_rows(model, header, schema, rows, faults, clock, stages)
 
 
-def _refused(header: Header, payload: memoryview, skip: int) -> tuple[pa.RecordBatch, dict[int, Fault]]:
+def _refused(header: Header, data: pa.Buffer, skip: int) -> tuple[pa.RecordBatch, dict[int, Fault]]:
     """One row that gets an error whatever it holds: only its id is read, if it is there."""
     fault = Fault(header["refuse"], header["reason"])
     try:
-        return read_rows(payload, (), skip, 1), {0: fault}
+        return read_rows(data, (), skip, 1), {0: fault}
     except BadArrow:
         return pa.record_batch([pa.nulls(1)], names=[""]), {0: fault}
 
@@ -171,18 +175,23 @@ class RowRuns:
         if len(places) < self._rows.num_rows:
             tensors = {name: array[places] for name, array in tensors.items()}
         self._stages.ended("parse")
+        size, runs = self._model.max_batch_size, []
         try:
-            size = self._model.max_batch_size
-            starts = range(0, len(places), size)
-            return [self._run({name: it[i : i + size] for name, it in tensors.items()}, places[i : i + size]) for i in starts]
+            for i in range(0, len(places), size):
+                feed = {name: array[i : i + size] for name, array in tensors.items()}
+                runs.append((places[i : i + size], self._arrays(feed, len(places[i : i + size]))))
+            return [self._part(*run) for run in _joined_runs(runs)]
         except ENDS:
             raise
         except BaseException:  # a graph may raise anything
             return []
 
-    def _run(self, prepared: Any, places: np.ndarray) -> Part:
-        arrays = self._model.result_arrays(prepared, len(places), self._form)
+    def _arrays(self, prepared: Any, num_rows: int) -> list[np.ndarray]:
+        arrays = self._model.result_arrays(prepared, num_rows, self._form)
         self._stages.ended("infer")
+        return arrays
+
+    def _part(self, places: np.ndarray, arrays: list[np.ndarray]) -> Part:
         columns = [to_column(column, array) for column, array in zip(self._columns, arrays, strict=True)]
         self._stages.ended("encode")
         return Part(places, columns)
@@ -195,7 +204,7 @@ class RowRuns:
             self._faults.update((int(places[i]), fault) for i, fault in faults.items())
             kept = [i for i in kept if i not in faults]
             self._stages.ended("tokenise" if self._model.is_tokenised else "parse")
-            return [self._run(prepared, places[kept])] if kept else []
+            return [self._part(places[kept], self._arrays(prepared, len(kept)))] if kept else []
         except ENDS:
             raise
         except Mixed as mixed:
@@ -207,6 +216,14 @@ class RowRuns:
                 return []
             groups = [kept[: len(kept) // 2], kept[len(kept) // 2 :]]
         return [part for group in groups for part in self._careful(places[group], [records[i] for i in group])]
+
+
+def _joined_runs(runs: list[tuple[np.ndarray, list[np.ndarray]]]) -> list[tuple[np.ndarray, list[np.ndarray]]]:
+    """The runs as one, which costs a fifth less to write, unless the lists in their results differ in length."""
+    if len({tuple((array.shape[1:], array.dtype) for array in arrays) for _, arrays in runs}) != 1:
+        return runs
+    columns = zip(*(arrays for _, arrays in runs), strict=True)
+    return [(np.concatenate([places for places, _ in runs]), [np.concatenate(column) for column in columns])]
 
 
 def _divided(places: np.ndarray, size: int) -> Iterable[np.ndarray]:

@@ -1,11 +1,13 @@
 """The program that engine/tasks/tables/__init__.py describes."""
 
+import functools
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from engine.tasks.ingestion.files import FileLines
+from engine.tasks.tables.arrow import Unreadable, read_batches, write_batches
 from engine.tasks.tables.results import write_table
 
 
@@ -14,7 +16,7 @@ def main(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the command that started us, which ends us as it needs
     word, *rest = arguments
     try:
-        return _read(rest[0]) if word == "read" else _write(*rest)
+        return WORDS[word](*rest)
     except BrokenPipeError:  # the command has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -37,12 +39,34 @@ def _read(path: str) -> int:
 
 
 def _write(form: str, folder: str, *options: str) -> int:
-    def begin() -> None:
-        if "--empty" in options:
-            os.ftruncate(sys.stdout.fileno(), 0)
-
-    write_table(sys.stdin.buffer, sys.stdout.buffer, form, folder, begin)
+    write_table(sys.stdin.buffer, sys.stdout.buffer, form, folder, functools.partial(_begin, options))
     return 0
+
+
+def _read_arrow(path: str) -> int:
+    try:
+        read_batches(path, sys.stdout.buffer)
+    except Unreadable as error:
+        return _fail(str(error))
+    return 0
+
+
+def _write_arrow(form: str, folder: str, *options: str) -> int:
+    write_batches(sys.stdin.buffer, sys.stdout.buffer, form, folder, functools.partial(_begin, options))
+    return 0
+
+
+def _begin(options: Sequence[str]) -> None:
+    if "--empty" in options:
+        os.ftruncate(sys.stdout.fileno(), 0)
+
+
+WORDS: dict[str, Callable[..., int]] = {
+    "read": _read,
+    "write": _write,
+    "read-arrow": _read_arrow,
+    "write-arrow": _write_arrow,
+}
 
 
 def _fail(reason: str) -> int:

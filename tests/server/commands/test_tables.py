@@ -225,3 +225,63 @@ def test_the_port_of_the_environment_is_that_of_the_server(server: Server, tmp_p
     assert score(None, IRIS, file, **place).returncode == 0
     done = score(None, IRIS, file, SLUICE_PORT="70000")
     assert (done.returncode, len(done.stderr.splitlines())) == (64, 1)
+
+
+# Record batches
+
+
+@pytest.mark.parametrize("name", ["f.parquet", "f.arrow", "f.arrows"])
+@pytest.mark.parametrize("out", ["o.parquet", "o.arrow"])
+def test_tables_go_through_a_model_as_record_batches(server: Server, tmp_path: Path, name: str, out: str) -> None:
+    """The types are those of the model: lines would have made float64 of its float32."""
+    table = flowers(20_000)
+    write_arrow(tmp_path / name, table)
+    done = score(server, IRIS, tmp_path / name, "-o", tmp_path / out)
+    assert (done.returncode, b"20,000 results, 0 errors" in done.stderr) == (0, True)
+    found = read_arrow(tmp_path / out)
+    assert found["yhat_id"].to_pylist() == table["yhat_id"].to_pylist()
+    assert (found.schema.names, found.schema.field("probabilities").type.value_type) == (
+        ["yhat_id", "label", "probabilities"],
+        pa.float32(),
+    )
+
+
+def test_rows_with_errors_have_their_reasons_in_the_table(server: Server, tmp_path: Path) -> None:
+    records = flowers(10).to_pylist()
+    records[3]["sepal_width"] = None
+    write_arrow(tmp_path / "f.parquet", pa.Table.from_pylist(records))
+    done = score(server, IRIS, tmp_path / "f.parquet", "-o", tmp_path / "o.arrow")
+    assert done.returncode == 1
+    found = read_arrow(tmp_path / "o.arrow")
+    assert found["code"].to_pylist() == [None] * 3 + ["missing_field"] + [None] * 6
+
+
+def test_an_arrow_file_is_answered_by_lines_where_lines_are_wanted(server: Server, tmp_path: Path) -> None:
+    write_arrow(tmp_path / "f.arrow", flowers(300))
+    done = score(server, IRIS, tmp_path / "f.arrow", "--ordered")
+    assert done.returncode == 0
+    assert len(answers(done.stdout)) == 300
+    assert score(server, IRIS, tmp_path / "f.arrow", "-o", tmp_path / "o.csv").returncode == 0
+    assert len(pa.csv.read_csv(tmp_path / "o.csv")) == 300
+
+
+def test_what_cannot_become_an_arrow_table_is_a_usage_error(server: Server, tmp_path: Path) -> None:
+    file = written(tmp_path / "f.csv", flowers(10))
+    done = score(server, IRIS, file, "-o", tmp_path / "o.arrow")
+    assert done.returncode == 64
+    assert b"an Arrow table is made of .arrow, .arrows, .feather, .ipc, .parquet" in done.stderr
+    (tmp_path / "bad.arrow").write_bytes(b"no arrow at all")
+    done = score(server, IRIS, tmp_path / "bad.arrow", "-o", tmp_path / "o.arrow")
+    assert (done.returncode, done.stderr.count(b"\n")) == (64, 1)
+
+
+def write_arrow(path: Path, table: pa.Table) -> None:
+    if path.suffix == ".parquet":
+        pq.write_table(table, path)
+        return
+    with (pa.ipc.new_file if path.suffix == ".arrow" else pa.ipc.new_stream)(path, table.schema) as writer:
+        writer.write_table(table)
+
+
+def read_arrow(path: Path) -> pa.Table:
+    return pq.read_table(path) if path.suffix == ".parquet" else pa.ipc.open_file(path).read_all()

@@ -1,8 +1,10 @@
-"""Arrow bodies to messages: bytes in, whole messages of an Arrow stream out, handed to the stream as they come.
+"""Bytes of an Arrow stream to its messages, handed to somebody who takes them as they come.
 
-No I/O inside: the code that reads the socket feeds its bytes. Only the head of a message is looked into
-(engine/streaming/arrow_messages.py); replicas read the rest.
+No I/O inside: the code that reads the socket feeds its bytes. Only the head of a message is looked into (arrow_messages.py);
+replicas read the rest.
 """
+
+from typing import Protocol
 
 from engine.frames import Buffer
 from engine.streaming.arrow_messages import (
@@ -16,25 +18,34 @@ from engine.streaming.arrow_messages import (
     decoded_bytes,
     read_head,
 )
-from engine.streaming.arrow_stream import ArrowStream
-from engine.streaming.failures import BAD_ARROW, StreamFailure
 
 # How an Arrow file begins, which is another format than a stream.
 FILE_MAGIC = b"ARROW1"
 
 
-class ArrowBody:
-    """Cuts a body at the ends of messages, and feeds them to the stream.
+class Taker(Protocol):
+    """Who takes the messages, such as an ArrowStream."""
+
+    @property
+    def dictionary_bytes(self) -> int: ...
+
+    def feed_schema(self, message: bytes) -> None: ...
+
+    def feed_dictionary(self, message: bytes, num_bytes: int, dictionary: int, *, is_delta: bool) -> None: ...
+
+    def feed_records(self, buffers: list[Buffer], num_bytes: int, num_rows: int) -> None: ...
+
+
+class ArrowCutter:
+    """Cuts a stream at the ends of messages, and feeds them to who takes them.
 
     metadata_limit_bytes  a message with longer metadata is refused
     batch_limit_bytes     a message with a longer body is refused before its body is kept; so is a compressed one that claims to
                           be longer, and a stream whose dictionaries together are longer
     """
 
-    is_plain = True
-
-    def __init__(self, stream: ArrowStream, *, metadata_limit_bytes: int, batch_limit_bytes: int) -> None:
-        self._stream = stream
+    def __init__(self, taker: Taker, *, metadata_limit_bytes: int, batch_limit_bytes: int) -> None:
+        self._taker = taker
         self._metadata_limit = metadata_limit_bytes
         self._limit = batch_limit_bytes
         self._held: list[Buffer] = []  # of the message that has not come in full
@@ -46,27 +57,24 @@ class ArrowBody:
         self._has_ended = False
 
     def feed(self, data: bytes) -> None:
-        """The next bytes of the body. StreamFailure `bad_arrow`."""
+        """The next bytes. BadMessage."""
         view, position = memoryview(data), 0
-        try:
-            while position < len(view):
-                if self._has_ended:
-                    raise BadMessage("bytes follow the end of the stream")
-                piece = view[position : position + self._wanted_bytes - self._held_bytes]
-                self._held.append(piece)
-                self._held_bytes += len(piece)
-                position += len(piece)
-                if self._held_bytes == self._wanted_bytes:
-                    self._step()
-        except BadMessage as error:
-            raise StreamFailure(BAD_ARROW, f"the body is not an Arrow stream that can be read: {error}") from None
+        while position < len(view):
+            if self._has_ended:
+                raise BadMessage("bytes follow the end of the stream")
+            piece = view[position : position + self._wanted_bytes - self._held_bytes]
+            self._held.append(piece)
+            self._held_bytes += len(piece)
+            position += len(piece)
+            if self._held_bytes == self._wanted_bytes:
+                self._step()
 
     def finish(self) -> None:
-        """The body has ended, with or without the mark for it. StreamFailure `bad_arrow` inside a message, or without a schema."""
+        """There are no more bytes, with or without the mark for it. BadMessage inside a message, or without a schema."""
         if self._held_bytes:
-            raise StreamFailure(BAD_ARROW, "the body ends inside a message of the Arrow stream")
+            raise BadMessage("it ends inside a message")
         if not self._has_schema:
-            raise StreamFailure(BAD_ARROW, "the body is empty, and an Arrow stream begins with a schema")
+            raise BadMessage("it is empty, and such a stream begins with a schema")
 
     def _step(self) -> None:
         """What was wanted of the message is here. BadMessage."""
@@ -106,7 +114,7 @@ class ArrowBody:
         buffers, num_bytes = self._held, self._held_bytes
         if head.kind is MessageKind.SCHEMA:
             self._has_schema = True
-            self._stream.feed_schema(b"".join(buffers))
+            self._taker.feed_schema(b"".join(buffers))
         else:
             self._feed(head, [b"".join(buffers)] if head.is_compressed else buffers, num_bytes)
         self._forget()
@@ -119,11 +127,11 @@ class ArrowBody:
         if head.kind is MessageKind.RECORDS:
             if head.num_rows > FREE_ROWS + ROWS_PER_BYTE * claimed:
                 raise BadMessage(f"a record batch claims {head.num_rows:,} rows in {claimed:,} bytes")
-            self._stream.feed_records(buffers, max(num_bytes, claimed), head.num_rows)
+            self._taker.feed_records(buffers, max(num_bytes, claimed), head.num_rows)
         else:
-            self._stream.feed_dictionary(b"".join(buffers), max(num_bytes, claimed), head.dictionary, is_delta=head.is_delta)
-        if self._stream.dictionary_bytes > self._limit:
-            raise BadMessage(self._too_large("the dictionaries together", self._stream.dictionary_bytes))
+            self._taker.feed_dictionary(b"".join(buffers), max(num_bytes, claimed), head.dictionary, is_delta=head.is_delta)
+        if self._taker.dictionary_bytes > self._limit:
+            raise BadMessage(self._too_large("the dictionaries together", self._taker.dictionary_bytes))
 
     def _too_large(self, what: str, num_bytes: int) -> str:
         limit = f"{self._limit:,} (SLUICE_ARROW_BATCH_LIMIT_BYTES) are the most"
