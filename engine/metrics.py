@@ -11,15 +11,16 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from engine.frames import Header
+from engine.histograms import Histogram, Series
 
 REGISTRY = CollectorRegistry()
 HELP = b"# HELP "
 
-Shown = TypeVar("Shown", Counter, Gauge, Histogram)
+Shown = TypeVar("Shown", Counter, Gauge, Series)
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
 _RECORDS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
@@ -41,10 +42,10 @@ class ModelMetric(Generic[Shown]):
     labels  of the metric, the first of which is `model`
     """
 
-    def __init__(self, make: Callable[..., Shown], name: str, text: str, *labels: str) -> None:
+    def __init__(self, make: Callable[..., Any], name: str, text: str, *labels: str) -> None:
         self.labels = ("model", *labels)
-        self._new: Callable[[], Shown] = lambda: make(name, text, self.labels, registry=None)
-        self._metrics: dict[str, Shown] = {}
+        self._new: Callable[[], Any] = lambda: make(name, text, self.labels, registry=None)
+        self._metrics: dict[str, Any] = {}
         self._series: dict[tuple[str, ...], Shown] = {}  # kept because looking them up by their labels costs more than counting
 
     def series(self, title: str, *labels: str) -> Shown:
@@ -101,7 +102,9 @@ def _groups(metrics: Iterable[Metric], *, with_heads: bool) -> list[bytes]:
 
 REQUESTS = _counter("sluice_requests", "Requests answered.", "surface", "status")
 REQUEST_SECONDS = _histogram("sluice_request_seconds", "Seconds from a request's head to the end of its answer.", "surface")
-RECORDS = ModelMetric(Counter, "sluice_records", "Records answered, with a result or with an error line.", "outcome")
+RECORDS: ModelMetric[Counter] = ModelMetric(
+    Counter, "sluice_records", "Records answered, with a result or with an error line.", "outcome"
+)
 STREAMS_ENDED = _counter(
     "sluice_streams", "Streams over: ended (clean), failed (cut by the server), left (by the client).", "outcome"
 )
@@ -109,17 +112,19 @@ REJECTED = _counter("sluice_rejected", "Requests refused before their first byte
 WEBSOCKETS = Gauge("sluice_websockets", "WebSocket connections open now.", registry=REGISTRY)
 QUEUE_SECONDS = _histogram("sluice_queue_seconds", "Seconds a block waited for a replica.", "lane")
 BLOCK_RECORDS = _histogram("sluice_block_records", "Records in a block that a replica answered.", buckets=_RECORDS)
-BLOCK_SECONDS = ModelMetric(
+BLOCK_SECONDS: ModelMetric[Series] = ModelMetric(
     functools.partial(Histogram, buckets=_SECONDS),
     "sluice_block_seconds",
     "Seconds of a block, by stage: parse, tokenise, infer, encode.",
     "stage",
 )
-PADDING_RATIO = ModelMetric(Gauge, "sluice_padding_ratio", "Padded cells of all cells in the last block of a tokenised model.")
+PADDING_RATIO: ModelMetric[Gauge] = ModelMetric(
+    Gauge, "sluice_padding_ratio", "Padded cells of all cells in the last block of a tokenised model."
+)
 BYTES = _counter("sluice_bytes", "Bytes of bulk bodies: in (decoded), out.", "direction")
 REPLICA_RESTARTS = _counter("sluice_replica_restarts", "Replicas that died and were started again.", "pool")
 BLOCKS_REQUEUED = _counter("sluice_blocks_requeued", "Blocks (or halves) given to another replica after a death or a failure.")
-MODEL_LOADS = ModelMetric(Counter, "sluice_model_loads", "Models opened by replicas.", "outcome")
+MODEL_LOADS: ModelMetric[Counter] = ModelMetric(Counter, "sluice_model_loads", "Models opened by replicas.", "outcome")
 MODEL_METRICS: tuple[ModelMetric[Any], ...] = (RECORDS, BLOCK_SECONDS, PADDING_RATIO, MODEL_LOADS)
 
 QUERIES_ENDED = _counter(
@@ -231,7 +236,7 @@ def showing(*reads: Callable[[], Levels]) -> Iterator[None]:
 
 
 @functools.cache
-def _request_series(surface: str, status: int) -> tuple[Counter, Histogram]:
+def _request_series(surface: str, status: int) -> tuple[Counter, Series]:
     """The two series of a request, kept because looking a series up by its labels costs more than counting."""
     return REQUESTS.labels(surface, str(status)), REQUEST_SECONDS.labels(surface)
 
@@ -243,7 +248,7 @@ def request_answered(surface: str, status: int, seconds: float) -> None:
 
 
 @functools.cache
-def queue_seconds(lane: str) -> Histogram:
+def queue_seconds(lane: str) -> Series:
     return QUEUE_SECONDS.labels(lane)
 
 

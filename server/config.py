@@ -177,6 +177,9 @@ class Settings:
         values.positive,
         "longest line of a stream or of rows, in bytes; a longer line gets an error line as its answer, or is refused as a row",
     )
+    arrow_batch_limit_bytes: int = _setting(
+        64 * MIB, values.positive, "largest record batch of an Arrow stream, and all its dictionaries together, in bytes"
+    )
     max_websockets_per_user: int = _setting(
         100,
         values.positive,

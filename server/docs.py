@@ -12,12 +12,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge
 from prometheus_client.core import Metric
 
 from engine import embeddings, errors, metrics, teams, tokens
 from engine.datasets import catalogue, changes, names, work
 from engine.errors import Code
+from engine.histograms import Histogram
 from engine.preview import faults
 from engine.projects import codes as project_codes
 from engine.query import codes
@@ -91,12 +92,11 @@ def metric_names() -> str:
 def _series() -> list[tuple[str, tuple[str, ...], str]]:
     """Name (as /metrics shows it), labels and sentence of every metric, sorted by name.
 
-    prometheus_client tells the labels of a metric only in `_labelnames`.
+    prometheus_client tells the labels of its metrics only in `_labelnames`.
     """
     defined = vars(metrics).values()
-    counted: list[tuple[Any, tuple[str, ...]]] = [
-        (one, one._labelnames) for one in defined if isinstance(one, Counter | Gauge | Histogram)
-    ]
+    counted: list[tuple[Any, tuple[str, ...]]] = [(one, one._labelnames) for one in defined if isinstance(one, Counter | Gauge)]
+    counted += [(one, one.label_names) for one in defined if isinstance(one, Histogram)]
     counted += [(one, one.labels) for one in metrics.MODEL_METRICS]
     families = [(family, labels) for one, labels in counted for family in one.describe()]
     families += [(level.shown({}), level.labels) for level in defined if isinstance(level, metrics.Level)]

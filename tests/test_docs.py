@@ -194,8 +194,9 @@ def test_an_example_of_a_path_has_the_pattern_that_is_named_with_it(document: di
 
 def test_bodies_are_described(document: dict[str, Any]) -> None:
     bulk = document["paths"]["/{owner}/models/{model}"]["post"]
-    assert bulk["requestBody"]["content"].keys() == {"application/json", "application/x-ndjson"}
-    assert bulk["responses"]["200"]["content"].keys() == {"application/json", "application/x-ndjson"}
+    arrow = "application/vnd.apache.arrow.stream"
+    assert bulk["requestBody"]["content"].keys() == {"application/json", "application/x-ndjson", arrow}
+    assert bulk["responses"]["200"]["content"].keys() == {"application/json", "application/x-ndjson", arrow}
     assert document["components"]["schemas"]["NewUser"]["properties"]["name"]["type"] == "string"
     assert document["components"]["schemas"]["NewKey"]["properties"]["kind"]["enum"] == ["full", "read_only"]
     assert document["components"]["securitySchemes"].keys() == {"basic", "bearer"}

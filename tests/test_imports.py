@@ -27,7 +27,21 @@ FORBIDDEN = {
 # The files and folders of `engine`, from top to bottom: each may import what is below it, and those at the bottom each other. The
 # first are the surfaces. What is not here yet comes with its surface.
 ENGINE_SURFACES = {"embeddings", "preview", "projects", "query", "streaming", "tensors"}
-BOTTOM = {"accounts", "columns", "disk", "errors", "files", "frames", "gates", "key_watch", "keys", "metrics", "pieces"}
+BOTTOM = {
+    "accounts",
+    "columns",
+    "disk",
+    "errors",
+    "files",
+    "frames",
+    "gates",
+    "heap",
+    "histograms",
+    "key_watch",
+    "keys",
+    "metrics",
+    "pieces",
+}
 BOTTOM |= {"receiving", "roles", "spill", "store", "teams", "times", "tokens", "uses"}
 ENGINE_LEVELS = [ENGINE_SURFACES, {"engine"}, {"ingestion"}, {"datasets"}, {"repository"}, {"jobs"}, {"replicas"}, BOTTOM]
 # All of `engine` that a replica may know.

@@ -67,12 +67,15 @@ class Pace:
     busy_block_s    the same while somebody waits for single answers, who must wait for the rest of one block
     shared_run_s    single records that wait for the same model and share a run
     is_prefetched   whether a second block waits behind the one that a replica works on
+    smallest_block_s  blocks that are cut finer than this to occupy an idle replica cost more than they win
     """
 
     block_s: float
     busy_block_s: float
     shared_run_s: float
     is_prefetched: bool
+    # A frame costs about 0.1 ms.
+    smallest_block_s: float = 0.001
 
 
 # A block of 20 ms keeps a replica busy enough that the cost of a frame (about 0.1 ms) is below one per cent.
@@ -250,6 +253,8 @@ class Batch:
             header["lines"] = first.lines.numbers
         elif first.lines.first_line:
             header["line"] = first.lines.first_line
+        if first.lines.origin:
+            header["origin"] = first.lines.origin
         header["num_lines"] = first.lines.num_lines
         return header, [buffer for block in self.blocks for buffer in block.lines.buffers]
 

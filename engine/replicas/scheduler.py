@@ -13,8 +13,6 @@ from typing import Protocol
 from engine.errors import EngineError
 from engine.replicas.blocks import Batch, Block, Lane, ServedModel
 
-# Blocks that are cut finer than this to occupy an idle replica cost more in frames than they win.
-SMALLEST_BLOCK_S = 0.001
 # For this long after a single request streams expect another one.
 INTERACTIVE_MEMORY_S = 2.0
 # A bulk block that has waited longer than this goes before single requests every second turn.
@@ -277,7 +275,7 @@ class Scheduler:
 
     def _shared(self, share: int, target_s: float, model: ServedModel) -> int:
         """A share of what waits, but no more than `target_s` of work and no less than is worth a frame."""
-        return min(self.worth(target_s, model), max(share, self.worth(SMALLEST_BLOCK_S, model)))
+        return min(self.worth(target_s, model), max(share, self.worth(model.pace.smallest_block_s, model)))
 
     def worth(self, target_s: float, model: ServedModel) -> int:
         """How much of a model's work takes `target_s`, in units of its cost: at least one, at most its largest block."""

@@ -7,6 +7,7 @@ IDLE_TIMEOUT = Code("idle_timeout", Kind.TOO_SLOW, "the upload stopped for SLUIC
 STALLED = Code("stalled", Kind.TOO_SLOW, "the client took no byte for SLUICE_STALL_TIMEOUT_S")
 SPILL_FULL = Code("spill_full", Kind.TOO_SLOW, "the client takes no byte and the spill is full")
 BAD_ENCODING = Code("bad_encoding", Kind.MALFORMED, "the encoded body is broken or cut short")
+BAD_ARROW = Code("bad_arrow", Kind.MALFORMED, "the body is not an Arrow stream, or one that cannot be read")
 TOO_LARGE = Code("too_large", Kind.TOO_LARGE, "the body decodes to more than SLUICE_DECODED_LIMIT_BYTES")
 NO_REPLICA = Code("no_replica", Kind.UNAVAILABLE, "no replica has been alive for 30 seconds")
 KEY_REVOKED = Code("key_revoked", Kind.UNIDENTIFIED, "the key or token of the stream has ended, or the role that it needs")
@@ -17,6 +18,7 @@ STREAM_CODES = (
     SPILL_FULL,
     SHUTTING_DOWN,
     BAD_ENCODING,
+    BAD_ARROW,
     TOO_LARGE,
     NO_REPLICA,
     DISK_FULL,

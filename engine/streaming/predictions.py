@@ -9,7 +9,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from engine import metrics
@@ -20,6 +20,7 @@ from engine.replicas.lines import Lines, LineSpan
 from engine.repository.index import Version
 from engine.repository.serving import Serving
 from engine.spill import Spill
+from engine.streaming.arrow_stream import ArrowStream, ArrowTasks
 from engine.streaming.failures import StreamFailure
 from engine.streaming.stream import Stream, StreamState, StreamWork
 
@@ -36,6 +37,9 @@ LATE_CALLS_INTERVAL_S = 0.25
 DISK_INTERVAL_S = 1.0
 # The first death under a block may be an accident; after the second the block is divided.
 SCORE_DEATHS = 2
+# What opens an Arrow stream or cuts a record batch cannot be divided. A replica that is killed from outside while it does this has
+# perhaps just begun to import pyarrow, which takes 0.14 s and more on a busy machine, so another one is tried more often.
+WHOLE_DEATHS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,7 @@ class Predictions:
             is_divisible=True,
             refusal=_refusal,
         )
+        self._arrow_tasks = _arrow_tasks(self._task)
         self._pool = engine.pool(self._task.pool)
         self._streams: set[Stream] = set()
         self._places: Counter[str | None] = Counter()
@@ -163,10 +168,13 @@ class Predictions:
     # Streams
 
     @contextlib.asynccontextmanager
-    async def stream(self, version: Version, arguments: Arguments, *, user: str | None, is_ordered: bool) -> AsyncIterator[Stream]:
+    async def stream(
+        self, version: Version, arguments: Arguments, *, user: str | None, is_ordered: bool, is_arrow: bool = False
+    ) -> AsyncIterator[Stream]:
         """A stream from its admission to its end.
 
-        arguments  as for `predict`, and `times`
+        arguments  as for `predict`, and `times`; for an ArrowStream also `is_arrow_out` and `row_limit_bytes`
+        is_arrow   it is an ArrowStream: its body has record batches
         user       whose stream it is, for the limit of each user; None is nobody known
         raises     EngineError: too_many_streams, no_instances, model_building, shutting_down
         """
@@ -178,7 +186,7 @@ class Predictions:
                 model = await self._serving.ensure_loaded(served)
                 self._engine.check_open()  # again: a drain may have begun meanwhile, and it has counted its streams
                 work = StreamWork(secrets.token_hex(16), self._task, model, arguments, is_ordered)
-                async with self._running(work) as stream:
+                async with self._running(work, is_arrow=is_arrow) as stream:
                     yield stream
         finally:
             self._places -= Counter({user: 1})
@@ -210,9 +218,13 @@ class Predictions:
             raise EngineError(TOO_MANY_STREAMS, "too many streams", retry_after_s=1)
 
     @contextlib.asynccontextmanager
-    async def _running(self, work: StreamWork) -> AsyncIterator[Stream]:
+    async def _running(self, work: StreamWork, *, is_arrow: bool) -> AsyncIterator[Stream]:
         outbox = self._spill.outbox(work.bulk_id)
-        stream = Stream(work, outbox, window_bytes=self.limits.window_bytes, wake=self._pool.wake)
+        window_bytes, wake = self.limits.window_bytes, self._pool.wake
+        if is_arrow:
+            stream: Stream = ArrowStream(work, self._arrow_tasks, outbox, window_bytes=window_bytes, wake=wake)
+        else:
+            stream = Stream(work, outbox, window_bytes=window_bytes, wake=wake)
         self._streams.add(stream)
         try:
             async with self._pool.offered(stream):
@@ -254,6 +266,12 @@ class Predictions:
             metrics.STREAMS: {(state,): count for state, count in states.items()},
             metrics.SPILL_BYTES: {(): self._spill.total_bytes},
         }
+
+
+def _arrow_tasks(score: Task) -> ArrowTasks:
+    """The tasks of streams of record batches. Their family is imported, and pyarrow with it, when the first of them comes."""
+    whole = replace(score, family="arrow", is_divisible=False, refusal=None, max_deaths=WHOLE_DEATHS)
+    return ArrowTasks(open=replace(whole, name="open"), cut=replace(whole, name="cut"), score=replace(score, family="arrow"))
 
 
 def _refusal(block: Block) -> Arguments:

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from engine.errors import INTERNAL, MODEL_OFFLINE, RECORD_CODES, SHUTTING_DOWN, EngineError
 from engine.frames import Buffer, cut
@@ -96,6 +97,20 @@ class Reordering:
         return sum(num_lines(data) for _, data, _, _ in self.held.values())
 
 
+class WaitingLines(Protocol):
+    """Lines that no replica has taken; `take` makes those of a block of them."""
+
+    @property
+    def num_lines(self) -> int: ...
+
+    @property
+    def num_bytes(self) -> int: ...
+
+    def append(self, span: Any, /) -> None: ...
+
+    def take(self, size: int, /) -> Lines: ...
+
+
 class Stream:
     """One bulk request. Its states are running, spilling, full and finishing; then it has ended, failed, or its client has left.
 
@@ -118,7 +133,7 @@ class Stream:
         self._window_bytes = window_bytes
         self._wake = wake
         self._reordering = Reordering() if work.is_ordered else None
-        self._queue = _line_queue(work.model)
+        self._queue: WaitingLines = _line_queue(work.model)
         self._returned: deque[Lines] = deque()  # lines of blocks that were too large, each to be a block as it is
         self._max_lines = _max_lines(work)
         self._unanswered_blocks = 0
@@ -191,9 +206,13 @@ class Stream:
     @property
     def num_waiting(self) -> int:
         """What waits to be cut into blocks; 0 while there is no place for results, so that memory stays bounded."""
-        if self.has_left or self.outbox.is_over_memory_limit or self.outbox.is_full or self._unanswered_blocks >= WINDOW_BLOCKS:
+        if self.has_left or self.outbox.is_over_memory_limit or self.outbox.is_full or self._is_window_full:
             return 0
         return self.model.units(self._num_lines, self._queue.num_bytes)
+
+    @property
+    def _is_window_full(self) -> bool:
+        return self._unanswered_blocks >= WINDOW_BLOCKS
 
     @property
     def _num_lines(self) -> int:
@@ -206,18 +225,14 @@ class Stream:
         else:
             lines = self._queue.take(size)
             self._unanswered_bytes += lines.num_bytes
+        return self._block(self._work.task, lines, self._arguments_for(lines), self.model)
+
+    def _block(self, task: Task, lines: Lines, arguments: Arguments, model: ServedModel | None) -> Block:
+        """A block that leaves for a replica now."""
         self._unanswered_blocks += 1
         since, self.waiting_since = self.waiting_since, time.monotonic()
-        return Block(
-            self._work.task,
-            Lane.BULK,
-            self,
-            self._arguments_for(lines),
-            lines,
-            self.model,
-            is_refused=lines.refusal is not None,
-            waiting_since=since,
-        )
+        is_refused = lines.refusal is not None
+        return Block(task, Lane.BULK, self, arguments, lines, model, is_refused=is_refused, waiting_since=since)
 
     def _arguments_for(self, lines: Lines) -> Arguments:
         arguments = self._arguments

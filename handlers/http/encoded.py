@@ -44,7 +44,8 @@ class EncodedResponse(web.Response):
     """Sends an EncodedAnswer. Where its bytes are not what this client must get, aiohttp makes the head as usual."""
 
     def __init__(self, answer: EncodedAnswer) -> None:
-        super().__init__(status=answer.status)
+        # web.Response would look at a body and a type, of which there are none yet; that costs more than all that is left here.
+        web.StreamResponse.__init__(self, status=answer.status)
         self._answer = answer
 
     async def prepare(self, request: BaseRequest) -> AbstractStreamWriter | None:
@@ -61,7 +62,8 @@ class EncodedResponse(web.Response):
         else:
             transport.writelines((head, body))
         self._keep_alive = self._eof_sent = True
-        await request.writer.drain()
+        if request.protocol.writing_paused:
+            await request.writer.drain()
         return None
 
     def _is_usual(self, request: BaseRequest) -> bool:

@@ -128,4 +128,4 @@ def is_known(request: web.Request, etag: str) -> bool:
     header = request.headers.get(hdrs.IF_NONE_MATCH)
     if header is None:
         return False
-    return header.strip() == "*" or etag in ETAG.findall(header)
+    return header == etag or header.strip() == "*" or etag in ETAG.findall(header)

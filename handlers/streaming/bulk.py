@@ -7,27 +7,25 @@ client. Knows nothing of what a record holds.
 import asyncio
 import logging
 import time
+from typing import Any
 
 from aiohttp import hdrs, web
 
-from engine import metrics
+from engine import heap, metrics
 from engine.disk import is_full
-from engine.errors import DISK_FULL, INTERNAL, SHUTTING_DOWN
+from engine.errors import DISK_FULL, INTERNAL, SHUTTING_DOWN, EngineError
 from engine.streaming.failures import BAD_ENCODING, IDLE_TIMEOUT, SPILL_FULL, STALLED, TOO_LARGE, StreamFailure
 from engine.streaming.stream import Stream
-from handlers.http.arrays import BodyCutter
-from handlers.http.bodies import NDJSON, content_encoding, decode_step, read_some
+from handlers.http.bodies import content_encoding, decode_step, read_some
 from handlers.http.connections import unsent_bytes
 from handlers.http.cutting import cut
 from handlers.http.encodings import BadEncoding, decoder
-from handlers.http.errors import dumps
 from handlers.http.keys import TURN
+from handlers.streaming.forms import Forms, body_of, end_of
 from handlers.streaming.keys import StreamingLimits
 
 log = logging.getLogger("sluice.bulk")
 
-# The media types that Accept may ask for; the lines are the same in all of them.
-JSON_TYPES = (NDJSON, "application/json", "application/jsonl", "application/jsonlines")
 # The last line of a cut stream gets this long to leave.
 CUT_FLUSH_S = 2.0
 # The server is about to end and gives a stream one second in all (server/serve.py), so half of it must do for either flush.
@@ -49,18 +47,23 @@ FINISH_BUFFER_BYTES = 256 * 1024
 class BulkExchange:
     """The body of one bulk request and the body of its answer, on one connection."""
 
-    def __init__(self, request: web.Request, response: web.StreamResponse, stream: Stream, limits: StreamingLimits) -> None:
+    def __init__(
+        self, request: web.Request, response: web.StreamResponse, stream: Stream, limits: StreamingLimits, forms: Forms
+    ) -> None:
         self._request = request
         self._response = response
         self._stream = stream
         self._limits = limits
         self._decoder = decoder(content_encoding(request))
-        self._cutter = BodyCutter(limits.line_limit_bytes)
+        self._body = body_of(stream, limits)
+        self._end = end_of(stream, forms)
         self._cut_bytes = TEXT_CUT_BYTES if stream.model.tokens else CUT_BYTES
         self._written_bytes = 0
         self._started = time.monotonic()
         self._has_client_left = False
         self._is_flushed = False
+        # A schema that the model cannot read is refused with a status, so the answer to record batches begins with its opening.
+        self._begins_late = forms.is_arrow_in
         self._answers_late = request.headers.get(ANSWER_LATE, "").strip().lower() == "true"
         self._num_sent = 0  # records whose answers were written to the socket, of a stream that failed
 
@@ -68,7 +71,7 @@ class BulkExchange:
         """Run until the stream has ended, failed or was left. The client is told how by `end`, which no longer needs the stream."""
         # After `100 Continue` the head waits for the first bytes of the body. If HAProxy 2.6 reads both at once, it takes the end
         # of the one for the end of the other, and gives its client an empty answer that looks complete.
-        if not self._answers_late and hdrs.EXPECT not in self._request.headers:
+        if not self._answers_late and not self._begins_late and hdrs.EXPECT not in self._request.headers:
             await self._begin()
         reader = asyncio.create_task(self._read(), name=f"read {self._stream.bulk_id}")
         writer = asyncio.create_task(self._write(with_summary, reader), name=f"write {self._stream.bulk_id}")
@@ -107,6 +110,7 @@ class BulkExchange:
             stream.body_ended(StreamFailure(IDLE_TIMEOUT))
         except StreamFailure as failure:
             stream.body_ended(failure)
+            stream.offer()  # what came before in the same bytes
         except ConnectionError:
             self._leave()
         except Exception:  # a fault of ours must cut this stream, or its client would wait for ever
@@ -119,7 +123,7 @@ class BulkExchange:
         while True:
             async with asyncio.timeout(idle_timeout_s):
                 data = await read_some(self._request)
-            if not self._answers_late:
+            if not self._answers_late and not self._begins_late:
                 await self._begin()
             if not data:
                 break
@@ -129,8 +133,7 @@ class BulkExchange:
             if stream.has_left:
                 return
         self._decoder.finish()
-        for span in self._cutter.finish():
-            stream.feed(span)
+        self._body.finish()
         stream.body_ended()
         stream.offer()
 
@@ -142,10 +145,9 @@ class BulkExchange:
             raise StreamFailure(TOO_LARGE, f"the body decodes to more than {self._limits.decoded_limit_bytes} bytes")
         start = 0
         while start < len(decoded):
-            is_plain = self._cutter.is_plain
+            is_plain = self._body.is_plain
             end = start + (self._cut_bytes if is_plain else min(self._cut_bytes, ARRAY_CUT_BYTES))
-            for span in self._cutter.feed(decoded[start:end]):
-                stream.feed(span)
+            self._body.feed(decoded[start:end])
             start = end
             stream.offer()
             await stream.room(self._taken_bytes)
@@ -170,10 +172,12 @@ class BulkExchange:
                 await self._response.write(piece)
                 stream.counts.bytes_out += len(piece)
                 stream.taken()
-            await self._begin()
-            if with_summary and stream.failure is None and not self._has_client_left:
-                await self._response.write(self._summary())
-            await self._request.writer.drain()
+            if stream.failure is None or not self._begins_late:
+                await self._begin()
+            if stream.failure is None and not self._has_client_left and (last := self._last(with_summary=with_summary)):
+                await self._response.write(last)
+            if self._response.prepared:
+                await self._request.writer.drain()
         except ConnectionError:
             self._leave()
         except Exception as error:  # a full disk or a fault of ours; the missing results must never look like a clean end
@@ -234,9 +238,13 @@ class BulkExchange:
             self._note("left")
         elif self._stream.failure is not None:
             self._note("failed")
+            if self._begins_late and not self._response.prepared:
+                raise EngineError(self._stream.failure.code, self._stream.failure.message)
             await cut(self._request, self._response, self._last_line(self._stream.failure), flush_s=self._flush_s)
         else:
             await self._finish()
+            return self._response
+        asyncio.get_running_loop().call_soon(heap.give_back)  # when what waited for the client is freed
         return self._response
 
     async def _finish(self) -> None:
@@ -267,10 +275,13 @@ class BulkExchange:
             "records": self._num_sent,
             "yhat_model": stream.model.name,
         }
-        # If not everything was flushed, the bytes that were sent may end inside a line.
-        return (b"" if self._is_flushed else b"\n") + dumps(line) + b"\n"
+        return self._end.failure(line, is_whole=self._is_flushed)
 
-    def _summary(self) -> bytes:
+    def _last(self, *, with_summary: bool) -> bytes:
+        """What follows the last result of an answer that was not cut."""
+        return self._end.summary(self._summary() if with_summary else {})
+
+    def _summary(self) -> dict[str, Any]:
         stream, counts = self._stream, self._stream.counts
         summary = {
             "bytes_in": counts.bytes_in,
@@ -280,8 +291,7 @@ class BulkExchange:
             "results": counts.results,
             "seconds": round(time.monotonic() - self._started, 3),
         }
-        line = {"bulk_id": stream.bulk_id, "summary": summary, "version": stream.model.version, "yhat_model": stream.model.name}
-        return dumps(line) + b"\n"
+        return {"bulk_id": stream.bulk_id, "summary": summary, "version": stream.model.version, "yhat_model": stream.model.name}
 
     def _note(self, outcome: str) -> None:
         """Log and count how the stream ended: `ended`, `failed` or `left`."""
@@ -294,9 +304,3 @@ class BulkExchange:
             *(outcome, stream.bulk_id, stream.model.key, counts.results, counts.errors, counts.bytes_in, counts.bytes_out),
             *(time.monotonic() - self._started, stream.failure.code if stream.failure else "-"),
         )
-
-
-def media_type(accept: str) -> str:
-    """The media type of the answer: the first of JSON_TYPES that Accept names, else NDJSON."""
-    wanted = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
-    return next((name for name in wanted if name in JSON_TYPES), NDJSON)

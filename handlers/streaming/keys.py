@@ -14,6 +14,7 @@ class StreamingLimits:
     body_limit_bytes: int
     line_limit_bytes: int
     decoded_limit_bytes: int
+    arrow_batch_limit_bytes: int
     idle_timeout_s: float
     stall_timeout_s: float
     times: str

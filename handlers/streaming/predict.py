@@ -25,7 +25,8 @@ from handlers.http.keys import ACCOUNTS, COMPAT_STATUS, REPOSITORY, REQUEST_TIME
 from handlers.http.models import USE_KEY
 from handlers.http.parameters import flag, number
 from handlers.http.routes import Parameter, Route, Surface, When, one_word, whole
-from handlers.streaming.bulk import BulkExchange, media_type
+from handlers.streaming.bulk import BulkExchange
+from handlers.streaming.forms import ARROW, Forms, forms_of
 from handlers.streaming.keys import PREDICTIONS, STREAMING_LIMITS
 from handlers.streaming.shapes import HeartbeatAnswer, PredictionAnswer, RecordBody
 from handlers.streaming.websocket import Conversation, Question, is_upgrade
@@ -77,7 +78,7 @@ async def admit(request: web.Request) -> Admission:
     _vector_arguments(request, version)  # a wrong parameter is refused before the body comes
     if request.method in (hdrs.METH_POST, hdrs.METH_PUT):
         is_stream = is_bulk(request)
-        _check_body(request, is_stream=is_stream)
+        _check_body(request, version, is_stream=is_stream)
         request.app[PREDICTIONS].check_capacity(is_stream=is_stream, user=caller.name if caller else None)
     admission = Admission(version, caller)
     if is_kept:
@@ -99,8 +100,10 @@ def _rights(request: web.Request, admission: Admission) -> tuple[Right, ...]:
     return (right,) if right else ()
 
 
-def _check_body(request: web.Request, *, is_stream: bool) -> None:
+def _check_body(request: web.Request, version: Version, *, is_stream: bool) -> None:
     """Refuse a body that cannot be taken, as far as the head tells."""
+    if is_stream and forms_of(request).is_arrow_out and _vector_arguments(request, version).get("encoding_format") == "base64":
+        raise EngineError(INVALID_PARAMETER, "encoding_format=base64 is for lines; record batches have vectors as they are")
     if is_stream and request.content_type.startswith("multipart/"):
         raise EngineError(UNSUPPORTED_MEDIA_TYPE, "send the file itself: curl --data-binary @file")
     check_head(request, None if is_stream else request.app[STREAMING_LIMITS].body_limit_bytes)
@@ -123,13 +126,15 @@ async def predict_file(request: web.Request) -> web.StreamResponse:
 
 
 async def _stream(request: web.Request, admission: Admission) -> web.StreamResponse:
-    app = request.app
-    arguments = _stream_arguments(request, admission.version)
-    opening = app[PREDICTIONS].stream(admission.version, arguments, user=admission.user, is_ordered=flag(request, "ordered"))
+    app, forms = request.app, forms_of(request)
+    arguments = _stream_arguments(request, admission.version, forms)
+    opening = app[PREDICTIONS].stream(
+        admission.version, arguments, user=admission.user, is_ordered=flag(request, "ordered"), is_arrow=forms.is_arrow_in
+    )
     with guarding(request):  # a client that sends everything before it reads would look like one that never reads
         async with opening as stream:
-            response = _stream_response(request, stream.bulk_id)
-            exchange = BulkExchange(request, response, stream, app[STREAMING_LIMITS])
+            response = _stream_response(request, stream.bulk_id, forms)
+            exchange = BulkExchange(request, response, stream, app[STREAMING_LIMITS], forms)
             revoke = functools.partial(stream.fail, StreamFailure(KEY_REVOKED))
             with app[ACCOUNTS].while_valid(admission.caller, revoke, *_rights(request, admission)):
                 await exchange.run(with_summary=flag(request, "summary"))
@@ -137,16 +142,18 @@ async def _stream(request: web.Request, admission: Admission) -> web.StreamRespo
         return await exchange.end()
 
 
-def _stream_arguments(request: web.Request, version: Version) -> Arguments:
-    """What the replica is told of the query parameters."""
-    given = request.query.get("times", "").lower()
-    times = given if given in TIMES else request.app[STREAMING_LIMITS].times
-    return {"times": times, "non_vectorized": flag(request, "non_vectorized")} | _vector_arguments(request, version)
+def _stream_arguments(request: web.Request, version: Version, forms: Forms) -> Arguments:
+    """What the replica is told of the query parameters and, for record batches, of the forms."""
+    given, limits = request.query.get("times", "").lower(), request.app[STREAMING_LIMITS]
+    times = given if given in TIMES else limits.times
+    arguments = {"times": times, "non_vectorized": flag(request, "non_vectorized")} | _vector_arguments(request, version)
+    if not forms.is_arrow_in:
+        return arguments
+    return arguments | {"is_arrow_out": forms.is_arrow_out, "row_limit_bytes": limits.line_limit_bytes}
 
 
-def _stream_response(request: web.Request, bulk_id: str) -> web.StreamResponse:
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "X-Bulk-Id": bulk_id}
-    headers["Content-Type"] = media_type(request.headers.get(hdrs.ACCEPT, ""))
+def _stream_response(request: web.Request, bulk_id: str, forms: Forms) -> web.StreamResponse:
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "X-Bulk-Id": bulk_id, "Content-Type": forms.media_type}
     response = web.StreamResponse(headers=headers)
     if request.version >= (1, 1):
         response.enable_chunked_encoding()
@@ -255,9 +262,9 @@ async def options(request: web.Request) -> web.Response:
 # Routes
 
 QUERY: dict[str, str | Parameter] = {
-    "bulk": "true: stream newline-delimited JSON in both directions",
+    "bulk": "true: stream newline-delimited JSON, or record batches of Arrow, in both directions",
     "ordered": "true: results in the order of the input (streams)",
-    "summary": "true: one more line at the end, with counts (streams)",
+    "summary": "true: one more line at the end, with counts (streams); of record batches, in the metadata of one without rows",
     "non_vectorized": "true: an array of one element at the top level of a result becomes that element",
     "version": whole("use this kept version instead of the active one", 1),
     "times": one_word("go or iso: the format of start_time and end_time (streams); the default is SLUICE_TIMES", TIMES),
@@ -268,19 +275,20 @@ REFUSALS = {
     401: "credentials are missing or wrong",
     403: "a read-only key cannot use a model of another owner",
     404: "there is no such model",
+    406: "Accept asks for record batches, and the body has none",
     415: "the body is a form, or its Content-Encoding is unknown",
     417: "Expect names something other than 100-continue",
     429: "too many streams or requests; see Retry-After",
     503: "the server is draining, no replica is alive, or the model does not load; see Retry-After",
 }
 ANSWERS = {
-    200: "a result, or result lines as they finish",
+    200: "a result, or the results of a stream as they finish",
     400: "the body could not be decoded, or a parameter is wrong",
     413: "the record is larger than SLUICE_BODY_LIMIT_BYTES",
     422: "the record was refused",
     500: "the model failed on the record",
 } | REFUSALS
-STREAM_ANSWERS = {200: "result lines as they finish", 400: "a parameter is wrong"} | REFUSALS
+STREAM_ANSWERS = {200: "results as they finish", 400: "a parameter is wrong, or a schema cannot be read"} | REFUSALS
 PATH = "/{owner}/models/{model}"
 
 POST = Route(
@@ -290,9 +298,9 @@ POST = Route(
     surface=SURFACE,
     summary="Predict: one record, or a stream",
     key=USE_KEY,
-    body=(RecordBody, NDJSON),
+    body=(RecordBody, NDJSON, ARROW),
     answers=ANSWERS,
-    reply=(PredictionAnswer, NDJSON),
+    reply=(PredictionAnswer, NDJSON, ARROW),
     query=QUERY,
     admit=admit,
 )
@@ -305,9 +313,9 @@ PUT = Route(
     surface=SURFACE,
     summary="predict a stream",
     key=USE_KEY,
-    body=NDJSON,
+    body=(NDJSON, ARROW),
     answers=STREAM_ANSWERS,
-    reply=NDJSON,
+    reply=(NDJSON, ARROW),
     query=QUERY,
     admit=admit,
 )

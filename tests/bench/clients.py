@@ -22,6 +22,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from tests.serving import Server
 
 RATE = re.compile(r"Requests/sec:\s+([\d.]+)")
@@ -40,9 +42,9 @@ class Failed(Exception):
 class Curl:
     """One stream, sent by `curl --data-binary @file -o out`. The constructor starts curl, so that several can run at once."""
 
-    def __init__(self, server: Server, model: str, path: Path, out: Path, parameters: str = "") -> None:
+    def __init__(self, server: Server, model: str, path: Path, out: Path, parameters: str = "", *more: str) -> None:
         self.out = out
-        command = ["curl", "-sS", "--fail", "-u", ":".join(server.auth), "--data-binary", f"@{path}", "-o", str(out)]
+        command = ["curl", "-sS", "--fail", "-u", ":".join(server.auth), "--data-binary", f"@{path}", "-o", str(out), *more]
         self._started = time.perf_counter()
         self._process = subprocess.Popen([*command, f"{server.model(model)}?bulk=true{parameters}"])
 
@@ -70,6 +72,19 @@ def stream(server: Server, model: str, path: Path, num_records: int, parameters:
     curl = Curl(server, model, path, path.with_suffix(".out"), parameters)
     seconds = curl.wait()
     curl.check(num_records)
+    return seconds
+
+
+def arrow_stream(server: Server, model: str, path: Path, num_records: int) -> float:
+    """Send a file of record batches, which record batches answer; returns its seconds."""
+    curl = Curl(server, model, path, path.with_suffix(".out"), "", "-H", "Content-Type: application/vnd.apache.arrow.stream")
+    seconds = curl.wait()
+    with pa.memory_map(str(curl.out)) as file:
+        answer = pa.ipc.open_stream(file).read_all()
+        num_results = answer["code"].null_count
+    curl.out.unlink()
+    if num_results != num_records:
+        raise Failed(f"{num_records} records were sent, {num_results} results came back")
     return seconds
 
 

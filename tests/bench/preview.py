@@ -54,7 +54,7 @@ def measure_cached(bench: Bench) -> list[Figure]:
             kinds = {
                 f"/rows, {len(answer.content) // 1000} kB": (ROWS, "/plain", {}),
                 "/rows, gzip": (ROWS, "/packed", {"Accept-Encoding": "gzip"}),
-                "/rows, 304": (ROWS, "/unmodified", {"If-None-Match": answer.headers["ETag"]}),
+                "/rows, 304": (ROWS, "/unmodified", {"Accept-Encoding": "gzip", "If-None-Match": answer.headers["ETag"]}),
                 "/is-valid": ("/is-valid?dataset=wide", "/small", {}),
             }
             return [_against_bare(bench, what, ours.url + path, url + bare, sent) for what, (path, bare, sent) in kinds.items()]

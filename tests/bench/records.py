@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.json
+
 from tests.serving import ROOT
 
 CACHE = Path(__file__).resolve().parent / ".cache"
@@ -30,6 +33,18 @@ def file_of(model: str, num_records: int) -> Path:
         beside = path.with_suffix(".new")
         with beside.open("wb") as file:
             file.writelines(_pieces(model, num_records))
+        beside.rename(path)
+    return path
+
+
+def arrow_file_of(model: str, num_records: int, batch_rows: int) -> Path:
+    """The same records as an Arrow stream, in record batches of so many rows."""
+    path = CACHE / f"{model.rpartition('/')[2].lower()}-{num_records}-{batch_rows}.arrows"
+    if not path.exists():
+        table = pa.json.read_json(file_of(model, num_records))
+        beside = path.with_suffix(".new")
+        with pa.ipc.new_stream(beside, table.schema) as writer:
+            writer.write_table(table.combine_chunks(), max_chunksize=batch_rows)
         beside.rename(path)
     return path
 

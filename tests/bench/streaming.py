@@ -6,11 +6,12 @@
 import functools
 import resource
 import sys
+from collections.abc import Iterator
 
 from engine.engine import has_kernel
 from tests.bench import bare, clients, others
 from tests.bench.clients import percentile
-from tests.bench.records import HELLO, IRIS, PENGUINS, WINE, file_of, one_of
+from tests.bench.records import HELLO, IRIS, PENGUINS, WINE, arrow_file_of, file_of, one_of
 from tests.bench.report import (
     MIB,
     Bar,
@@ -252,6 +253,41 @@ def _cpu_by_process(running: Server) -> dict[str, float]:
     return {"server process": ours, "replicas": cpu_seconds(running) - ours, "curl": ended.ru_utime + ended.ru_stime}
 
 
+# Arrow
+
+
+def measure_arrow(bench: Bench) -> list[Figure]:
+    """Record batches in and out / lines in and out, in turn: a table in parts, and a whole data frame as one record batch."""
+    count = bench.count(1_000_000)
+    lines, sizes = file_of(IRIS, count), {"65,536 rows a batch": 65_536, "one batch": count}
+    files = {what: arrow_file_of(IRIS, count, size) for what, size in sizes.items()}
+    ours: dict[str, list[float]] = {what: [] for what in files}
+    costs: dict[str, list[float]] = {what: [] for what in files}
+    theirs, their_costs = [], []
+    with server() as running:
+        for path in files.values():  # each replica has pyarrow then
+            clients.arrow_stream(running, IRIS, path, count)
+        for _ in range(bench.rounds):
+            before = cpu_seconds(running)
+            theirs.append(count / clients.stream(running, IRIS, lines, count))
+            their_costs.append((cpu_seconds(running) - before) / count * NANOSECONDS)
+            for what, path in files.items():
+                before = cpu_seconds(running)
+                ours[what].append(count / clients.arrow_stream(running, IRIS, path, count))
+                costs[what].append((cpu_seconds(running) - before) / count * NANOSECONDS)
+    return [figure for what in files for figure in _arrow(what, ours[what], theirs, costs[what], their_costs)]
+
+
+def _arrow(what: str, ours: list[float], theirs: list[float], costs: list[float], their_costs: list[float]) -> Iterator[Figure]:
+    rates, cpu = {"ours": ours, "baseline": theirs}, {"ours": costs, "baseline": their_costs}
+    bar = Bar(3.0 if what.startswith("65") else None)
+    yield Figure(
+        "arrow", f"iris, Arrow ({what}) / lines", "records/s", max(ours), max(theirs), max(ours) / max(theirs), "x", bar, rates
+    )
+    ratio, least = min(costs) / min(their_costs), Bar(None, is_least=False)
+    yield Figure("arrow", f"CPU of a record ({what})", "ns", min(costs), min(their_costs), ratio, "x", least, cpu)
+
+
 # Other servers
 
 
@@ -272,6 +308,40 @@ def measure_litserve(bench: Bench) -> list[Figure]:
     ]
 
 
+def measure_fastapi(bench: Bench) -> list[Figure]:
+    """Single predictions / those of FastAPI on two workers of uvicorn, on 64 connections."""
+    python = others.fastapi_python()
+    if python is None:
+        return []
+    ours, theirs, duration_s = [], [], bench.seconds(5)
+    with server() as running:
+        for _ in range(bench.rounds):
+            found = clients.many_singles(running, IRIS, one_of(IRIS), others.SINGLES_CONNECTIONS, duration_s)
+            ours.append(found["per_second"])
+            theirs.append(others.fastapi_singles(python, duration_s))
+    what = f"iris, singles on {others.SINGLES_CONNECTIONS} connections / FastAPI's"
+    return [_against("fastapi", what, "requests/s", ours, theirs, Bar(1.0))]
+
+
+def measure_mlserver(bench: Bench) -> list[Figure]:
+    """Records of a stream / those of MLServer in bare tensors, without ids, times or errors of their own."""
+    python = others.mlserver_python()
+    if python is None:
+        return []
+    ours, theirs, count = [], [], bench.count(1_000_000)
+    path = file_of(IRIS, count)
+    with server() as running:
+        for _ in range(bench.rounds):
+            ours.append(count / clients.stream(running, IRIS, path, count))
+            theirs.append(others.mlserver_records_per_second(python, bench.seconds(5)))
+    return [_against("mlserver", "iris, one stream / MLServer's bare tensors", "records/s", ours, theirs, Bar(1.0))]
+
+
+def _against(name: str, what: str, unit: str, ours: list[float], theirs: list[float], bar: Bar) -> Figure:
+    ratio = max(ours) / max(theirs)
+    return Figure(name, what, unit, max(ours), max(theirs), ratio, "x", bar, {"ours": ours, "baseline": theirs})
+
+
 LINES: Lines = lines_of(
     measure_a,
     measure_b1,
@@ -285,7 +355,10 @@ LINES: Lines = lines_of(
     measure_singles,
     measure_native,
     measure_cost,
+    measure_arrow,
     measure_litserve,
+    measure_fastapi,
+    measure_mlserver,
 )
 
 

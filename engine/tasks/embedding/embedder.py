@@ -21,6 +21,7 @@ from engine.tasks.scoring.inputs import Irregular, Refused
 from engine.tasks.scoring.model import LoadedModel, timed_runs
 from engine.tasks.scoring.outputs import Form, WrongCount, normalised
 from engine.tasks.scoring.plain import PlainBlocks
+from engine.tasks.scoring.results import ResultColumn
 from engine.tasks.scoring.text import Text, Tokens
 from engine.tasks.stages import Stages
 
@@ -47,6 +48,7 @@ class Embedder:
 
     is_tokenised = True
     plain: PlainBlocks | None = None
+    inputs: Sequence[Any] = ()
 
     def __init__(self, key: str, folder: Path, config: dict[str, Any], session: onnxruntime.InferenceSession | None = None) -> None:
         self._model = LoadedModel(key, folder, config, session)
@@ -95,6 +97,18 @@ class Embedder:
         vectors = TensorInfo("embedding", np.dtype(np.float32), (ANY, self.dim))
         return ModelTensors(told.inputs, told.fields, [vectors], is_direct=False)
 
+    def result_columns(self, form: Form) -> list[ResultColumn]:
+        """`embedding`, `num_tokens`, and `truncated`, which tells whether the text was cut."""
+        embedding = ResultColumn("embedding", np.dtype(np.float32), (ANY, form.dimensions or self.dim))
+        counts = ResultColumn("num_tokens", np.dtype(np.int32), (ANY,))
+        return [embedding, counts, ResultColumn("truncated", np.dtype(np.bool_), (ANY,))]
+
+    def result_arrays(self, tokens: list[Tokens], num_records: int, form: Form) -> list[np.ndarray]:
+        """An array for each of these columns."""
+        vectors = self.vectors(tokens, Stages())
+        counts = np.array([len(ids) for ids, _ in tokens], np.int32)
+        return [shortened(vectors, form), counts, np.array([is_cut for _, is_cut in tokens], np.bool_)]
+
     def warm_up(self, example: Record) -> float:
         """Compare the example's vector with the fingerprint, then embed it a few times; seconds per text. WrongVector."""
         self.check_fingerprint(example)
@@ -105,8 +119,7 @@ class Embedder:
     @staticmethod
     def encoded(vectors: np.ndarray, form: Form) -> list[bytes]:
         """The JSON text of each vector of [N, dim], or its bytes if the form says so."""
-        if form.dimensions or form.is_unit:
-            vectors = normalised(vectors[:, : form.dimensions])
+        vectors = shortened(vectors, form)
         if form.is_raw:
             return [vector.tobytes() for vector in vectors.astype("<f4", copy=False)]
         return codec.encode_base64(vectors) if form.is_base64 else codec.encode_vectors(vectors)
@@ -181,6 +194,11 @@ def _only_text(model: LoadedModel) -> Text:
     if len(model.inputs) != 1 or not texts:
         raise ValueError("an embedding model has one input, of kind 'text'")
     return texts[0]
+
+
+def shortened(vectors: np.ndarray, form: Form) -> np.ndarray:
+    """Vectors [N, dim] with as many values as the form asks for, scaled to length 1 if they have fewer or if it asks for that."""
+    return normalised(vectors[:, : form.dimensions]) if form.dimensions or form.is_unit else vectors
 
 
 def encode_fingerprint(vector: np.ndarray) -> str:

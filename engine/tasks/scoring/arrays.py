@@ -125,14 +125,14 @@ def _output(entry: dict[str, Any], node: Any) -> TensorInfo:
     del lengths[entry.get("axis", 0) : entry.get("axis", 0) + 1]
     if entry.get("pooling"):
         lengths = lengths[-1:]
-    labels = _labels(entry, dtype)
+    labels = labels_of(entry, dtype)
     if labels and (lengths == [] or (lengths == [1] and entry.get("squeeze", True))):
         return TensorInfo(name, label_dtype(labels), (ANY,))
     return TensorInfo(name, dtype, (ANY, *lengths))
 
 
-def as_array(entry: dict[str, Any], value: Any, num_records: int) -> np.ndarray | Formless:
-    """An output of a run as one array [N, ...]; values that have labels become them. WrongCount.
+def as_array(entry: dict[str, Any], value: Any, num_records: int, *, with_labels: bool = True) -> np.ndarray | Formless:
+    """An output of a run as one array [N, ...]; values that have labels become them, if wanted. WrongCount.
 
     value  what the session returned: an array with the batch on `axis`, a list of maps, or a list of arrays
     """
@@ -141,7 +141,7 @@ def as_array(entry: dict[str, Any], value: Any, num_records: int) -> np.ndarray 
     if value.ndim == 0 and num_records == 1:  # a graph without an axis for records, which runs one at a time
         value = value.reshape(1)
     array = _records_first(entry, value, num_records)
-    labels = _labels(entry, array.dtype)
+    labels = labels_of(entry, array.dtype) if with_labels else {}
     is_single = array.ndim == 1 or (array.shape[1:] == (1,) and entry.get("squeeze", True))
     return _labelled(labels, array.reshape(-1)) if labels and is_single else array
 
@@ -176,7 +176,7 @@ def _of_maps(maps: list[dict[Any, float]]) -> np.ndarray | Formless:
     return np.array([[one[key] for key in keys] for one in maps], np.float32)
 
 
-def _labels(entry: dict[str, Any], dtype: np.dtype) -> dict[Any, Any]:
+def labels_of(entry: dict[str, Any], dtype: np.dtype) -> dict[Any, Any]:
     """The label of each value that has one, as results in JSON show them (outputs.py)."""
     labels = entry.get("labels")
     if not labels or entry.get("form") == "object":
@@ -188,10 +188,10 @@ def _labels(entry: dict[str, Any], dtype: np.dtype) -> dict[Any, Any]:
         return {int(value): label for value, label in labels.items() if value.lstrip("-").isdigit()}
     if dtype.kind == "b":
         return {value: labels[str(value)] for value in (False, True) if str(value) in labels}
-    return labels if dtype == STRINGS else _float_labels(labels)
+    return labels if dtype == STRINGS else _floatlabels_of(labels)
 
 
-def _float_labels(labels: dict[str, Any]) -> dict[Any, Any]:
+def _floatlabels_of(labels: dict[str, Any]) -> dict[Any, Any]:
     """Results in JSON look the text of a number up, as Python writes it."""
     found: dict[Any, Any] = {}
     for text, label in labels.items():

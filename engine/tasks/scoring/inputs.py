@@ -17,7 +17,7 @@ import numpy as np
 
 from engine.tasks import codec
 from engine.tasks.codec import Fault, Record, TooLarge
-from engine.tasks.scoring.kernel import READ_TYPES, Wanted
+from engine.tasks.scoring.kernel import Wanted
 
 MISSING = object()
 DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
@@ -183,7 +183,7 @@ class Column:
         return value if isinstance(value, int | float | str) else None
 
     def wanted(self) -> Wanted | None:
-        return None if self.is_mixed else plain_fields([self._field], self._scalars.dtype)
+        return None if self.is_mixed else Wanted((self._field,), self._scalars.dtype)
 
     def from_plain(self, array: np.ndarray) -> dict[str, np.ndarray]:
         return self._shaped(array[:, 0])
@@ -221,8 +221,8 @@ class Matrix:
         # A model that was published without a config also takes its row as one list, in the field named like the input.
         self._list_field: str | None = entry.get("field")
 
-    def wanted(self) -> Wanted | None:
-        return plain_fields(self._features, self._scalars.dtype)
+    def wanted(self) -> Wanted:
+        return Wanted(tuple(self._features), self._scalars.dtype)
 
     def from_plain(self, array: np.ndarray) -> dict[str, np.ndarray]:
         return {self.name: array}
@@ -274,8 +274,8 @@ class Vector:
         default = default_of(entry, self._scalars)
         self._default: Any = default if default is MISSING or type(default) is list else [default] * width
 
-    def wanted(self) -> Wanted | None:
-        return plain_fields([self._field], self._scalars.dtype, self._width)
+    def wanted(self) -> Wanted:
+        return Wanted((self._field,), self._scalars.dtype, self._width)
 
     def from_plain(self, array: np.ndarray) -> dict[str, np.ndarray]:
         return {self.name: array}
@@ -330,8 +330,8 @@ class PeriodDays:
         self._origin = np.datetime64(entry["origin"], "D")
         self._dtype = np.dtype(dtype)
 
-    def wanted(self) -> Wanted | None:
-        return plain_fields([self._field], np.dtype(np.object_))
+    def wanted(self) -> Wanted:
+        return Wanted((self._field,), np.dtype(np.object_))
 
     def from_plain(self, array: np.ndarray) -> dict[str, np.ndarray]:
         return self._of_texts(array[:, 0].tolist())
@@ -383,12 +383,6 @@ def _check_list(scalars: Scalars, row: list[Any], name: str, width: int) -> list
     if len(row) != width:
         raise Refused("wrong_length", f"field '{name}' has {len(row)} values, the model takes {width}")
     return [scalars.check(value, f"{name}[{i}]") for i, value in enumerate(row)]
-
-
-def plain_fields(fields: Sequence[str], dtype: np.dtype, width: int = 0) -> Wanted | None:
-    """The fields of an input for the native kernel; None if the kernel does not read values of this type."""
-    is_read = dtype in READ_TYPES and not (width and dtype == np.object_)
-    return Wanted(tuple(fields), dtype, width) if is_read else None
 
 
 Input = Column | Matrix | Vector | PeriodDays

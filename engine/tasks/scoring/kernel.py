@@ -106,13 +106,18 @@ class Wanted(NamedTuple):
     """The fields that make one input of a model.
 
     keys   of the fields; one for each column of the array
-    dtype  of the array: float32, float64, int64, or object for strings
+    dtype  of the array; object for strings
     width  numbers in the list that each field holds; 0 if it holds one bare value
     """
 
     keys: tuple[str, ...]
     dtype: Any
     width: int = 0
+
+
+def can_read(wanted: Wanted) -> bool:
+    """Whether the kernel reads values of this type."""
+    return wanted.dtype in READ_TYPES and not (wanted.width and wanted.dtype == np.object_)
 
 
 @dataclass(slots=True)

@@ -5,6 +5,7 @@ Turns records into tensors, runs the graph, and turns tensors into encoded resul
 
 import functools
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,6 +19,7 @@ from engine.tasks.scoring.columns import TextColumn
 from engine.tasks.scoring.inputs import Column, Irregular, Refused
 from engine.tasks.scoring.outputs import Form
 from engine.tasks.scoring.plain import PlainBlocks, plain_blocks
+from engine.tasks.scoring.results import ResultColumn, result_arrays, result_columns
 from engine.tasks.scoring.sessions import open_session
 from engine.tasks.scoring.tensors import Tensor, require_alike
 from engine.tasks.scoring.text import Text
@@ -36,7 +38,8 @@ WARM_UP_S = 1.0
 class Scorer(Protocol):
     """What the tasks `score` and `infer` need of a model: it prepares records, and makes results from what it prepared.
 
-    plain  what reads its plain blocks without making records of them, if anything does
+    plain   what reads its plain blocks without making records of them, if anything does
+    inputs  what can be made of columns without making records of them, as long as all of them are an `inputs.Input`
     """
 
     name: str
@@ -44,6 +47,7 @@ class Scorer(Protocol):
     max_batch_size: int
     is_tokenised: bool
     plain: PlainBlocks | None
+    inputs: Sequence[Any]
 
     def tensors(self, records: list[Record]) -> tuple[Any, dict[int, Fault]]:
         """What `run` takes for the records that can be scored, and the faults of the others, by index. Mixed."""
@@ -60,6 +64,14 @@ class Scorer(Protocol):
     @property
     def as_tensors(self) -> ModelTensors:
         """What the model takes and gives as tensors."""
+        ...
+
+    def result_columns(self, form: Form) -> list[ResultColumn]:
+        """The results as columns of a table."""
+        ...
+
+    def result_arrays(self, prepared: Any, num_records: int, form: Form) -> list[np.ndarray]:
+        """An array for each of these columns. Raises what a run raises, and ValueError."""
         ...
 
     def warm_up(self, example: Record) -> float:
@@ -94,7 +106,7 @@ class LoadedModel:
         self._config = config
         self._session = session or open_session(folder / "model.onnx", config.get("providers") or ())
         self.is_tokenised = any(entry["kind"] == "text" for entry in config["inputs"])
-        self.inputs = [self._input(entry, folder) for entry in config["inputs"]]
+        self.inputs: Sequence[Any] = [self._input(entry, folder) for entry in config["inputs"]]
         self._mixed = [entry for entry in self.inputs if isinstance(entry, Column | Tensor) and entry.is_mixed]
         self.plain = plain_blocks(self.inputs, self.max_batch_size)
         graph_outputs = {node.name: node.type for node in self._session.get_outputs()}
@@ -152,6 +164,14 @@ class LoadedModel:
         """The same outputs as arrays. WrongCount."""
         values = self.values(feeds)
         return {output_name(entry): as_array(entry, value, num_records) for entry, value in zip(self._entries, values, strict=True)}
+
+    def result_columns(self, form: Form) -> list[ResultColumn]:
+        """The outputs that the config names, as columns of a table."""
+        return result_columns(self._entries, self.as_tensors.outputs, form)
+
+    def result_arrays(self, feeds: dict[str, np.ndarray], num_records: int, form: Form) -> list[np.ndarray]:
+        """An array for each of these columns. WrongCount, ValueError."""
+        return result_arrays(self._entries, self.values(feeds), num_records, self.result_columns(form))
 
     @functools.cached_property
     def as_tensors(self) -> ModelTensors:

@@ -94,7 +94,7 @@ class OutputEncoder:
         return [TextColumn(b"[", Numbers(array), b"]")]
 
     def _object(self, array: np.ndarray) -> list[TextColumn]:
-        return _object_columns(_label_of_each(self._labels, array.shape[1]), array)
+        return _object_columns(label_of_each(self._labels, array.shape[1]), array)
 
 
 class LabelEncoder(OutputEncoder):
@@ -133,7 +133,7 @@ class SequenceEncoder(OutputEncoder):
         inner = [self._part.columns(part, num_records, unwrap=unwrap) for part in value]
         if not self._is_object:
             return _in_order([b""] * len(inner), inner, b"[", b"]")
-        names = _label_of_each(self._labels, len(inner))
+        names = label_of_each(self._labels, len(inner))
         order = sorted(range(len(inner)), key=names.__getitem__)
         return _in_order([codec.dumps(names[i]) + b":" for i in order], [inner[i] for i in order], b"{", b"}")
 
@@ -204,7 +204,7 @@ def _string_column(values: list[str]) -> TextColumn:
     return TextColumn(b'"', Strings(encoded, len(values)), b'"')
 
 
-def _label_of_each(labels: Any, count: int) -> list[str]:
+def label_of_each(labels: Any, count: int) -> list[str]:
     """The label of each column, or its number if it has none."""
     if isinstance(labels, dict):
         return [str(labels.get(str(i), i)) for i in range(count)]

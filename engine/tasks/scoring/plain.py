@@ -61,7 +61,7 @@ def plain_blocks(inputs: Sequence[object], max_batch_size: int) -> PlainBlocks |
     if library is None or max_batch_size < LEAST_BATCH:
         return None
     entries = [entry for entry in inputs if isinstance(entry, Input)]
-    wanted = [found for entry in entries if (found := entry.wanted()) is not None]
+    wanted = [found for entry in entries if (found := entry.wanted()) is not None and kernel.can_read(found)]
     if len(wanted) < len(inputs):
         return None
     try:

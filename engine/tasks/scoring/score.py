@@ -125,14 +125,29 @@ def one_line(error: BaseException) -> str:
 
 def _score_stream(model: Scorer, header: Header, raw: bytes) -> tuple[Header, list[Buffer]]:
     """Answer one block of a stream with its lines, in the order of the block; or ask for smaller blocks of the same lines."""
-    clock, stages = _Clock(header.get("times", "go")), Stages()
+    clock, stages = Clock(header.get("times", "go")), Stages()
     try:
         parsed = _refuse(header, raw) if "refuse" in header else codec.parse_block(raw, header["num_lines"])
     except TooManyRecords:
-        stages.ended("parse")
-        none: Header = {"results": 0, "errors": 0}
-        return {**none, **stages.report(), "parts": [{"size": 0, "is_too_much": True, **none}]}, []
-    ids, id_faults = codec.encode_ids(parsed.records, _Lines(raw, parsed)) if parsed.records else (NO_IDS, {})
+        return too_much(stages)
+    return answer_records(model, header, parsed, _Lines(raw, parsed), clock, stages)
+
+
+def too_much(stages: Stages) -> Reply:
+    """The answer to a block that asks for smaller blocks of the same lines."""
+    stages.ended("parse")
+    none: Header = {"results": 0, "errors": 0}
+    return {**none, **stages.report(), "parts": [{"size": 0, "is_too_much": True, **none}]}, []
+
+
+def answer_records(
+    model: Scorer, header: Header, parsed: Parsed, line_of: Callable[[int], bytes], clock: "Clock", stages: Stages
+) -> Reply:
+    """The result lines of the records of a block, in their order.
+
+    line_of  gives the text that a record came from, for its id
+    """
+    ids, id_faults = codec.encode_ids(parsed.records, line_of) if parsed.records else (NO_IDS, {})
     faults = {**id_faults, **parsed.faults}
     scored = _score_records(model, parsed.records, faults, Form.of(header), stages)
     lines = _StreamLines(model, header, clock)
@@ -164,7 +179,7 @@ def _score_plain(model: Scorer, header: Header, payload: memoryview) -> Reply | 
 
 def _plain_answer(model: Scorer, plain: PlainBlocks, header: Header, payload: memoryview) -> Reply | None:
     """The answer to a plain block, None for any other. Raises what the model raises, and MemoryError."""
-    clock, stages = _Clock(header.get("times", "go")), Stages()
+    clock, stages = Clock(header.get("times", "go")), Stages()
     parts = plain.read(payload, header["num_lines"], model.max_batch_size)
     if parts is None:
         return None
@@ -206,7 +221,7 @@ def _sizes_by_line(parsed: Parsed, sizes: list[int], num_lines: int) -> list[int
     return by_line
 
 
-class _Clock:
+class Clock:
     """Start and end of a block. The end is the start plus a monotonic duration, so it is never before the start."""
 
     def __init__(self, form: str) -> None:
@@ -235,7 +250,7 @@ def iso_time(time_ns: int) -> bytes:
 class _StreamLines:
     """Encodes the lines of one block. What all lines share is encoded once; the keys are in alphabetical order."""
 
-    def __init__(self, model: Scorer, header: Header, clock: _Clock) -> None:
+    def __init__(self, model: Scorer, header: Header, clock: Clock) -> None:
         started, ended = clock.times()
         self._bulk_id = b'{"bulk_id":"%b"' % header["bulk_id"].encode()
         self._end_time = b',"end_time":"%b"' % ended

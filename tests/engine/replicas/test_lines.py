@@ -65,14 +65,23 @@ def test_position_after_finds_the_newline_that_a_plain_search_finds(data: bytes,
     expected = start
     for _ in range(count):
         expected = data.index(b"\n", expected) + 1
-    assert position_after(data, count, start, end) == expected
+    assert position_after(data, count, start, end, data.count(b"\n", start, end)) == expected
 
 
 def test_position_after_costs_passes_at_memory_speed() -> None:
     data = b"{}\n" * 2_000_000
     started = time.perf_counter()
-    assert position_after(data, 1_500_000, 0, len(data)) == 4_500_000
+    assert position_after(data, 1_500_000, 0, len(data), 2_000_000) == 4_500_000
     assert time.perf_counter() - started < 0.2
+
+
+def test_position_after_costs_a_few_passes_where_lines_are_most_unequal() -> None:
+    data = b"\n" * 1_000_000 + (b"x" * 1000 + b"\n") * 3000
+    for count in (999_999, 1_000_000, 1_000_001, 1_001_500, 1_003_000):
+        started = time.perf_counter()
+        expected = count if count <= 1_000_000 else 1_000_000 + (count - 1_000_000) * 1001
+        assert position_after(data, count, 0, len(data), 1_003_000) == expected
+        assert time.perf_counter() - started < 0.2
 
 
 # Lines in order
