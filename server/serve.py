@@ -7,7 +7,7 @@ import os
 import uvloop
 from aiohttp import web
 
-from engine import disk
+from engine import disk, heap
 from engine.engine import has_kernel
 from engine.errors import EngineError
 from engine.store import StoreError
@@ -55,6 +55,7 @@ def _what_is_needed(settings: Settings) -> str:
 
 async def _serve(settings: Settings) -> None:
     async with open_app(settings) as app, listening(app, settings) as address:
+        heap.settle()
         _log_start(address, settings)
         if settings.native and not has_kernel():
             log.info("native kernel missing: streams are slower; `make kernel` builds it")

@@ -136,6 +136,10 @@ class Jobs:
             self._tasks.append(asyncio.create_task(runner.run(), name=f"jobs {number}"))
         self._watcher = asyncio.create_task(self._watch(), name="watch jobs")
 
+    def does(self, kind: str) -> bool:
+        """Whether this process takes jobs of a kind, once it has started."""
+        return kind in self._takes
+
     async def stop(self, grace_s: float = 0.0) -> None:
         """Take nothing more, let jobs end for some seconds, and give back those that have not: the attempt is not counted."""
         self._is_stopping = True

@@ -28,6 +28,12 @@ from engine.preview.states import later_failed
 from engine.preview.tasks import KINDS, MAX_WAITING, PREPARE, REQUEST_PRIORITY
 from engine.store import CachedDataset, CachedSplit
 
+# Why what is waited for may never come.
+FOR_WORKERS = (
+    "This server leaves such work to workers (SLUICE_JOBS_REPLICAS is 0): start one with `sluice worker`, or start the server with "
+    "SLUICE_JOBS_REPLICAS=1 or more."
+)
+
 
 class PreparedDatasets:
     """The datasets of preview, as a lender (engine/datasets/sources.py)."""
@@ -44,7 +50,7 @@ class PreparedDatasets:
             title = await self._states.visible(caller, source.title)
         except EngineError as error:
             if error.code != DATASET_NOT_FOUND:
-                raise _told(error, source) from None
+                raise self._told(error, source) from None
             yield None
             return
         org, _, name = title.rpartition("/")
@@ -68,7 +74,21 @@ class PreparedDatasets:
         except EngineError as error:
             if error.code == DATASET_NOT_FOUND:
                 return None
-            raise _told(error, source) from None
+            raise self._told(error, source) from None
+
+    def _told(self, error: EngineError, source: SourceName) -> EngineError:
+        """What a caller of queries is told: nothing of files, and nothing that a replica said."""
+        if isinstance(error, NotReady):
+            told = not_ready(error.code, source.title, retry_after_s=error.retry_after_s or 1)
+            if self._states.jobs.does(PREPARE):
+                return told
+            return DetailedError(error.code, told.message, {"hint": FOR_WORKERS}, retry_after_s=told.retry_after_s)
+        if isinstance(error, StoredError):
+            message = f'"{PREFIX}{source.title}" cannot be queried: {error.code.text}.'
+            return DetailedError(error.code, message, {"hint": f"GET /size?dataset={source.title} says why."})
+        if error.code == SPLIT_NOT_FOUND:
+            return dataset_not_found("/".join(filter(None, (source.title, source.config, source.split))))
+        return error
 
     async def _current(self, source: SourceName) -> Readable:
         """What is prepared now. EngineError as `States.split`, and `version_not_found`; NotReady also while it is being made."""
@@ -124,15 +144,3 @@ def _latest(folders: Iterable[Path]) -> str | None:
     except (OSError, ValueError):  # it was replaced a moment ago, or there are no rows
         return None
     return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _told(error: EngineError, source: SourceName) -> EngineError:
-    """What a caller of queries is told: nothing of files, and nothing that a replica said."""
-    if isinstance(error, NotReady):
-        return not_ready(error.code, source.title, retry_after_s=error.retry_after_s or 1)
-    if isinstance(error, StoredError):
-        message = f'"{PREFIX}{source.title}" cannot be queried: {error.code.text}.'
-        return DetailedError(error.code, message, {"hint": f"GET /size?dataset={source.title} says why."})
-    if error.code == SPLIT_NOT_FOUND:
-        return dataset_not_found("/".join(filter(None, (source.title, source.config, source.split))))
-    return error

@@ -19,25 +19,33 @@ NO_BODY = frozenset({204, 304})
 LEAST_APART_BYTES = 2048
 
 
+def encoded_head(status: int, headers: Mapping[str, str]) -> bytes:
+    """The first line of an answer, these headers and Server, without Date and the empty line. ValueError for a newline in one."""
+    lines = {**headers, hdrs.SERVER: web_response.SERVER_SOFTWARE}
+    if any(character in value for value in lines.values() for character in "\r\n\0"):
+        raise ValueError("a header must not contain a newline")
+    text = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{text}".encode()
+
+
 class EncodedAnswer:
     """Status, headers and body of an answer, with its head as bytes.
 
     headers  all that it has but Server, Date and Content-Length: with those of its surface, and those of every answer
     """
 
-    __slots__ = ("body", "head", "headers", "status")
+    __slots__ = ("_headers", "body", "head", "status")
 
     def __init__(self, status: int, headers: Mapping[str, str], body: bytes = b"") -> None:
         self.status = status
-        self.headers = dict(headers)
         self.body = body
-        lines = {**headers, hdrs.SERVER: web_response.SERVER_SOFTWARE}
-        if status not in NO_BODY:
-            lines[hdrs.CONTENT_LENGTH] = str(len(body))
-        if any(character in value for value in lines.values() for character in "\r\n\0"):
-            raise ValueError("a header must not contain a newline")
-        text = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-        self.head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{text}".encode()
+        self._headers = dict(headers)
+        length = {} if status in NO_BODY else {str(hdrs.CONTENT_LENGTH): str(len(body))}
+        self.head = encoded_head(status, self._headers | length)
+
+    def headers(self) -> Mapping[str, str]:
+        """As they were given, for a head that aiohttp makes."""
+        return self._headers
 
 
 class EncodedResponse(web.Response):
@@ -72,6 +80,6 @@ class EncodedResponse(web.Response):
 
     async def _prepare_anew(self, request: BaseRequest) -> AbstractStreamWriter | None:
         if not self.prepared:
-            self.headers.update({name: value for name, value in self._answer.headers.items() if name not in self.headers})
+            self.headers.update({name: value for name, value in self._answer.headers().items() if name not in self.headers})
             self.body = self._answer.body
         return await super().prepare(request)

@@ -20,6 +20,7 @@ from engine.streaming.predictions import Prediction
 from handlers.http.auth import caller_of
 from handlers.http.bodies import NDJSON, check_head, read_whole, undecodable
 from handlers.http.connections import guarding
+from handlers.http.encoded import EncodedResponse
 from handlers.http.errors import UNSUPPORTED_MEDIA_TYPE, json_response, status_of
 from handlers.http.keys import ACCOUNTS, COMPAT_STATUS, REPOSITORY, REQUEST_TIMEOUT
 from handlers.http.models import USE_KEY
@@ -28,6 +29,7 @@ from handlers.http.routes import Parameter, Route, Surface, When, one_word, whol
 from handlers.streaming.bulk import BulkExchange
 from handlers.streaming.forms import ARROW, Forms, forms_of
 from handlers.streaming.keys import PREDICTIONS, STREAMING_LIMITS
+from handlers.streaming.results import Result
 from handlers.streaming.shapes import HeartbeatAnswer, PredictionAnswer, RecordBody
 from handlers.streaming.websocket import Conversation, Question, is_upgrade
 
@@ -171,16 +173,7 @@ async def _single(request: web.Request, admission: Admission) -> web.Response:
     record = await _record(request, admission.user)
     arguments = _single_arguments(request, admission.version)
     prediction = await request.app[PREDICTIONS].predict(admission.version, record, arguments)
-    return web.Response(
-        body=prediction.body + b"\n",  # so that a shell shows its prompt on the next line
-        status=_status(request, prediction),
-        headers={
-            hdrs.CONTENT_TYPE: "application/json",
-            "X-Queue-Time": f"{prediction.queue_s * 1000:.3f}",
-            "X-Inference-Time": f"{prediction.infer_s * 1000:.3f}",
-            "X-Total-Time": f"{prediction.total_s * 1000:.3f}",
-        },
-    )
+    return EncodedResponse(Result(_status(request, prediction), prediction))
 
 
 def _single_arguments(request: web.Request, version: Version) -> Arguments:

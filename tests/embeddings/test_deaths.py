@@ -64,6 +64,8 @@ def own(tmp_path: Path, small: SmallModels) -> Iterator[Server]:
     """A server for one test, which stops it or reads its memory."""
     data_dir = small_data(tmp_path / "data", small)
     with serving(data_dir, SLUICE_EMBEDDING_MODELS=SERVED, SLUICE_STALL_TIMEOUT_S="1") as server:
+        # A text that came before would open the model once more, in the replica that is about to have it.
+        until(lambda: server.metric(f'sluice_model_loads_total{{model="admin/{HEAVY}",outcome="loaded"}}') == 2)
         until(lambda: ask(server, "a", HEAVY).status_code == 200)
         yield server
 

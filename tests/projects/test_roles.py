@@ -5,6 +5,7 @@ import re
 import pytest
 import requests
 
+from tests.clients import until
 from tests.described import fault
 from tests.projects.asking import BASES, refused
 from tests.projects.calls import ROWS, Call, P, attribution_body, build_body, operations, refit_body
@@ -81,6 +82,8 @@ def test_rights_are_checked_before_anything_of_the_project_is_told(house: House)
 
 
 def test_members_read_the_data_and_stream_from_member_on(house: House) -> None:
+    # Until the dataset is read, a query of a member is answered 404 as well, with Retry-After.
+    until(lambda: house.admin.query(house.query).status_code == 200, what="the dataset of the project can be queried")
     streamed = f"/{house.full.model['Served']['Name'].replace('/', '/models/', 1)}"
     found = {}
     for user in (OUTSIDER, *map(named, ROLES)):

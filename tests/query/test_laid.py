@@ -228,6 +228,8 @@ def test_a_query_says_that_a_dataset_is_being_processed_when_its_time_is_over(id
     assert body["message"] == '"hub://people" is being processed. Retry later.'
     assert body["position"]["offset"] == 17
     assert answer.headers["Retry-After"] == "1"
+    assert "SLUICE_JOBS_REPLICAS is 0" in body["hint"], "this server will never do the work itself"
+    assert "sluice worker" in body["hint"]
     assert waiting(idle, "dataset"), "the query has asked for the work"
 
 

@@ -32,6 +32,8 @@ _CSV_TYPES = {
     "bool": r"^(true|false|True|False|TRUE|FALSE)$",
     "string": "",
 }
+# What a string in JSON must not hold as it is.
+ESCAPED = r'["\\\x00-\x1f]'
 
 
 class Unreadable(Exception):
@@ -199,18 +201,38 @@ def _csv_names(path: Path, parse: pa.csv.ParseOptions) -> list[str]:
 
 def _csv_parts(batches: Iterator[tuple[pa.RecordBatch, float]], types: dict[str, str]) -> Iterator[Part]:
     for batch, done in batches:
-        columns = [_typed(batch.column(name), word) for name, word in types.items()]
-        yield _part(pa.table(columns, [*types]), done)
+        pieces: list[pa.Array | str] = []
+        for name, word in types.items():
+            pieces += [("," if pieces else "{") + codec.dumps(name).decode() + ":", _as_json(batch.column(name), word)]
+        yield Part(_joined(pieces, batch.num_rows), batch.num_rows, done)
 
 
-def _typed(cells: pa.Array, word: str) -> pa.Array:
+def _joined(pieces: list[pa.Array | str], num_rows: int) -> bytes:
+    """Lines that are made of what all have and of a cell of each column, in order."""
+    if not pieces or not num_rows:
+        return b"{}\n" * num_rows
+    lines = pc.binary_join_element_wise(*pieces, "}\n", "")
+    return b"".join(lines.cast(pa.binary()).to_pylist())
+
+
+def _as_json(cells: pa.Array, word: str) -> pa.Array:
+    """The JSON text of each cell. A float has a point or an exponent, so that a reader of few lines takes it for one."""
     casts: dict[str, Callable[[pa.Array], pa.Array]] = {
-        "int64": lambda texts: texts.cast(pa.int64()),
-        "float64": lambda texts: texts.cast(pa.float64()),
-        "bool": lambda texts: pc.utf8_lower(texts).cast(pa.bool_()),
-        "string": lambda texts: texts,
+        "int64": lambda texts: texts,
+        "float64": lambda texts: pc.if_else(
+            pc.match_substring_regex(texts, "[.eE]"), texts, pc.binary_join_element_wise(texts, "0", ".")
+        ),
+        "bool": pc.utf8_lower,
+        "string": _quoted,
     }
-    return casts[word](cells)
+    texts = casts[word](cells)
+    return texts.fill_null("null") if texts.null_count else texts
+
+
+def _quoted(texts: pa.Array) -> pa.Array:
+    if pc.any(pc.match_substring_regex(texts, ESCAPED)).as_py():
+        return pa.array([None if text is None else codec.dumps(text).decode() for text in texts.to_pylist()], pa.string())
+    return pc.binary_join_element_wise('"', texts, '"', "")
 
 
 # Parquet

@@ -113,7 +113,7 @@ def test_no_parameter_has_a_default_that_programs_would_send() -> None:
 def test_json_comes_first_and_lines_beside_it() -> None:
     predict = operation("/{owner}/models/{model}", "post")
     for content in (predict["requestBody"]["content"], predict["responses"]["200"]["content"]):
-        assert list(content) == ["application/json", "application/x-ndjson"]
+        assert list(content) == ["application/json", "application/x-ndjson", "application/vnd.apache.arrow.stream"]
     rows = operation("/api/datasets/{org}/{dataset}", "put")["requestBody"]["content"]
     assert list(rows)[:2] == ["application/json", "application/x-ndjson"]
     assert list(operation("/api/query/v1", "post")["responses"]["200"]["content"])[:2] == [

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.engine.tasks.ingestion.uploads import Dataset, Staged, ask, refusal, vector_of
+from tests.engine.tasks.ingestion.uploads import Dataset, Refusal, Staged, ask, refusal, vector_of
 
 WORDS = ("alpha", "beta", "gamma")
 
@@ -327,6 +327,9 @@ def same(got: Any, expected: Any) -> bool:
 )
 def test_any_bytes_are_rows_or_a_refusal(tmp_path_factory: pytest.TempPathFactory, raw: bytes) -> None:
     dataset = Dataset(tmp_path_factory.mktemp("dataset"))
-    told = dataset.upload(raw, on_error="skip")
+    try:
+        told = dataset.upload(raw, on_error="skip")
+    except Refusal:  # rows without any field, such as `{}`, make no dataset
+        return
     assert len(dataset.rows if dataset.columns else []) <= raw.count(b"\n") + 1
     assert all(error["line"] <= raw.count(b"\n") + 1 for error in told["errors"])
