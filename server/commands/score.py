@@ -15,10 +15,9 @@ import sys
 import time
 import zlib
 from collections.abc import Iterable, Iterator
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from server.commands.asking import no_answer, not_sluice, reason
-from server.commands.batches import AnswerRows, SentRows
 from server.commands.counting import AnswerLines, Buffer, RecordCounter
 from server.commands.duplex import READ_BYTES, Duplex, Upload
 from server.commands.files import Files, LineSink, RecordSource
@@ -26,6 +25,11 @@ from server.commands.progress import Progress
 from server.commands.remote import Remote, add_arguments, find_remote
 from server.commands.tables import FORMATS, TABLES, TableSink, TableSource, Transport, format_of, is_readable, results_only
 from server.commands.usage import EXIT_USAGE, Parser, UsageError, program
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from server.commands.batches import AnswerRows, SentRows
 
 NDJSON, ARROW = "application/x-ndjson", "application/vnd.apache.arrow.stream"
 # The fastest level: a higher one seldom makes up for its time, since few networks are that slow.
@@ -133,6 +137,13 @@ def _opened_files(options: argparse.Namespace) -> Iterator[Files]:
         yield files
 
 
+def batches() -> "ModuleType":
+    """What counts rows of record batches. It reads their messages as the server does, and lines need nothing of that."""
+    from server.commands import batches as module
+
+    return module
+
+
 def _model_path(text: str) -> tuple[str, ...]:
     """The segments of the model's path."""
     owner, slash, name = text.partition("/")
@@ -150,7 +161,7 @@ class ScoreRun:
         self._files = files
         self._options = options
         self._way: Transport = options.transport
-        self._sent: RecordCounter | SentRows = SentRows() if self._way.is_arrow_in else RecordCounter()
+        self._sent: RecordCounter | SentRows = batches().SentRows() if self._way.is_arrow_in else RecordCounter()
         self._lines: AnswerLines | AnswerRows = AnswerLines("", is_divided=False)
         self._compressor = zlib.compressobj(GZIP_LEVEL, wbits=31) if options.gzip else None
         num_bytes = files.source.num_bytes
@@ -260,7 +271,7 @@ class ScoreRun:
         if response.status != 200 or bulk_id is None:
             self._refuse(response)
         is_divided = self._files.errors is not None
-        self._lines = AnswerRows() if self._way.is_arrow_out else AnswerLines(bulk_id, is_divided=is_divided)
+        self._lines = batches().AnswerRows() if self._way.is_arrow_out else AnswerLines(bulk_id, is_divided=is_divided)
         self._files.results.begin()
         if self._files.errors is not None:
             self._files.errors.begin()
