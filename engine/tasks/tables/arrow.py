@@ -9,7 +9,7 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.tasks.tables.results import ERROR
+from engine.tasks.tables.rows import ERROR
 
 # Record batches of this size go through a model fastest.
 ROWS = 8192
