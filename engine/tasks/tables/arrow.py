@@ -9,8 +9,8 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-# Why a row has no result.
-ERROR = ("code", "error")
+from engine.tasks.tables.rows import ERROR
+
 # Record batches of this size go through a model fastest.
 ROWS = 8192
 
