@@ -6,6 +6,7 @@ sides use this file. Nothing here knows what a header means or where the other s
 
 import socket
 import struct
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -22,6 +23,8 @@ SCRATCH_BYTES = 64 * 1024
 # Up to this size, copying the payload behind the header and writing both at once costs less than a gathering write.
 JOINED_BYTES = 16 * 1024
 HEADER_LIMIT_BYTES = 64 * 1024 * 1024
+# The memory of so many large frames is used again, each of this size at most: it is neither filled with zeros nor fetched anew.
+KEPT_FRAMES, KEPT_FRAME_BYTES = 2, 2 * 1024 * 1024
 
 
 class BrokenFrame(Exception):
@@ -43,14 +46,15 @@ class FrameReader:
         self._scratch = bytearray(SCRATCH_BYTES)
         self._start = 0
         self._end = 0
-        self._large: bytearray | None = None
+        self._large: memoryview | None = None
         self._large_end = 0
         self._large_header = 0
+        self._kept: deque[bytearray] = deque(maxlen=KEPT_FRAMES)
 
     def buffer(self) -> memoryview:
         """Free memory to read into, never empty."""
         if self._large is not None:
-            return memoryview(self._large)[self._large_end :]
+            return self._large[self._large_end :]
         if self._start == self._end:
             self._start = self._end = 0
         elif self._end == SCRATCH_BYTES:
@@ -63,7 +67,7 @@ class FrameReader:
             self._large_end += num_bytes
             if self._large_end == len(self._large):
                 whole, self._large = self._large, None
-                yield self._frame(memoryview(whole), self._large_header)
+                yield self._frame(whole, self._large_header)
             return
         self._end += num_bytes
         while self._end - self._start >= PREFIX.size:
@@ -85,16 +89,35 @@ class FrameReader:
         return ujson.loads(bytes(body[:header_bytes])), body[header_bytes:]
 
     def _begin_large(self, body_start: int, header_bytes: int, body_bytes: int) -> None:
-        self._large = bytearray(body_bytes)
+        self._large = memoryview(self._memory(body_bytes))[:body_bytes]
         self._large_header = header_bytes
         self._large_end = self._end - body_start
         self._large[: self._large_end] = self._scratch[body_start : self._end]
         self._start = self._end = 0
 
+    def _memory(self, num_bytes: int) -> bytearray:
+        """Memory for a large frame that nobody reads any more: at least so many bytes, and at most twice as many."""
+        if num_bytes > KEPT_FRAME_BYTES:
+            return bytearray(num_bytes)
+        for kept in self._kept:
+            if num_bytes <= len(kept) <= 2 * num_bytes and _is_free(kept):
+                return kept
+        self._kept.append(bytearray(-(-num_bytes // SCRATCH_BYTES) * SCRATCH_BYTES))
+        return self._kept[-1]
+
     def _move_to_front(self) -> None:
         waiting = self._scratch[self._start : self._end]
         self._scratch[: len(waiting)] = waiting
         self._start, self._end = 0, len(waiting)
+
+
+def _is_free(memory: bytearray) -> bool:
+    """Whether nothing shows a part of this memory: while a view of it lives, its length cannot change."""
+    try:
+        memory.append(memory.pop())
+    except BufferError:
+        return False
+    return True
 
 
 def cut(payload: memoryview, sizes: Iterable[int]) -> list[memoryview]:
