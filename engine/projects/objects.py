@@ -31,7 +31,7 @@ from engine.projects.kinds import (
     word_of,
 )
 from engine.projects.quota import ProjectQuota
-from engine.store import JobRow, ObjectEnd, ObjectName, Store, Subject, Transaction
+from engine.store import JobRow, ObjectEnd, ObjectName, ObjectRow, Store, Subject, Transaction
 
 __all__ = [
     "JOB_KINDS",
@@ -98,9 +98,7 @@ class Objects:
             if on_commit is not None:
                 transaction.after_commit(on_commit)
             row = await self.store.object_row(transaction, name, key_prefix(project, kind))
-        if row is None:
-            raise unknown(kind)
-        return Object.of_row(row)
+        return _found(kind, row)
 
     async def _add(self, transaction: Transaction, project: Project, kind: ObjectKind, request: str, by: str) -> ObjectName:
         """A new row, with the next number. EngineError `unknown_project`."""
@@ -129,10 +127,7 @@ class Objects:
     async def get(self, project: Project, kind: ObjectKind, iid: int) -> Object:
         """EngineError `unknown_...`."""
         name = ObjectName(project.team, project.id, kind, iid)
-        row = await self.store.find_object(name, key_prefix(project, kind))
-        if row is None:
-            raise unknown(kind)
-        return Object.of_row(row)
+        return _found(kind, await self.store.find_object(name, key_prefix(project, kind)))
 
     async def list(self, project: Project, kind: ObjectKind, *, limit: int, before: int | None = None) -> tuple[Object, ...]:
         """The newest ones, perhaps those with lower numbers than `before`, without their results."""
@@ -245,6 +240,12 @@ class Objects:
     def progress(self, found: Object) -> dict[str, Any] | None:
         """How far the job of an object is, while it is started and has said so."""
         return self._progress.get(key_of(found.name)) if found.status == "started" else None
+
+
+def _found(kind: ObjectKind, row: ObjectRow | None) -> Object:
+    if row is None:
+        raise unknown(kind)
+    return Object.of_row(row)
 
 
 def _refusal(code: Code, kind: ObjectKind, iids: Sequence[int], fault: str) -> EngineError:
