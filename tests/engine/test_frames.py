@@ -16,6 +16,7 @@ from engine.frames import (
     PREFIX,
     SCRATCH_BYTES,
     BrokenFrame,
+    FrameMemory,
     FrameReader,
     Header,
 )
@@ -102,7 +103,7 @@ def read_large(reader: FrameReader, payload: bytes) -> memoryview:
 @example([(KEPT_FRAME_BYTES + more, 1) for more in (-2, -1, 0, 1, -2, -2)])
 def test_large_payloads_stay_what_they_were_until_the_last_view_of_them_is_gone(frames_read: list[tuple[int, int]]) -> None:
     """Each is looked at, by a part of it alone, until as many later ones have arrived as its second number says."""
-    reader, views = FrameReader(), []
+    reader, views = FrameReader(FrameMemory()), []
     for turn, (size, held) in enumerate(frames_read):
         views = [view for view in views if view[0] >= turn]
         views.append((turn + held, turn % 251, read_large(reader, bytes([turn % 251]) * size)[size // 2 :]))
@@ -111,7 +112,7 @@ def test_large_payloads_stay_what_they_were_until_the_last_view_of_them_is_gone(
 
 
 def test_the_memory_of_a_large_frame_is_used_again_when_nobody_reads_it() -> None:
-    reader = FrameReader()
+    reader = FrameReader(FrameMemory())
     first = read_large(reader, b"a" * 5 * SCRATCH_BYTES)
     second = read_large(reader, b"b" * 5 * SCRATCH_BYTES)
     memory = first.obj
