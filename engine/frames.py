@@ -4,8 +4,10 @@ A frame is a prefix (two little-endian integers: header bytes, payload bytes), a
 sides use this file. Nothing here knows what a header means or where the other side runs.
 """
 
+import contextlib
 import socket
 import struct
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -22,6 +24,8 @@ SCRATCH_BYTES = 64 * 1024
 # Up to this size, copying the payload behind the header and writing both at once costs less than a gathering write.
 JOINED_BYTES = 16 * 1024
 HEADER_LIMIT_BYTES = 64 * 1024 * 1024
+# The memory of so many large frames is used again, each of this size at most: it is neither filled with zeros nor fetched anew.
+KEPT_FRAMES, KEPT_FRAME_BYTES = 4, 2 * 1024 * 1024
 
 
 class BrokenFrame(Exception):
@@ -36,21 +40,60 @@ def encode(header: Header, buffers: Sequence[Buffer] = ()) -> list[Buffer]:
     return [b"".join((head, *buffers))] if payload_bytes <= JOINED_BYTES else [head, *buffers]
 
 
+def _is_free(memory: bytearray) -> bool:
+    """Whether nothing shows a part of this memory: while a view of it lives, its length cannot change."""
+    try:
+        memory.append(memory.pop())
+    except BufferError:
+        return False
+    return True
+
+
+class FrameMemory:
+    """Memory for large frames, used again when nobody reads the last one. A frame takes it out first, so threads may share it."""
+
+    def __init__(self) -> None:
+        self._kept: deque[bytearray] = deque(maxlen=KEPT_FRAMES)
+
+    def view(self, num_bytes: int) -> memoryview:
+        """So many bytes, of memory that is at most twice as large; nobody gets them again while a view of them lives."""
+        if num_bytes > KEPT_FRAME_BYTES:
+            return memoryview(bytearray(num_bytes))
+        memory = self._take(num_bytes) or bytearray(-(-num_bytes // SCRATCH_BYTES) * SCRATCH_BYTES)
+        view = memoryview(memory)[:num_bytes]
+        self._kept.append(memory)
+        return view
+
+    def _take(self, num_bytes: int) -> bytearray | None:
+        with contextlib.suppress(IndexError):  # another thread has taken the last one
+            for _ in range(len(self._kept)):
+                memory = self._kept.pop()
+                if num_bytes <= len(memory) <= 2 * num_bytes and _is_free(memory):
+                    return memory
+                self._kept.appendleft(memory)
+        return None
+
+
+# All readers of a process share it, so that it does not grow with the replicas.
+SHARED_MEMORY = FrameMemory()
+
+
 class FrameReader:
     """Cuts the bytes that arrive into frames: read into `buffer()`, then call `received(n)` with the number of bytes read."""
 
-    def __init__(self) -> None:
+    def __init__(self, memory: FrameMemory = SHARED_MEMORY) -> None:
+        self._memory = memory
         self._scratch = bytearray(SCRATCH_BYTES)
         self._start = 0
         self._end = 0
-        self._large: bytearray | None = None
+        self._large: memoryview | None = None
         self._large_end = 0
         self._large_header = 0
 
     def buffer(self) -> memoryview:
         """Free memory to read into, never empty."""
         if self._large is not None:
-            return memoryview(self._large)[self._large_end :]
+            return self._large[self._large_end :]
         if self._start == self._end:
             self._start = self._end = 0
         elif self._end == SCRATCH_BYTES:
@@ -63,7 +106,7 @@ class FrameReader:
             self._large_end += num_bytes
             if self._large_end == len(self._large):
                 whole, self._large = self._large, None
-                yield self._frame(memoryview(whole), self._large_header)
+                yield self._frame(whole, self._large_header)
             return
         self._end += num_bytes
         while self._end - self._start >= PREFIX.size:
@@ -85,7 +128,7 @@ class FrameReader:
         return ujson.loads(bytes(body[:header_bytes])), body[header_bytes:]
 
     def _begin_large(self, body_start: int, header_bytes: int, body_bytes: int) -> None:
-        self._large = bytearray(body_bytes)
+        self._large = self._memory.view(body_bytes)
         self._large_header = header_bytes
         self._large_end = self._end - body_start
         self._large[: self._large_end] = self._scratch[body_start : self._end]

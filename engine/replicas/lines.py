@@ -13,6 +13,8 @@ from engine.frames import LINE_END, Buffer
 
 # So many lines are gone through one by one.
 FEW_LINES = 64
+# Newlines are counted in steps of this size, so that a cut looks at one step alone.
+STEP_BYTES = 32 * 1024
 
 
 def position_after(data: bytes, num_lines: int, start: int, end: int, num_all: int) -> int:
@@ -45,6 +47,7 @@ class LineSpan:
     num_lines   lines in that range
     first_line  1-based number of the first
     refusal     an error code when this stands for one line that was thrown away; then data is empty
+    steps       (number, position) where each step of counting began: the line of this number is the first to end behind it
     """
 
     data: bytes
@@ -53,10 +56,28 @@ class LineSpan:
     num_lines: int
     first_line: int
     refusal: str | None = None
+    steps: Sequence[tuple[int, int]] = ()
+
+    @classmethod
+    def counted(cls, data: bytes, start: int, end: int, first_line: int) -> "LineSpan":
+        """The lines data[start:end], whose number is not known yet."""
+        number, steps = first_line, []
+        for position in range(start, end, STEP_BYTES):
+            steps.append((number, position))
+            number += data.count(LINE_END, position, min(position + STEP_BYTES, end))
+        return cls(data, start, end, number - first_line, first_line, steps=steps)
 
     @property
     def num_bytes(self) -> int:
         return self.end - self.start
+
+    def position_after(self, num_lines: int) -> int:
+        """Where in `data` the first lines end, so many of them; there are more."""
+        line = self.first_line + num_lines
+        after = bisect_left(self.steps, (line, 0))
+        number, start = max((self.first_line, self.start), self.steps[after - 1]) if after else (self.first_line, self.start)
+        last, end = self.steps[after] if after < len(self.steps) else (self.first_line + self.num_lines, self.end)
+        return position_after(self.data, line - number, start, end, last - number)
 
 
 class Lines(NamedTuple):
@@ -138,7 +159,7 @@ class LineQueue:
         if span.num_lines <= max_lines:
             self._spans.popleft()
             return memoryview(span.data)[span.start : span.end], span.num_lines
-        cut = position_after(span.data, max_lines, span.start, span.end, span.num_lines)
+        cut = span.position_after(max_lines)
         buffer = memoryview(span.data)[span.start : cut]
         span.start = cut
         span.num_lines -= max_lines

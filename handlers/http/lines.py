@@ -90,9 +90,8 @@ class LineCutter:
         return len(line) > self._limit + line.endswith(CARRIAGE_RETURN)
 
     def _span(self, data: bytes, start: int, end: int) -> LineSpan:
-        num_lines = data.count(LINE_END, start, end)
-        span = LineSpan(data, start, end, num_lines, self._line)
-        self._line += num_lines
+        span = LineSpan.counted(data, start, end, self._line)
+        self._line += span.num_lines
         return span
 
     def refusal(self, code: str) -> LineSpan:

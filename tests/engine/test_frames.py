@@ -5,11 +5,21 @@ import threading
 from collections.abc import Iterable
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from engine import frames
-from engine.frames import HEADER_LIMIT_BYTES, JOINED_BYTES, PREFIX, SCRATCH_BYTES, BrokenFrame, FrameReader, Header
+from engine.frames import (
+    HEADER_LIMIT_BYTES,
+    JOINED_BYTES,
+    KEPT_FRAME_BYTES,
+    PREFIX,
+    SCRATCH_BYTES,
+    BrokenFrame,
+    FrameMemory,
+    FrameReader,
+    Header,
+)
 
 Frame = tuple[Header, bytes]
 
@@ -72,6 +82,46 @@ def test_a_large_frame_is_read_straight_into_its_own_memory() -> None:
     [(header, whole)] = reader.received(len(room))
     assert header == {}
     assert whole == payload
+
+
+def read_large(reader: FrameReader, payload: bytes) -> memoryview:
+    """The payload of one large frame, in the memory that the reader has given it."""
+    data, found = memoryview(encoded([({}, payload)])), []
+    while data:
+        room = reader.buffer()
+        size = min(len(room), len(data))
+        room[:size] = data[:size]
+        room.release()
+        found += reader.received(size)
+        data = data[size:]
+    [(_, whole)] = found
+    return whole
+
+
+@settings(max_examples=30)
+@given(st.lists(st.tuples(st.integers(SCRATCH_BYTES, 6 * SCRATCH_BYTES), st.integers(0, 5)), min_size=1, max_size=8))
+@example([(KEPT_FRAME_BYTES + more, 1) for more in (-2, -1, 0, 1, -2, -2)])
+def test_large_payloads_stay_what_they_were_until_the_last_view_of_them_is_gone(frames_read: list[tuple[int, int]]) -> None:
+    """Each is looked at, by a part of it alone, until as many later ones have arrived as its second number says."""
+    reader, views = FrameReader(FrameMemory()), []
+    for turn, (size, held) in enumerate(frames_read):
+        views = [view for view in views if view[0] >= turn]
+        views.append((turn + held, turn % 251, read_large(reader, bytes([turn % 251]) * size)[size // 2 :]))
+        for _, value, part in views:
+            assert part == bytes([value]) * len(part)
+
+
+def test_the_memory_of_a_large_frame_is_used_again_when_nobody_reads_it() -> None:
+    reader = FrameReader(FrameMemory())
+    first = read_large(reader, b"a" * 5 * SCRATCH_BYTES)
+    second = read_large(reader, b"b" * 5 * SCRATCH_BYTES)
+    memory = first.obj
+    assert second.obj is not memory
+    first.release()
+    third = read_large(reader, b"c" * 4 * SCRATCH_BYTES)
+    assert third.obj is memory
+    third.release()
+    assert read_large(reader, b"d" * SCRATCH_BYTES).obj is not memory  # a small answer that waits must not hold much more
 
 
 def test_a_payload_stays_what_it_was_while_later_frames_arrive() -> None:

@@ -1,9 +1,10 @@
 """Lines that wait: they are taken once, in order, each with its number, and a block can be halved."""
 
+import itertools
 import time
 from collections.abc import Iterable
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.replicas.lines import GroupedLineQueue, LineQueue, Lines, LineSpan, TokenLimits, position_after
@@ -82,6 +83,24 @@ def test_position_after_costs_a_few_passes_where_lines_are_most_unequal() -> Non
         expected = count if count <= 1_000_000 else 1_000_000 + (count - 1_000_000) * 1001
         assert position_after(data, count, 0, len(data), 1_003_000) == expected
         assert time.perf_counter() - started < 0.2
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.sampled_from([0, 80, 9_000, 40_000]), min_size=1, max_size=6), st.lists(st.integers(1, 9), min_size=1))
+def test_a_span_that_was_counted_in_steps_is_cut_where_its_lines_end(sizes: list[int], shares: list[int]) -> None:
+    """Again and again, as blocks of different sizes take its lines; each share is a tenth of all."""
+    pieces = [b"x" * size + b"\n" for size in sizes for _ in range(40_000 // (size + 40))]
+    queue, data, number = LineQueue(), b"".join(pieces), 7
+    queue.append(LineSpan.counted(b"\n" + data + b"y", 1, 1 + len(data), number))
+    assert queue.num_lines == len(pieces)
+    for share in itertools.cycle(shares):
+        if not queue.num_lines:
+            break
+        taken = queue.take(1 + share * len(pieces) // 10)
+        expected = pieces[number - 7 : number - 7 + taken.num_lines]
+        assert (taken.first_line, b"".join(taken.buffers)) == (number, b"".join(expected))
+        number += taken.num_lines
+    assert number == 7 + len(pieces)
 
 
 # Lines in order
