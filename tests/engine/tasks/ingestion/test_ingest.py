@@ -329,7 +329,8 @@ def test_any_bytes_are_rows_or_a_refusal(tmp_path_factory: pytest.TempPathFactor
     dataset = Dataset(tmp_path_factory.mktemp("dataset"))
     try:
         told = dataset.upload(raw, on_error="skip")
-    except Refusal:  # rows without any field, such as `{}`, make no dataset
+    except Refusal as refusal:  # rows without any field, such as `{}`, make no dataset
+        assert refusal.report["message"] == "None of the first lines has a field."
         return
     assert len(dataset.rows if dataset.columns else []) <= raw.count(b"\n") + 1
     assert all(error["line"] <= raw.count(b"\n") + 1 for error in told["errors"])
