@@ -329,8 +329,9 @@ def test_any_bytes_are_rows_or_a_refusal(tmp_path_factory: pytest.TempPathFactor
     dataset = Dataset(tmp_path_factory.mktemp("dataset"))
     try:
         told = dataset.upload(raw, on_error="skip")
-    except Refusal as refusal:  # rows without any field, such as `{}`, make no dataset
-        assert refusal.report["message"] == "None of the first lines has a field."
+    except Refusal:
+        with pytest.raises(Refusal, match=r"None of the first lines has a field\."):  # rows such as `{}` make no dataset
+            Dataset(tmp_path_factory.mktemp("dataset")).upload(raw, on_error="skip")
         return
     assert len(dataset.rows if dataset.columns else []) <= raw.count(b"\n") + 1
     assert all(error["line"] <= raw.count(b"\n") + 1 for error in told["errors"])
