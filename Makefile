@@ -10,6 +10,9 @@ PYTHON ?= $(eval PYTHON := $$(shell $$(FIND_PYTHON)))$(PYTHON)
 FIND_PYTHON = for name in python3.11 python3 python3.12 python3.13 python3.14; do \
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$name" && break; done
 
+# Tests start hundreds of servers. What Python has compiled is kept, also where the environment asks Python not to keep it.
+unexport PYTHONDONTWRITEBYTECODE
+
 VENV := .venv
 BUILD_VENV := .venv-build
 LOCK_VENV := .venv-lock

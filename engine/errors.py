@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+# Why an output has no form as one tensor; a replica tells it of one run, the server of several.
+SEVERAL_SHAPES = "the model gives it in other shapes for some rows than for others"
 # Frames of a traceback that are kept: the last ones, where the error is.
 MAX_FRAMES = 20
 

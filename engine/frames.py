@@ -50,7 +50,7 @@ def _is_free(memory: bytearray) -> bool:
 
 
 class FrameMemory:
-    """Memory for large frames, used again when nobody reads the last one. A frame takes it out first, so threads may share it."""
+    """Memory for large frames, used again when no view of it lives. A frame takes it out first, so threads may share it."""
 
     def __init__(self) -> None:
         self._kept: deque[bytearray] = deque(maxlen=KEPT_FRAMES)

@@ -4,22 +4,22 @@ import contextlib
 import ctypes
 import gc
 
-# So many new objects that may be parts of cycles are collected at a time. A request makes about a hundred, and no cycles that hold
-# more than itself.
+# So many new objects that may be parts of cycles are collected at a time; a request makes about a hundred. An error that a request
+# keeps would make a cycle with all that was read of its body, so whoever catches one takes its traceback away (middlewares.py).
 YOUNG_OBJECTS = 10_000
 
 
 def settle() -> None:
     """The server has started: the collector looks at nothing that is here now any more, and less often at what comes."""
-    gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS)
 
 
 def give_back() -> None:
-    """Give freed memory back to the system: up to 3 ms after a peak of 40 MiB, 0.03 ms when there is nothing to give.
+    """Give freed memory back to the system: 1 to 8 ms after a peak of 40 MiB, 0.03 ms when there is nothing to give.
 
-    Pieces that live on between the freed ones keep glibc from doing so by itself (DECISIONS.md). Others have no such call.
+    Pieces that live on between the freed ones keep glibc from doing so by itself (DECISIONS.md). Other C libraries
+    have no such call.
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

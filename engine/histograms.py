@@ -61,9 +61,11 @@ class Histogram:
             registry.register(self)
 
     def labels(self, *values: str) -> Series:
-        """The series with these values of the labels."""
+        """The series with these values of the labels. ValueError for more or fewer values than there are labels."""
         found = self._series.get(values)
         if found is None:
+            if len(values) != len(self.label_names):
+                raise ValueError(f"{self._name} has the labels {self.label_names}")
             found = self._series[values] = Series(self._bounds)
         return found
 

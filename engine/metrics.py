@@ -69,8 +69,8 @@ class ModelMetric(Generic[Shown]):
     def texts(self) -> Iterator[bytes]:
         """The text of the metric, model by model.
 
-        The lines of one name must stand together, below their head. A counter or a histogram has two names (the other one is
-        `..._created`), so what comes second for each model is kept until the end.
+        The lines of one name must stand together, below their head. A counter has two names (the other one is `..._created`), so
+        what comes second for each model is kept until the end.
         """
         at_end: list[bytes] = []
         for i, metric in enumerate(tuple(self._metrics.values()) or (self._new(),)):

@@ -19,6 +19,7 @@ from engine.errors import (
     INVALID_BODY,
     INVALID_PARAMETER,
     RECORD_CODES,
+    SEVERAL_SHAPES,
     TIMED_OUT,
     TOO_MANY_REQUESTS,
     EngineError,
@@ -289,7 +290,8 @@ def _joined(request_id: str | None, answers: list[Answer]) -> Inferred:
     reasons = {one["name"]: reason for place, one in enumerate(asked) if (reason := _why_formless(place, answers))}
     if reasons and (answers[0].header["is_named"] or len(reasons) == len(asked)):
         name, reason = next(iter(reasons.items()))
-        text = f"output '{name}' has no form as one tensor: {reason}. Ask for other `outputs`, or ask in JSON at /{{owner}}/models/"
+        advice = "Ask for other `outputs`, or ask" if len(reasons) < len(asked) else "Ask"
+        text = f"output '{name}' has no form as one tensor: {reason}. {advice} in JSON at /{{owner}}/models/"
         raise EngineError(INVALID_PARAMETER, text)
     pieces = [cut(answer.payload, [one["size"] for one in answer.header["outputs"]]) for answer in answers]
     num_rows = sum(answer.header["rows"] for answer in answers)
@@ -308,4 +310,4 @@ def _why_formless(place: int, answers: list[Answer]) -> str | None:
         if "reason" in one:
             return str(one["reason"])
     forms = {(one["datatype"], *one["shape"]) for one in told}
-    return "the model gives it in other shapes for some rows than for others" if len(forms) > 1 else None
+    return SEVERAL_SHAPES if len(forms) > 1 else None

@@ -54,7 +54,8 @@ def _misplaced(options: argparse.Namespace) -> str:
     """Why a client takes no settings before its word, and where those that were given belong."""
     given = [config.environment_name(setting.name) for setting in fields(Settings) if getattr(options, setting.name) is not None]
     word = options.command
-    return f"{word} asks a running server: write the word {word} first, and set {', '.join(given)} in the environment"
+    advice = f", and set {', '.join(given)} in the environment" if given else ""
+    return f"{word} asks a running server: write the word {word} first{advice}"
 
 
 def _parser() -> argparse.ArgumentParser:

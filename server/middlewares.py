@@ -32,10 +32,12 @@ async def answer_everything(handler: Handler, request: web.Request) -> web.Strea
         response = app[ORIGINS].admit(request) or await handler(request)
     except web.HTTPException:
         raise
-    except ConnectionError:
+    except ConnectionError as error:
         response = web.Response(status=400)  # the client has gone, so nobody will read this
+        error.__traceback__ = None
     except Exception as error:  # every error becomes an answer
         response = app[ROUTE_TABLE].refuse(request, _refusal(request, error))
+        error.__traceback__ = None  # the request keeps an error of its body, and with it all that the frames of its traceback hold
     finally:
         app[BODY_MEMORY].release(request)
         app[OPEN_REQUESTS].ended(does_count)

@@ -47,7 +47,7 @@ class LineSpan:
     num_lines   lines in that range
     first_line  1-based number of the first
     refusal     an error code when this stands for one line that was thrown away; then data is empty
-    steps       (number, position) where each step of counting began: the line of this number is the first to end behind it
+    steps       (number, position) for each step of counting: where it begins, and the first line that ends there or later
     """
 
     data: bytes
@@ -60,7 +60,7 @@ class LineSpan:
 
     @classmethod
     def counted(cls, data: bytes, start: int, end: int, first_line: int) -> "LineSpan":
-        """The lines data[start:end], whose number is not known yet."""
+        """The lines data[start:end], which are counted here."""
         number, steps = first_line, []
         for position in range(start, end, STEP_BYTES):
             steps.append((number, position))
@@ -71,7 +71,7 @@ class LineSpan:
     def num_bytes(self) -> int:
         return self.end - self.start
 
-    def position_after(self, num_lines: int) -> int:
+    def cut_after(self, num_lines: int) -> int:
         """Where in `data` the first lines end, so many of them; there are more."""
         line = self.first_line + num_lines
         after = bisect_left(self.steps, (line, 0))
@@ -159,7 +159,7 @@ class LineQueue:
         if span.num_lines <= max_lines:
             self._spans.popleft()
             return memoryview(span.data)[span.start : span.end], span.num_lines
-        cut = span.position_after(max_lines)
+        cut = span.cut_after(max_lines)
         buffer = memoryview(span.data)[span.start : cut]
         span.start = cut
         span.num_lines -= max_lines

@@ -87,7 +87,7 @@ async def info(request: web.Request) -> web.Response:
 
 
 async def health(request: web.Request) -> web.Response:
-    """200 without a body while the model that /embed would ask can answer, else a refusal. From memory."""
+    """200 without a body while the model that /embed would ask can answer, else a refusal."""
     state, headers = request.app[ENGINE].health, {"Cache-Control": "no-store"}
     model = request.app[LISTED].find(await _prober(request), request.query.get("model"))
     reason = request.app[EMBEDDINGS].why_not_ready(model) if state == "ok" else state

@@ -6,6 +6,7 @@ of such an answer differs from one request to the next in its date alone. Knows 
 
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Protocol
 
 from aiohttp import HttpVersion11, hdrs, web, web_response
 from aiohttp.abc import AbstractStreamWriter
@@ -26,6 +27,16 @@ def encoded_head(status: int, headers: Mapping[str, str]) -> bytes:
         raise ValueError("a header must not contain a newline")
     text = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
     return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{text}".encode()
+
+
+class Encoded(Protocol):
+    """An answer with its head as bytes, without Date and the empty line; `headers` are for a head that aiohttp makes."""
+
+    status: int
+    head: bytes
+    body: bytes
+
+    def headers(self) -> Mapping[str, str]: ...
 
 
 class EncodedAnswer:
@@ -49,9 +60,9 @@ class EncodedAnswer:
 
 
 class EncodedResponse(web.Response):
-    """Sends an EncodedAnswer. Where its bytes are not what this client must get, aiohttp makes the head as usual."""
+    """Sends an encoded answer. Where its bytes are not what this client must get, aiohttp makes the head as usual."""
 
-    def __init__(self, answer: EncodedAnswer) -> None:
+    def __init__(self, answer: Encoded) -> None:
         # web.Response would look at a body and a type, of which there are none yet; that costs more than all that is left here.
         web.StreamResponse.__init__(self, status=answer.status)
         self._answer = answer

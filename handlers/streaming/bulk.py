@@ -111,7 +111,8 @@ class BulkExchange:
         except StreamFailure as failure:
             stream.body_ended(failure)
             stream.offer()  # what came before in the same bytes
-        except ConnectionError:
+        except ConnectionError as error:
+            error.__traceback__ = None  # the request keeps the error, and with it all that the frames of its traceback hold
             self._leave()
         except Exception:  # a fault of ours must cut this stream, or its client would wait for ever
             log.exception("reading failed bulk_id=%s", stream.bulk_id)

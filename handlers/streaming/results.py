@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from aiohttp import hdrs
 
 from engine.streaming.predictions import Prediction
-from handlers.http.encoded import EncodedAnswer, encoded_head
+from handlers.http.encoded import encoded_head
 
 # Of every result, with what the server adds to every answer (handlers/http/origins.py).
 SAME = {hdrs.CONTENT_TYPE: "application/json", "X-Content-Type-Options": "nosniff"}
@@ -15,10 +15,10 @@ TIMES = ("X-Queue-Time", "X-Inference-Time", "X-Total-Time")
 OTHER = "".join(f"{name}: %.3f\r\n" for name in TIMES).encode() + b"Content-Length: %d\r\n"
 
 
-class Result(EncodedAnswer):
-    """The answer to one record, with how long it took in milliseconds."""
+class Result:
+    """The answer to one record, encoded, with how long it took in milliseconds."""
 
-    __slots__ = ("_times",)
+    __slots__ = ("_times", "body", "head", "status")
 
     def __init__(self, status: int, prediction: Prediction) -> None:
         self.status = status

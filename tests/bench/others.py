@@ -86,6 +86,7 @@ def _mlserver(python: str) -> Iterator[str]:
     port, more = processes.free_port(), {"grpc_port": processes.free_port(), "metrics_port": processes.free_port()}
     with tempfile.TemporaryDirectory(prefix="sluice-bench-") as folder:
         settings = {"host": "127.0.0.1", "http_port": port, **more, "parallel_workers": 2, "debug": False}
+        settings["metrics_dir"] = f"{folder}/metrics"
         (Path(folder) / "settings.json").write_text(json.dumps(settings))
         (Path(folder) / "model-settings.json").write_text(json.dumps({"name": "iris", "implementation": "mlserver_runtime.Iris"}))
         command, url = [str(Path(python).with_name("mlserver")), "start", folder], f"http://127.0.0.1:{port}"

@@ -141,7 +141,8 @@ def test_a_version_that_replicas_cannot_open_in_time_harms_no_other_model(tmp_pa
     settings = {"SLUICE_BLOCK_TIMEOUT_S": "1", "SLUICE_CHECK_TIMEOUT_S": "60"}
     with serving(tmp_path / "data", **settings) as server:
         # The check runs a graph for every size of batch, so this one takes a record at a time.
-        answer = put(server, "admin/heavy", uploads.slow(), config=counting(3_500_000) | {"max_batch_size": 1})
+        config = counting(3_500_000) | {"max_batch_size": 1}
+        answer = put(server, "admin/heavy", uploads.slow(), config=config, timeout_s=120)  # the answer comes after the check
         assert answer.status_code in (422, 500)
         until(lambda: server.metric('sluice_replicas{pool="score",state="ready"}') == 2)
         for _ in range(5):

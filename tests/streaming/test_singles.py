@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from handlers.streaming.predict import SURFACE
 from tests.clients import Raw, answers, bulk, curl, until
 from tests.serving import Server, serving
 from tests.streaming import graphs
@@ -22,6 +23,16 @@ LIMIT = 8 * 1024 * 1024
 def post(server: Server, body: bytes, model: str = HELLO, query: str = "", **headers: str) -> requests.Response:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return requests.post(server.model(model) + query, data=body, auth=server.auth, headers=named, timeout=60)
+
+
+def test_a_result_has_the_same_headers_whoever_makes_its_head(server: Server) -> None:
+    """Of a connection that closes aiohttp makes the head, and marks the answer as it marks every other one."""
+    usual, closing = (post(server, b'{"name":"a"}', **headers) for headers in ({}, {"Connection": "close"}))
+    assert closing.headers.keys() - usual.headers.keys() == {"Connection"}
+    assert usual.headers.keys() <= closing.headers.keys()
+    assert usual.headers["X-Content-Type-Options"] == closing.headers["X-Content-Type-Options"] == "nosniff"
+    assert not SURFACE.is_open_to_pages
+    assert not SURFACE.headers
 
 
 def test_a_result_has_four_keys_in_order_and_timing_headers(server: Server) -> None:

@@ -188,10 +188,10 @@ def labels_of(entry: dict[str, Any], dtype: np.dtype) -> dict[Any, Any]:
         return {int(value): label for value, label in labels.items() if value.lstrip("-").isdigit()}
     if dtype.kind == "b":
         return {value: labels[str(value)] for value in (False, True) if str(value) in labels}
-    return labels if dtype == STRINGS else _floatlabels_of(labels)
+    return labels if dtype == STRINGS else _float_labels_of(labels)
 
 
-def _floatlabels_of(labels: dict[str, Any]) -> dict[Any, Any]:
+def _float_labels_of(labels: dict[str, Any]) -> dict[Any, Any]:
     """Results in JSON look the text of a number up, as Python writes it."""
     found: dict[Any, Any] = {}
     for text, label in labels.items():
@@ -205,7 +205,7 @@ def label_dtype(labels: dict[Any, Any]) -> np.dtype:
     types = set(map(type, labels.values()))
     if types == {bool}:
         return np.dtype(np.bool_)
-    if types <= {int, float} and all(abs(label) < MAX_INTEGER for label in labels.values() if type(label) is int):
+    if types <= {int, float} and all(-MAX_INTEGER <= label < MAX_INTEGER for label in labels.values() if type(label) is int):
         return np.dtype(np.int64 if types == {int} else np.float64)
     return STRINGS
 
@@ -218,6 +218,6 @@ def _labelled(labels: dict[Any, Any], values: np.ndarray) -> np.ndarray | Formle
         return np.array([one if isinstance(one, str) else codec.dumps(one).decode() for one in found], dtype)
     types = LABEL_TYPES[dtype.kind]
     for value in found:
-        if type(value) not in types or (type(value) is int and abs(value) >= MAX_INTEGER):
+        if type(value) not in types or (type(value) is int and not -MAX_INTEGER <= value < MAX_INTEGER):
             return Formless(f"the model gives the class {value!r}, for which the config has no label")
     return np.array(found, dtype)

@@ -22,7 +22,7 @@ def write_table(lines: BinaryIO, target: BinaryIO, form: str, folder: str, begin
     """Write all lines as one table. OSError.
 
     form    csv or parquet
-    folder  where the lines are kept until the last one has come
+    folder  where the lines, and the csv that is made of them, are kept until the last one has come
     begin   called before the first byte is written
     """
     with tempfile.TemporaryFile(dir=folder) as kept, tempfile.TemporaryFile(dir=folder) as made:

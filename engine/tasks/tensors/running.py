@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.errors import SEVERAL_SHAPES
 from engine.tasks.codec import Record
 from engine.tasks.scoring.arrays import ANY, STRINGS, Formless, ModelTensors, Outputs, TensorInfo
 from engine.tasks.scoring.model import Scorer
@@ -13,7 +14,6 @@ from engine.tasks.tensors.datatypes import datatype_of
 from engine.tasks.tensors.request import InferRequest, Rejected, Wanted
 
 Feeds = dict[str, np.ndarray]
-SEVERAL_SHAPES = "the model gives it in other shapes for some rows than for others"
 
 
 def outputs_of(request: InferRequest, model: Scorer) -> list[Wanted]:

@@ -1,6 +1,7 @@
 """What goes in as lines comes out of the Source of segments.py with the same values, or is refused with its line and column."""
 
 import base64
+import contextlib
 import json
 import math
 import struct
@@ -320,6 +321,13 @@ def same(got: Any, expected: Any) -> bool:
     return got == expected and isinstance(got, bool) == isinstance(expected, bool)
 
 
+def read(line: bytes) -> Any:
+    """What a line of JSON says; None for any other line."""
+    with contextlib.suppress(ValueError):
+        return json.loads(line)
+    return None
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     raw=st.binary(max_size=200)
@@ -332,6 +340,7 @@ def test_any_bytes_are_rows_or_a_refusal(tmp_path_factory: pytest.TempPathFactor
     except Refusal:
         with pytest.raises(Refusal, match=r"None of the first lines has a field\."):  # rows such as `{}` make no dataset
             Dataset(tmp_path_factory.mktemp("dataset")).upload(raw, on_error="skip")
+        assert not any(isinstance(row, dict) and row for row in map(read, raw.split(b"\n")))
         return
     assert len(dataset.rows if dataset.columns else []) <= raw.count(b"\n") + 1
     assert all(error["line"] <= raw.count(b"\n") + 1 for error in told["errors"])
