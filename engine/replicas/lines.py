@@ -107,6 +107,11 @@ class Lines(NamedTuple):
     def of_buffers(cls, buffers: Sequence[Buffer]) -> "Lines":
         return cls(buffers, num_bytes=sum(map(len, buffers)))
 
+    @property
+    def oldest(self) -> int:
+        """The lowest number of a line; 0 when the lines have no numbers."""
+        return min(self.numbers) if self.numbers else self.first_line
+
     def without_bytes(self) -> "Lines":
         """The same places, with nothing left of what stood there."""
         return self._replace(buffers=(), num_bytes=0)

@@ -19,6 +19,8 @@ from engine.streaming.arrow_messages import (
     read_head,
 )
 
+# More dictionary messages in use are refused: each record batch travels behind all of them.
+MAX_DICTIONARY_MESSAGES = 1024
 # How an Arrow file begins, which is another format than a stream.
 FILE_MAGIC = b"ARROW1"
 
@@ -26,8 +28,8 @@ FILE_MAGIC = b"ARROW1"
 class Taker(Protocol):
     """Who takes the messages, such as an ArrowStream."""
 
-    @property
-    def dictionary_bytes(self) -> int: ...
+    dictionary_bytes: int
+    num_dictionary_messages: int
 
     def feed_schema(self, message: bytes) -> None: ...
 
@@ -40,6 +42,7 @@ class ArrowCutter:
     """Cuts a stream at the ends of messages, and feeds them to who takes them.
 
     metadata_limit_bytes  a message with longer metadata is refused
+    num_messages          that have come in full
     batch_limit_bytes     a message with a longer body is refused before its body is kept; so is a compressed one that claims to
                           be longer, and a stream whose dictionaries together are longer
     """
@@ -55,6 +58,7 @@ class ArrowCutter:
         self._head: MessageHead | None = None
         self._has_schema = False
         self._has_ended = False
+        self.num_messages = 0
 
     def feed(self, data: bytes) -> None:
         """The next bytes. BadMessage."""
@@ -111,6 +115,7 @@ class ArrowCutter:
 
     def _whole(self, head: MessageHead) -> None:
         """The whole message is here."""
+        self.num_messages += 1
         buffers, num_bytes = self._held, self._held_bytes
         if head.kind is MessageKind.SCHEMA:
             self._has_schema = True
@@ -130,6 +135,8 @@ class ArrowCutter:
             self._taker.feed_records(buffers, max(num_bytes, claimed), head.num_rows)
         else:
             self._taker.feed_dictionary(b"".join(buffers), max(num_bytes, claimed), head.dictionary, is_delta=head.is_delta)
+        if self._taker.num_dictionary_messages > MAX_DICTIONARY_MESSAGES:
+            raise BadMessage(f"more than {MAX_DICTIONARY_MESSAGES:,} dictionary messages are in use: replace a dictionary")
         if self._taker.dictionary_bytes > self._limit:
             raise BadMessage(self._too_large("the dictionaries together", self._taker.dictionary_bytes))
 

@@ -22,6 +22,9 @@ MAX_BUFFERS = 16 * 1024
 ROWS_PER_BYTE = 8
 FREE_ROWS = 64
 
+# With this key in the custom metadata of an old message pyarrow decompresses its buffers, whatever they claim.
+OLD_COMPRESSION = b"ARROW:experimental_compression"
+
 _INT16 = struct.Struct("<h")
 _INT32 = struct.Struct("<i")
 _UINT16 = struct.Struct("<H")
@@ -69,6 +72,8 @@ class MessageHead:
 
 def read_head(metadata: bytes) -> MessageHead:
     """What the metadata of a message say. BadMessage."""
+    if OLD_COMPRESSION in metadata:
+        raise BadMessage("compression as Arrow 0.17 had it is not taken")
     try:
         return _read_head(metadata)
     except struct.error:

@@ -4,7 +4,7 @@ Plain bytes and arithmetic. A block has whole record batches behind their schema
 by themselves; which of their rows are meant stands beside them. Knows nothing of replicas, or of what a column holds.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,12 +17,21 @@ SHARED_BYTES = 256 * 1024
 TOGETHER_BYTES = 4 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+# What a dictionary takes in memory besides its bytes.
+DICTIONARY_COST_BYTES = 64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Prelude:
-    """What a record batch needs before it: the schema, and the dictionaries as they were when it came."""
+    """What a record batch needs before it: the schema, and the dictionaries as they were when it came. It is only itself."""
 
     schema: Buffer
     dictionaries: Sequence[Buffer] = ()
+
+    @property
+    def num_bytes(self) -> int:
+        """Of all dictionaries."""
+        return sum(len(one) + DICTIONARY_COST_BYTES for one in self.dictionaries)
 
 
 @dataclass(slots=True)
@@ -61,7 +70,7 @@ class ArrowRows(Lines):
     """The rows of one block as its lines: `num_lines` rows from `first_line` on; the buffers may hold more, from `origin` on.
 
     buffers    the schema is the first one
-    num_bytes  the share of the record batches that stands for these rows
+    num_bytes  the share of the record batches that stands for these rows, and all dictionaries
     """
 
     __slots__ = ()
@@ -86,18 +95,19 @@ class ArrowQueue:
 
     def __init__(self) -> None:
         self._waiting: deque[RecordBatch] = deque()
+        self._num_behind: Counter[Prelude] = Counter()  # record batches that wait behind each of them
         self.num_lines = 0  # rows
-        self.num_bytes = 0
+        self.num_bytes = 0  # of the rows, and of each prelude once
 
     def append(self, batch: RecordBatch) -> None:
-        self._count(batch, 1)
+        self._count(batch)
         self._waiting.append(batch)
 
     def put_back(self, pieces: Sequence[RecordBatch]) -> None:
         """The pieces of a record batch that was taken out to be cut, in its place."""
         for piece in pieces:
-            self._count(piece, 1)
-        self._waiting = deque(sorted((*pieces, *self._waiting), key=lambda batch: batch.first_row))
+            self._count(piece)
+        self._waiting = deque(sorted((*pieces, *self._waiting), key=lambda batch: batch.first_row + batch.num_taken))
 
     @property
     def first_row(self) -> int:
@@ -107,12 +117,13 @@ class ArrowQueue:
     def must_be_cut(self, max_rows: int) -> bool:
         """Whether the first record batch is too large to travel once for each block of its rows. One must be waiting."""
         first = self._waiting[0]
-        return first.rows_left > max_rows and first.num_bytes > SHARED_BYTES
+        return first.rows_left > max_rows and first.num_bytes + first.prelude.num_bytes > SHARED_BYTES
 
     def take_out(self) -> RecordBatch:
         """The first record batch, to be cut."""
-        batch = self._waiting.popleft()
-        self._count(batch, -1)
+        batch = self._popped()
+        self.num_lines -= batch.rows_left
+        self.num_bytes -= batch.bytes_left
         return batch
 
     def row_bytes(self) -> int:
@@ -126,10 +137,10 @@ class ArrowQueue:
         if first.rows_left > max_rows:
             start, first.num_taken = first.num_taken, first.num_taken + max_rows
             return self._taken([first], first.first_row + start, max_rows, first.share(start, first.num_taken))
-        batches = [self._waiting.popleft()]
+        batches = [self._popped()]
         num_rows, num_bytes = first.rows_left, first.bytes_left
         while self._waiting and self._is_next(batches, num_rows, num_bytes, max_rows):
-            batch = self._waiting.popleft()
+            batch = self._popped()
             batches.append(batch)
             num_rows += batch.num_rows
             num_bytes += batch.num_bytes
@@ -146,8 +157,21 @@ class ArrowQueue:
         self.num_bytes -= num_bytes
         prelude = batches[0].prelude
         buffers = [prelude.schema, *prelude.dictionaries, *(buffer for batch in batches for buffer in batch.buffers)]
-        return ArrowRows(buffers, num_rows, num_bytes, first_row, origin=batches[0].first_row)
+        return ArrowRows(buffers, num_rows, num_bytes + prelude.num_bytes, first_row, origin=batches[0].first_row)
 
-    def _count(self, batch: RecordBatch, sign: int) -> None:
-        self.num_lines += sign * batch.rows_left
-        self.num_bytes += sign * batch.bytes_left
+    def _count(self, batch: RecordBatch) -> None:
+        """A record batch comes to wait."""
+        self.num_lines += batch.rows_left
+        self.num_bytes += batch.bytes_left
+        if not self._num_behind[batch.prelude]:
+            self.num_bytes += batch.prelude.num_bytes
+        self._num_behind[batch.prelude] += 1
+
+    def _popped(self) -> RecordBatch:
+        """The first record batch, which waits no longer; its rows are still counted."""
+        batch = self._waiting.popleft()
+        self._num_behind[batch.prelude] -= 1
+        if not self._num_behind[batch.prelude]:
+            del self._num_behind[batch.prelude]
+            self.num_bytes -= batch.prelude.num_bytes
+        return batch

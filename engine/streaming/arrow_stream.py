@@ -76,7 +76,9 @@ class Opening:
 class ArrowStream(Stream):
     """One bulk request whose body is an Arrow stream.
 
-    opening  how the answer begins; None until a replica has said it
+    opening                  how the answer begins; None until a replica has said it
+    dictionary_bytes         of all dictionaries that are in use, once they are decompressed
+    num_dictionary_messages  in which they came
     """
 
     def __init__(self, work: StreamWork, tasks: ArrowTasks, outbox: Outbox, *, window_bytes: int, wake: Callable[[], None]) -> None:
@@ -89,8 +91,10 @@ class ArrowStream(Stream):
         self._max_lines = MAX_ROWS
         self._next_row = 1
         self._schema: bytes | None = None
-        self._prelude: Prelude | None = None
+        self._prelude: Prelude | None = None  # of the next record batch; None when a dictionary has come since the last one
         self._dictionaries: dict[int, list[tuple[bytes, int]]] = {}
+        self.dictionary_bytes = 0
+        self.num_dictionary_messages = 0
         self._is_opening = False
         self._cut: dict[Block, RecordBatch] = {}
 
@@ -99,7 +103,6 @@ class ArrowStream(Stream):
     def feed_schema(self, message: bytes) -> None:
         """The first message of the body."""
         self._schema = message
-        self._prelude = Prelude(message)
 
     def feed_dictionary(self, message: bytes, num_bytes: int, dictionary: int, *, is_delta: bool) -> None:
         """The values of a dictionary, or more of them, for the record batches that follow.
@@ -107,26 +110,29 @@ class ArrowStream(Stream):
         num_bytes  of the values once they are decompressed
         """
         known = self._dictionaries.pop(dictionary, [])  # a dictionary stands behind those that its values may use
-        self._dictionaries[dictionary] = [*(known if is_delta else ()), (message, num_bytes)]
-        if self._schema is not None:
-            self._prelude = Prelude(self._schema, [one for messages in self._dictionaries.values() for one, _ in messages])
+        if not is_delta:
+            self.dictionary_bytes -= sum(size for _, size in known)
+            self.num_dictionary_messages -= len(known)
+            known = []
+        known.append((message, num_bytes))
+        self._dictionaries[dictionary] = known
+        self.dictionary_bytes += num_bytes
+        self.num_dictionary_messages += 1
+        self._prelude = None
 
     def feed_records(self, buffers: list[Buffer], num_bytes: int, num_rows: int) -> None:
         """A record batch, to be scored when a replica is free.
 
         num_bytes  of it, and more if it is compressed: what a replica has of it once it is decompressed
         """
-        if self._prelude is None or not num_rows:
+        if self._schema is None or not num_rows:
             return
+        if self._prelude is None:
+            self._prelude = Prelude(self._schema, [one for messages in self._dictionaries.values() for one, _ in messages])
         if not self._queue.num_lines:
             self.waiting_since = time.monotonic()
         self._record_batches.append(RecordBatch(self._prelude, buffers, num_bytes, num_rows, self._next_row))
         self._next_row += num_rows
-
-    @property
-    def dictionary_bytes(self) -> int:
-        """Of all dictionaries that are in use, once they are decompressed."""
-        return sum(num_bytes for messages in self._dictionaries.values() for _, num_bytes in messages)
 
     # Blocks out
 
@@ -136,10 +142,9 @@ class ArrowStream(Stream):
         return super()._num_lines + self._must_open
 
     @property
-    def _is_window_full(self) -> bool:
-        """Results that are held back must not keep the rows waiting that they wait for: these may have been away to be cut."""
-        is_next = self._reordering is not None and self._record_batches.first_row == self._reordering.next_line
-        return super()._is_window_full and not is_next
+    def _first_waiting(self) -> tuple[int, ...]:
+        """Rows may have been away to be cut, so that those in the queue may be the next ones."""
+        return (*super()._first_waiting, self._record_batches.first_row)
 
     @property
     def _must_open(self) -> bool:

@@ -8,6 +8,7 @@ outbox.
 import asyncio
 import enum
 import time
+from bisect import insort
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -134,7 +135,7 @@ class Stream:
         self._wake = wake
         self._reordering = Reordering() if work.is_ordered else None
         self._queue: WaitingLines = _line_queue(work.model)
-        self._returned: deque[Lines] = deque()  # lines of blocks that were too large, each to be a block as it is
+        self._returned: deque[Lines] = deque()  # lines of blocks that were too large, oldest first, each to be a block
         self._max_lines = _max_lines(work)
         self._unanswered_blocks = 0
         self._unanswered_bytes = 0  # taken by a replica, returned, or answered and held back until their turn
@@ -212,7 +213,14 @@ class Stream:
 
     @property
     def _is_window_full(self) -> bool:
-        return self._unanswered_blocks >= WINDOW_BLOCKS
+        """Results that are held back must not keep the lines waiting that they wait for: these may have been returned."""
+        is_next = self._reordering is not None and self._reordering.next_line in self._first_waiting
+        return self._unanswered_blocks >= WINDOW_BLOCKS and not is_next
+
+    @property
+    def _first_waiting(self) -> tuple[int, ...]:
+        """The lowest number of a line that was returned."""
+        return (self._returned[0].oldest,) if self._returned else ()
 
     @property
     def _num_lines(self) -> int:
@@ -249,7 +257,8 @@ class Stream:
             return
         if answer.is_too_much:
             self._unanswered_blocks -= 1
-            self._returned.extend(block.lines.halved())
+            for half in block.lines.halved():
+                insort(self._returned, half, key=lambda lines: lines.oldest)
             self._wake()
             return
         self.counts.results += answer.header["results"]

@@ -99,20 +99,25 @@ class LineBody:
             self._stream.feed(span)
 
 
+# Messages that are shorter than this on average cost more than their bytes, so that fewer of those are looked at in one step.
+LEAST_MESSAGE_BYTES = 2048
+
+
 class ArrowBody:
     """Record batches, behind their schema."""
-
-    is_plain = True
 
     def __init__(self, stream: ArrowStream, limits: StreamingLimits) -> None:
         limit, metadata_limit = limits.arrow_batch_limit_bytes, limits.line_limit_bytes
         self._cutter = ArrowCutter(stream, metadata_limit_bytes=metadata_limit, batch_limit_bytes=limit)
+        self.is_plain = False
 
     def feed(self, data: bytes) -> None:
+        before = self._cutter.num_messages
         try:
             self._cutter.feed(data)
         except BadMessage as error:
             raise _bad_arrow(error) from None
+        self.is_plain = (self._cutter.num_messages - before) * LEAST_MESSAGE_BYTES <= len(data)
 
     def finish(self) -> None:
         try:

@@ -23,7 +23,7 @@ LAST_LINE = re.compile(rb'\{"bulk_id":.*\}')
 class Batches:
     """The rows of a stream, and the last line if it has one."""
 
-    dictionary_bytes = 0
+    dictionary_bytes = num_dictionary_messages = 0
 
     def __init__(self) -> None:
         self.rows = 0

@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 from collections.abc import Iterator
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -270,6 +271,26 @@ def test_texts_of_every_type_are_texts(server: Server, kind: pa.DataType, compre
     names = ["Kermit", "Zoë 日本 🐸", "a name that is longer than twelve bytes", "Kermit"] * 10
     found = answered(server, "brandon/HelloWorld", pa.table({"name": pa.array(names).cast(kind)}), compression=compression)
     assert found["greeting"].to_pylist() == [f"Hello {name}" for name in names]
+
+
+def greeted(server: Server, column: pa.Array) -> str:
+    return str(answered(server, "brandon/HelloWorld", pa.table({"name": column}))["greeting"][0])
+
+
+def test_times_are_texts_in_iso_8601_and_those_with_a_zone_in_utc(server: Server) -> None:
+    moment = datetime(2026, 1, 7, 12, 30)
+    assert greeted(server, pa.array([moment], pa.timestamp("s"))) == "Hello 2026-01-07T12:30:00"
+    berlin = pa.array([moment], pa.timestamp("s")).cast(pa.timestamp("s", "Europe/Berlin"))
+    assert greeted(server, berlin) == "Hello 2026-01-07T12:30:00Z"
+    assert greeted(server, pa.array([moment.date()], pa.date32())) == "Hello 2026-01-07"
+
+
+def test_a_categorical_of_polars_is_its_texts(server: Server) -> None:
+    frame = pl.DataFrame({"name": pl.Series(["Kermit", "a name that is longer than twelve bytes", "Kermit"], dtype=pl.Categorical)})
+    sink = io.BytesIO()
+    frame.write_ipc_stream(sink)
+    done = send(server, "brandon/HelloWorld", sink.getvalue(), "&ordered=true")
+    assert table_of(done.body)["greeting"].to_pylist() == [f"Hello {name}" for name in frame["name"]]
 
 
 def test_a_dictionary_that_grows_or_changes_between_batches_is_followed(server: Server) -> None:

@@ -7,6 +7,7 @@ import struct
 import threading
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,6 +19,7 @@ from tests.streaming.arrow import ARROW, END, answered, batches_of, body_of, flo
 
 IRIS = "sluice/iris"
 HELLO = "brandon/HelloWorld"
+MIB = 1024 * 1024
 LEFT = 'sluice_streams_total{outcome="left"}'
 
 
@@ -150,8 +152,56 @@ def test_a_bomb_is_refused_by_what_it_claims(server: Server, compression: str) -
     assert "claims 10,000,000 rows in 8,000 bytes" in refusal(server, small)
 
 
+@pytest.mark.parametrize("query", ["&ordered=true", ""])
+@pytest.mark.parametrize("rows", [64, pytest.param(2_000, marks=pytest.mark.heavy)])
+def test_rows_that_are_too_much_together_are_divided_until_they_fit(server: Server, rows: int, query: str) -> None:
+    """Texts of 20 MiB in nearly every row, two of them side by side, between rows that take a byte."""
+    index = pa.array([0 if i % 2 == 0 or i == 3 else 1 for i in range(rows)], pa.int32())
+    names = pa.DictionaryArray.from_arrays(index, pa.array(["x" * (20 << 20), "a"]))
+    before, pids = server.rss_bytes(), server.replica_pids()
+    found = answered(server, HELLO, pa.table({"name": names, "yhat_id": pa.array(range(rows))}), query).sort_by("yhat_id")
+    assert found["yhat_id"].to_pylist() == list(range(rows))
+    codes = found["code"].to_pylist()
+    assert codes == [None if place else "line_too_long" for place in index.to_pylist()]
+    assert server.rss_bytes() - before < 160 * MIB
+    assert server.replica_pids() == pids
+
+
+def test_dictionary_messages_have_a_limit(server: Server) -> None:
+    """Each of them would travel with each record batch behind it."""
+    sink, options = pa.BufferOutputStream(), pa.ipc.IpcWriteOptions(emit_dictionary_deltas=True)
+    words = pa.array(["a", "b"])
+    with pa.ipc.new_stream(sink, pa.schema({"name": pa.dictionary(pa.int8(), pa.string())}), options=options) as writer:
+        for size in (1, 2):
+            writer.write_batch(pa.record_batch([pa.DictionaryArray.from_arrays(pa.array([0], pa.int8()), words[:size])], ["name"]))
+    schema, whole, _, delta, rows = messages(sink.getvalue().to_pybytes())
+    assert "more than 1,024 dictionary messages are in use" in refusal(server, schema + whole + delta * 100_000 + rows, HELLO)
+    replaced = send(server, HELLO, schema + (whole + rows) * 3000 + END)
+    assert (replaced.status, replaced.code, table_of(replaced.body).num_rows) == (200, 0, 3000)
+
+
+def test_old_compression_is_refused_before_anything_follows_its_claim(server: Server) -> None:
+    sink, options = pa.BufferOutputStream(), pa.ipc.IpcWriteOptions(metadata_version=pa.ipc.MetadataVersion.V4)
+    claim = pa.array(np.frombuffer(struct.pack("<q", 2**62) + bytes(56), np.uint8))
+    batch = pa.record_batch({"sepal_width": claim})
+    with pa.ipc.new_stream(sink, batch.schema, options=options) as writer:
+        writer.write_batch(batch, custom_metadata={"ARROW:experimental_compression": "zstd"})
+    assert "compression as Arrow 0.17 had it is not taken" in refusal(server, sink.getvalue().to_pybytes())
+
+
+@pytest.mark.parametrize("accept", [ARROW, "application/x-ndjson"])
+def test_a_list_of_nulls_without_end_is_one_row_that_is_too_long(server: Server, accept: str) -> None:
+    column = pa.ListArray.from_arrays(pa.array([0, 2**31 - 1], pa.int32()), pa.nulls(2**31 - 1))
+    pids = server.replica_pids()
+    done = send(server, IRIS, body_of(pa.table({"sepal_width": column})), "", "-H", f"Accept: {accept}")
+    assert (done.status, done.code) == (200, 0)
+    rows = table_of(done.body).to_pylist() if accept == ARROW else [json.loads(done.body)]
+    assert [row["code"] for row in rows] == ["line_too_long"]
+    assert server.replica_pids() == pids
+
+
 def test_a_dictionary_that_repeats_a_long_text_is_not_multiplied(server: Server) -> None:
-    """20,000 rows of 512 KiB each would be 10 GB at once; they come in blocks that fit."""
+    """60 rows of 512 KiB each come in blocks that fit."""
     index = pa.array([0] * 60, pa.int8())
     table = pa.table({"name": pa.DictionaryArray.from_arrays(index, pa.array(["x" * (512 << 10)]))})
     pids = server.replica_pids()
@@ -237,7 +287,7 @@ def test_a_client_that_sends_everything_before_it_reads_gets_every_row(server: S
     """What it does not read waits in the spill; the rows come whole and in order."""
     table = flowers(400_000)
     body = body_of(table, 65_536)
-    with Raw(server, receive_buffer_bytes=4096, timeout_s=60) as client:
+    with Raw(server, receive_buffer_bytes=64 * 1024, timeout_s=60) as client:
         client.begin(IRIS, "&ordered=true", Content_Type=ARROW)
         for start in range(0, len(body), 1 << 16):
             client.chunk(body[start : start + (1 << 16)])

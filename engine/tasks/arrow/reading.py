@@ -5,6 +5,7 @@ anything follows them; the server has bounded what decompression gives. What a d
 copied.
 """
 
+import contextlib
 from collections.abc import Collection
 from typing import Any
 
@@ -18,6 +19,7 @@ from engine.tasks.scoring.score import one_line
 ID = "yhat_id"
 # The rows of one block have at most so much in their columns; the server is asked for smaller blocks of the same rows.
 BLOCK_BYTES = 32 * 1024 * 1024
+ELEMENT_BYTES = 8
 
 TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 BINARIES = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
@@ -155,14 +157,22 @@ def value_bytes(column: pa.Array) -> np.ndarray | None:
         return _view_bytes(column)
     if is_any(kind, (*TEXTS, *BINARIES)):
         return _filled(pc.binary_length(column)).astype(np.int64)
-    if is_any(kind, LISTS) and len(column):
-        return _filled(pc.list_value_length(column)).astype(np.int64) * max(1, column.nbytes // max(1, len(column.flatten())))
-    return None
+    return _list_bytes(column) if is_any(kind, LISTS) else None
+
+
+def _list_bytes(column: pa.Array) -> np.ndarray:
+    """An element takes 8 bytes at least, also a null, which becomes an object of its own."""
+    lengths = _filled(pc.list_value_length(column)).astype(np.int64)
+    sizes = value_bytes(column.flatten())
+    if sizes is None:
+        return lengths * ELEMENT_BYTES
+    ends, before = np.cumsum(lengths), np.concatenate(([0], np.cumsum(sizes)))
+    return before[ends] - before[ends - lengths] + lengths * ELEMENT_BYTES
 
 
 def _view_bytes(column: pa.Array) -> np.ndarray:
     """A view has four 32-bit numbers, of which the first is its length. pyarrow has no function for that."""
-    views = np.frombuffer(column.buffers()[1], np.int32).reshape(-1, 4)
+    views = np.frombuffer(column.buffers()[1], np.int32, count=4 * (column.offset + len(column))).reshape(-1, 4)
     sizes = views[column.offset : column.offset + len(column), 0].astype(np.int64)
     return np.where(column.is_valid().to_numpy(zero_copy_only=False), sizes, 0) if column.null_count else sizes
 
@@ -184,19 +194,28 @@ def _check_size(rows: pa.RecordBatch) -> None:
         raise TooMuch
 
 
+def _number(column: pa.Array) -> pa.Array:
+    """Decimals as 64-bit integers where these hold them, as sums of integers often are, else as floats."""
+    if column.type.scale == 0:
+        with contextlib.suppress(pa.ArrowInvalid):
+            return column.cast(pa.int64())
+    return column.cast(pa.float64())
+
+
 def _plain(column: pa.Array) -> pa.Array:
     """A column of a type that JSON has: dictionaries and extensions become what they stand for, dates texts, decimals numbers."""
     kind = column.type
     if isinstance(kind, pa.BaseExtensionType):
         return _plain(column.storage)
     if pa.types.is_dictionary(kind):
-        return _plain(column.dictionary.take(column.indices))
+        return _plain(column.dictionary).take(column.indices)
     if is_any(kind, VIEWS):
         return column.cast(pa.string() if pa.types.is_string_view(kind) else pa.binary())
     if pa.types.is_decimal(kind):
-        return column.cast(pa.float64())
+        return _number(column)
     if pa.types.is_timestamp(kind):
-        return column.cast(pa.timestamp(kind.unit)).cast(pa.string())
+        zone = "" if kind.tz is None else "Z"
+        return pc.strftime(column.cast(pa.timestamp(kind.unit)), format=f"%Y-%m-%dT%H:%M:%S{zone}")
     if pa.types.is_date(kind):
         return column.cast(pa.date32()).cast(pa.string())
     return column

@@ -108,8 +108,11 @@ def _too_long(rows: pa.RecordBatch, limit_bytes: int) -> dict[int, Fault]:
 
 
 def _parsed(rows: pa.RecordBatch, faults: dict[int, Fault]) -> Parsed:
-    """The rows as records with their ids, as if they had come as lines."""
-    records = records_of(rows)
+    """The rows as records with their ids, as if they had come as lines. Of a row with a fault there is the id alone."""
+    records: list[Record] = [{} for _ in range(rows.num_rows)]
+    scored = [i for i in range(rows.num_rows) if i not in faults]
+    for i, record in zip(scored, records_of(rows.take(pa.array(scored, pa.int64())) if faults else rows), strict=True):
+        records[i] = record
     if (place := rows.schema.get_field_index(ID)) >= 0:
         for record, value in zip(records, rows.column(place).to_pylist(), strict=True):
             record[ID] = value

@@ -53,6 +53,32 @@ def test_the_pieces_of_a_batch_wait_in_its_place() -> None:
     assert queue.take(1000).num_lines == 200
 
 
+def test_what_is_left_of_a_batch_waits_behind_its_pieces() -> None:
+    queue, rest = ArrowQueue(), batch(1, 100, 2 * SHARED_BYTES)
+    rest.num_taken = 20
+    queue.put_back([batch(1, 10, 10), batch(11, 10, 10), rest])
+    assert [queue.take(10).first_line for _ in range(3)] == [1, 11, 21]
+
+
+def test_dictionaries_are_counted_once_while_they_wait_and_with_each_block() -> None:
+    queue, other = ArrowQueue(), Prelude(b"schema", (b"d" * 1000,))
+    for first_row in (1, 11):
+        queue.append(batch(first_row, 10, 100, other))
+    assert queue.num_bytes == 200 + other.num_bytes
+    assert queue.take(10).num_bytes == 100 + other.num_bytes
+    assert queue.num_bytes == 100 + other.num_bytes
+    assert queue.take(5).num_bytes == 50 + other.num_bytes
+    queue.put_back([queue.take_out()])
+    assert queue.take(5).num_bytes == 50 + other.num_bytes
+    assert (queue.num_bytes, queue.num_lines) == (0, 0)
+
+
+def test_a_batch_behind_a_large_dictionary_must_be_cut() -> None:
+    queue = ArrowQueue()
+    queue.append(batch(1, 100, 10, Prelude(b"schema", (b"d" * SHARED_BYTES,))))
+    assert queue.must_be_cut(99)
+
+
 def test_a_row_that_is_refused_keeps_its_schema_alone() -> None:
     queue = ArrowQueue()
     queue.append(batch(1, 1, 10))
