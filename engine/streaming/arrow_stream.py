@@ -180,6 +180,7 @@ class ArrowStream(Stream):
         arguments = {
             "fields": self.opening.fields if self.opening else [],
             "skip": batch.num_taken,
+            "row_limit_bytes": self._arguments["row_limit_bytes"],
             "piece_rows": max(max_rows, SHARED_BYTES // row_bytes),
         }
         prelude = batch.prelude

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from engine.frames import Buffer, Header
-from engine.tasks.arrow.reading import BadArrow, TooMuch, aligned, plain_rows, read_rows
+from engine.tasks.arrow.reading import BadArrow, TooMuch, aligned, plain_rows, read_rows, shortened
 from engine.tasks.families import Reply
 from engine.tasks.stages import Stages
 
@@ -16,12 +16,13 @@ ANSWER_BYTES = 64 * 1024 * 1024
 def cut_batch(header: Header, payload: memoryview) -> Reply:
     """Answer one frame: an Arrow stream of one record batch.
 
-    header   fields: the columns that the model reads; skip: rows that are not wanted any more; piece_rows: rows of a piece at most
+    header   fields: the columns that the model reads; skip: rows that are not wanted any more; piece_rows: rows of a piece at most;
+             row_limit_bytes
     returns  in the part: `pieces`, the sizes of a schema and of the record batches behind it, and `rows` of each; or `refused`
     """
     stages = Stages()
     try:
-        rows = read_rows(aligned(payload), header["fields"], header["skip"], None)
+        rows = shortened(read_rows(aligned(payload), header["fields"], header["skip"], None), header["row_limit_bytes"])
         schema, pieces, counts = b"", [], []
         for piece in _pieces(rows, header["piece_rows"]):
             schema = schema or piece.schema.serialize()

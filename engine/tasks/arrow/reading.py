@@ -116,6 +116,24 @@ def read_rows(data: pa.Buffer, fields: Collection[str], skip: int, count: int | 
         raise BadArrow(one_line(error)) from None
 
 
+def shortened(rows: pa.RecordBatch, limit_bytes: int) -> pa.RecordBatch:
+    """The same rows, of which those stay too long that are: a text of a dictionary is cut where it alone makes every row too long.
+
+    A long text that is sent once would be copied for each row that names it, only to be refused there.
+    """
+    return pa.record_batch([_shortened(column, limit_bytes) for column in rows.columns], names=rows.schema.names)
+
+
+def _shortened(column: pa.Array, limit_bytes: int) -> pa.Array:
+    if not pa.types.is_dictionary(column.type) or not is_any(column.type.value_type, TEXTS):
+        return column
+    sizes = value_bytes(column.dictionary)
+    if sizes is None or not len(sizes) or sizes.max() <= limit_bytes:
+        return column
+    texts = pc.utf8_slice_codeunits(_plain(column.dictionary), 0, limit_bytes + 1)
+    return pa.DictionaryArray.from_arrays(column.indices, texts)
+
+
 def plain_rows(rows: pa.RecordBatch) -> pa.RecordBatch:
     """The same rows in types that JSON has. TooMuch; BadArrow for a value that has no place in these types."""
     _check_size(rows)

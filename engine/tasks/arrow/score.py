@@ -14,7 +14,18 @@ import pyarrow as pa
 from engine.frames import Header
 from engine.tasks.arrow.cutting import answer
 from engine.tasks.arrow.feeds import Feeds, plain_feeds, records_of
-from engine.tasks.arrow.reading import ID, BadArrow, TooMuch, aligned, check_schema, plain_rows, read_rows, read_schema, row_bytes
+from engine.tasks.arrow.reading import (
+    ID,
+    BadArrow,
+    TooMuch,
+    aligned,
+    check_schema,
+    plain_rows,
+    read_rows,
+    read_schema,
+    row_bytes,
+    shortened,
+)
 from engine.tasks.arrow.results import Part, answer_schema, fault_columns, id_type, ids_of, joined, to_column
 from engine.tasks.codec import Fault, Parsed, Record
 from engine.tasks.families import ENDS, Reply, is_harmful
@@ -79,7 +90,7 @@ def score(model: Scorer, header: Header, payload: memoryview) -> Reply:
         if "refuse" in header and header["num_lines"] == 1:
             rows, faults = _refused(header, data, skip)
         else:
-            rows = plain_rows(read_rows(data, model.as_tensors.fields, skip, count))
+            rows = plain_rows(shortened(read_rows(data, model.as_tensors.fields, skip, count), header["row_limit_bytes"]))
             faults = _too_long(rows, header["row_limit_bytes"])
     except TooMuch:
         return too_much(stages)
