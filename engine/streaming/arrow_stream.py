@@ -176,16 +176,17 @@ class ArrowStream(Stream):
         """The block that makes pieces of the first record batch. It names no model: its time says nothing of the model's cost."""
         row_bytes = self._record_batches.row_bytes()
         batch = self._record_batches.take_out()
-        self._unanswered_bytes += batch.bytes_left
+        prelude = batch.prelude
+        num_bytes = batch.bytes_left + prelude.num_bytes
+        self._unanswered_bytes += num_bytes
         arguments = {
             "fields": self.opening.fields if self.opening else [],
             "skip": batch.num_taken,
             "row_limit_bytes": self._arguments["row_limit_bytes"],
             "piece_rows": max(max_rows, SHARED_BYTES // row_bytes),
         }
-        prelude = batch.prelude
         buffers = [prelude.schema, *prelude.dictionaries, *batch.buffers]
-        block = self._block(self._tasks.cut, Lines(buffers, num_bytes=batch.bytes_left), arguments, None)
+        block = self._block(self._tasks.cut, Lines(buffers, num_bytes=num_bytes), arguments, None)
         self._cut[block] = batch
         return block
 
