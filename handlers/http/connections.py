@@ -169,6 +169,7 @@ class Connection(web.RequestHandler):
             return
         if self._drain_waiter is None:
             self._drain_waiter = self._loop.create_future()
+            self._drain_waiter.add_done_callback(_note_error)
         await asyncio.shield(self._drain_waiter)
 
     def handle_error(
@@ -217,6 +218,12 @@ class Connection(web.RequestHandler):
         if acked_bytes != self._acked_bytes:
             self._acked_bytes, self._acked_at = acked_bytes, now
         return now - self._acked_at > timeout_s
+
+
+def _note_error(waiter: "asyncio.Future[None]") -> None:
+    """Look at how a future ended. asyncio logs an error that nobody has looked at, and all who waited may have been cancelled."""
+    if not waiter.cancelled():
+        waiter.exception()
 
 
 def is_spare(request: web.Request) -> bool:
