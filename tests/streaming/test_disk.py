@@ -67,7 +67,7 @@ def test_a_late_answer_that_needs_a_short_disk_is_cut_with_that_reason(tmp_path:
 
 
 def test_a_stream_that_finds_the_disk_full_says_so_in_one_line_and_gives_its_files_back(tmp_path: Path) -> None:
-    """A server that looks at the disk just before the next write stops the stream in time, so this may take more than one stream."""
+    """A server that looks at the disk just before the next write stops the stream in time: then another stream is tried."""
     with small_disk(tmp_path / "disk", 128) as disk, serving(disk / "data", SLUICE_DISK_RESERVE_BYTES="0") as server:
         while b'"code":"disk_full"' not in (lines := read_after_filling(server, disk / "filler"))[-2]:
             assert "disk full" not in server.log
