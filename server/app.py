@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -54,7 +55,7 @@ from handlers.http import keys
 from handlers.http.connections import ConnectionLimits, Connections
 from handlers.http.memory import BODY_MEMORY, BodyMemory
 from handlers.http.origins import ORIGINS, OriginLimits, Origins
-from handlers.http.routes import Route, RouteTable
+from handlers.http.routes import Route, Router, RouteTable
 from handlers.preview.keys import PREVIEW
 from handlers.projects.tokens import TOKENS
 from handlers.query import QUERIES, QUERY_BODY_LIMIT
@@ -110,7 +111,8 @@ async def open_app(settings: Settings) -> AsyncIterator[web.Application]:
         stack.enter_context(_own_data_dir(settings.data_dir))
         store = await Store.open(settings.data_dir / "sluice.db")
         stack.push_async_callback(store.close)
-        app = web.Application()
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # aiohttp has no other way to take a router
+            app = web.Application(router=Router())
         _configure(app, settings)
         repository = await _read_models(store, settings)
         app[keys.REPOSITORY] = repository

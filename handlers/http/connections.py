@@ -12,8 +12,9 @@ import socket
 import sys
 import termios
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from types import CoroutineType
 from typing import Any, cast
 
 from aiohttp import ClientConnectionResetError, web
@@ -113,6 +114,8 @@ class Connections:
 
 # Called for every piece that a client sends, so we do not look it up each time.
 _take_bytes = web.RequestHandler.data_received
+# The work on one request, which aiohttp's loop over the requests of a connection makes a task of.
+_HANDLE_REQUEST = web.RequestHandler._handle_request.__code__
 
 
 class Connection(web.RequestHandler):
@@ -126,6 +129,8 @@ class Connection(web.RequestHandler):
 
     def __init__(self, connections: Connections, server: web.Server, **options: Any) -> None:
         super().__init__(server, **options)
+        if sys.version_info < (3, 12):
+            self._loop = cast(asyncio.AbstractEventLoop, _InOneTask(self._loop))
         self.is_spare = False
         self.is_guarded = False
         self._connections = connections
@@ -218,6 +223,25 @@ class Connection(web.RequestHandler):
         if acked_bytes != self._acked_bytes:
             self._acked_bytes, self._acked_at = acked_bytes, now
         return now - self._acked_at > timeout_s
+
+
+class _InOneTask:
+    """The event loop of a connection that answers each request in its own task.
+
+    Up to Python 3.11 aiohttp makes another task for each request, and waits for it; on later ones such a task begins at once.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.time = loop.time
+        self.call_at = loop.call_at
+        self.create_future = loop.create_future
+        self._loop = loop
+
+    def create_task(self, work: "CoroutineType[Any, Any, Any]") -> Awaitable[Any]:
+        return work if work.cr_code is _HANDLE_REQUEST else self._loop.create_task(work)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
 
 
 def _note_error(waiter: "asyncio.Future[None]") -> None:

@@ -336,6 +336,30 @@ class RouteTable:
 
 ROUTE_TABLE = web.AppKey("route_table", RouteTable)
 
+# Paths that the router remembers, of any length up to this. A server is asked for few paths, and for some of them very often.
+MAX_REMEMBERED = 1024
+LONGEST_REMEMBERED = 256
+
+
+class Router(web.UrlDispatcher):
+    """aiohttp's router, which remembers how it matched a path: it would match each of many patterns anew for every request."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._remembered: dict[tuple[str, str], tuple[web.AbstractRoute, dict[str, str]]] = {}
+
+    async def resolve(self, request: web.Request) -> web.UrlMappingMatchInfo:
+        place = request.method, request.rel_url.raw_path
+        if remembered := self._remembered.get(place):
+            route, words = remembered
+            return web.UrlMappingMatchInfo(words, route)
+        found = await super().resolve(request)
+        if found.http_exception is None and len(place[1]) <= LONGEST_REMEMBERED:
+            if len(self._remembered) >= MAX_REMEMBERED:
+                self._remembered.clear()
+            self._remembered[place] = found.route, dict(found)
+        return found
+
 
 def _options_route(path: str, surface: Surface) -> Route:
     async def options(request: web.Request) -> web.Response:

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestClient
+from aiohttp.test_utils import TestClient, make_mocked_request
 
 from engine.errors import EngineError
 from handlers.http.keys import COMPAT_STATUS
-from handlers.http.routes import ROUTE_TABLE, Handler, Route, RouteTable, Surface, When
+from handlers.http.routes import MAX_REMEMBERED, ROUTE_TABLE, Handler, Route, Router, RouteTable, Surface, When
 from handlers.openapi import merged
 
 Clients = Callable[[web.Application], Awaitable[TestClient[web.Request, web.Application]]]
@@ -111,6 +111,27 @@ async def test_an_unknown_path_is_refused_in_the_shape_of_its_owner_and_counted_
 async def test_head_is_answered_and_counted_like_get(client: TestClient[web.Request, web.Application]) -> None:
     got = await client.head("/loud/fixed")
     assert (got.status, got.headers["X-Surface"], got.headers["Content-Length"]) == (200, "loud", "5")
+
+
+async def test_a_path_that_is_asked_again_means_the_same_also_when_it_was_forgotten() -> None:
+    router = Router()
+    router.add_route("GET", "/{owner}/things", answer("got"))
+    router.add_route("PUT", "/{owner}/things", answer("put"))
+
+    async def resolve(method: str, path: str) -> tuple[object, dict[str, str]]:
+        match = await router.resolve(make_mocked_request(method, path))
+        found = match.http_exception.status if match.http_exception else match.route.method, dict(match)
+        match["owner"] = "nobody"  # what one request does with its words is no matter of the next one
+        return found
+
+    for _ in range(3):
+        assert await resolve("GET", "/me/things") == ("GET", {"owner": "me"})
+        assert await resolve("GET", "/me/things?owner=you") == ("GET", {"owner": "me"})
+        assert await resolve("PUT", "/me/things") == ("PUT", {"owner": "me"})
+        assert await resolve("POST", "/me/things") == (405, {})
+        assert await resolve("GET", "/me") == (404, {})
+        for number in range(MAX_REMEMBERED):
+            assert await resolve("GET", f"/{number}/things") == ("GET", {"owner": str(number)})
 
 
 @pytest.mark.parametrize("routes", [[REST, FIRST], [REST, REST], [FIRST], [FIRST, FIRST]])
