@@ -46,8 +46,12 @@ class Server:
         self.process = subprocess.Popen(
             [self.executable, *self.program], cwd=checkout, env=environment, stdout=self._log, stderr=subprocess.STDOUT
         )
-        self.url = self._wait_for_address()
-        self._wait_until_ready()
+        try:
+            self.url = self._wait_for_address()
+            self._wait_until_ready()
+        except BaseException:
+            self.stop(signal.SIGKILL)
+            raise
         self.key = (data_dir / "admin.key").read_text().strip()
         self.auth = ("admin", self.key)
 

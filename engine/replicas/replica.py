@@ -15,10 +15,11 @@ import time
 from collections import deque
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from engine import frames
+from engine import frames, metrics
 from engine.frames import Buffer, FrameReader, Header
 from engine.replicas.blocks import Batch, ServedModel
 
@@ -250,7 +251,7 @@ class Replica(asyncio.BufferedProtocol):
         """Tell the replica to open a model, once. If that fails, the answer to the next block says so."""
         if model.key not in self.loaded:
             self.loaded.add(model.key)
-            self.ask(model.load)
+            self.ask(model.load).add_done_callback(partial(_count_load, model.title))
 
     def open(self, model: ServedModel, *, is_awaited: bool) -> asyncio.Future[Reply]:
         """Tell the replica to open a model; `is_awaited`: for a request, or for one who publishes it."""
@@ -349,6 +350,13 @@ def _socketpair() -> tuple[socket.socket, socket.socket]:
         end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER_BYTES)
     ours.setblocking(False)
     return ours, theirs
+
+
+def _count_load(title: str, loading: asyncio.Future[Reply]) -> None:
+    """Count what a replica answered to being told to open a model; one that died did not answer."""
+    if not loading.cancelled() and loading.exception() is None:
+        header, _ = loading.result()
+        metrics.MODEL_LOADS.series(title, "failed" if "error" in header else "loaded").inc()
 
 
 def _mark_as_seen(future: asyncio.Future[Any]) -> None:

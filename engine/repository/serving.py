@@ -9,7 +9,7 @@ import contextlib
 import enum
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
 
 import ujson
@@ -303,15 +303,23 @@ class Serving:
         served.retired, served.num_lost = None, 0
         opened: set[Replica] = set()
         num_lost = 0
-        while waiting := [replica for replica in self._pool.replicas if replica not in opened]:
-            replica, replica_came = waiting[0], self._replica_came
+        while replica := await self._next_to_open(opened):
+            replica_came = self._replica_came
             await self._open(replica, served)
             opened.add(replica)
             num_lost += not replica.is_ready
             if num_lost >= OPENING_DEATHS or served.model.key not in replica.loaded:
-                raise EngineError(LOAD_FAILED, f"version {served.model.version} does not load; the active version is as it was")
+                raise _does_not_load(served)
             if not replica.is_ready:
                 await self._wait_for_replica(replica_came)
+        if not any(replica.is_ready for replica in opened):
+            raise _does_not_load(served)
+
+    async def _next_to_open(self, opened: Collection[Replica]) -> Replica | None:
+        """A replica that is not among these. None when all that there are are among them, or when none has come for long."""
+        if not self._pool.replicas:  # the last one has just died
+            await self._wait_for_replica(self._replica_came)
+        return next((replica for replica in self._pool.replicas if replica not in opened), None)
 
     async def _wait_for_replica(self, came: asyncio.Event) -> None:
         """Wait until another replica is ready, but no longer than `load_timeout_s`."""
@@ -391,6 +399,10 @@ class Use:
     def __exit__(self, *_: object) -> None:
         self._served.num_users -= 1
         self._serving.unload_if_unused(self._served)
+
+
+def _does_not_load(served: VersionInUse) -> EngineError:
+    return EngineError(LOAD_FAILED, f"version {served.model.version} does not load; the active version is as it was")
 
 
 def _load_header(key: str, version: Version, providers: list[str]) -> Header:
