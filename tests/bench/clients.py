@@ -75,6 +75,16 @@ def stream(server: Server, model: str, path: Path, num_records: int, parameters:
     return seconds
 
 
+def discarded_stream(server: Server, model: str, path: Path, num_records: int) -> float:
+    """Send one stream and throw the answer away, as wrk does with those that it gets; returns its seconds."""
+    answered = f'sluice_records_total{{model="{model}",outcome="result"}}'
+    before = server.metric(answered)
+    seconds = Curl(server, model, path, Path(os.devnull)).wait()
+    if (found := server.metric(answered) - before) != num_records:
+        raise Failed(f"{num_records} records were sent, {found:.0f} were answered")
+    return seconds
+
+
 def arrow_stream(server: Server, model: str, path: Path, num_records: int) -> float:
     """Send a file of record batches, which record batches answer; returns its seconds."""
     curl = Curl(server, model, path, path.with_suffix(".out"), "", "-H", "Content-Type: application/vnd.apache.arrow.stream")

@@ -324,7 +324,10 @@ def measure_fastapi(bench: Bench) -> list[Figure]:
 
 
 def measure_mlserver(bench: Bench) -> list[Figure]:
-    """Records of a stream / those of MLServer in bare tensors, without ids, times or errors of their own."""
+    """Records of a stream / those of MLServer in bare tensors, without ids, times or errors of their own.
+
+    Neither client keeps the answers.
+    """
     python = others.mlserver_python()
     if python is None:
         return []
@@ -332,7 +335,7 @@ def measure_mlserver(bench: Bench) -> list[Figure]:
     path = file_of(IRIS, count)
     with server() as running:
         for _ in range(bench.rounds):
-            ours.append(count / clients.stream(running, IRIS, path, count))
+            ours.append(count / clients.discarded_stream(running, IRIS, path, count))
             theirs.append(others.mlserver_records_per_second(python, bench.seconds(5)))
     return [_against("mlserver", "iris, one stream / MLServer's bare tensors", "records/s", ours, theirs, Bar(1.0))]
 
