@@ -41,7 +41,7 @@ TIGHT = {
     "SLUICE_EMBED_MAX_TOKENS": "200",
     "SLUICE_EMBED_TEXT_LIMIT_BYTES": "1000",
     "SLUICE_EMBED_MAX_REQUESTS": "3",
-    "SLUICE_EMBED_TIMEOUT_S": "1",
+    "SLUICE_EMBED_TIMEOUT_S": "30",
 }
 BODY = json.dumps({"model": BERT, "input": "hello"}).encode()
 
@@ -53,6 +53,7 @@ def tight(tmp_path_factory: pytest.TempPathFactory, small: SmallModels) -> Itera
     data_dir = tmp_path_factory.mktemp("tight") / "data"
     small.put(data_dir, f"admin/{BERT}")
     with serving(data_dir, **TIGHT) as running:
+        until(lambda: ask(running, "a").status_code == 200)
         yield running
 
 
@@ -335,9 +336,10 @@ def test_a_body_that_comes_byte_by_byte_is_taken(server: Server, path: str) -> N
 
 
 @each_surface
-def test_a_body_that_does_not_come_is_503_after_the_request_time(tight: Server, path: str) -> None:
+def test_a_body_that_does_not_come_is_503_after_the_request_time(tmp_path: Path, small: SmallModels, path: str) -> None:
     """The time is SLUICE_EMBED_TIMEOUT_S."""
-    with Raw(tight) as client:
+    small.put(tmp_path / "data", f"admin/{BERT}")
+    with serving(tmp_path / "data", **TIGHT | {"SLUICE_EMBED_TIMEOUT_S": "1"}) as hasty, Raw(hasty) as client:
         client.ask("POST", path, auth=None, Content_Length="100")
         client.send(b'{"model":')
         head = client.head()
@@ -480,8 +482,8 @@ def test_two_requests_in_one_packet_are_answered_in_order(server: Server) -> Non
 @each_surface
 def test_a_list_that_takes_longer_than_the_request_time_is_503(tmp_path: Path, small: SmallModels, path: str) -> None:
     """The replicas are free again at once, because the texts that still waited are dropped."""
-    small.put(tmp_path / "data", f"admin/{BERT}", sizes={"num_hidden_layers": 12, "hidden_size": 128})
-    settings = {"SLUICE_EMBEDDING_MODELS": BERT, "SLUICE_SCORE_REPLICAS": "1", "SLUICE_EMBED_TIMEOUT_S": "0.3"}
+    small.put(tmp_path / "data", f"admin/{BERT}", sizes={"num_hidden_layers": 12, "hidden_size": 256})
+    settings = {"SLUICE_EMBEDDING_MODELS": BERT, "SLUICE_SCORE_REPLICAS": "1", "SLUICE_EMBED_TIMEOUT_S": "2"}
     with serving(tmp_path / "data", **settings) as server:
         until(lambda: ask(server, "a", path=path).status_code == 200)
         assert_refused(path, ask(server, ["b " * 34] * 2000, path=path), 503)

@@ -20,6 +20,8 @@ from tests.engine.replicas.families import options
 from tests.preview.asking import until
 from tests.serving import ROOT, Server, clean_environment
 
+# A job that waits at a gate is taken for one that hangs after this time.
+GATE_LIMIT_S = 300
 PROGRAM = ("-m", "tests.preview.prelude_program")
 SETTINGS = {"SLUICE_MAX_LOAD_PCT": "0", "SLUICE_MAX_MEMORY_PCT": "0", "SLUICE_WORKER_SLEEP_SECONDS": "0.1"}
 
@@ -76,7 +78,7 @@ class Preludes:
     def shut(self, kind: str) -> None:
         """Jobs of a kind wait at a gate."""
         os.mkfifo(self._folder / f"{kind}.gate")
-        self.put(kind, "pass_gate", **self._gate(kind))
+        self.put(kind, "pass_gate", time_limit_s=GATE_LIMIT_S, **self._gate(kind))
 
     def wait_for_begun(self, kind: str, number: int = 1) -> None:
         """Wait until so many jobs have come to the gate of their kind."""

@@ -119,4 +119,4 @@ def test_a_model_that_gives_no_answer_in_time_is_504(preludes: Preludes) -> None
     assert answer.headers["Cache-Control"] == "no-store"
     assert get(server, "/v2/rows", **PLACE).status_code == 200
     os.kill(scoring, signal.SIGCONT)
-    assert get(server, "/v2/rows", auth=server.auth, **asked).status_code == 200
+    until(lambda: get(server, "/v2/rows", auth=server.auth, **asked).status_code == 200)

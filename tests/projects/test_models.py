@@ -5,6 +5,7 @@ import select
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -271,8 +272,9 @@ def test_a_kill_of_the_replica_or_the_server_during_a_fit_costs_one_attempt_and_
         client = new_project(server)
         dataset = client.dataset(plain)
         undisturbed = client.built(dataset, TV, **params)
+        before = _work_of_fits(server)
         iid = running(client, client.build(dataset, TV, **params))
-        _kill_fit(server)
+        _kill_fit(server, before)
         _assert_as_undisturbed(client, iid, undisturbed)
         iid = running(client, client.build(dataset, TV, **params))
         server.stop(signal.SIGKILL)
@@ -280,14 +282,21 @@ def test_a_kill_of_the_replica_or_the_server_during_a_fit_costs_one_attempt_and_
         _assert_as_undisturbed(client.but(server=server), iid, undisturbed)
 
 
-def _kill_fit(server: Server) -> None:
-    """End the replica that has worked most among those that do jobs, which have a niceness: the one that fits."""
+def _work_of_fits(server: Server) -> dict[int, int]:
+    """Ticks that each of the replicas that do jobs has worked. They have a niceness."""
+    found = {}
+    for pid in server.replica_pids():
+        with suppress(FileNotFoundError):  # one that has worked enough ends between two jobs
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            if int(fields[16]) > os.nice(0):
+                found[pid] = int(fields[11]) + int(fields[12])
+    return found
 
-    def niceness_and_work(pid: int) -> tuple[bool, int]:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return int(fields[16]) > os.nice(0), int(fields[11]) + int(fields[12])
 
-    os.kill(max(server.replica_pids(), key=niceness_and_work), signal.SIGKILL)
+def _kill_fit(server: Server, before: dict[int, int]) -> None:
+    """End the replica that has worked most since then: the one that fits."""
+    now = _work_of_fits(server)
+    os.kill(max(now, key=lambda pid: now[pid] - before.get(pid, 0)), signal.SIGKILL)
 
 
 def _assert_as_undisturbed(client: Client, iid: int, undisturbed: dict[str, Any]) -> None:

@@ -29,7 +29,7 @@ from tests.streaming.test_websocket import CLOSE, HANDSHAKE, TEXT, RawSocket
 
 Person = tuple[str, str]
 PATH = "/team/teams"
-SOON_S = 5
+SOON_S = 30
 
 
 @pytest.fixture

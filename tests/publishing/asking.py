@@ -10,9 +10,8 @@ import requests
 from tests.serving import Server
 
 OCTETS = {"Content-Type": "application/octet-stream"}
-# The limits of the server that the tests of publishing share.
+# The limit of the server that the tests of publishing share.
 LIMIT_BYTES = 1024 * 1024
-CHECK_TIMEOUT_S = 3
 
 
 def put(

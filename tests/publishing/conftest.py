@@ -4,15 +4,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.publishing.asking import CHECK_TIMEOUT_S, LIMIT_BYTES, user
+from tests.publishing.asking import LIMIT_BYTES, user
 from tests.serving import Server, serving
 
 
 @pytest.fixture(scope="session")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server that keeps 3 versions, accepts models of 1 MiB, and checks a model for at most 3 seconds."""
+    """A server that keeps 3 versions and accepts models of 1 MiB."""
     settings = {"SLUICE_KEEP_VERSIONS": "3", "SLUICE_MODEL_LIMIT_BYTES": str(LIMIT_BYTES)}
-    with serving(tmp_path_factory.mktemp("house") / "data", **settings, SLUICE_CHECK_TIMEOUT_S=str(CHECK_TIMEOUT_S)) as running:
+    with serving(tmp_path_factory.mktemp("house") / "data", **settings) as running:
         yield running
 
 

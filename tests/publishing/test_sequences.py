@@ -27,7 +27,11 @@ def test_a_classifier_of_several_targets_works_without_a_config(house: Server, n
     assert [result["label"] for result in results] == fitted.predict(ROWS).tolist()
     for target, expected in enumerate(fitted.predict_proba(ROWS)):
         assert np.array([result["probabilities"][target] for result in results]) == pytest.approx(expected, abs=1e-5)
-    assert predict(house, "admin/targets", X=ROWS[0].tolist())["result"] == results[0]
+    # A record that is scored alone may get other last digits than beside others.
+    alone = predict(house, "admin/targets", X=ROWS[0].tolist())["result"]
+    assert (alone.keys(), alone["label"]) == (results[0].keys(), results[0]["label"])
+    for one, other in zip(alone["probabilities"], results[0]["probabilities"], strict=True):
+        assert one == pytest.approx(other, abs=1e-6)
 
 
 def test_the_targets_of_a_sequence_can_have_names(house: Server) -> None:

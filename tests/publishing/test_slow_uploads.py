@@ -33,11 +33,11 @@ def begin(server: Server, model: str, auth: tuple[str, str]) -> Raw:
 
 def test_an_upload_that_drips_is_ended(house: Server) -> None:
     """It never pauses for as long as SLUICE_IDLE_TIMEOUT_S."""
+    started = time.monotonic()
     with begin(house, "admin/dripping", house.auth) as client:
-        started = time.monotonic()
         while client.is_quiet(0.1):
             client.send(b"x")
-        assert UPLOAD_S <= time.monotonic() - started < UPLOAD_S + 2
+        assert UPLOAD_S <= time.monotonic() - started < UPLOAD_S + 20
         assert client.head().status == 503
         assert client.rest() == b'{"error":"the upload took longer than 2 seconds"}'
     until(lambda: not files(house, "admin/dripping"))

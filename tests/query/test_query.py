@@ -26,6 +26,7 @@ LONG = 'select n, text from "hub://admin/many"'
 WORK = ", ".join(f"sum(case when a.text || b.text like '%{n}%y%' then 1 else 0 end) as s{n}" for n in range(8))
 HEAVY = f'select {WORK} from "admin/wide" a join "admin/wide" b on a.k = b.k where a.text != ?'
 SHORT = 'select n from "admin/wide" where n = 7'
+COUNT = 'select count(*) as c from "admin/many"'
 RUNNING = 'sluice_queries{state="running"}'
 WAITING = 'sluice_queries{state="waiting"}'
 JSON_HEAD = {"Content_Type": "application/json"}
@@ -159,10 +160,14 @@ def test_what_a_user_may_not_read_is_as_if_it_did_not_exist(server: Server, ann:
 def test_a_query_that_passes_its_time_is_answered_and_stopped(server: Server) -> None:
     heavy(server, timeout_ms=1)  # everything is imported
     pids = query_pids(server)
-    started = time.monotonic()
-    body = assert_refused(heavy(server, timeout_ms=50), 504, "timeout")
-    assert time.monotonic() - started < 0.85
-    assert body["message"] == "The query passed its limit of 50 ms."
+
+    def seconds() -> float:
+        started = time.monotonic()
+        body = assert_refused(heavy(server, timeout_ms=50), 504, "timeout")
+        assert body["message"] == "The query passed its limit of 50 ms."
+        return time.monotonic() - started
+
+    assert any(seconds() < 0.85 for _ in range(3)), "a busy machine is late once or twice"
     assert rows(server, SHORT) == [{"n": 7}]
     assert query_pids(server) == pids, "no replica was killed"
 
@@ -185,19 +190,25 @@ def test_a_time_limit_is_a_number_that_may_be_asked_for(server: Server, timeout_
 
 @pytest.mark.parametrize("leave", [Raw.reset, Raw.close])
 def test_a_client_that_leaves_gives_its_place_back_and_ends_its_query(server: Server, leave: object) -> None:
-    pids = query_pids(server)
-    body = json.dumps({"query": HEAVY, "params": ["no text"], "timeout_ms": 60_000}).encode()
-    clients = [Raw(server) for _ in range(3)]
-    for client in clients:
-        client.ask("POST", API, Content_Length=str(len(body)), **JSON_HEAD)
-        client.send(body)
-    until(lambda: server.metric(RUNNING) == 2 and server.metric(WAITING) == 1)
-    place = len(server.log)
-    for client in clients:
-        leave(client)  # type: ignore[operator]
-    until(lambda: server.metric(RUNNING) == 0, timeout_s=1)
-    assert rows(server, SHORT) == [{"n": 7}]
-    assert server.log[place:].count("query left") == 3
+    pids, place = query_pids(server), len(server.log)
+
+    def seconds_to_leave() -> float:
+        body = json.dumps({"query": HEAVY, "params": ["no text"], "timeout_ms": 60_000}).encode()
+        clients = [Raw(server) for _ in range(3)]
+        for client in clients:
+            client.ask("POST", API, Content_Length=str(len(body)), **JSON_HEAD)
+            client.send(body)
+        until(lambda: server.metric(RUNNING) == 2 and server.metric(WAITING) == 1)
+        left, started = server.log.count("query left"), time.monotonic()
+        for client in clients:
+            leave(client)  # type: ignore[operator]
+        until(lambda: server.metric(RUNNING) == 0)
+        seconds = time.monotonic() - started
+        assert rows(server, SHORT) == [{"n": 7}]
+        assert server.log.count("query left") == left + 3
+        return seconds
+
+    assert any(seconds_to_leave() < 1 for _ in range(3)), "a busy machine is late once or twice"
     assert "Traceback" not in server.log[place:]
     assert query_pids(server) == pids
 
@@ -244,10 +255,10 @@ def _without_time(body: bytes) -> bytes:
 
 
 def test_a_slow_reader_gets_everything_however_long_it_takes(server: Server) -> None:
-    with asked(server, LONG, timeout_ms=2000) as client:
+    with asked(server, LONG, timeout_ms=5000) as client:
         client.head()
         until(lambda: server.metric("sluice_spill_bytes") > 20_000_000, what="an answer that is ready to be read")
-        is_over = time.monotonic() + 2
+        is_over = time.monotonic() + 5
         while time.monotonic() < is_over:
             client.take(10_000)
             time.sleep(0.05)
@@ -258,10 +269,10 @@ def test_a_slow_reader_gets_everything_however_long_it_takes(server: Server) -> 
 def test_an_answer_that_cannot_be_kept_passes_its_time_and_is_cut(tmp_path: Path) -> None:
     with serving(tmp_path / "data", SLUICE_SPILL_LIMIT_BYTES="1000000") as small:
         put(small, "admin/many", ({"n": n, "text": f"{n} " + "x" * 1000} for n in range(MANY // 10)))
-        ask(small, 'select count(*) from "admin/many"')
-        with asked(small, LONG, timeout_ms=1000) as client:
+        rows(small, COUNT)
+        with asked(small, LONG, timeout_ms=3000) as client:
             client.head()
-            time.sleep(1)  # until its time is over, of which nothing can be seen from outside
+            time.sleep(3)  # until its time is over, of which nothing can be seen from outside
             *lines, last = answers(client.rest())
             assert client.was_cut
         assert (last["status"], last["code"], last["rows"]) == ("error", "timeout", len(lines))
@@ -329,10 +340,19 @@ def test_a_query_whose_replica_dies_is_refused_and_never_done_again(server: Serv
     assert server.log[place:].count("replica died name=query") == len(pids), "the query is not done again"
 
 
-def test_an_answer_whose_replica_dies_in_the_middle_is_cut_and_says_so(server: Server) -> None:
-    with asked(server, LONG) as client:
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that keeps little of an answer that nobody reads, so that its replica is never done with a long one."""
+    with serving(tmp_path_factory.mktemp("narrow") / "data", SLUICE_SPILL_LIMIT_BYTES="1000000") as running:
+        put(running, "admin/many", ({"n": n, "text": f"{n} " + "x" * 1000} for n in range(MANY // 10)))
+        yield running
+
+
+def test_an_answer_whose_replica_dies_in_the_middle_is_cut_and_says_so(narrow: Server) -> None:
+    rows(narrow, COUNT)
+    with asked(narrow, LONG) as client:
         client.head()
-        for pid in query_pids(server):
+        for pid in query_pids(narrow):
             os.kill(pid, signal.SIGKILL)
         *lines, last = answers(client.rest())
         assert client.was_cut
@@ -340,12 +360,12 @@ def test_an_answer_whose_replica_dies_in_the_middle_is_cut_and_says_so(server: S
     assert [line["n"] for line in lines] == list(range(len(lines)))
 
 
-def test_an_arrow_answer_whose_replica_dies_in_the_middle_is_cut(server: Server) -> None:
-    until(lambda: len(query_pids(server)) >= 2)
-    rows(server, SHORT)
-    with asked(server, LONG, ARROW) as client:
+def test_an_arrow_answer_whose_replica_dies_in_the_middle_is_cut(narrow: Server) -> None:
+    until(lambda: len(query_pids(narrow)) >= 2)
+    rows(narrow, COUNT)
+    with asked(narrow, LONG, ARROW) as client:
         client.head()
-        for pid in query_pids(server):
+        for pid in query_pids(narrow):
             os.kill(pid, signal.SIGKILL)
         body = client.rest()
         assert client.was_cut
