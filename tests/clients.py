@@ -71,7 +71,7 @@ class Curled:
 
 
 def curl(
-    url: str, *arguments: str, auth: tuple[str, str] | None = None, data: bytes | None = None, timeout_s: float = 120
+    url: str, *arguments: str, auth: tuple[str, str] | None = None, data: bytes | None = None, timeout_s: float = 280
 ) -> Curled:
     """Run curl with these arguments; `data` is its standard input."""
     user = ["--user", ":".join(auth)] if auth else []

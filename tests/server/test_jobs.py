@@ -74,6 +74,19 @@ class Place:
             connection.row_factory = sqlite3.Row
             return connection.execute(sql, values).fetchall()
 
+    def stop_between_two_questions(self, worker: "subprocess.Popen[bytes]") -> None:
+        """Stop a worker where it holds no lock of the database, which nobody else could write to then."""
+        while True:
+            worker.send_signal(signal.SIGSTOP)
+            with closing(sqlite3.connect(self.data_dir / "sluice.db", timeout=1, isolation_level=None)) as connection:
+                try:
+                    connection.execute("BEGIN IMMEDIATE")
+                except sqlite3.OperationalError:
+                    worker.send_signal(signal.SIGCONT)
+                    continue
+                connection.execute("ROLLBACK")
+                return
+
     def add(self, kind: str, *names: str) -> None:
         for name in names:
             values = (kind, job_key(kind, name), name, name, json.dumps(self.gate), job_time())
@@ -140,7 +153,7 @@ def test_a_worker_that_was_stopped_for_two_minutes_and_continues_writes_nothing(
     place.wait_for_tables()
     place.add("dataset", "glue")
     place.wait_for_begun()
-    stopped.send_signal(signal.SIGSTOP)
+    place.stop_between_two_questions(stopped)
     place.ask("UPDATE job SET heartbeat_at = ?", job_time(seconds_ago=120))
     place.worker()
     place.wait_for_begun(2)

@@ -5,6 +5,7 @@ import os
 import signal
 import struct
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -262,7 +263,8 @@ def test_killed_replicas_lose_no_row_and_repeat_none(tmp_path: Path) -> None:
                 if out.exists() and out.stat().st_size > wanted and (pids := server.replica_pids()):
                     wanted = out.stat().st_size + (256 << 10)
                     killed.append(pids[0])
-                    os.kill(pids[0], signal.SIGKILL)
+                    with suppress(ProcessLookupError):
+                        os.kill(pids[0], signal.SIGKILL)
 
         killer = threading.Thread(target=kill)
         killer.start()

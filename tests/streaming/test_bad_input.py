@@ -198,7 +198,10 @@ def test_missing_fields_take_the_default_of_the_config_and_wrong_types_do_not(se
     ]  # fmt: skip
     lines = bulk(server, "sluice/penguins", ndjson(records), "&ordered=true").lines
     assert [line.get("code") for line in lines] == [None, None, None, None, "wrong_type", "wrong_type"]
-    assert lines[1]["result"] == lines[2]["result"]
+    one, other = (line["result"] for line in lines[1:3])
+    # What is scored alone, as happens to a record on a busy machine, has other last digits than what is scored beside others.
+    assert one | {"probabilities": None} == other | {"probabilities": None}
+    assert one["probabilities"] == pytest.approx(other["probabilities"], rel=1e-5, abs=1e-9)
 
 
 # Lines

@@ -215,14 +215,14 @@ def test_the_records_of_a_cut_are_those_that_were_written(strict: Server) -> Non
     failed = strict.metric(FAILED)
     with Raw(strict) as client:
         client.begin(HELLO)
-        for _ in range(100):
+        for _ in range(80):  # whose results fit into the spill
             client.chunk(PART)
         client.end()
         until(lambda: strict.metric(FAILED) == failed + 1, 20)
         client.head()
         *lines, last = [json.loads(line) for line in client.rest().split(b"\n") if line.endswith(b"}")]
     assert last["code"] == "stalled"
-    assert 0 < last["records"] == len(lines) < 200_000
+    assert 0 < last["records"] == len(lines) < 160_000
 
 
 def test_a_cut_stream_gives_its_place_back_at_once(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import gzip
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -48,32 +48,47 @@ class Healthchecks:
                 self.longest_s = max(self.longest_s, time.monotonic() - started)
 
 
+def assert_holds_up_nobody(server: Server, send: Callable[[], None]) -> None:
+    """Other programs of the machine may hold an answer up in one turn or two; what holds the event loop does so in each."""
+    longest = []
+    for _ in range(3):
+        with Healthchecks(server) as checks:
+            send()
+        longest.append(checks.longest_s)
+        if checks.longest_s < LONGEST_S:
+            return
+    raise AssertionError(f"the longest answers took {longest} s")
+
+
 @pytest.mark.parametrize("body", [ZEROS, NEWLINES, MEMBERS], ids=["zeros", "newlines", "members"])
 def test_a_stream_that_grows_when_it_is_decoded_holds_up_nobody(server: Server, body: bytes) -> None:
-    with Healthchecks(server) as checks:
-        done = bulk(server, HELLO, body, "", "-H", "Content-Encoding: gzip")
-    assert done.code == 0
-    assert checks.longest_s < LONGEST_S
+    def send() -> None:
+        assert bulk(server, HELLO, body, "", "-H", "Content-Encoding: gzip").code == 0
+
+    assert_holds_up_nobody(server, send)
 
 
 @pytest.mark.parametrize("path", [HELLO, MINILM])
 def test_a_flood_of_blank_lines_holds_up_nobody(server: Server, path: str) -> None:
     if path == MINILM and not (ROOT / f"models/{MINILM}/1/model.onnx").exists():
         pytest.skip("the model is not here")
-    with Healthchecks(server) as checks:
+
+    def send() -> None:
         assert bulk(server, path, b"\n" * 300_000).code == 0
-    assert checks.longest_s < LONGEST_S
+
+    assert_holds_up_nobody(server, send)
 
 
 @pytest.mark.parametrize(
     "body", [MEMBERS, gzip.compress(bytes(7 * MIB)), gzip.compress(b"") * 50_000], ids=["members", "zeros", "empty"]
 )
 def test_a_single_body_that_grows_when_it_is_decoded_holds_up_nobody(server: Server, body: bytes) -> None:
-    with Healthchecks(server) as checks:
+    def send() -> None:
         for _ in range(3):
             done = curl(server.model(HELLO), "--data-binary", "@-", "-H", "Content-Encoding: gzip", auth=server.auth, data=body)
             assert done.status == 400
-    assert checks.longest_s < LONGEST_S
+
+    assert_holds_up_nobody(server, send)
 
 
 @contextmanager

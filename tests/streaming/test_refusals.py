@@ -1,6 +1,8 @@
 """Refusals that are sent before the server reads a byte of the body (streaming.md 2.2, 2.7)."""
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -264,8 +266,11 @@ def test_the_place_of_a_stream_comes_back_after_every_kind_of_end(server: Server
 def test_too_many_waiting_singles_are_429(tmp_path: Path) -> None:
     settings = {"SLUICE_MAX_QUEUED": "2", "SLUICE_SCORE_REPLICAS": "1"}
     with serving(graphs.write_all(tmp_path / "data"), **settings) as server, ExitStack() as stack:
-        url, body = server.model("tester/turns"), json.dumps({"count": 1_000_000}).encode()  # this takes a second or two
+        url, body = server.model("tester/turns"), json.dumps({"count": 1000}).encode()
         assert requests.post(url, data=b'{"count":1}', auth=server.auth, timeout=30).status_code == 200
+        [replica] = server.replica_pids()
+        os.kill(replica, signal.SIGSTOP)
+        stack.callback(os.kill, replica, signal.SIGCONT)
         clients = [stack.enter_context(Raw(server)) for _ in range(3)]
         for num_sent, client in enumerate(clients, 1):
             client.ask("POST", "/tester/models/turns", Content_Length=str(len(body)))
@@ -275,6 +280,7 @@ def test_too_many_waiting_singles_are_429(tmp_path: Path) -> None:
         until(lambda: server.metric('sluice_queue_blocks{lane="interactive"}') == 2)
         refused = requests.post(url, data=body, auth=server.auth, timeout=30)
         assert (refused.status_code, refused.text, refused.headers["Retry-After"]) == (429, '{"error":"too many requests"}', "1")
+        os.kill(replica, signal.SIGCONT)
         assert [client.head().status for client in clients] == [200] * 3
 
 

@@ -184,7 +184,8 @@ def test_a_record_that_kills_the_process_is_500_and_the_next_is_answered(tester:
 
 def test_a_record_that_hangs_is_503(tmp_path: Path) -> None:
     """streaming.md 2.3: no answer within SLUICE_REQUEST_TIMEOUT_S."""
-    with serving(graphs.write_all(tmp_path / "data"), SLUICE_REQUEST_TIMEOUT_S="0.5") as server:
+    with serving(graphs.write_all(tmp_path / "data"), SLUICE_REQUEST_TIMEOUT_S="5") as server:
+        until(lambda: server.metric('sluice_replicas{pool="score",state="ready"}') == 2)
         answer = post(server, json.dumps({"count": graphs.FOREVER}).encode(), "tester/turns")
         assert (answer.status_code, answer.text) == (503, '{"error":"timed out"}')
         assert post(server, b'{"count":2}', "tester/turns").status_code == 200, "one replica hangs, the other is free"

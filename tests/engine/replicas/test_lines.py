@@ -71,18 +71,18 @@ def test_position_after_finds_the_newline_that_a_plain_search_finds(data: bytes,
 
 def test_position_after_costs_passes_at_memory_speed() -> None:
     data = b"{}\n" * 2_000_000
-    started = time.perf_counter()
+    started = time.thread_time()
     assert position_after(data, 1_500_000, 0, len(data), 2_000_000) == 4_500_000
-    assert time.perf_counter() - started < 0.2
+    assert time.thread_time() - started < 0.2
 
 
 def test_position_after_costs_a_few_passes_where_lines_are_most_unequal() -> None:
     data = b"\n" * 1_000_000 + (b"x" * 1000 + b"\n") * 3000
     for count in (999_999, 1_000_000, 1_000_001, 1_001_500, 1_003_000):
-        started = time.perf_counter()
+        started = time.thread_time()
         expected = count if count <= 1_000_000 else 1_000_000 + (count - 1_000_000) * 1001
         assert position_after(data, count, 0, len(data), 1_003_000) == expected
-        assert time.perf_counter() - started < 0.2
+        assert time.thread_time() - started < 0.2
 
 
 @settings(deadline=None, max_examples=40)

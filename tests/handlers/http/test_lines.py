@@ -126,10 +126,10 @@ def test_finish_twice_gives_the_last_line_once() -> None:
 def seconds_to_cut(num_bytes: int) -> float:
     """Seconds to cut one line of `num_bytes` that comes byte by byte."""
     cutter = LineCutter(1 << 30)
-    started = time.perf_counter()
+    started = time.thread_time()
     for _ in range(num_bytes):
         list(cutter.feed(b"x"))
-    return time.perf_counter() - started
+    return time.thread_time() - started
 
 
 def test_one_byte_at_a_time_is_not_quadratic() -> None:
@@ -141,7 +141,7 @@ def test_one_byte_at_a_time_is_not_quadratic() -> None:
 
 def test_a_piece_of_many_short_lines_is_searched_as_a_whole() -> None:
     piece = b"{}\n" * 200_000
-    started = time.perf_counter()
+    started = time.thread_time()
     spans = cut([piece], 1 << 20)
-    assert time.perf_counter() - started < 0.5
+    assert time.thread_time() - started < 0.5
     assert [span.num_lines for span in spans] == [200_000]
