@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 
 from engine.engine import has_kernel
-from tests.bench import bare, clients, others
+from tests.bench import bare, before, clients, others
 from tests.bench.clients import percentile
 from tests.bench.records import HELLO, IRIS, PENGUINS, WINE, arrow_file_of, file_of, one_of
 from tests.bench.report import (
@@ -199,35 +199,61 @@ def measure_g(bench: Bench) -> list[Figure]:
     ]
 
 
-# The native kernel
+# The native kernel, and the code before it
 
 
 def measure_native(bench: Bench) -> list[Figure]:
-    """With the kernel / without it, in turn."""
+    """With the kernel / without it, in turn. The bars are those of the line `before`."""
     if not has_kernel():
         clients.note("native: left out because the kernel is not built here")
         return []
     with server() as ours, server(SLUICE_NATIVE="false") as without:
-        figures = [_native(bench, ours, without, model) for model in (IRIS, HELLO, WINE, PENGUINS)]
+        figures = [_in_turn(bench, "native", "kernel / Python", ours, without, model) for model in STREAMED]
         return [figure for of_model in figures for figure in of_model]
 
 
-def _native(bench: Bench, ours: Server, without: Server, model: str) -> list[Figure]:
-    count, name = bench.count(500_000), model.rpartition("/")[2]
+def measure_before(bench: Bench) -> list[Figure]:
+    """This code / the code before the kernel, in turn."""
+    with before.checkout() as folder:
+        if folder is None:
+            return []
+        with server() as ours, server(folder) as earlier:
+            figures = [_in_turn(bench, "before", "now / before", ours, earlier, model) for model in STREAMED]
+            return [*(figure for of_model in figures for figure in of_model), _singles_in_turn(bench, ours, earlier)]
+
+
+STREAMED = (IRIS, HELLO, WINE, PENGUINS)
+
+
+def _in_turn(bench: Bench, line: str, what: str, ours: Server, theirs: Server, model: str) -> list[Figure]:
+    """Streams of one model through two servers in turn: records per second, and CPU of a record."""
+    count, name = bench.count(1_000_000), model.rpartition("/")[2]
     rates: dict[str, list[float]] = {"ours": [], "baseline": []}
     costs: dict[str, list[float]] = {"ours": [], "baseline": []}
     for _ in range(bench.rounds):
-        for side, running in (("ours", ours), ("baseline", without)):
-            before = cpu_seconds(running)
+        for side, running in (("ours", ours), ("baseline", theirs)):
+            used = cpu_seconds(running)
             rates[side].append(count / clients.stream(running, model, file_of(model, count), count))
-            costs[side].append((cpu_seconds(running) - before) / count * NANOSECONDS)
+            costs[side].append((cpu_seconds(running) - used) / count * NANOSECONDS)
     fast, slow, cheap, dear = max(rates["ours"]), max(rates["baseline"]), min(costs["ours"]), min(costs["baseline"])
-    is_iris = model == IRIS
-    rate_bar, cost_bar = Bar(1.8 if is_iris else 1.4), Bar(0.5 if is_iris else None, is_least=False)
+    is_iris, is_judged = model == IRIS, line == "before"
+    rate_bar = Bar((1.8 if is_iris else 1.4) if is_judged else None)
+    cost_bar = Bar(0.5 if is_iris and is_judged else None, is_least=False)
     return [
-        Figure("native", f"{name}, kernel / Python", "records/s", fast, slow, fast / slow, "x", rate_bar, rates),
-        Figure("native", f"{name}, CPU of a record", "ns", cheap, dear, cheap / dear, "x", cost_bar, costs),
+        Figure(line, f"{name}, {what}", "records/s", fast, slow, fast / slow, "x", rate_bar, rates),
+        Figure(line, f"{name}, CPU of a record", "ns", cheap, dear, cheap / dear, "x", cost_bar, costs),
     ]
+
+
+def _singles_in_turn(bench: Bench, ours: Server, theirs: Server) -> Figure:
+    rates: dict[str, list[float]] = {"ours": [], "baseline": []}
+    for _ in range(bench.rounds):
+        for side, running in (("ours", ours), ("baseline", theirs)):
+            found = clients.many_singles(running, IRIS, one_of(IRIS), others.SINGLES_CONNECTIONS, bench.seconds(5))
+            rates[side].append(found["per_second"])
+    fast, slow = max(rates["ours"]), max(rates["baseline"])
+    what = f"iris, singles on {others.SINGLES_CONNECTIONS} connections, now / before"
+    return Figure("before", what, "requests/s", fast, slow, fast / slow, "x", Bar(1.5), rates)
 
 
 def measure_cost(bench: Bench) -> list[Figure]:
@@ -357,6 +383,7 @@ LINES: Lines = lines_of(
     measure_g,
     measure_singles,
     measure_native,
+    measure_before,
     measure_cost,
     measure_arrow,
     measure_litserve,

@@ -10,7 +10,7 @@ from tests.bench import preview, projects, query, streaming
 from tests.serving import ROOT
 
 # Lines that need something beside the project: another server, a rival, weights, packages, a compiler, an older checkout.
-OPTIONAL = {"litserve", "deeplake", "embed", "real", "others", "flights", "page", "native"}
+OPTIONAL = {"litserve", "deeplake", "embed", "real", "others", "flights", "page", "native", "before", "fastapi", "mlserver"}
 
 
 @pytest.mark.heavy
