@@ -77,10 +77,13 @@ class Server:
 
     def metric(self, name: str) -> float:
         """The value of one series, named with its labels as /metrics shows it; 0 when it is missing."""
-        for line in requests.get(f"{self.url}/metrics", auth=self.auth, timeout=10).text.splitlines():
-            if line.startswith(name + " "):
-                return float(line.rpartition(" ")[2])
-        return 0.0
+        return self.metrics().get(name, 0.0)
+
+    def metrics(self) -> dict[str, float]:
+        """Every series at one moment, named with its labels as /metrics shows it."""
+        lines = requests.get(f"{self.url}/metrics", auth=self.auth, timeout=10).text.splitlines()
+        series = (line.rpartition(" ") for line in lines if not line.startswith("#"))
+        return {name: float(value) for name, _, value in series}
 
     def rss_bytes(self, field: str = "VmRSS") -> int:
         """Memory of the server process now (`VmRSS`), or its peak (`VmHWM`)."""

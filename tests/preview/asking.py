@@ -77,8 +77,9 @@ def counts(server: Server, path: str = "/cache") -> dict[str, dict[str, int]]:
 
 def is_quiet(server: Server) -> bool:
     """Whether no job is left, also none of the Parquet files and statistics."""
+    metrics = server.metrics()  # all at one moment, because a job that ends may be followed by one of another kind
     return all(
-        server.metric(f'sluice_jobs{{kind="{kind}",status="{status}"}}') == 0
+        metrics.get(f'sluice_jobs{{kind="{kind}",status="{status}"}}', 0.0) == 0
         for kind in ("dataset", "split", "prepare", "statistics", "warm")
         for status in ("waiting", "started")
     )

@@ -199,10 +199,12 @@ def test_with_streaming_open_no_key_is_needed_for_shared_models(tmp_path: Path) 
         assert infer(server, IRIS, flowers(), auth=("admin", "x")).status_code == 401
 
 
-def test_a_row_that_takes_too_long_is_given_up_and_others_are_answered(tester: Server) -> None:
-    hangs = infer(tester, "tester/turns", tensor("count", "INT64", [1], [graphs.FOREVER]))
-    assert refused(hangs, 503) == "the model did not answer in time"
-    assert outputs(infer(tester, "tester/turns", tensor("count", "INT64", [1], [1]))) == {"turned": [1]}
+def test_a_row_that_takes_too_long_is_given_up_and_others_are_answered(tmp_path: Path) -> None:
+    limits = {"SLUICE_SCORE_REPLICAS": "1", "SLUICE_BLOCK_TIMEOUT_S": "2"}
+    with serving(graphs.write_all(tmp_path / "data"), **limits) as server:
+        hangs = infer(server, "tester/turns", tensor("count", "INT64", [1], [graphs.FOREVER]))
+        assert refused(hangs, 503) == "the model did not answer in time"
+        assert outputs(infer(server, "tester/turns", tensor("count", "INT64", [1], [1]))) == {"turned": [1]}
 
 
 @pytest.mark.heavy
