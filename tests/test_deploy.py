@@ -114,6 +114,48 @@ def test_an_installed_wheel_serves_its_example_models(installed: Path, tmp_path:
         server.stop(9)
 
 
+# A machine without a compiler
+
+
+@pytest.fixture
+def uncompiled(tmp_path: Path) -> Path:
+    """What the install reads of a checkout, without the kernel that was built in this one."""
+    shutil.copytree(ROOT / "engine", tmp_path / "engine", ignore=shutil.ignore_patterns("_kernel*", "__pycache__"))
+    for name in ("requirements", "models", "server", "setup.cfg", "setup.py", "pyproject.toml"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    return tmp_path
+
+
+def make_kernel(folder: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    """The step of `make install` that follows when no compiler was found."""
+    (folder / "tmp").mkdir()
+    environment = clean_environment() | {"PYTHONPATH": str(folder), "TMPDIR": str(folder / "tmp")} | more
+    command = [sys.executable, str(folder / "requirements" / "kernel.py")]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900, check=False)
+    assert not any((folder / "tmp").iterdir()), "the compiler is removed again"
+    return done
+
+
+def test_where_no_compiler_can_be_fetched_the_kernel_is_left_out_with_one_sentence(uncompiled: Path) -> None:
+    done = make_kernel(uncompiled, PIP_NO_INDEX="1", PIP_NO_CACHE_DIR="1")
+    assert done.returncode == 1
+    assert "fetching one, 100 MB" in done.stdout
+    assert done.stderr.endswith("the native kernel is not built, and streams take longer without it; `make kernel` tries again\n")
+
+
+def test_nothing_is_fetched_for_a_kernel_that_is_switched_off(uncompiled: Path) -> None:
+    done = make_kernel(uncompiled, SLUICE_NATIVE="false", PIP_NO_INDEX="1")
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+@pytest.mark.heavy
+def test_a_compiler_that_is_fetched_builds_a_kernel_that_gives_the_same_bytes(uncompiled: Path) -> None:
+    done = make_kernel(uncompiled)
+    assert done.returncode == 0, done.stderr
+    (uncompiled / "tests").symlink_to(ROOT / "tests")
+    run(sys.executable, "-m", "pytest", "-q", "-m", "not heavy", "tests/engine/tasks/scoring/test_kernel.py", cwd=uncompiled)
+
+
 # The image
 
 

@@ -1,7 +1,7 @@
 """The native kernel: lines of plain records to arrays, and columns to lines of results, in compiled code.
 
-kernel.cpp is built when Sluice is installed, if there is a compiler. Without it, with SLUICE_NATIVE=false, and for every block that
-is not plain, the careful way does the same work with the same bytes. This file alone calls the kernel: it lays out fields and
+kernel.cpp is built when Sluice is installed. Where that was not possible, with SLUICE_NATIVE=false, and for every block that is not
+plain, the careful way does the same work with the same bytes. This file alone calls the kernel: it lays out fields and
 pieces as kernel.cpp declares them, and keeps the memory they point to alive.
 """
 
