@@ -70,5 +70,11 @@ def test_the_makefile_installs_locked_packages_only() -> None:
     assert ourselves.endswith("--no-deps --no-build-isolation -e .")
     assert set(re.findall(r"environment,\$\(\w*VENV\),(\w+)\)|\(LOCKED\)/(\w+)\.txt", makefile)) >= {
         *((name, "") for name in (*lock.ENVIRONMENTS, "lock", *lock.SEPARATE)),
-        *(("", name) for name in ("install", "client", "compiler")),
+        *(("", name) for name in ("install", "client")),
     }
+
+
+def test_the_compiler_is_fetched_by_version_and_hash() -> None:
+    fetch = (ROOT / "requirements" / "kernel.py").read_text(encoding="utf-8")
+    assert len(re.findall(r'"install"', fetch)) == 1
+    assert re.search(r'"--no-deps", "--require-hashes", "-r", str\(HERE / "compiler.txt"\)', fetch)

@@ -22,6 +22,8 @@ ADDRESS = "http://127.0.0.1:9000"
 # How each document names the server and the key for all of its examples.
 SETUP = f"export URL={ADDRESS}\nexport KEY=$(cat data/admin.key)\n"
 BLOCK = re.compile(r"^```(sh|sh errors|bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# An example that asks an embedding model.
+EMBEDS = re.compile(r"MiniLM|URL/embed|URL/info")
 # An error in any shape: its message or object, its code, its status. A counter of errors is none.
 SHOWN_ERROR = re.compile(r'"[eE]rror":\s*["{]|"code":|"status_code":')
 WEIGHTS = ROOT / "models/sluice/all-MiniLM-L6-v2/1/model.onnx"
@@ -86,7 +88,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def test_the_examples_work_as_they_stand(running: Server, tmp_path: Path, document: Path) -> None:
     reader = Reader(running, tmp_path)
     for block in examples(document):
-        if "MiniLM" in block.text and not WEIGHTS.exists():
+        if EMBEDS.search(block.text) and not WEIGHTS.exists():
             continue  # fetched by `make test`, where there is a network
         printed = reader.run(block)
         is_error = SHOWN_ERROR.search(printed) is not None
