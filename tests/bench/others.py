@@ -9,6 +9,7 @@ SLUICE_BENCH_MLSERVER_PYTHON  mlserver, onnxruntime, uvloop below 0.22, with whi
 
 import contextlib
 import json
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,9 +25,16 @@ MANY = 512
 TENSOR_ROWS, TENSOR_CONNECTIONS = 8192, 4
 
 
+def _interpreter(variable: str, title: str, *modules: str) -> str | None:
+    if shutil.which("wrk") is None:
+        clients.note(f"{title}: skipped, wrk is not installed")
+        return None
+    return processes.interpreter(variable, title, *modules)
+
+
 def litserve_python() -> str | None:
     """The interpreter to use. None, after a note that says why, when there is none."""
-    return processes.interpreter(LITSERVE, "litserve", "litserve", "onnxruntime")
+    return _interpreter(LITSERVE, "litserve", "litserve", "onnxruntime")
 
 
 def litserve_singles(python: str, duration_s: float) -> dict[str, float]:
@@ -56,7 +64,7 @@ def _running(python: str, mode: str) -> Iterator[str]:
 
 def fastapi_python() -> str | None:
     """The interpreter to use. None, after a note that says why, when there is none."""
-    return processes.interpreter(FASTAPI, "FastAPI", "fastapi", "uvicorn", "onnxruntime")
+    return _interpreter(FASTAPI, "FastAPI", "fastapi", "uvicorn", "onnxruntime")
 
 
 def fastapi_singles(python: str, duration_s: float) -> float:
@@ -69,7 +77,7 @@ def fastapi_singles(python: str, duration_s: float) -> float:
 
 def mlserver_python() -> str | None:
     """The interpreter to use. None, after a note that says why, when there is none."""
-    return processes.interpreter(MLSERVER, "MLServer", "mlserver", "onnxruntime")
+    return _interpreter(MLSERVER, "MLServer", "mlserver", "onnxruntime")
 
 
 def mlserver_records_per_second(python: str, duration_s: float) -> float:
