@@ -4,9 +4,9 @@
 // same bytes, and says "not plain" for all others: escapes, duplicate keys, absent or nested values in wanted fields, integers of
 // more than 18 digits, ids that are not plain strings or integers, and faults of any kind. kernel.py describes the calls.
 //
-// It never allocates; kernel.py gives it memory, whose size follows from that of the block and not from what a line says. It never reads beyond a block: each block ends in a
-// newline, no token may hold one, and every loop stops at it. It never writes beyond a buffer: `write_lines` compares what is left
-// of it before each record and before each text.
+// It never allocates; kernel.py gives it memory, whose size follows from that of the block and not from what a line says. It never
+// reads beyond a block: each block ends in a newline, no token may hold one, and every loop stops at it. It never writes beyond a
+// buffer: `write_lines` compares what is left of it before each record and before each text.
 
 #include <charconv>
 #include <cmath>
@@ -359,6 +359,20 @@ char* copy(char* out, const char* text, int64_t size) {
     return out + size;
 }
 
+// A copy of a few bytes without a call, in parts of which the last two may overlap.
+char* copy_few(char* out, const char* text, int size) {
+    if (size >= 8) {
+        for (int i = 0; i < size - 8; i += 8) std::memcpy(out + i, text + i, 8);
+        std::memcpy(out + size - 8, text + size - 8, 8);
+    } else if (size >= 4) {
+        std::memcpy(out, text, 4);
+        std::memcpy(out + size - 4, text + size - 4, 4);
+    } else {
+        for (int i = 0; i < size; ++i) out[i] = text[i];
+    }
+    return out + size;
+}
+
 // The digits and the power of ten of a number that is neither 0 nor infinite: 0.d1d2d3... * 10^point.
 struct Decimal {
     char digits[20];
@@ -366,11 +380,48 @@ struct Decimal {
     int point;
 };
 
+// Powers of five: a product with a float's 24 bits leaves room for two more bits in an uint64.
+constexpr uint64_t FIVES[] = {1,     5,      25,      125,     625,      3125,      15625,      78125,      390625,
+                              1953125, 9765625, 48828125, 244140625, 1220703125, 6103515625, 30517578125, 152587890625};
+
+// The shortest digits of a float from 2^-30 to below 2^24, in exact integers; false for others.
+//
+// The float is c * 2^q, and 10^-places is the greatest power of ten that is not above its last bit. In quarters of a unit of
+// 2^-shift, the floats around it end at `lower` and `upper`. At most one multiple of ten is between them, which has a digit less;
+// if there is none, the nearest whole number is the answer, and of two the even one.
+bool shortest_of_middling(float value, Decimal& decimal) {
+    if (!(value >= 0x1p-30f && value < 0x1p24f)) return false;
+    uint32_t bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    const uint64_t fraction = bits & 0x7fffff, c = fraction | 0x800000;
+    const int q = int(bits >> 23) - 150;
+    const int places = (-q * 1233 + 4095) >> 12;  // -q * log10(2), rounded up
+    const int shift = -q - places;
+    const uint64_t half = FIVES[places], exact = c * half;
+    const uint64_t excluded = c & 1;  // the ends are read as the float whose c is even
+    const uint64_t upper = 4 * exact + 2 * half - excluded;
+    const uint64_t lower = 4 * exact - (fraction == 0 ? half : 2 * half) + excluded;  // floats below a power of two are denser
+    const uint64_t whole = exact >> shift, tens = whole / 10;
+    const bool is_below = 10 * tens << (shift + 2) >= lower, is_above = 10 * (tens + 1) << (shift + 2) <= upper;
+    const uint64_t rest = exact - (whole << shift), unit = uint64_t(1) << shift;
+    const uint64_t nearest = whole + (2 * rest + (whole & 1) > unit);
+    const bool is_ten = is_below | is_above;
+    auto digits = uint32_t(is_ten ? tens + is_above : nearest);
+    decimal.point = is_ten - places;
+    for (; digits % 10 == 0; digits /= 10) ++decimal.point;
+    decimal.num_digits = int(std::to_chars(decimal.digits, decimal.digits + sizeof decimal.digits, digits).ptr - decimal.digits);
+    decimal.point += decimal.num_digits;
+    return true;
+}
+
+bool shortest_of_middling(double, Decimal&) { return false; }
+
 template <typename Float>
-Decimal shortest(Float value) {
+void shortest(Float value, Decimal& decimal) {
+    if (shortest_of_middling(value, decimal)) return;
     char text[32];
     const char* end = std::to_chars(text, text + sizeof text, value, std::chars_format::scientific).ptr;
-    Decimal decimal{{0}, 0, 0};
+    decimal.num_digits = 0;
     const char* at = text;
     for (; at != end && *at != 'e'; ++at) {
         if (*at != '.') decimal.digits[decimal.num_digits++] = *at;
@@ -378,7 +429,6 @@ Decimal shortest(Float value) {
     int exponent = 0;
     std::from_chars(at[1] == '+' ? at + 2 : at + 1, end, exponent);
     decimal.point = exponent + 1;
-    return decimal;
 }
 
 // Numbers without an exponent have at most so many places before the point, and so many zeros behind it. orjson sets the same bounds.
@@ -396,27 +446,28 @@ char* write_float(char* out, Float value) {
         value = -value;
     }
     if (value == 0) return copy(out, "0.0", 3);
-    const Decimal decimal = shortest(value);
+    Decimal decimal;
+    shortest(value, decimal);
     const int size = decimal.num_digits, point = decimal.point;
     if (point > 0 && point <= MOST_PLACES<Float>) {
         if (size <= point) {
-            out = copy(out, decimal.digits, size);
+            out = copy_few(out, decimal.digits, size);
             std::memset(out, '0', size_t(point - size));
             return copy(out + point - size, ".0", 2);
         }
-        out = copy(out, decimal.digits, point);
+        out = copy_few(out, decimal.digits, point);
         *out++ = '.';
-        return copy(out, decimal.digits + point, size - point);
+        return copy_few(out, decimal.digits + point, size - point);
     }
     if (point >= -MOST_ZEROS<Float> && point <= 0) {
         out = copy(out, "0.", 2);
         std::memset(out, '0', size_t(-point));
-        return copy(out - point, decimal.digits, size);
+        return copy_few(out - point, decimal.digits, size);
     }
     *out++ = decimal.digits[0];
     if (size > 1) {
         *out++ = '.';
-        out = copy(out, decimal.digits + 1, size - 1);
+        out = copy_few(out, decimal.digits + 1, size - 1);
     }
     *out++ = 'e';
     if (point > 0) *out++ = '+';

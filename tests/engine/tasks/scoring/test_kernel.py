@@ -257,14 +257,23 @@ def library() -> Kernel:
     return found
 
 
+def joined(values: np.ndarray, memory: kernel.Memory) -> bytes:
+    """What the kernel writes for each of these numbers, each with a comma behind it."""
+    ids = PlainIds(np.zeros(1, np.int8), np.zeros((len(values), 2), np.int64), len(values))
+    return bytes(kernel.write(library(), [[TextColumn(b"", Numbers(values)), b",", ids]], memory).text)
+
+
 def written(values: np.ndarray) -> list[bytes]:
     """What the kernel writes for each of these numbers."""
-    ids = PlainIds(np.zeros(1, np.int8), np.zeros((len(values), 2), np.int64), len(values))
-    return bytes(kernel.write(library(), [[TextColumn(b"", Numbers(values)), b"\n", ids]], kernel.Memory()).text).split(b"\n")[:-1]
+    return joined(values, kernel.Memory()).split(b",")[:-1]
+
+
+def dumped(values: np.ndarray) -> bytes:
+    return orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
 
 
 def expected(values: np.ndarray) -> list[bytes]:
-    return orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
+    return dumped(values).split(b",")
 
 
 EDGES = [0.0, -0.0, 0.1, 123456.7, 3.4e38, 1e-45, 5e-324, 1e308]
@@ -279,6 +288,15 @@ def test_floats_have_the_digits_and_the_form_that_orjson_gives_them(dtype: Any) 
     with np.errstate(over="ignore"):
         values = np.concatenate([np.array(EDGES, dtype=dtype), bits.view(dtype), scaled.astype(dtype)])
     assert written(values) == expected(values)
+
+
+@pytest.mark.heavy
+def test_every_float_between_a_billionth_and_a_billion_is_written_as_orjson_writes_it() -> None:
+    first, last = np.array([0.9e-9, 1.1e9], np.float32).view(np.uint32)
+    memory = kernel.Memory()
+    for start in range(int(first), int(last), 1_000_000):
+        values = np.arange(start, start + 1_000_000, dtype=np.uint32).view(np.float32)
+        assert joined(values, memory) == dumped(values) + b",", start
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.int32, np.int64, np.uint8, np.uint32, np.uint64, np.bool_, np.float16])
