@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from aiohttp import web, web_response
+from aiohttp import http_writer, web, web_response
 
 from engine import metrics
 from engine.accounts import Accounts
@@ -297,6 +297,8 @@ async def listening(app: web.Application, settings: Settings) -> AsyncIterator[s
     limits = replace(limits, max_connections=descriptors.num_connections(settings, descriptors.raise_limit()))
     connections = Connections(limits)
     web_response.SERVER_SOFTWARE = SERVER_NAME
+    # A chunk's size, results and end are one gathering write. aiohttp joins them where asyncio's loop would, but this is uvloop.
+    http_writer.SKIP_WRITELINES = False
     runner = web.AppRunner(app, shutdown_timeout=SHUTDOWN_S)
     await runner.setup()
     watcher = asyncio.create_task(connections.watch(), name="watch connections")
