@@ -283,7 +283,8 @@ class Serving:
 
         One of a model that is not opened ahead is opened in none: its check has shown that it can be.
 
-        raises  EngineError `load_failed`. When anything fails, here or inside the context, the version is unloaded again.
+        raises  EngineError `load_failed`, or `no_instances` if there was no replica. When anything fails, here or inside the context,
+                the version is unloaded again.
         """
         if not self._opens_ahead(version):
             yield
@@ -312,6 +313,8 @@ class Serving:
                 raise _does_not_load(served)
             if not replica.is_ready:
                 await self._wait_for_replica(replica_came)
+        if not opened:
+            raise no_instances()
         if not any(replica.is_ready for replica in opened):
             raise _does_not_load(served)
 

@@ -250,6 +250,12 @@ def _note_error(waiter: "asyncio.Future[None]") -> None:
         waiter.exception()
 
 
+async def take_turns(request: web.Request) -> None:
+    """Let others go on if the client has sent more requests behind this one, which would all be answered without a pause."""
+    if getattr(request.protocol, "_messages", None):
+        await asyncio.sleep(0)
+
+
 def is_spare(request: web.Request) -> bool:
     """Whether the connection of a request was accepted beyond the limit."""
     return getattr(request.protocol, "is_spare", False)

@@ -336,7 +336,8 @@ class RouteTable:
 
 ROUTE_TABLE = web.AppKey("route_table", RouteTable)
 
-# Paths that the router remembers, of any length up to this. A server is asked for few paths, and for some of them very often.
+# Pairs of a method and a path that the router remembers, of paths of any length up to this. A server is asked for some of them very
+# often. When all are forgotten because there were too many others, each of these is matched once more.
 MAX_REMEMBERED = 1024
 LONGEST_REMEMBERED = 256
 

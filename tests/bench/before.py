@@ -1,6 +1,7 @@
 """The code of an earlier commit, which serves in the environment of today: what streams and single predictions are compared with.
 
-The commit is the last one without a native kernel. It is left out where the history or git is missing.
+The commit is the code of the day on which the task of a native kernel was set, which asks for these comparisons. It has neither the
+kernel nor the surfaces of queries and projects. The lines are left out where the history or git is missing.
 """
 
 import shutil

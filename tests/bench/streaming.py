@@ -213,7 +213,7 @@ def measure_native(bench: Bench) -> list[Figure]:
 
 
 def measure_before(bench: Bench) -> list[Figure]:
-    """This code / the code before the kernel, in turn."""
+    """This code / the code of before.COMMIT, in turn."""
     with before.checkout() as folder:
         if folder is None:
             return []

@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager
@@ -22,6 +23,7 @@ from tests.clients import Raw, open_files, until
 from tests.serving import Server, serving
 
 MAX_CONNECTIONS = 40
+STATUS_LINE = b"HTTP/1.1 200 "
 SPARE = 32
 MIB = 1024 * 1024
 STALLED = 'sluice_connections_ended_total{reason="stalled"}'
@@ -234,6 +236,34 @@ def test_a_replica_is_started_again_while_every_connection_is_taken(strict: Serv
 
 
 # Descriptors
+
+
+def test_a_client_that_sends_many_requests_at_once_does_not_hold_up_others(strict: Server) -> None:
+    """Each of them is answered at once, without waiting for anything, and between them others have their turn."""
+    many = 5_000
+    requests_at_once = b"GET /healthcheck HTTP/1.1\r\nHost: x\r\n\r\n" * many
+    answered = 0
+
+    def read_all(greedy: Raw) -> None:
+        nonlocal answered
+        received = b""
+        while answered < many and (more := greedy.socket.recv(MIB)):
+            received = received[-len(STATUS_LINE) + 1 :] + more
+            answered += received.count(STATUS_LINE)
+
+    num_others = 0
+    with Raw(strict) as greedy, requests.Session() as session:
+        reading = threading.Thread(target=read_all, args=(greedy,))
+        sending = threading.Thread(target=greedy.send, args=(requests_at_once,))
+        reading.start()
+        sending.start()
+        while answered < many and reading.is_alive():
+            assert session.get(f"{strict.url}/healthcheck", timeout=60).status_code == 200
+            num_others += 1
+        sending.join()
+        reading.join()
+    assert answered == many
+    assert num_others > many / 100
 
 
 def test_the_server_raises_its_limit_of_open_files(tmp_path: Path) -> None:

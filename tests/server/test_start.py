@@ -57,7 +57,8 @@ def test_a_broken_database_is_one_line(tmp_path: Path) -> None:
 def test_everything_in_the_data_directory_is_for_its_user_only(tmp_path: Path) -> None:
     """Also in a directory that an earlier version left open to others, which is told in one line."""
     data_dir = tmp_path / "data"
-    data_dir.mkdir(mode=0o755)
+    data_dir.mkdir()
+    data_dir.chmod(0o755)  # whatever the umask of this process is
     with serving(data_dir, SLUICE_SCORE_REPLICAS="1") as server:
         assert stat.S_IMODE(data_dir.stat().st_mode) == 0o700
         assert server.log.count("data directory closed to others") == 1
