@@ -283,8 +283,8 @@ class Serving:
 
         One of a model that is not opened ahead is opened in none: its check has shown that it can be.
 
-        raises  EngineError `load_failed`, or `no_instances` if there was no replica. When anything fails, here or inside the context,
-                the version is unloaded again.
+        raises  EngineError `load_failed`, or `no_instances` if no replica was there. When anything fails, here or inside the
+                context, the version is unloaded again.
         """
         if not self._opens_ahead(version):
             yield
