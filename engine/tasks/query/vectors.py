@@ -142,8 +142,10 @@ class VectorScan(NamedTuple):
 
 def constant_score(metric: Metric, left: Vectors, right: Vectors) -> float:
     """The score of two vectors float32 [dim], as the double that is equal to it; NaN if it is beyond float32."""
-    norm = np.linalg.norm(left.astype(np.float64))
-    return float(compare(metric, Side(left[np.newaxis], np.array([norm])), constant(metric, right))[0])
+    row = left[np.newaxis]
+    with np.errstate(over="ignore"):  # the same norm as a file of norms has, so that a stored vector has the same score
+        norms = np.sqrt(np.einsum("ij,ij->i", row, row, dtype=np.float64)).astype(np.float32)
+    return float(compare(metric, Side(row, norms), constant(metric, right))[0])
 
 
 def gather(segments: Segments, rows: Rows) -> Side:
